@@ -1,0 +1,1 @@
+"""The XLS-R + SLS spoofing countermeasure: training, scoring and evaluation as tracked runs."""

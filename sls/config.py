@@ -1,0 +1,210 @@
+"""The configuration of an experiment, as frozen dataclasses.
+
+Every default is the published recipe of the paper (Zhang, Wen and Hu, ACM Multimedia 2024). All fields
+live in one flat namespace, `lr` and not `optimizer.lr`, so that a YAML file is a plain list of names;
+`sls.config_file` fills them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the corpora lie."""
+
+    data_root: str = ""
+    """Directory under which the corpora lie as they unpack. Empty: the embedded demo corpus."""
+    tracks: str = ""
+    """A tracks file, for a corpus of one's own. Empty: configs/tracks.yaml."""
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """What the countermeasure hears of a recording."""
+
+    sample_rate: int = 16_000
+    """Sampling rate in Hz; recordings at other rates are resampled."""
+    audio_max_len: int = 64_600
+    """Samples given to the countermeasure: longer recordings are cut, shorter ones repeated."""
+    random_crop: bool = False
+    """Train on a random stretch of a long recording instead of its beginning."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.sample_rate > 0, "sample_rate", self.sample_rate, "a positive rate in Hz")
+        _require(self.audio_max_len >= 400, "audio_max_len", self.audio_max_len, "at least 400 samples")
+
+
+@dataclass(frozen=True)
+class RawBoostConfig:
+    """RawBoost augmentation (Tak et al., Odyssey 2022), with the names of the original implementation."""
+
+    algo: int = 3
+    """0 none, 1 LnL, 2 ISD, 3 SSI; in series 4 = 1+2+3, 5 = 1+2, 6 = 1+3, 7 = 2+3; 8 = 1 and 2 in parallel."""
+    nBands: int = 5
+    """Notch filters in one FIR filter."""
+    minF: float = 20
+    """Lowest centre frequency of a notch, Hz."""
+    maxF: float = 8000
+    """Highest centre frequency of a notch, Hz."""
+    minBW: float = 100
+    """Least width of a notch, Hz."""
+    maxBW: float = 1000
+    """Greatest width of a notch, Hz."""
+    minCoeff: int = 10
+    """Least number of FIR coefficients of a notch."""
+    maxCoeff: int = 100
+    """Greatest number of FIR coefficients of a notch."""
+    minG: float = 0
+    """Least gain of the linear component, dB."""
+    maxG: float = 0
+    """Greatest gain of the linear component, dB."""
+    minBiasLinNonLin: float = 5
+    """Least difference of gain between the linear and the non-linear components, dB."""
+    maxBiasLinNonLin: float = 20
+    """Greatest difference of gain between the linear and the non-linear components, dB."""
+    N_f: int = 5
+    """Order of the non-linearity of LnL; 1 is linear."""
+    P: float = 10
+    """Greatest share of samples that ISD disturbs, percent."""
+    g_sd: float = 2
+    """Gain of the ISD noise."""
+    SNRmin: float = 10
+    """Least signal-to-noise ratio of SSI, dB."""
+    SNRmax: float = 40
+    """Greatest signal-to-noise ratio of SSI, dB."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and the order of each pair of bounds."""
+        _require(0 <= self.algo <= 8, "algo", self.algo, "a RawBoost algorithm from 0 to 8")
+        _require(self.nBands >= 1, "nBands", self.nBands, "at least 1")
+        _require(self.N_f >= 1, "N_f", self.N_f, "at least 1")
+        _require(self.minF >= 0, "minF", self.minF, "a frequency of 0 Hz or more")
+        _require(self.minBW > 0, "minBW", self.minBW, "a bandwidth above 0 Hz")
+        _require(self.minCoeff >= 1, "minCoeff", self.minCoeff, "at least 1")
+        _require(0 <= self.P <= 100, "P", self.P, "a percentage from 0 to 100")
+        for low, high in (
+            ("minF", "maxF"),
+            ("minBW", "maxBW"),
+            ("minCoeff", "maxCoeff"),
+            ("minG", "maxG"),
+            ("minBiasLinNonLin", "maxBiasLinNonLin"),
+            ("SNRmin", "SNRmax"),
+        ):
+            bound = getattr(self, high)
+            _require(
+                getattr(self, low) <= bound, low, getattr(self, low), f"at most {high}, which is {bound}"
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The countermeasure before training."""
+
+    xlsr_model: str = "xlsr2_300m.pt"
+    """A pre-trained XLS-R: a fairseq file, a Hugging Face safetensors file, a hub reference
+    (hf://owner/repo/file), or random:NAME for a random start of a named shape (random:tiny, random:300m)."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam and the loss that it minimises."""
+
+    lr: float = 1e-6
+    """Learning rate of Adam."""
+    weight_decay: float = 1e-4
+    """Weight decay of Adam (added to the gradient)."""
+    loss_weights: tuple[float, float] = (0.1, 0.9)
+    """Class weights of the cross entropy: spoof, bona fide."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.lr > 0, "lr", self.lr, "a positive learning rate")
+        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _require(min(self.loss_weights) > 0, "loss_weights", self.loss_weights, "two positive weights")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The training loop: its length, what it watches, and what it keeps."""
+
+    recipe: str = "v1"
+    """Name of the recipe, by which runs and registered versions are grouped."""
+    seed: int = 1234
+    """Seed of initial weights, order of trials and augmentation."""
+    batch_size: int = 5
+    """Utterances in a batch; the last, incomplete batch of an epoch is dropped."""
+    num_epochs: int = 50
+    """Epochs at most; they count from 0."""
+    monitor: Literal["train_loss", "val_loss"] = "train_loss"
+    """What early stopping and the choice of the epoch watch."""
+    patience: int = 1
+    """Stop once the monitored loss has not improved for this many epochs."""
+    validation: str = "none"
+    """Trials on which to validate: none, dev, or a track of the tracks file as NAME or NAME:SUBSET."""
+    validation_rawboost: bool = False
+    """Apply RawBoost to the validation trials too, as the published v2 experiment does."""
+    keep: Literal["all", "best_and_last", "best"] = "all"
+    """Which epochs' checkpoints stay after training."""
+    log_every_steps: int = 100
+    """Steps between two points of the running loss."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and what the monitor needs."""
+        for name in ("batch_size", "num_epochs", "patience", "log_every_steps"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _require(bool(self.recipe), "recipe", self.recipe, "a name")
+        if self.monitor == "val_loss" and self.validation == "none":
+            raise ValueError("monitor: val_loss needs validation, and validation is none; set validation=dev")
+        if self.validation_rawboost and self.validation == "none":
+            raise ValueError("validation_rawboost: found true, but validation is none; set validation=dev")
+
+
+@dataclass(frozen=True)
+class ComputeConfig:
+    """Where the work is done, and how wide."""
+
+    device: str = "auto"
+    """auto (a GPU if there is one), cpu, cuda, or cuda:N."""
+    num_workers: int = 2
+    """Processes that read and augment audio; 0 works in the main process."""
+    eval_batch_size: int = 8
+    """Utterances in a batch of scoring or validation."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
+        _require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "at least 1")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration of one experiment; each function takes the part it needs."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    rawboost: RawBoostConfig = field(default_factory=RawBoostConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+    def to_flat(self) -> dict[str, Any]:
+        """Returns every field by its name, in the order of declaration."""
+        return {
+            item.name: getattr(getattr(self, section.name), item.name)
+            for section in dataclasses.fields(self)
+            for item in dataclasses.fields(getattr(self, section.name))
+        }
+
+
+def _require(holds: bool, name: str, found: Any, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}: found {found}, expected {expected}")

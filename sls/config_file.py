@@ -1,0 +1,173 @@
+"""From YAML and what the user typed to a `Config`: the later wins, and nothing unknown is let through."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from sls.config import Config
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One configuration field: its section, its name, its type and its default."""
+
+    section: str
+    name: str
+    annotation: Any
+    default: Any
+
+
+def config_fields() -> Iterator[FieldSpec]:
+    """Yields every field of the configuration in the order of declaration."""
+    for section in dataclasses.fields(Config):
+        section_class = typing.get_type_hints(Config)[section.name]
+        hints = typing.get_type_hints(section_class)
+        for item in dataclasses.fields(section_class):
+            yield FieldSpec(section.name, item.name, hints[item.name], item.default)
+
+
+# Names of the known reproduction's options that have no counterpart here, and what serves instead.
+RETIRED = {
+    "is_eval": "use the score door: mlflow run . -e score",
+    "eval": "use the score door: mlflow run . -e score",
+    "eval_output": "use -e score -P output=FILE",
+    "model_path": "use -e score -P model=FILE",
+    "track": "training does not need it; -e score and -e evaluate take -P track=NAME",
+    "loss": "the loss is always the weighted cross entropy (WCE); its weights are loss_weights",
+    "comment": "MLflow names and tags runs; -P recipe=NAME groups them",
+    "database_path": "use data_root, and tracks for a corpus of your own",
+    "protocols_path": "use data_root, and tracks for a corpus of your own",
+    "cudnn_deterministic_toggle": "runs are seeded by seed; there is no toggle",
+    "cudnn_benchmark_toggle": "runs are seeded by seed; there is no toggle",
+}
+
+
+def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Builds the configuration from defaults, a YAML file and overrides, the later ones winning.
+
+    Args:
+        path: a YAML file of `name: value` lines, or None for the defaults alone.
+        overrides: values by field name, as typed (strings are converted to the field's type).
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: an unknown or retired field, a value of the wrong type or out of range.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        values.update(read_config_values(path))
+    return build_config({**values, **dict(overrides or {})}, source=str(path or "the command line"))
+
+
+def read_config_values(path: str | Path) -> dict[str, Any]:
+    """Reads a YAML file of `name: value` lines, and checks its names but not yet its values.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: not YAML, not a mapping, or an unknown or retired field, named with its file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"config: no file {path} (looked in {Path.cwd()}); expected a YAML file")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: found {type(values).__name__}, expected lines of `name: value`")
+    for name in values:
+        _check_name(str(name), str(path))
+    return values
+
+
+def build_config(values: Mapping[str, Any], source: str = "configuration") -> Config:
+    """Builds the configuration from values by field name; fields not named keep their defaults.
+
+    Raises:
+        ValueError: an unknown or retired field, a value of the wrong type or out of range; it names `source`.
+    """
+    for name in values:
+        _check_name(name, source)
+    sections: dict[str, dict[str, Any]] = {}
+    for spec in config_fields():
+        if spec.name in values:
+            sections.setdefault(spec.section, {})[spec.name] = _convert(
+                spec.name, values[spec.name], spec.annotation
+            )
+    hints = typing.get_type_hints(Config)
+    return Config(**{section: hints[section](**given) for section, given in sections.items()})
+
+
+def _check_name(name: str, source: str) -> None:
+    known = [spec.name for spec in config_fields()]
+    if name in known:
+        return
+    if name in RETIRED:
+        raise ValueError(f"{source}: {name} is not a setting here; {RETIRED[name]}")
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else f"; known fields: {', '.join(known)}"
+    raise ValueError(f"{source}: unknown configuration field {name}{hint}")
+
+
+def _convert(name: str, value: Any, annotation: Any) -> Any:
+    """Converts a YAML value or a typed string to a field's type, without guessing."""
+    try:
+        return _convert_to(value, annotation)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{name}: found {value!r}, expected {_describe(annotation)}") from error
+
+
+def _convert_to(value: Any, annotation: Any) -> Any:
+    origin = typing.get_origin(annotation)
+    if origin is tuple:
+        parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
+        kinds = typing.get_args(annotation)
+        if len(parts) != len(kinds):
+            raise ValueError("wrong number of values")
+        return tuple(_convert_to(part, kind) for part, kind in zip(parts, kinds, strict=True))
+    if origin is Literal:
+        if value not in typing.get_args(annotation):
+            raise ValueError("not one of the choices")
+        return value
+    if annotation is bool:
+        if isinstance(value, bool):
+            return value
+        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+            str(value).lower()
+        ]
+    if annotation is str:
+        if not isinstance(value, str):
+            raise TypeError("not a string")
+        return value
+    if isinstance(value, bool):
+        raise TypeError("a boolean is not a number")
+    number = float(value)
+    if annotation is int:
+        if number != int(number):
+            raise ValueError("not a whole number")
+        return (
+            int(value) if isinstance(value, (int, str)) and str(value).lstrip("+-").isdigit() else int(number)
+        )
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError("not finite")
+    return number
+
+
+def _describe(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return "one of " + ", ".join(typing.get_args(annotation))
+    if origin is tuple:
+        return f"{len(typing.get_args(annotation))} numbers, separated by commas"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return names[annotation]

@@ -1,0 +1,1 @@
+"""Corpora: protocols, keys, audio, augmentation and score files."""

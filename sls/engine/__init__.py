@@ -1,0 +1,1 @@
+"""Training, scoring and evaluation: they compute and yield, and record nothing."""

@@ -1,0 +1,1 @@
+"""Detection metrics: pure functions of NumPy arrays."""
