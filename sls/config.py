@@ -47,7 +47,7 @@ class RawBoostConfig:
     """RawBoost augmentation (Tak et al., Odyssey 2022), with the names of the original implementation."""
 
     algo: int = 3
-    """0 none, 1 LnL, 2 ISD, 3 SSI; in series 4 = 1+2+3, 5 = 1+2, 6 = 1+3, 7 = 2+3; 8 = 1 and 2 in parallel."""
+    """0 none, 1 LnL, 2 ISD, 3 SSI; in series 4 = 1+2+3, 5 = 1+2, 6 = 1+3, 7 = 2+3; 8 = 1, 2 in parallel."""
     nBands: int = 5
     """Notch filters in one FIR filter."""
     minF: float = 20

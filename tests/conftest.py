@@ -10,7 +10,7 @@ DEFAULT_REFERENCE_DIR = Path(__file__).resolve().parents[2] / "shared" / "refere
 
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
-    """Real data with known answers, which is not part of the project; set SLS_REFERENCE_DIR to where it lies."""
+    """Real data with known answers, not part of the project; SLS_REFERENCE_DIR says where it lies."""
     path = Path(os.environ.get("SLS_REFERENCE_DIR") or DEFAULT_REFERENCE_DIR)
     if not path.is_dir():
         pytest.skip(f"no reference data at {path} (set SLS_REFERENCE_DIR)")
