@@ -1,0 +1,123 @@
+"""The detection error trade-off and the equal error rate, as the ASVspoof challenges compute them.
+
+Source: the evaluation package of ASVspoof 2019 and 2021 (`compute_det_curve`, `compute_eer`), which follows
+Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997. Scores are sorted
+in ascending order, bona fide before spoof where they tie; the sweep starts at (FRR 0, FAR 1), with everything
+accepted, and each trial that falls below the threshold moves it by one step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FIRST_THRESHOLD_MARGIN = 0.001
+"""How far below the lowest score the challenges put the threshold that accepts everything."""
+
+
+@dataclass(frozen=True)
+class DetCurve:
+    """Error rates at every threshold of a sweep; the arrays have the shape `(trials + 1,)`."""
+
+    frr: NDArray[np.float64]
+    """False rejection rate: share of bona fide trials at or below the threshold; ascends from 0 to 1."""
+    far: NDArray[np.float64]
+    """False acceptance rate: share of spoofed trials above the threshold; descends from 1 to 0."""
+    thresholds: NDArray[np.float64]
+    """Ascending; a trial is rejected when its score is at or below the threshold."""
+
+
+@dataclass(frozen=True)
+class Eer:
+    """An equal error rate and where it lies."""
+
+    eer: float
+    """Fraction, from 0 to 1."""
+    threshold: float
+
+
+def det_curve(bonafide: ArrayLike, spoof: ArrayLike) -> DetCurve:
+    """Sweeps a threshold over all scores.
+
+    Args:
+        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
+        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
+
+    Raises:
+        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+    """
+    bonafide, spoof = check_scores(bonafide, spoof)
+    is_bonafide, scores = merge_sorted(np.sort(bonafide), np.sort(spoof))
+    rejected_bonafide = np.cumsum(is_bonafide)
+    rejected_spoof = np.arange(1, scores.size + 1) - rejected_bonafide
+    frr = np.concatenate(([0.0], rejected_bonafide / bonafide.size))
+    far = np.concatenate(([1.0], (spoof.size - rejected_spoof) / spoof.size))
+    return DetCurve(frr, far, np.concatenate(([scores[0] - FIRST_THRESHOLD_MARGIN], scores)))
+
+
+def compute_eer(bonafide: ArrayLike, spoof: ArrayLike) -> Eer:
+    """Returns the equal error rate by the challenges' rule.
+
+    Args:
+        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
+        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
+
+    Raises:
+        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+
+    Example:
+        >>> compute_eer([1.0, 2.0, 3.0, 4.0], [-1.0, 0.0, 1.5, 0.5])
+        Eer(eer=0.25, threshold=1.0)
+    """
+    return eer_of_curve(det_curve(bonafide, spoof))
+
+
+def eer_of_curve(curve: DetCurve) -> Eer:
+    """Returns the mean of FRR and FAR at the first threshold where they are closest."""
+    index = int(np.argmin(np.abs(curve.frr - curve.far)))
+    eer = float(curve.frr[index] + curve.far[index]) / 2
+    return Eer(eer, float(curve.thresholds[index]))
+
+
+def merge_sorted(
+    bonafide: NDArray[np.float64], spoof: NDArray[np.float64]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Merges two ascending arrays, bona fide first among equals: the challenges' stable sort, but faster.
+
+    Returns:
+        Which of the merged scores are bona fide, and the scores; both of shape `(trials,)`.
+    """
+    is_bonafide = np.zeros(bonafide.size + spoof.size, dtype=bool)
+    is_bonafide[np.searchsorted(spoof, bonafide, side="left") + np.arange(bonafide.size)] = True
+    scores = np.empty(is_bonafide.size)
+    scores[is_bonafide] = bonafide
+    scores[~is_bonafide] = spoof
+    return is_bonafide, scores
+
+
+def check_scores(
+    bonafide: ArrayLike, spoof: ArrayLike, names: tuple[str, str] = ("bona fide", "spoofed")
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns both classes' scores as float64, once they can be ranked.
+
+    Raises:
+        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+    """
+    checked = []
+    for name, scores in zip(names, (bonafide, spoof), strict=True):
+        array = np.asarray(scores, dtype=np.float64)
+        if array.ndim != 1:
+            raise ValueError(f"scores of {name} trials: found shape {array.shape}, expected one dimension")
+        if not array.size:
+            raise ValueError(f"no {name} trial among the scores: both classes are needed")
+        if not np.isfinite(array).all():
+            kind = "NaN" if np.isnan(array).any() else "infinite"
+            count = int(np.count_nonzero(~np.isfinite(array)))
+            raise ValueError(f"scores of {name} trials: {count} of {array.size} not finite ({kind})")
+        checked.append(array)
+    first = checked[0][0]
+    if (checked[0] == first).all() and (checked[1] == first).all():
+        raise ValueError(f"scores are constant: every trial has {first:g}, so that nothing can be ranked")
+    return checked[0], checked[1]
