@@ -1,0 +1,156 @@
+"""The random multi-notch FIR filters of RawBoost, in closed form, and their application by FFT.
+
+A filter is a series of notches, each a Hamming-windowed band-stop filter. Each has an odd number of
+coefficients and is symmetric, so the series has a real response once its delay is taken away, and that is
+the product of the responses of its notches: no window is designed alone and nothing is convolved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft
+
+from sls.config import RawBoostConfig
+
+RandomSource = np.random.Generator | np.random.RandomState
+
+BAND_EDGE_MARGIN_HZ = 0.001
+"""A band edge at or beyond 0 Hz or half the sampling rate is moved this far inside."""
+PEAK_POINTS = 512
+"""Frequencies from 0 up to, without, half the sampling rate at which the peak is looked for (as `freqz`)."""
+MIN_FFT_LENGTH = 2 * PEAK_POINTS
+FFT_LENGTHS_PER_HALF_FILTER = 6
+"""Least ratio of the FFT length to half a filter: shorter blocks waste more of themselves on overlap."""
+
+
+@dataclass(frozen=True)
+class FilterDraws:
+    """What was drawn for some multi-notch filters."""
+
+    centre_hz: np.ndarray
+    """Centre of each band, shape `(filters, bands)`."""
+    width_hz: np.ndarray
+    """Width of each band, shape `(filters, bands)`."""
+    half_taps: np.ndarray
+    """Coefficients of each band on either side of its middle one, shape `(filters, bands)`, int64."""
+    gain_db: np.ndarray
+    """Gain of each filter at its peak, shape `(filters,)`."""
+
+    @property
+    def half_length(self) -> int:
+        """Coefficients of the longest filter on either side of its middle one."""
+        return int(self.half_taps.sum(axis=-1).max())
+
+
+def draw_filters(
+    params: RawBoostConfig, lowest_db: np.ndarray, highest_db: np.ndarray, rng: RandomSource
+) -> FilterDraws:
+    """Draws one filter for each pair of bounds of the gain.
+
+    Args:
+        params: bounds of the centre, width and number of coefficients of a band, and the number of bands.
+        lowest_db: one bound of each filter's gain, dB, shape `(filters,)`.
+        highest_db: the other bound; it may be the lower one.
+        rng: the generator. Per filter and band: centre, width, coefficients; then the gain.
+    """
+    uniform = rng.random(len(lowest_db) * (3 * params.nBands + 1)).reshape(len(lowest_db), -1)
+    bands = uniform[:, :-1].reshape(len(lowest_db), params.nBands, 3)
+    taps = params.minCoeff + (params.maxCoeff - params.minCoeff) * bands[..., 2]
+    return FilterDraws(
+        centre_hz=params.minF + (params.maxF - params.minF) * bands[..., 0],
+        width_hz=params.minBW + (params.maxBW - params.minBW) * bands[..., 1],
+        half_taps=taps.astype(np.int64) // 2,  # an even number is made odd by one more: 2 * half + 1
+        gain_db=lowest_db + (highest_db - lowest_db) * uniform[:, -1],
+    )
+
+
+def fft_length(half_length: int) -> int:
+    """Returns the block length with which to apply filters of `half_length`: a multiple of 1,024."""
+    least = max(MIN_FFT_LENGTH, FFT_LENGTHS_PER_HALF_FILTER * half_length)
+    return 1 << (least - 1).bit_length()
+
+
+def zero_phase_response(draws: FilterDraws, sample_rate_hz: int, num_points: int) -> np.ndarray:
+    """Returns the real responses of the filters without their delay, the peak of each being 1.
+
+    Args:
+        draws: the filters.
+        sample_rate_hz: sampling rate in Hz.
+        num_points: FFT length, a multiple of 1,024 and above the length of the filters.
+
+    Returns:
+        The response from 0 Hz to half the sampling rate, shape `(filters, num_points // 2 + 1)`, float64:
+        wide notches leave little of a filter before its peak is made 1, too little for float32.
+    """
+    taps = _band_taps(draws, sample_rate_hz)
+    padded = np.zeros((*taps.shape[:2], num_points // 2 + 1))
+    padded[..., : taps.shape[-1]] = taps
+    # The DFT of a symmetric sequence is real: it is the DCT-I of the half from the middle on.
+    bands = fft.dct(padded, type=1, workers=1, overwrite_x=True)
+    grid = slice(0, num_points // 2, num_points // MIN_FFT_LENGTH)
+    response = np.ones((bands.shape[0], bands.shape[-1]))
+    for band in range(bands.shape[1]):
+        response *= bands[:, band]
+        # After each band, so that many wide notches do not underflow.
+        peak = np.abs(response[:, grid]).max(axis=-1, keepdims=True)
+        response /= np.where(peak > 0, peak, 1)
+    return response
+
+
+def filter_and_sum(signals: np.ndarray, responses: np.ndarray, half_length: int) -> np.ndarray:
+    """Applies each filter to its signal, without delay and one sample early, and sums what comes out.
+
+    One sample early, because the original pads by the filter's length plus one and cuts half of that from
+    either side. Works in blocks (overlap-save), which FFTs of many short rows make faster than one long FFT.
+
+    Args:
+        signals: `(filters, num_samples)`, float32 or float64.
+        responses: `zero_phase_response` of the filters, `(filters, num_points // 2 + 1)`.
+        half_length: `FilterDraws.half_length`.
+
+    Returns:
+        The sum of the filtered signals, shape `(num_samples,)`, in the precision of `signals`.
+    """
+    num_points = 2 * (responses.shape[-1] - 1)
+    num_samples = signals.shape[-1]
+    half_length = max(half_length, 1)  # room for the one sample
+    step = num_points - 2 * half_length
+    num_blocks = -(-num_samples // step)
+    padded = np.zeros((num_blocks - 1) * step + num_points, signals.dtype)
+    blocks = np.lib.stride_tricks.as_strided(
+        padded, (num_blocks, num_points), (step * padded.itemsize, padded.itemsize), writeable=False
+    )
+    total: np.ndarray | None = None
+    for signal, response in zip(signals, responses.astype(signals.dtype), strict=True):
+        padded[half_length - 1 : half_length - 1 + num_samples] = signal
+        spectrum = fft.rfft(blocks, workers=1)
+        spectrum *= response
+        total = spectrum if total is None else np.add(total, spectrum, out=total)
+    filtered = fft.irfft(total, num_points, workers=1, overwrite_x=True)
+    return filtered[:, half_length : half_length + step].reshape(-1)[:num_samples]
+
+
+def _band_taps(draws: FilterDraws, sample_rate_hz: int) -> np.ndarray:
+    """Returns the middle and right half of `firwin` of every band, `(filters, bands, half)`, zero-padded.
+
+    The window method's ideal band-stop is a unit impulse without `f2 sinc(f2 m) - f1 sinc(f1 m)`, which is
+    `(f2 - f1) cos(pi c m) sinc(w m)` with the centre c and half the width w. `firwin` divides by the sum of
+    the coefficients; the peak is made 1 later, so the sign of the sum, at times negative, is what is left.
+    """
+    nyquist_hz = sample_rate_hz / 2
+    inside = (BAND_EDGE_MARGIN_HZ, nyquist_hz - BAND_EDGE_MARGIN_HZ)
+    low = np.clip(draws.centre_hz - draws.width_hz / 2, *inside)[..., None] / nyquist_hz
+    high = np.clip(draws.centre_hz + draws.width_hz / 2, *inside)[..., None] / nyquist_hz
+    half_taps = draws.half_taps[..., None]
+    lag = np.arange(half_taps.max() + 1)
+    window = 0.54 + 0.46 * np.cos(np.pi * lag / np.maximum(half_taps, 1))
+    window *= lag <= half_taps
+    taps = np.cos((np.pi / 2) * (low + high) * lag)
+    taps *= np.sinc((high - low) / 2 * lag)
+    taps *= low - high
+    taps[..., 0] += 1
+    taps *= window
+    at_zero_hz = 2 * taps.sum(axis=-1, keepdims=True) - taps[..., :1]
+    return np.where(at_zero_hz < 0, -taps, taps)
