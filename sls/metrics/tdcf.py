@@ -1,11 +1,11 @@
 """The tandem detection cost function (t-DCF) of a countermeasure (CM) in front of a speaker verifier (ASV).
 
 Two forms are in use. The revised one scored ASVspoof 2021: Kinnunen et al., "Tandem assessment of spoofing
-countermeasures and automatic speaker verification: fundamentals", IEEE/ACM TASLP 2020, eq. 10 and 11. The legacy
-one scored ASVspoof 2019: Kinnunen et al., "t-DCF: a detection cost function for the tandem assessment of spoofing
-countermeasures and automatic speaker verification", Odyssey 2018, eq. 10 and 11. Both are linear in the CM's two
-error rates once the ASV is fixed, cost = C0 + C1 Pmiss + C2 Pfa, and are divided by the cost of the better of two
-CMs that do not listen.
+countermeasures and automatic speaker verification: fundamentals", IEEE/ACM TASLP 2020, eq. 10 and 11. The
+legacy one scored ASVspoof 2019: Kinnunen et al., "t-DCF: a detection cost function for the tandem assessment
+of spoofing countermeasures and automatic speaker verification", Odyssey 2018, eq. 10 and 11. Both are linear
+in the CM's two error rates once the ASV is fixed, cost = C0 + C1 Pmiss + C2 Pfa, and are divided by the cost
+of the better of two CMs that do not listen.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class LinearCost:
         if self.c1 < 0 or self.c2 < 0 or self.normaliser <= 0:
             raise ValueError(
                 f"t-DCF: found weights C1 = {self.c1:g} and C2 = {self.c2:g} with the normaliser "
-                f"{self.normaliser:g}, expected positive ones; the ASV's error rates make the cost meaningless"
+                f"{self.normaliser:g}, expected positive ones: this ASV makes the cost meaningless"
             )
 
 

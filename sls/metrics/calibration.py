@@ -1,0 +1,166 @@
+"""From scores to log-likelihood ratios (LLR).
+
+A calibration is fitted on scores of known trials and applied to others. Its LLR says by which factor a score
+speaks for bona fide against spoof, in natural logarithm, so that decisions follow from priors and costs
+(`sls.metrics.dcf.DetectionCosts.threshold`). Sources: Pigeon, Druyts and Verlinde, "Applying logistic
+regression to the fusion of the NIST'99 1-speaker submissions", DSP 2000; Brümmer and du Preez,
+"Application-independent evaluation of speaker detection", Computer Speech and Language 2006 (PAV, section 8).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sls.metrics.det import check_scores
+from sls.metrics.pav import count_by_score, pool_adjacent_violators
+
+MAX_NEWTON_STEPS = 100
+NEWTON_TOLERANCE = 1e-10
+RIDGE = 1e-6
+"""Weight of the squared slope, per standard deviation of the scores: keeps the fit finite where a threshold
+separates the classes, and changes nothing visible elsewhere."""
+
+
+@dataclass(frozen=True)
+class LogisticCalibration:
+    """LLR = scale * score + offset."""
+
+    scale: float
+    offset: float
+
+    def apply(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Returns the LLR of each score, of the same shape."""
+        return self.scale * np.asarray(scores, dtype=np.float64) + self.offset
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what JSON can hold."""
+        return {"method": "logistic", "scale": self.scale, "offset": self.offset}
+
+
+@dataclass(frozen=True)
+class PavCalibration:
+    """A monotone curve through points, straight between them and level beyond the ends."""
+
+    scores: tuple[float, ...]
+    """Ascending."""
+    llrs: tuple[float, ...]
+    """Not descending; as many."""
+
+    def apply(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Returns the LLR of each score, of the same shape."""
+        return np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.llrs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what JSON can hold."""
+        return {"method": "pav", "scores": list(self.scores), "llrs": list(self.llrs)}
+
+
+Calibration = LogisticCalibration | PavCalibration
+
+
+def calibration_from_dict(content: Any) -> Calibration:
+    """Builds a calibration from what `to_dict` returned.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    method = content.get("method") if isinstance(content, dict) else None
+    try:
+        if method == "logistic":
+            return LogisticCalibration(float(content["scale"]), float(content["offset"]))
+        if method == "pav":
+            scores, llrs = (tuple(map(float, content[name])) for name in ("scores", "llrs"))
+            if scores and len(scores) == len(llrs) and sorted(scores) == list(scores):
+                return PavCalibration(scores, llrs)
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise ValueError(f"not a calibration: found method {method!r}, expected logistic or pav with its numbers")
+
+
+def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike, spoof_prior: float = 0.5) -> LogisticCalibration:
+    """Fits LLR = scale * score + offset by logistic regression, each class weighted by its prior.
+
+    Args:
+        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
+        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
+        spoof_prior: Where on the scale of costs the fit is to be best; 0.5 treats both errors alike.
+
+    Raises:
+        ValueError: A class is missing, the scores are NaN, infinite or all the same, or the prior is no
+            share.
+    """
+    bonafide, spoof = check_scores(bonafide, spoof)
+    if not 0 < spoof_prior < 1:
+        raise ValueError(f"spoof_prior: found {spoof_prior:g}, expected a share between 0 and 1")
+    scores = np.concatenate([bonafide, spoof])
+    centre, spread = float(scores.mean()), float(scores.std())
+    inputs = np.stack([(scores - centre) / spread, np.ones(scores.size)])
+    is_bonafide = np.arange(scores.size) < bonafide.size
+    importance = np.where(is_bonafide, (1 - spoof_prior) / bonafide.size, spoof_prior / spoof.size)
+    prior_log_odds = math.log((1 - spoof_prior) / spoof_prior)
+    weights = _minimise(inputs, is_bonafide.astype(np.float64), importance, prior_log_odds)
+    scale = weights[0] / spread
+    return LogisticCalibration(float(scale), float(weights[1] - scale * centre))
+
+
+def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
+    """Fits the best monotone map from scores to LLRs by pooling adjacent violators.
+
+    One trial of each class is added below and above all scores (Laplace's rule of succession), so that no LLR
+    is infinite, whatever threshold separates the classes.
+
+    Args:
+        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
+        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
+
+    Raises:
+        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+    """
+    bonafide, spoof = check_scores(bonafide, spoof)
+    scores, bonafide_counts, spoof_counts = count_by_score(bonafide, spoof)
+    padded = [np.concatenate([[1.0], counts, [1.0]]) for counts in (bonafide_counts, spoof_counts)]
+    blocks = pool_adjacent_violators(*padded)
+    llrs = np.log(blocks.bonafide / (bonafide.size + 2)) - np.log(blocks.spoof / (spoof.size + 2))
+    # A block spans from its first to its last score; the added trials stand at the outermost scores.
+    spanned = np.concatenate([scores[:1], scores, scores[-1:]])
+    points = np.stack([spanned[blocks.starts], spanned[blocks.ends]], axis=1).ravel()
+    values = np.repeat(llrs, 2)
+    kept = np.concatenate([[True], (np.diff(points) > 0) | (np.diff(values) > 0)])
+    return PavCalibration(tuple(points[kept].tolist()), tuple(values[kept].tolist()))
+
+
+def _minimise(
+    inputs: NDArray[np.float64],
+    targets: NDArray[np.float64],
+    importance: NDArray[np.float64],
+    prior_log_odds: float,
+) -> NDArray[np.float64]:
+    """Returns the weights `(2,)` of the least weighted cross entropy, by Newton's method with halved
+    steps.
+    """
+    weights = np.zeros(2)
+    penalty = np.array([RIDGE, 0.0])
+
+    def loss(candidate: NDArray[np.float64]) -> float:
+        logits = candidate @ inputs + prior_log_odds
+        return float(importance @ (np.logaddexp(0, logits) - targets * logits) + penalty @ candidate**2 / 2)
+
+    current = loss(weights)
+    for _ in range(MAX_NEWTON_STEPS):
+        chances = np.exp(-np.logaddexp(0, -(weights @ inputs + prior_log_odds)))
+        gradient = inputs @ (importance * (chances - targets)) + penalty * weights
+        curvature = (inputs * (importance * chances * (1 - chances))) @ inputs.T + np.diag(penalty + 1e-12)
+        step = np.linalg.solve(curvature, gradient)
+        length = 1.0
+        while loss(weights - length * step) > current and length > NEWTON_TOLERANCE:
+            length /= 2
+        weights = weights - length * step
+        previous, current = current, loss(weights)
+        if previous - current < NEWTON_TOLERANCE * max(current, NEWTON_TOLERANCE):
+            break
+    return weights

@@ -1,0 +1,76 @@
+"""The detection cost function (DCF) of a countermeasure on its own, as ASVspoof 5 uses it.
+
+Source: Wang et al., "ASVspoof 5: crowdsourced speech data, deepfakes, and adversarial attacks at scale",
+    2024,
+section 3 (eq. 1 to 4), and its evaluation package.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sls.metrics.det import check_scores, det_curve
+from sls.metrics.tdcf import LinearCost, MinCost, minimum_of_curve
+
+
+@dataclass(frozen=True)
+class DetectionCosts:
+    """Prior and costs of a decision; the defaults are those of ASVspoof 5."""
+
+    spoof_prior: float = 0.05
+    """Share of trials expected to be spoofed, between 0 and 1."""
+    miss_cost: float = 1
+    """Of a bona fide trial that is rejected."""
+    false_alarm_cost: float = 10
+    """Of a spoofed trial that is accepted."""
+
+    def __post_init__(self) -> None:
+        """Check prior and costs."""
+        if not 0 < self.spoof_prior < 1:
+            raise ValueError(f"spoof_prior: found {self.spoof_prior:g}, expected a share between 0 and 1")
+        if min(self.miss_cost, self.false_alarm_cost) <= 0:
+            raise ValueError(
+                f"miss_cost and false_alarm_cost: found {self.miss_cost:g} and {self.false_alarm_cost:g}, "
+                "expected positive costs"
+            )
+
+    @property
+    def threshold(self) -> float:
+        """The Bayes threshold: a log-likelihood ratio at or above it is accepted as bona fide."""
+        return math.log(self.false_alarm_cost * self.spoof_prior / (self.miss_cost * (1 - self.spoof_prior)))
+
+    def linear_cost(self) -> LinearCost:
+        """Returns the cost as a function of both error rates, divided by that of the better blind system."""
+        miss = self.miss_cost * (1 - self.spoof_prior)
+        accept = self.false_alarm_cost * self.spoof_prior
+        return LinearCost(0.0, miss, accept, min(miss, accept))
+
+
+def compute_min_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts | None = None) -> MinCost:
+    """Returns the normalised DCF at the threshold that suits these very scores.
+
+    Args:
+        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
+        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
+        costs: Prior and costs. None: those of ASVspoof 5.
+
+    Raises:
+        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+    """
+    return minimum_of_curve(det_curve(bonafide, spoof), (costs or DetectionCosts()).linear_cost())
+
+
+def compute_act_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts | None = None) -> float:
+    """Returns the normalised DCF at the Bayes threshold, with scores taken as log-likelihood ratios.
+
+    Args and errors as `compute_min_dcf`.
+    """
+    bonafide, spoof = check_scores(bonafide, spoof)
+    costs = costs or DetectionCosts()
+    cost = costs.linear_cost()
+    miss, accept = np.mean(bonafide < costs.threshold), np.mean(spoof >= costs.threshold)
+    return float((cost.c1 * miss + cost.c2 * accept) / cost.normaliser)
