@@ -1,0 +1,84 @@
+"""The reference implementation: the encoder run by fairseq itself, where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from sls.models.checkpoints.names import fairseq_names
+from sls.models.encoder_config import EncoderConfig
+
+
+class FairseqXlsr(nn.Module):
+    """XLS-R as fairseq computes it, in place of `Xlsr`.
+
+    Args:
+        config: shape, normalisation and dropouts of the encoder.
+
+    Raises:
+        ValueError: if fairseq is not installed.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        fairseq = _import_fairseq()
+        self.model = fairseq.Wav2Vec2Model.build_model(fairseq.Wav2Vec2Config(**_fairseq_fields(config)))
+        self.model.remove_pretraining_modules()
+        self.model.mask_emb.requires_grad_(False)
+        if config.layer_norm_first:
+            self.model.encoder.layer_norm.requires_grad_(False)
+
+    def forward(self, waveforms: Tensor) -> Iterator[Tensor]:
+        """Yields the output of each transformer layer, as `Xlsr.forward` does. Shape: `(batch, frames, dim)`."""
+        results = self.model(waveforms, mask=False, features_only=True)["layer_results"]
+        for output, *_ in results:
+            yield output.transpose(0, 1)
+
+    def portable_state_dict(self) -> dict[str, Tensor]:
+        """Returns the weights by the names of `Xlsr`."""
+        state = self.model.state_dict()
+        return {ours: state[theirs] for ours, theirs in fairseq_names(self.config).items()}
+
+    def load_portable_state_dict(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes over the weights of an `Xlsr`."""
+        names = fairseq_names(self.config)
+        state = {names[ours]: tensor for ours, tensor in weights.items()}
+        state["mask_emb"] = self.model.mask_emb
+        self.model.load_state_dict(state)
+
+
+def _import_fairseq() -> ModuleType:
+    try:
+        from fairseq.models.wav2vec import wav2vec2
+    except ImportError as error:
+        raise ValueError(
+            "backend: found fairseq, which is not installed here; "
+            "install the extra (pip install 'sls-countermeasure[fairseq]'), or use backend=torchaudio"
+        ) from error
+    return wav2vec2
+
+
+def _fairseq_fields(config: EncoderConfig) -> dict[str, Any]:
+    return {
+        "extractor_mode": "layer_norm" if config.extractor_mode == "layer_norm" else "default",
+        "conv_feature_layers": str([tuple(layer) for layer in config.conv_layers]),
+        "conv_bias": config.conv_bias,
+        "encoder_embed_dim": config.dim,
+        "encoder_layers": config.num_layers,
+        "encoder_attention_heads": config.num_heads,
+        "encoder_ffn_embed_dim": config.ffn_dim,
+        "layer_norm_first": config.layer_norm_first,
+        "conv_pos": config.pos_conv_kernel,
+        "conv_pos_groups": config.pos_conv_groups,
+        "dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "activation_dropout": config.activation_dropout,
+        "dropout_input": config.projection_dropout,
+        "encoder_layerdrop": config.layer_drop,
+        "feature_grad_mult": config.feature_grad_mult,
+        "checkpoint_activations": config.checkpoint_activations,
+    }

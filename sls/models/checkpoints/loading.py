@@ -1,0 +1,206 @@
+"""From any file of weights to a countermeasure."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from sls.models.checkpoints import huggingface, native, published
+from sls.models.checkpoints.fairseq_backend import FairseqXlsr
+from sls.models.checkpoints.fairseq_config import parse_fairseq_config
+from sls.models.checkpoints.initial import initialise_encoder
+from sls.models.checkpoints.names import (
+    FAIRSEQ_UNUSED,
+    HUGGINGFACE_TO_FAIRSEQ_UNUSED,
+    HUGGINGFACE_UNUSED,
+    TakenWeights,
+    fairseq_names,
+    huggingface_names,
+    take_weights,
+    unify_weight_norm,
+)
+from sls.models.checkpoints.native import CheckpointInfo
+from sls.models.checkpoints.pickles import is_pickle, read_pickle
+from sls.models.checkpoints.sources import fetch, fetch_sibling, file_digest
+from sls.models.countermeasure import Countermeasure
+from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
+from sls.models.xlsr import Xlsr
+
+Backend = Literal["torchaudio", "fairseq"]
+
+RANDOM_SCHEME = "random:"
+
+_LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A countermeasure read from a file."""
+
+    model: Countermeasure
+    """In evaluation mode, on the CPU, in fp32."""
+    info: CheckpointInfo
+    """What the file says of itself; for a published file, what its shapes say."""
+    digest: str
+    """SHA-256 of the file."""
+
+
+@dataclass(frozen=True)
+class _Pretrained:
+    """An encoder read from a file."""
+
+    encoder: EncoderConfig
+    weights: dict[str, Tensor]
+    unused: dict[str, Tensor]
+
+
+def build_countermeasure(
+    xlsr_model: str | Path, num_samples: int, seed: int, backend: Backend = "torchaudio"
+) -> Countermeasure:
+    """Returns a countermeasure ready for training: a pre-trained encoder and a new classifier.
+
+    Args:
+        xlsr_model: a fairseq file, a safetensors file in Hugging Face's layout with its config.json beside
+            it, `hf://owner/repo/file[@revision]` of either, or `random:NAME` for random weights.
+        num_samples: length of the waveforms.
+        seed: seed of all new weights; the global generator is left as it was.
+        backend: whose implementation runs the encoder.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, not of these kinds, or asks for what is not supported.
+    """
+    pretrained = None
+    if str(xlsr_model).startswith(RANDOM_SCHEME):
+        encoder = _named_encoder(str(xlsr_model).removeprefix(RANDOM_SCHEME))
+    else:
+        pretrained = _read_pretrained(xlsr_model)
+        encoder = pretrained.encoder
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.manual_seed(seed)
+        with torch.device("meta" if pretrained else "cpu"):
+            xlsr = Xlsr(encoder)
+        if pretrained:
+            xlsr.load_state_dict(pretrained.weights, assign=True)
+        else:
+            initialise_encoder(xlsr)
+        model = Countermeasure(encoder, num_samples, xlsr)
+    model.pretraining_weights = pretrained.unused if pretrained else {}
+    return _with_backend(model, backend)
+
+
+def load_checkpoint(
+    source: str | Path,
+    *,
+    xlsr: str | Path | None = None,
+    num_samples: int | None = None,
+    backend: Backend = "torchaudio",
+) -> LoadedCheckpoint:
+    """Reads a trained countermeasure: one of our own files, or a published SLS file.
+
+    Args:
+        source: a path or `hf://owner/repo/file[@revision]`.
+        xlsr: the pre-trained XLS-R that a published file started from, for its configuration; needed where
+            the shapes are not those of a known encoder. Not used for our own files.
+        num_samples: length of the waveforms of a published file; inferred from its shapes if not given.
+        backend: whose implementation runs the encoder.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged, not of these kinds, or its weights do not fit.
+    """
+    path = fetch(source)
+    digest = file_digest(path)
+    if is_pickle(path):
+        state = _flat_weights(read_pickle(path))
+        if not published.is_published(list(state)):
+            raise ValueError(f"{path}: found no SLS countermeasure, expected one; {_HINT}")
+        name = str(source)
+        encoder = _read_pretrained(xlsr).encoder if xlsr else published.recognise_encoder(state, name)
+        model = published.restore_published(state, encoder, num_samples, name)
+        info = CheckpointInfo(
+            encoder,
+            model.num_samples,
+            provenance={"format": "published SLS", "source": name, "sha256": digest},
+        )
+    else:
+        tensors, metadata = native.read_safetensors(path)
+        if not native.is_native(metadata):
+            raise ValueError(f"{path}: found no SLS countermeasure, expected one; {_HINT}")
+        model, info = native.restore(tensors, metadata, path)
+    return LoadedCheckpoint(_with_backend(model, backend).eval(), info, digest)
+
+
+_HINT = "a pre-trained encoder is a start for training (xlsr_model), and cannot score"
+
+
+def _named_encoder(name: str) -> EncoderConfig:
+    if name not in NAMED_ENCODERS:
+        raise ValueError(f"xlsr_model: found random:{name}, expected random: and {', '.join(NAMED_ENCODERS)}")
+    return NAMED_ENCODERS[name]
+
+
+def _read_pretrained(source: str | Path) -> _Pretrained:
+    path = fetch(source)
+    if not is_pickle(path):
+        state, metadata = native.read_safetensors(path)
+        if native.is_native(metadata):
+            raise ValueError(f"{path}: found a trained countermeasure, expected a pre-trained encoder")
+        return _take_huggingface(state, source)
+    content = read_pickle(path)
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        encoder = parse_fairseq_config(content, str(path))
+        taken = _take(content["model"], encoder, fairseq_names(encoder), FAIRSEQ_UNUSED, str(path))
+        return _Pretrained(encoder, taken.weights, taken.unused)
+    state = _flat_weights(content)
+    if published.is_published(list(state)):
+        raise ValueError(f"{path}: found a trained countermeasure, expected a pre-trained encoder")
+    return _take_huggingface(state, source)
+
+
+def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretrained:
+    if not huggingface.is_huggingface(list(state)):
+        raise ValueError(
+            f"{source}: found no wav2vec 2.0 encoder, expected fairseq's or Hugging Face's layout"
+        )
+    encoder = huggingface.read_huggingface_config(fetch_sibling(source, huggingface.CONFIG_NAME))
+    state = {unify_weight_norm(name.removeprefix(huggingface.PREFIX)): t for name, t in state.items()}
+    taken = _take(state, encoder, huggingface_names(encoder), HUGGINGFACE_UNUSED, str(source))
+    unused = {
+        HUGGINGFACE_TO_FAIRSEQ_UNUSED[name]: tensor
+        for name, tensor in taken.unused.items()
+        if name in HUGGINGFACE_TO_FAIRSEQ_UNUSED
+    }
+    return _Pretrained(encoder, taken.weights, unused)
+
+
+def _take(
+    state: Mapping[str, Tensor], encoder: EncoderConfig, names: Mapping[str, str], unused: Any, source: str
+) -> TakenWeights:
+    taken = take_weights(state, names, published.encoder_shapes(encoder), unused, source)
+    if taken.unused:
+        _LOGGER.info("%s: not used: %s", source, ", ".join(sorted(taken.unused)))
+    return taken
+
+
+def _flat_weights(content: Any) -> dict[str, Tensor]:
+    """Returns the weights of a flat dictionary; nothing where the content is of another form."""
+    is_flat = isinstance(content, Mapping) and all(isinstance(t, Tensor) for t in content.values())
+    return dict(content) if is_flat else {}
+
+
+def _with_backend(model: Countermeasure, backend: str) -> Countermeasure:
+    if backend == "torchaudio":
+        return model
+    if backend != "fairseq":
+        raise ValueError(f"backend: found {backend}, expected torchaudio or fairseq")
+    encoder = FairseqXlsr(model.encoder)
+    encoder.load_portable_state_dict(model.xlsr.portable_state_dict())
+    model.xlsr = encoder
+    return model

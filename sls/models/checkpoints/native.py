@@ -1,0 +1,144 @@
+"""Our own checkpoint: one safetensors file that says by itself what it holds."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sls.models.checkpoints.names import take_weights
+from sls.models.checkpoints.sources import temporary_beside
+from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, Countermeasure
+from sls.models.encoder_config import EncoderConfig
+
+FORMAT = "sls-countermeasure/1"
+PRETRAINING_PREFIX = "pretraining."
+_PRETRAINING = re.compile(re.escape(PRETRAINING_PREFIX))
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself."""
+
+    encoder: EncoderConfig
+    """Shape of the encoder."""
+    num_samples: int = DEFAULT_NUM_SAMPLES
+    """Length of the waveforms that the countermeasure takes, in samples."""
+    sample_rate_hz: int = 16_000
+    """Sampling rate of those waveforms."""
+    epoch: int | None = None
+    """The epoch after which it was saved, from 0; none where it is not known."""
+    recipe: str | None = None
+    """Name of the recipe."""
+    run_id: str | None = None
+    """The tracked run that made it."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The whole configuration of the experiment, flat."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Where it comes from: data, code, source file, digest, licence."""
+
+
+def save_checkpoint(path: str | Path, model: Countermeasure, info: CheckpointInfo) -> Path:
+    """Writes weights and description into one file, whole or not at all.
+
+    Args:
+        path: the file to write, by custom `.safetensors`.
+        model: the countermeasure, on any device, with either backend.
+        info: what is known of it, ready for JSON.
+
+    Returns:
+        The path written.
+
+    Raises:
+        ValueError: if the description does not belong to the model, or is not plain data.
+    """
+    if (info.encoder, info.num_samples) != (model.encoder, model.num_samples):
+        raise ValueError(
+            f"{path}: the description is of {info.encoder} and {info.num_samples} samples, "
+            f"the model has {model.encoder} and {model.num_samples}"
+        )
+    path = Path(path)
+    tensors = {name: _detach(tensor) for name, tensor in model.portable_state_dict().items()}
+    for name, tensor in model.pretraining_weights.items():
+        tensors[f"{PRETRAINING_PREFIX}{name}"] = _detach(tensor)
+    with temporary_beside(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": FORMAT, "info": _describe(info, path)})
+        _sync(temporary)
+    return path
+
+
+def is_native(metadata: Mapping[str, str]) -> bool:
+    """Whether a safetensors file's metadata are those of our own format, of any version."""
+    return metadata.get("format", "").startswith(FORMAT.partition("/")[0])
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns the tensors of a safetensors file, and its metadata.
+
+    Raises:
+        ValueError: if the file is cut or damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}") from error
+
+
+def restore(
+    state: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path
+) -> tuple[Countermeasure, CheckpointInfo]:
+    """Returns the countermeasure of one of our own files, and its description.
+
+    Raises:
+        ValueError: if the description or the weights do not fit.
+    """
+    if metadata["format"] != FORMAT:
+        raise ValueError(f"{path}: format: found {metadata['format']}, expected {FORMAT}")
+    info = _parse(metadata.get("info", ""), path)
+    with torch.device("meta"):
+        model = Countermeasure(info.encoder, info.num_samples)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    names = {name: name for name in shapes}
+    taken = take_weights(state, names, shapes, _PRETRAINING, str(path))
+    model.load_state_dict(taken.weights, assign=True)
+    model.pretraining_weights = {
+        name.removeprefix(PRETRAINING_PREFIX): tensor for name, tensor in taken.unused.items()
+    }
+    return model.eval(), info
+
+
+def _describe(info: CheckpointInfo, path: Path) -> str:
+    fields = {name: getattr(info, name) for name in info.__dataclass_fields__}
+    try:
+        return json.dumps({**fields, "encoder": info.encoder.to_dict()}, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the description cannot be written as JSON: {error}") from error
+
+
+def _parse(text: str, path: Path) -> CheckpointInfo:
+    try:
+        fields = json.loads(text)
+        return CheckpointInfo(**{**fields, "encoder": EncoderConfig.from_dict(fields["encoder"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the checkpoint's description cannot be read: {error}") from error
+
+
+def _detach(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()
+
+
+def _sync(path: Path) -> None:
+    """Waits until the file is on disk, so that the name never points to half of it."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,169 @@
+"""PyTorch's pickled files, read without running any code of theirs."""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+import threading
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+ZIP_MAGIC = b"PK\x03\x04"
+LEGACY_PICKLES = 4  # magic number, protocol, system, object: the head of a file older than PyTorch 1.6
+"""Pickles at the head of a file in PyTorch's format before 1.6."""
+
+_INERT = re.compile(
+    r"argparse\.Namespace|omegaconf\.[\w.]+|fairseq\.[\w.]+|typing\.\w+|enum\.\w+"
+    r"|collections\.defaultdict|copyreg\._reconstructor"
+    r"|numpy\.(?:_?core\.multiarray\.scalar|dtype|float64|float32|int64|bool_?)"
+    r"|builtins\.(?:object|dict|list|tuple|str|int|float|bool|bytes|NoneType|type)"
+)
+"""Classes that configurations are made of. They are replaced by stand-ins that only keep what they are given."""
+_TENSORS = frozenset(
+    {"collections.OrderedDict", "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
+    | {"torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter", "torch.Size", "torch.device"}
+    | {"_codecs.encode", "builtins.set", "builtins.complex", "builtins.bytearray"}
+)
+_TENSOR_PARTS = re.compile(
+    r"torch\.(?:\w+Storage|storage\.\w+Storage|b?float\d*|double|half|u?int\d+|long|bool)"
+)
+_PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+
+_SAFE_GLOBALS_LOCK = threading.Lock()  # PyTorch keeps the admitted classes in one place for all threads
+
+
+class StandIn:
+    """An object of a class that is not loaded: it keeps its arguments and attributes, and does nothing."""
+
+    class_name = ""
+
+    def __new__(cls, *args: Any) -> StandIn:
+        """Keeps the arguments."""
+        instance = super().__new__(cls)
+        instance.__dict__["args"] = args
+        instance.__dict__["items"] = {}
+        return instance
+
+    def __init__(self, *args: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.__dict__["state"] = state
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.__dict__["items"][key] = value
+
+    def append(self, value: Any) -> None:
+        """Keeps an item."""
+        self.__setitem__(len(self.__dict__["items"]), value)
+
+    def extend(self, values: Any) -> None:
+        """Keeps items."""
+        for value in values:
+            self.append(value)
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether the file begins as PyTorch's do, in today's format or the one before 1.6."""
+    with path.open("rb") as file:
+        head = file.read(len(ZIP_MAGIC))
+    return head == ZIP_MAGIC or head[:1] == b"\x80"
+
+
+def read_pickle(path: Path) -> Any:
+    """Reads a file that `torch.save` wrote; the tensors stay on disk until they are used, where they can.
+
+    Configuration objects (Namespace, OmegaConf, fairseq's classes) come back as plain dictionaries, lists
+    and values.
+
+    Raises:
+        ValueError: if the file is damaged, or names a class or function that is not admitted.
+    """
+    try:
+        names = set(_list_globals(path))
+        refused = sorted(name for name in names if not (_is_tensor_part(name) or _INERT.fullmatch(name)))
+        if refused:
+            raise ValueError(
+                f"{path}: refused, because it would run code: found {', '.join(refused)}, "
+                "expected tensors and plain configuration alone"
+            )
+        stand_ins: list[Any] = [(_make_stand_in(name), name) for name in names if _INERT.fullmatch(name)]
+        with _SAFE_GLOBALS_LOCK, torch.serialization.safe_globals(stand_ins):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(f"{path}: not a whole PyTorch file: {reason}") from error
+    return to_plain(content)
+
+
+def to_plain(value: Any) -> Any:
+    """Returns the value with every stand-in replaced by the plain dictionary, list or value that it held."""
+    if isinstance(value, StandIn):
+        return _unwrap(value)
+    if isinstance(value, dict):
+        return {to_plain(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(item) for item in value]
+    return value
+
+
+def _unwrap(value: StandIn) -> Any:
+    state = value.__dict__.get("state", {})
+    if isinstance(state, tuple):  # what __getstate__ gives for a class with slots: attributes, slots
+        state = {**(state[0] or {}), **(state[1] or {})}
+    if isinstance(state, dict):
+        for content in ("_content", "_val"):  # OmegaConf's containers and nodes
+            if content in state:
+                return to_plain(state[content])
+    if state:
+        return to_plain(state)
+    if value.__dict__["items"]:
+        return to_plain(value.__dict__["items"])
+    args = value.__dict__["args"]
+    return to_plain(args[0]) if len(args) == 1 else to_plain(list(args))
+
+
+def _make_stand_in(name: str) -> type[StandIn]:
+    return type(name.rpartition(".")[2], (StandIn,), {"class_name": name})
+
+
+def _is_tensor_part(name: str) -> bool:
+    return name in _TENSORS or bool(_TENSOR_PARTS.fullmatch(name))
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+
+
+def _list_globals(path: Path) -> Iterator[str]:
+    """Yields the name of every class and function that the file's pickles name."""
+    if not _is_zip(path):
+        with path.open("rb") as file:
+            for _ in range(LEGACY_PICKLES):
+                yield from _list_globals_of_pickle(file)
+        return
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            if member.endswith(".pkl"):
+                with archive.open(member) as file:
+                    yield from _list_globals_of_pickle(file)
+
+
+def _list_globals_of_pickle(file: IO[bytes]) -> Iterator[str]:
+    try:
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name in ("GLOBAL", "INST"):
+                module, name = str(argument).split(" ", 1)
+                yield f"{_PYTHON2_MODULES.get(module, module)}.{name}"
+            elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
+                yield f"pickle opcode {opcode.name}"
+    except ValueError as error:
+        raise pickle.UnpicklingError(str(error)) from error

@@ -1,0 +1,149 @@
+"""SLS checkpoints as others publish them: fairseq's names for the encoder, one flat dictionary."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sls.models.checkpoints.names import FAIRSEQ_UNUSED, fairseq_names, take_weights
+from sls.models.checkpoints.sources import temporary_beside
+from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, POOL_SIZE, Countermeasure
+from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
+from sls.models.xlsr import Xlsr
+
+PARALLEL_PREFIX = "module."  # left by torch.nn.DataParallel
+ENCODER_PREFIX = "ssl_model.model."
+UNUSED = re.compile(f"{re.escape(ENCODER_PREFIX)}{FAIRSEQ_UNUSED.pattern}")
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def is_published(names: list[str]) -> bool:
+    """Whether these are the names of weights in a published SLS file."""
+    return any(name.removeprefix(PARALLEL_PREFIX).startswith(ENCODER_PREFIX) for name in names)
+
+
+def recognise_encoder(state: Mapping[str, Tensor], source: str) -> EncoderConfig:
+    """Returns the known encoder whose shapes a published file has.
+
+    The shapes leave open the number of heads, the order of normalisation, the strides and the dropouts: only
+    an encoder known by name can be recognised by them.
+
+    Raises:
+        ValueError: if no known encoder has these shapes.
+    """
+    found = {
+        name.removeprefix(PARALLEL_PREFIX).removeprefix(ENCODER_PREFIX): tensor.shape
+        for name, tensor in state.items()
+        if name.removeprefix(PARALLEL_PREFIX).startswith(ENCODER_PREFIX)
+    }
+    found = {name: shape for name, shape in found.items() if not FAIRSEQ_UNUSED.match(name)}
+    for known, config in NAMED_ENCODERS.items():
+        shapes = encoder_shapes(config)
+        if found == {theirs: shapes[ours] for ours, theirs in fairseq_names(config).items()}:
+            _LOGGER.warning("%s: taken for XLS-R %s by its shapes, without dropout", source, known)
+            return config
+    raise ValueError(
+        f"{source}: the shapes of its encoder are not those of {', '.join(NAMED_ENCODERS)}; "
+        "give the XLS-R file that it was trained from (xlsr=...), for its configuration"
+    )
+
+
+def encoder_shapes(config: EncoderConfig) -> dict[str, torch.Size]:
+    """Returns the shape of each weight of `Xlsr`, by its name."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in Xlsr(config).state_dict().items()}
+
+
+def infer_num_samples(fc1_weight: Tensor, encoder: EncoderConfig, source: str) -> int:
+    """Returns the length of the waveforms for which the classifier `fc1` was made.
+
+    Pooling leaves up to three lengths in frames open: the published length if it is one of them, else the
+    shortest.
+
+    Raises:
+        ValueError: if no length fits.
+    """
+    pooled_dims = encoder.dim // POOL_SIZE
+    pooled_frames, remainder = divmod(fc1_weight.shape[1], pooled_dims)
+    if remainder or not pooled_frames:
+        raise ValueError(
+            f"{source}: fc1.weight: found {fc1_weight.shape[1]} inputs, expected a multiple of {pooled_dims}"
+        )
+    if encoder.count_frames(DEFAULT_NUM_SAMPLES) // POOL_SIZE == pooled_frames:
+        return DEFAULT_NUM_SAMPLES
+    num_samples = pooled_frames * POOL_SIZE
+    for _, kernel, stride in reversed(encoder.conv_layers):
+        num_samples = (num_samples - 1) * stride + kernel
+    _LOGGER.warning("%s: the length of its waveforms is taken for %d samples", source, num_samples)
+    return num_samples
+
+
+def restore_published(
+    state: Mapping[str, Tensor], encoder: EncoderConfig, num_samples: int | None, source: str
+) -> Countermeasure:
+    """Returns the countermeasure that a published file holds.
+
+    Args:
+        state: the file's weights, by names with or without `module.`.
+        encoder: shape of its encoder.
+        num_samples: length of its waveforms; none: inferred from the classifier.
+        source: the file, for errors.
+
+    Raises:
+        ValueError: one line that lists all weights that are missing, unexpected or of another shape.
+    """
+    state = {name.removeprefix(PARALLEL_PREFIX): tensor for name, tensor in state.items()}
+    if num_samples is None and "fc1.weight" in state:
+        num_samples = infer_num_samples(state["fc1.weight"], encoder, source)
+    with torch.device("meta"):
+        model = Countermeasure(encoder, num_samples or DEFAULT_NUM_SAMPLES)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    names = published_names(model)
+    taken = take_weights(state, names, shapes, UNUSED, source)
+    model.load_state_dict(taken.weights, assign=True)
+    model.pretraining_weights = {
+        name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in taken.unused.items()
+    }
+    return model
+
+
+def published_names(model: Countermeasure) -> dict[str, str]:
+    """Returns the published name of each weight, without `module.`, by ours."""
+    names = {
+        f"xlsr.{ours}": f"{ENCODER_PREFIX}{theirs}" for ours, theirs in fairseq_names(model.encoder).items()
+    }
+    return names | {f"classifier.{name}": name for name in model.classifier.state_dict()}
+
+
+def export_published(path: str | Path, model: Countermeasure) -> Path:
+    """Writes a countermeasure in the published form, for tools that read it: `module.` and fairseq's names.
+
+    A model that started from a pre-training file has kept what else that file holds, so that a strict loader
+    over fairseq finds every name. One that started from random weights has none of it, and the log says so.
+
+    Args:
+        path: the file to write, by custom `.pth`; written whole or not at all.
+        model: the countermeasure, with either backend.
+
+    Returns:
+        The path written.
+    """
+    path = Path(path)
+    if not model.pretraining_weights:
+        _LOGGER.warning(
+            "%s: without the pre-training weights (mask_emb, ...) that fairseq's loader asks for", path
+        )
+    weights = model.portable_state_dict()
+    state = {theirs: weights[ours] for ours, theirs in published_names(model).items()}
+    state |= {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in model.pretraining_weights.items()}
+    with temporary_beside(path) as temporary:
+        torch.save(
+            {f"{PARALLEL_PREFIX}{name}": t.detach().cpu().clone() for name, t in state.items()}, temporary
+        )
+    return path

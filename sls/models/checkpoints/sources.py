@@ -1,0 +1,112 @@
+"""Where a file of weights comes from: a path, or a reference to the Hugging Face hub."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+HUB_SCHEME = "hf://"
+HUB_FORM = "hf://owner/repo/file[@revision]"
+
+
+@dataclass(frozen=True)
+class HubReference:
+    """One file of a repository on the Hugging Face hub."""
+
+    repo: str
+    """Owner and repository, as `owner/repo`."""
+    filename: str
+    """The file's path inside the repository."""
+    revision: str | None = None
+    """Branch, tag or commit; none: the repository's main branch."""
+
+    @classmethod
+    def parse(cls, text: str) -> HubReference:
+        """Reads `hf://owner/repo/file[@revision]`.
+
+        Raises:
+            ValueError: on another form.
+        """
+        path, _, revision = text.removeprefix(HUB_SCHEME).partition("@")
+        parts = path.split("/")
+        if not text.startswith(HUB_SCHEME) or len(parts) < 3 or not all(parts) or text.endswith("@"):
+            raise ValueError(f"hub reference: found {text!r}, expected {HUB_FORM}")
+        return cls("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
+
+    def sibling(self, name: str) -> HubReference:
+        """Returns the reference to another file in the same folder, at the same revision."""
+        folder = self.filename.rpartition("/")[0]
+        return HubReference(self.repo, f"{folder}/{name}" if folder else name, self.revision)
+
+    def __str__(self) -> str:
+        suffix = f"@{self.revision}" if self.revision else ""
+        return f"{HUB_SCHEME}{self.repo}/{self.filename}{suffix}"
+
+
+def fetch(source: str | Path) -> Path:
+    """Returns the local path of a file, downloading it (once; it is kept in the hub's cache) if need be.
+
+    Args:
+        source: a path, or `hf://owner/repo/file[@revision]`.
+
+    Raises:
+        FileNotFoundError: if there is no such file, on disk or on the hub.
+        ValueError: if the reference is malformed, or the hub cannot be reached.
+    """
+    if str(source).startswith(HUB_SCHEME):
+        return _download(HubReference.parse(str(source)))
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, expected a checkpoint or {HUB_FORM}")
+    return path
+
+
+def fetch_sibling(source: str | Path, name: str) -> Path:
+    """Returns the local path of the file `name` beside another; raises as `fetch` does."""
+    if str(source).startswith(HUB_SCHEME):
+        return _download(HubReference.parse(str(source)).sibling(name))
+    return fetch(Path(source).with_name(name))
+
+
+def file_digest(path: str | Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def temporary_beside(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path`, and renames it to `path` if the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _download(reference: HubReference) -> Path:
+    try:
+        return Path(hf_hub_download(reference.repo, reference.filename, revision=reference.revision))
+    except LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"{reference}: the hub cannot be reached, and the file is not in its cache"
+        ) from error
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise FileNotFoundError(f"{reference}: no such repository, revision or file on the hub") from error
+    except HfHubHTTPError as error:
+        raise ValueError(f"{reference}: the hub answered: {str(error).splitlines()[0]}") from error

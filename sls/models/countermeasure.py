@@ -1,0 +1,160 @@
+"""The countermeasure: Sensitive Layer Selection over all layers of XLS-R (Zhang, Wen and Hu, 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sls.models.xlsr import EncoderConfig, Xlsr
+
+POOL_SIZE = 3  # frames and dimensions that the max-pooling takes together
+HIDDEN_DIM = 1024
+NUM_CLASSES = 2  # spoof, bona fide
+DEFAULT_NUM_SAMPLES = 64_600  # 4.04 s at 16 kHz
+
+
+class LayerEncoder(Protocol):
+    """An encoder that yields the output of every layer: `Xlsr`, or fairseq's own."""
+
+    def __call__(self, waveforms: Tensor) -> Iterable[Tensor]:
+        """Yields `(batch, frames, dim)` for each layer of waveforms `(batch, num_samples)`."""
+
+    def portable_state_dict(self) -> dict[str, Tensor]:
+        """Returns the weights by the names of `Xlsr`."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the countermeasure says of a batch, and how much it listened to each layer."""
+
+    log_probs: Tensor
+    """Log-probabilities of spoof and bona fide. Shape: `(batch, 2)`."""
+    layer_weights: Tensor
+    """Weight of each layer, between 0 and 1. Shape: `(batch, num_layers)`."""
+
+
+class SlsClassifier(nn.Module):
+    """Sensitive Layer Selection and the classifier behind it (Zhang, Wen and Hu, ACM MM 2024, section 3).
+
+    The names of the parts are those of published files. A SELU on the logits, before the log-softmax, is
+    part of the published model.
+
+    Args:
+        dim: dimension of each layer's output.
+        num_frames: frames of each layer's output.
+
+    Raises:
+        ValueError: if there are too few frames or dimensions to pool.
+    """
+
+    def __init__(self, dim: int, num_frames: int) -> None:
+        super().__init__()
+        if min(dim, num_frames) < POOL_SIZE:
+            raise ValueError(
+                f"classifier input: found {num_frames} frames of dimension {dim}, "
+                f"expected at least {POOL_SIZE} of each"
+            )
+        self.fc0 = nn.Linear(dim, 1)
+        # One channel: every frame and dimension of a batch shares one mean and one variance.
+        self.first_bn = nn.BatchNorm2d(num_features=1)
+        self.fc1 = nn.Linear((num_frames // POOL_SIZE) * (dim // POOL_SIZE), HIDDEN_DIM)
+        self.fc3 = nn.Linear(HIDDEN_DIM, NUM_CLASSES)
+
+    def forward(self, layer_outputs: Iterable[Tensor]) -> Explanation:
+        """Weighs the layers, sums them, and classifies the sum.
+
+        The sum grows layer by layer, so an encoder that yields its layers needs to hold only one of them
+        when no gradient is asked for.
+
+        Args:
+            layer_outputs: the output of each layer, first layer first. Shape of each: `(batch, frames, dim)`.
+        """
+        fused: Tensor | None = None
+        weights = []
+        for x in layer_outputs:
+            weight = torch.sigmoid(self.fc0(x.mean(dim=1)))  # (batch, 1)
+            weighted = x * weight.unsqueeze(-1)
+            fused = weighted if fused is None else fused + weighted
+            weights.append(weight)
+        if fused is None:
+            raise ValueError("layer_outputs: found no layer, expected at least one")
+        return Explanation(self.classify(fused), torch.cat(weights, dim=1))
+
+    def classify(self, fused: Tensor) -> Tensor:
+        """Returns log-probabilities `(batch, 2)` for the weighted sum of layers `(batch, frames, dim)`."""
+        x = F.selu(self.first_bn(fused.unsqueeze(1)))
+        x = F.max_pool2d(x, POOL_SIZE).flatten(1)
+        x = F.selu(self.fc1(x))
+        logits = F.selu(self.fc3(x))
+        # A half-precision logarithm would round scores to three digits.
+        return F.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+class Countermeasure(nn.Module):
+    """XLS-R with the SLS classifier: from raw waveforms to log-probabilities of spoof and bona fide.
+
+    The score of an utterance is column 1, log P(bona fide). In evaluation mode the model changes nothing of
+    itself, so several threads may call it at once.
+
+    Args:
+        encoder: shape of the encoder.
+        num_samples: length of the waveforms, on which the classifier's size depends.
+        xlsr: an encoder to use in place of our own, which yields layer outputs as `Xlsr` does.
+    """
+
+    def __init__(
+        self,
+        encoder: EncoderConfig,
+        num_samples: int = DEFAULT_NUM_SAMPLES,
+        xlsr: LayerEncoder | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.num_samples = num_samples
+        self.xlsr = Xlsr(encoder) if xlsr is None else xlsr
+        self.classifier = SlsClassifier(encoder.dim, encoder.count_frames(num_samples))
+        # What a pre-training file holds besides, by fairseq's names. Nothing here uses it; others' tools
+        # expect it in a published file.
+        self.pretraining_weights: dict[str, Tensor] = {}
+
+    def forward(self, waveforms: Tensor) -> Tensor:
+        """Returns the log-probabilities of spoof (column 0) and bona fide (column 1).
+
+        Args:
+            waveforms: raw samples, not normalised. Shape: `(batch, num_samples)`.
+
+        Returns:
+            Shape: `(batch, 2)`.
+
+        Raises:
+            ValueError: on waveforms of another shape.
+        """
+        return self.explain(waveforms).log_probs
+
+    def explain(self, waveforms: Tensor) -> Explanation:
+        """Returns the log-probabilities, and with them the weight that SLS gave to each layer.
+
+        In a training step with layer drop, a dropped layer has no weight.
+
+        Args:
+            waveforms: raw samples, not normalised. Shape: `(batch, num_samples)`.
+
+        Raises:
+            ValueError: on waveforms of another shape.
+        """
+        if waveforms.ndim != 2 or waveforms.shape[1] != self.num_samples:
+            raise ValueError(
+                f"waveforms: found shape {tuple(waveforms.shape)}, expected (batch, {self.num_samples})"
+            )
+        return self.classifier(self.xlsr(waveforms))
+
+    def portable_state_dict(self) -> dict[str, Tensor]:
+        """Returns the weights by the names under which our checkpoints hold them, whatever the encoder."""
+        weights = {f"xlsr.{name}": tensor for name, tensor in self.xlsr.portable_state_dict().items()}
+        head = self.classifier.state_dict()
+        return weights | {f"classifier.{name}": tensor for name, tensor in head.items()}

@@ -1,0 +1,154 @@
+"""The shape of a wav2vec 2.0 encoder, and the shapes that are known by name."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+WAV2VEC2_CONV_LAYERS = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
+"""Channels, kernel and stride of each convolution of wav2vec 2.0: 25 ms windows every 20 ms at 16 kHz."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Everything that decides what a wav2vec 2.0 encoder computes (Baevski et al., 2020).
+
+    The defaults are XLS-R 300M (Babu et al., 2021); the comments give fairseq's name where it differs.
+    """
+
+    extractor_mode: Literal["group_norm", "layer_norm"] = "layer_norm"
+    """Normalisation of the convolutions: after the first alone by channel (fairseq: default), or after each."""
+    conv_layers: tuple[tuple[int, int, int], ...] = WAV2VEC2_CONV_LAYERS
+    """Channels, kernel and stride of each convolution (conv_feature_layers)."""
+    conv_bias: bool = True
+    """Whether the convolutions have a bias."""
+    has_projection: bool = True
+    """Whether a linear layer joins convolutions and transformer; fairseq leaves it out where the dimensions
+    are equal."""
+    dim: int = 1024
+    """Dimension of the transformer (encoder_embed_dim)."""
+    num_layers: int = 24
+    """Transformer layers (encoder_layers)."""
+    num_heads: int = 16
+    """Attention heads in each layer (encoder_attention_heads)."""
+    ffn_dim: int = 4096
+    """Inner dimension of the feed-forward part (encoder_ffn_embed_dim)."""
+    layer_norm_first: bool = True
+    """Whether each layer normalises its input (XLS-R) or its output (base-size models)."""
+    pos_conv_kernel: int = 128
+    """Kernel of the convolution that encodes positions (conv_pos), in frames."""
+    pos_conv_groups: int = 16
+    """Groups of that convolution (conv_pos_groups)."""
+    dropout: float = 0.0
+    """Dropout after attention, after the feed-forward part, and before the first layer."""
+    attention_dropout: float = 0.0
+    """Dropout on attention weights."""
+    activation_dropout: float = 0.0
+    """Dropout inside the feed-forward part."""
+    projection_dropout: float = 0.0
+    """Dropout after the projection (dropout_input)."""
+    layer_drop: float = 0.0
+    """Probability that a layer is left out of a training step (encoder_layerdrop)."""
+    feature_grad_mult: float = 1.0
+    """Factor on the gradient of the convolutions; 0 freezes them."""
+    checkpoint_activations: bool = False
+    """Recompute each layer in the backward pass: less memory, more time, the same result."""
+
+    def __post_init__(self) -> None:
+        """Check ranges and divisibility."""
+        positive = ("dim", "num_layers", "num_heads", "ffn_dim", "pos_conv_kernel", "pos_conv_groups")
+        for name in positive:
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in (
+            "dropout",
+            "attention_dropout",
+            "activation_dropout",
+            "projection_dropout",
+            "layer_drop",
+        ):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a probability below 1")
+        for name in ("num_heads", "pos_conv_groups"):
+            divisor = getattr(self, name)
+            _require(self.dim % divisor == 0, name, divisor, f"a divisor of dim, which is {self.dim}")
+        is_valid = bool(self.conv_layers) and all(len(c) == 3 and min(c) >= 1 for c in self.conv_layers)
+        _require(is_valid, "conv_layers", self.conv_layers, "triples of channels, kernel and stride")
+        modes = ("group_norm", "layer_norm")
+        _require(self.extractor_mode in modes, "extractor_mode", self.extractor_mode, " or ".join(modes))
+        has_equal_dims = self.conv_layers[-1][0] == self.dim
+        _require(
+            self.has_projection or has_equal_dims,
+            "has_projection",
+            self.has_projection,
+            f"true, because the convolutions give {self.conv_layers[-1][0]} channels and dim is {self.dim}",
+        )
+
+    def count_frames(self, num_samples: int) -> int:
+        """Returns the number of frames that the convolutions make of `num_samples` samples.
+
+        Raises:
+            ValueError: if the waveform is shorter than one frame.
+        """
+        frames = num_samples
+        for _, kernel, stride in self.conv_layers:
+            frames = (frames - kernel) // stride + 1
+            _require(frames >= 1, "num_samples", num_samples, "enough samples for one frame")
+        return frames
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as plain values, ready for JSON."""
+        fields = dataclasses.asdict(self)
+        return {**fields, "conv_layers": [list(layer) for layer in self.conv_layers]}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> EncoderConfig:
+        """Returns the configuration that `to_dict` wrote.
+
+        Raises:
+            ValueError: on a field that is unknown or missing.
+        """
+        expected = {field.name for field in dataclasses.fields(cls)}
+        if set(fields) != expected:
+            raise ValueError(
+                f"encoder configuration: unknown fields {sorted(set(fields) - expected)}, "
+                f"missing fields {sorted(expected - set(fields))}"
+            )
+        conv_layers = tuple((int(c), int(k), int(s)) for c, k, s in fields["conv_layers"])
+        return cls(**{**fields, "conv_layers": conv_layers})
+
+
+def _require(holds: bool, name: str, found: Any, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name}: found {found}, expected {expected}")
+
+
+NAMED_ENCODERS: Mapping[str, EncoderConfig] = MappingProxyType(
+    {
+        # For demonstrations and tests: the layout of XLS-R, small enough to train on two CPU cores.
+        "tiny": EncoderConfig(
+            conv_layers=((32, 10, 5), *[(32, 3, 2)] * 4, *[(32, 2, 2)] * 2),
+            dim=48,
+            num_layers=4,
+            num_heads=4,
+            ffn_dim=96,
+            pos_conv_kernel=16,
+            pos_conv_groups=4,
+        ),
+        "base": EncoderConfig(
+            extractor_mode="group_norm",
+            conv_bias=False,
+            dim=768,
+            num_layers=12,
+            num_heads=12,
+            ffn_dim=3072,
+            layer_norm_first=False,
+        ),
+        "300m": EncoderConfig(),
+        "1b": EncoderConfig(dim=1280, num_layers=48, ffn_dim=5120),
+        "2b": EncoderConfig(dim=1920, num_layers=48, ffn_dim=7680),
+    }
+)
+"""Shapes by name. `random:NAME` starts one from random weights; a published SLS file, whose shapes do not
+tell the number of heads, is recognised by them."""
