@@ -1,0 +1,97 @@
+"""The published number of trials of a corpus, and the note by which another corpus of that layout says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sls.data.protocols import ALL_SUBSETS, Protocol
+
+CORPUS_NOTE = "CORPUS.yaml"
+"""A file in a data root that holds something else than the published corpora, in their layout."""
+
+Counts = Mapping[str, Mapping[str, int]]
+"""By subset (or `all`), the number of `trials`, `bonafide` and `spoof`; what is not said is not checked."""
+
+_COUNTED = ("trials", "bonafide", "spoof")
+
+
+@dataclass(frozen=True)
+class CorpusNote:
+    """What a data root says of itself."""
+
+    corpus: str
+    """Name of the corpus that lies there in the published layout, for instance `demo`."""
+    counts: Mapping[str, Counts]
+    """By track, the counts that stand in the place of the published ones."""
+
+
+def read_corpus_note(data_root: Path) -> CorpusNote | None:
+    """Reads the note of a data root; None where there is none, and the published counts hold.
+
+    Raises:
+        ValueError: the note is not `corpus: NAME` and, if wished, `counts:`.
+    """
+    path = data_root / CORPUS_NOTE
+    if not path.is_file():
+        return None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict) or not isinstance(content.get("corpus"), str):
+        raise ValueError(f"{path}: found no line 'corpus: NAME', expected one")
+    unknown = set(content) - {"corpus", "counts"}
+    if unknown:
+        raise ValueError(f"{path}: found {', '.join(sorted(unknown))}, expected corpus and counts only")
+    counts = content.get("counts") or {}
+    if not isinstance(counts, dict):
+        raise ValueError(f"{path}: counts: found {counts!r}, expected track: {{subset: {{trials: N}}}}")
+    parsed = {str(track): parse_counts(value, f"{path}: counts.{track}") for track, value in counts.items()}
+    return CorpusNote(content["corpus"], parsed)
+
+
+def parse_counts(value: Any, where: str) -> Counts:
+    """Checks the counts of one track, as YAML gives them.
+
+    Raises:
+        ValueError: not `subset: {trials: N, bonafide: N, spoof: N}`; `where` begins the error.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: found {value!r}, expected subset: {{trials: N}}")
+    for subset, counts in value.items():
+        if not isinstance(counts, dict) or not set(counts) <= set(_COUNTED):
+            raise ValueError(f"{where}.{subset}: found {counts!r}, expected some of {', '.join(_COUNTED)}")
+        for name, number in counts.items():
+            if not isinstance(number, int) or number < 0:
+                raise ValueError(f"{where}.{subset}.{name}: found {number!r}, expected a number of trials")
+    return {str(subset): dict(counts) for subset, counts in value.items()}
+
+
+def check_counts(protocol: Protocol, expected: Counts) -> None:
+    """Compares a protocol with the published counts.
+
+    A subset that the file does not hold at all is passed over, since keys of one subset are published too;
+    asking for that subset is an error of its own.
+
+    Raises:
+        ValueError: a number differs; the error says how a corpus of one's own is marked.
+    """
+    present = protocol.subsets()
+    is_part = bool(present) and not set(expected) - {ALL_SUBSETS} <= set(present)
+    for subset, counts in expected.items():
+        if (subset == ALL_SUBSETS and is_part) or (subset != ALL_SUBSETS and subset not in present):
+            continue
+        found = protocol.select_subset(subset).counts()
+        for name, number in counts.items():
+            if found.get(name, number) != number:
+                what = name if name == "trials" else f"{name} trials"
+                raise ValueError(
+                    f"{protocol.source}: found {found[name]} {what} (subset {subset}), expected {number} as "
+                    f"published; a data root with another corpus of this layout says so in {CORPUS_NOTE} "
+                    "(corpus: NAME)"
+                )

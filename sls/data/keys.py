@@ -1,0 +1,155 @@
+"""The scores of the automatic speaker verification (ASV) system that the t-DCF supposes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from sls.data.protocols import ALL_SUBSETS, TableFormat, read_formatted_table
+from sls.data.tables import Table
+
+TARGET, NONTARGET, SPOOF = "target", "nontarget", "spoof"
+ASV_ROLES = (TARGET, NONTARGET, SPOOF)
+"""What an ASV trial is: the claimed speaker, another one, or a spoofing attack."""
+
+
+@dataclass(frozen=True)
+class AsvScores:
+    """The trials of an ASV system."""
+
+    source: Path
+    digest: str
+    """SHA-256 of the score file, hexadecimal."""
+    scores: np.ndarray
+    """Score of each trial; higher is more like the claimed speaker. Shape: `(trials,)`, float64."""
+    roles: np.ndarray
+    """`target`, `nontarget` or `spoof` for each trial. Shape: `(trials,)`, of str objects."""
+    fields: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What else is known of the trials: attack, codec, transmission, subset. Shape of each: `(trials,)`."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def target(self) -> np.ndarray:
+        """Scores of the target trials. Shape: `(target trials,)`, float64."""
+        return self.scores[self.roles == TARGET]
+
+    @property
+    def nontarget(self) -> np.ndarray:
+        """Scores of the non-target trials. Shape: `(nontarget trials,)`, float64."""
+        return self.scores[self.roles == NONTARGET]
+
+    @property
+    def spoof(self) -> np.ndarray:
+        """Scores of the spoofed trials. Shape: `(spoofed trials,)`, float64."""
+        return self.scores[self.roles == SPOOF]
+
+    @property
+    def spoof_attacks(self) -> np.ndarray | None:
+        """Attack of each spoofed trial, in the order of `spoof`; None where it is not known."""
+        return self.fields["attack"][self.roles == SPOOF] if "attack" in self.fields else None
+
+    def select(self, mask: np.ndarray) -> AsvScores:
+        """Returns the trials of a Boolean mask."""
+        fields = {name: values[mask] for name, values in self.fields.items()}
+        return replace(self, scores=self.scores[mask], roles=self.roles[mask], fields=fields)
+
+    def select_subset(self, subset: str) -> AsvScores:
+        """Returns the trials of one subset; all of them for `all` and where the corpus has no subsets.
+
+        Raises:
+            ValueError: no trial is in that subset.
+        """
+        if subset == ALL_SUBSETS or "subset" not in self.fields:
+            return self
+        mask = self.fields["subset"] == subset
+        if not mask.any():
+            known = ", ".join([*sorted(set(self.fields["subset"].tolist())), ALL_SUBSETS])
+            raise ValueError(f"{self.source}: found no trial of subset '{subset}', expected one of: {known}")
+        return self.select(mask)
+
+    def counts(self) -> dict[str, int]:
+        """Returns the number of target, non-target and spoofed trials."""
+        return {role: int(np.count_nonzero(self.roles == role)) for role in ASV_ROLES}
+
+
+def read_asv_scores(
+    scores: str | Path,
+    score_formats: TableFormat | Sequence[TableFormat],
+    metadata: str | Path | None = None,
+    metadata_formats: TableFormat | Sequence[TableFormat] = (),
+) -> AsvScores:
+    """Reads ASV scores that bring their roles, or whose roles stand in another file.
+
+    The two files are joined row by row, because one recording meets several enrolments, so that names
+    repeat: the names of each row are compared, and must agree.
+
+    Args:
+        scores: the score file, with columns `score` and, without `metadata`, `role`.
+        score_formats: its form, or several of which the first that fits counts.
+        metadata: a file with a column `role`, row by row for the same trials.
+        metadata_formats: its form, or several of which the first that fits counts.
+
+    Raises:
+        FileNotFoundError: a file does not exist.
+        ValueError: another number of rows or columns, names that disagree, an unknown role, a score that is
+            not a finite number, or no trial of one of the three roles.
+    """
+    table, table_format = read_formatted_table(scores, score_formats)
+    places = table_format.places(table)
+    values = table.floats(places["score"])
+    roles_table, roles_format = table, table_format
+    if metadata is not None:
+        roles_table, roles_format = read_formatted_table(metadata, metadata_formats)
+        _check_same_rows(table, places, roles_table, roles_format.places(roles_table))
+    role_places = roles_format.places(roles_table)
+    fields = {
+        name: roles_table.categories(place).strings()
+        for name, place in role_places.items()
+        if name not in ("trial", "enrolment", "role", "score", "subset")
+    }
+    if "subset" in role_places:
+        subsets = roles_table.categories(role_places["subset"]).strings()
+        fields["subset"] = np.array([roles_format.subsets.get(name, name) for name in subsets], dtype=object)
+    asv = AsvScores(table.source, table.digest, values, _read_roles(roles_table, role_places["role"]), fields)
+    for role, number in asv.counts().items():
+        if number == 0:
+            raise ValueError(f"{roles_table.source}: found no {role} trial, expected all of {ASV_ROLES}")
+    return asv
+
+
+def _read_roles(table: Table, column: int) -> np.ndarray:
+    categories = table.categories(column)
+    for code, value in enumerate(categories.values):
+        if value not in ASV_ROLES:
+            line = table.line(int(np.flatnonzero(categories.codes == code)[0]))
+            raise ValueError(
+                f"{table.source}:{line}: found '{value}', expected one of: {', '.join(ASV_ROLES)}"
+            )
+    return categories.strings()
+
+
+def _check_same_rows(
+    scores: Table, score_places: Mapping[str, int], metadata: Table, metadata_places: Mapping[str, int]
+) -> None:
+    if len(scores) != len(metadata):
+        raise ValueError(
+            f"{scores.source}: found {len(scores)} rows, expected {len(metadata)} as in {metadata.source}, "
+            "since the two are joined row by row"
+        )
+    for name in ("enrolment", "trial"):
+        if name not in score_places or name not in metadata_places:
+            continue
+        found = scores.strings(score_places[name])
+        expected = metadata.strings(metadata_places[name])
+        differs = np.flatnonzero(found != expected)
+        if len(differs):
+            row = int(differs[0])
+            raise ValueError(
+                f"{scores.source}:{scores.line(row)}: found {name} '{found[row]}', expected "
+                f"'{expected[row]}' as in line {metadata.line(row)} of {metadata.source}"
+            )

@@ -1,0 +1,178 @@
+"""The score file: written whole, read strictly, joined one to one with a key."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sls.data.protocols import Protocol, TableFormat, check_unique, read_formatted_table
+
+SCORE_DIGITS = 9
+"""Significant decimal digits that give back the same float32."""
+SCORE_FORMATS = (
+    TableFormat("ASVspoof 5", ("trial", "score"), header=("filename", "cm-score")),
+    TableFormat("trial score", ("trial", "score")),
+    TableFormat("ASVspoof 2019: trial attack key score", ("trial", "_", "_", "score")),
+)
+"""The forms of score files: those of the challenges."""
+_EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The scores of a system."""
+
+    names: np.ndarray
+    """Names of the trials. Shape: `(trials,)`, of str objects."""
+    scores: np.ndarray
+    """Their scores; higher is more bona fide. Shape: `(trials,)`, float64."""
+    source: Path
+    digest: str
+    """SHA-256 of the file, hexadecimal."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How well scores and key cover each other, in trials."""
+
+    scored: int
+    """Trials in the score file."""
+    keyed: int
+    """Trials in the key."""
+    joined: int
+    """Trials in both."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether each trial of the one is in the other."""
+        return self.scored == self.keyed == self.joined
+
+
+@dataclass(frozen=True)
+class JoinedScores:
+    """Scores with what the key says of each."""
+
+    scores: np.ndarray
+    """Score of each trial of `key`. Shape: `(trials,)`, float64."""
+    key: Protocol
+    coverage: Coverage
+    table: ScoreTable
+    """The scores as they were read."""
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def select(self, mask: np.ndarray) -> JoinedScores:
+        """Returns the trials of a Boolean mask, or of row numbers."""
+        return JoinedScores(self.scores[mask], self.key.select(mask), self.coverage, self.table)
+
+    def select_subset(self, subset: str) -> JoinedScores:
+        """Returns the trials of one subset, or all of them for `all`.
+
+        Raises:
+            ValueError: no trial is in that subset.
+        """
+        return self.select(self.key.subset_mask(subset))
+
+
+def write_scores(path: str | Path, names: Sequence[str] | np.ndarray, scores: np.ndarray) -> None:
+    """Writes a score file, one `trial score` line for each trial; whole, or not at all.
+
+    Raises:
+        ValueError: not as many names as scores, no trial, a name twice or with white space, or a score that is
+            not finite.
+    """
+    names = [str(name) for name in names]
+    values = np.asarray(scores, dtype=np.float64).ravel()
+    _check_writable(path, names, values)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name} {score:.{SCORE_DIGITS}g}\n" for name, score in zip(names, values.tolist(), strict=True)]
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read_scores(path: str | Path) -> ScoreTable:
+    """Reads a score file: `trial score` lines, or the forms of ASVspoof 2019 and 5.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: another number of columns, a score that is not a finite number, or a trial twice.
+    """
+    table, table_format = read_formatted_table(path, SCORE_FORMATS)
+    places = table_format.places(table)
+    names = table.strings(places["trial"])
+    check_unique(table, names)
+    return ScoreTable(names, table.floats(places["score"]), table.source, table.digest)
+
+
+def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -> JoinedScores:
+    """Joins scores with a key, one to one, in the order of the key.
+
+    Join with the whole key and select its subset afterwards: a score file covers all trials of a track.
+
+    Args:
+        table: scores of the trials, in any order.
+        key: every trial of the track.
+        allow_partial: keep the trials that are in both, and let `coverage` tell how many are not.
+
+    Raises:
+        ValueError: trials without a score or scores without a trial (with `allow_partial`: none in common).
+    """
+    places = {name: place for place, name in enumerate(table.names.tolist())}
+    rows = np.array([places.get(name, -1) for name in key.names.tolist()], dtype=np.int64)
+    is_scored = rows >= 0
+    coverage = Coverage(len(table), len(key), int(np.count_nonzero(is_scored)))
+    if not coverage.joined or not (coverage.is_complete or allow_partial):
+        raise ValueError(_describe_mismatch(table, key, is_scored, coverage))
+    if not coverage.is_complete:
+        key, rows = key.select(is_scored), rows[is_scored]
+    return JoinedScores(table.scores[rows], key, coverage, table)
+
+
+def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, coverage: Coverage) -> str:
+    missing = key.names[~is_scored].tolist()
+    known = set(key.names.tolist())
+    extra = [name for name in table.names.tolist() if name not in known]
+    problems = []
+    for trials, what in ((missing, "trials of the key have no score"), (extra, "scores are of no trial")):
+        if trials:
+            examples = ", ".join(trials[:_EXAMPLES]) + (", ..." if len(trials) > _EXAMPLES else "")
+            problems.append(f"{len(trials)} {what} ({examples})")
+    return (
+        f"{table.source}: {' and '.join(problems)}; expected one score for each of the {coverage.keyed} trials "
+        f"of {key.source}"
+    )
+
+
+def _check_writable(path: str | Path, names: list[str], scores: np.ndarray) -> None:
+    if len(names) != len(scores):
+        raise ValueError(f"{path}: found {len(names)} names and {len(scores)} scores, expected as many")
+    if not names:
+        raise ValueError(f"{path}: found no score to write, expected one at least")
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path}: found trial '{twice}' twice, expected each trial once")
+    unfit = next((name for name in names if len(name.split()) != 1), None)
+    if unfit is not None:
+        raise ValueError(f"{path}: found trial name '{unfit}', expected a name without white space")
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if len(bad):
+        raise ValueError(
+            f"{path}: found score {scores[bad[0]]} of trial '{names[bad[0]]}', expected a number"
+        )
