@@ -1,7 +1,7 @@
 # Each target is the only command needed: it makes .venv and installs what it needs, once.
 VENV   := .venv
 BIN    := $(VENV)/bin
-UV     := uv==0.11.33
+UV     := uv==0.13.9
 LOCK   := --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock"
 # fairseq is built from source by `make test`, which needs a C++ compiler.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \

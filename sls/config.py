@@ -151,8 +151,6 @@ class TrainingConfig:
     """Trials on which to validate: none, dev, or a track of the tracks file as NAME or NAME:SUBSET."""
     validation_rawboost: bool = False
     """Apply RawBoost to the validation trials too, as the published v2 experiment does."""
-    keep: Literal["all", "best_and_last", "best"] = "all"
-    """Which epochs' checkpoints stay after training."""
     log_every_steps: int = 100
     """Steps between two points of the running loss."""
 

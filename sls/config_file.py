@@ -86,7 +86,7 @@ def read_config_values(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError(f"{path}: found {type(values).__name__}, expected lines of `name: value`")
     for name in values:
-        _check_name(str(name), str(path))
+        check_field_name(str(name), str(path))
     return values
 
 
@@ -97,7 +97,7 @@ def build_config(values: Mapping[str, Any], source: str = "configuration") -> Co
         ValueError: an unknown or retired field, a value of the wrong type or out of range; it names `source`.
     """
     for name in values:
-        _check_name(name, source)
+        check_field_name(name, source)
     sections: dict[str, dict[str, Any]] = {}
     for spec in config_fields():
         if spec.name in values:
@@ -108,7 +108,12 @@ def build_config(values: Mapping[str, Any], source: str = "configuration") -> Co
     return Config(**{section: hints[section](**given) for section, given in sections.items()})
 
 
-def _check_name(name: str, source: str) -> None:
+def check_field_name(name: str, source: str) -> None:
+    """Refuses a name that is no configuration field, and says which one may be meant or what to use instead.
+
+    Raises:
+        ValueError: an unknown field, or a retired option of the known reproduction; it names `source`.
+    """
     known = [spec.name for spec in config_fields()]
     if name in known:
         return

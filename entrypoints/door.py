@@ -1,0 +1,89 @@
+"""What every door shares: the tracked run, the log, and how errors end."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.logging import RichHandler
+
+from sls.config_file import check_field_name
+from sls.tracking.runs import Terminated, TrackedRun, one_line, tracked_run
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+console = Console()
+"""Tables and progress bars; the bars are quiet when nobody watches."""
+_log_console = Console(stderr=True)
+
+
+def door_command(kind: str) -> Callable[[Callable[..., None]], click.Command]:
+    """Makes a door of a function `(run, **options)`: a click command whose whole work is one tracked run.
+
+    What is typed wrongly is found inside the run, so that a run that `mlflow run` has opened says why it failed.
+    """
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        @click.command(kind, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+        @click.pass_context
+        @functools.wraps(function)
+        def command(context: click.Context, **options: Any) -> None:
+            with door(kind) as run:
+                _refuse_unknown(context)
+                function(run, **options)
+
+        return command
+
+    return decorate
+
+
+def _refuse_unknown(context: click.Context) -> None:
+    for argument in context.args:
+        if not argument.startswith("--"):
+            continue
+        name = argument.removeprefix("--").split("=")[0].replace("-", "_")
+        check_field_name(name, "the command line")
+        taken = ", ".join(sorted(parameter.name or "" for parameter in context.command.params))
+        raise ValueError(f"{context.command.name} does not take {name}; it takes {taken}")
+    if context.args:
+        raise ValueError(f"{context.command.name}: found {context.args[0]}, expected --name value")
+
+
+@contextmanager
+def door(kind: str, name: str | None = None) -> Iterator[TrackedRun]:
+    """Opens the run of a door and turns errors into one line and an exit code.
+
+    Bad input, a `ValueError` or an `OSError`, exits with 2 and one line on standard error; its traceback is an
+    artifact of the run. Set SLS_DEBUG=1 to see it at once.
+    """
+    _set_up_log()
+    try:
+        with tracked_run(kind, name) as run:
+            yield run
+    except (ValueError, OSError) as error:
+        if os.environ.get("SLS_DEBUG"):
+            raise
+        print(f"{kind}: {one_line(error)}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)
+    except Terminated:
+        sys.exit(EXIT_TERMINATED)
+
+
+def _set_up_log() -> None:
+    handler: logging.Handler = logging.StreamHandler()
+    if _log_console.is_terminal:
+        handler = RichHandler(console=_log_console, show_path=False, show_time=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    for noisy in ("mlflow", "alembic", "httpx", "httpcore", "matplotlib", "huggingface_hub"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

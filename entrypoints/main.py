@@ -1,0 +1,96 @@
+"""The whole experiment: `mlflow run .` trains, scores, evaluates, registers and compares recipes v1 and v2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from entrypoints.door import console, door_command
+from entrypoints.options import config_options, read_config, text_option
+from entrypoints.progress import TrainingProgress, progress_bar
+from entrypoints.tables import recipe_table
+from sls.config import PROJECT_ROOT, Config
+from sls.data.corpus import Corpus, open_corpus
+from sls.tracking.checkpoints import ModelSource, resolve_model
+from sls.tracking.evaluation import find_scores, track_evaluation
+from sls.tracking.registry import RegisteredVersion, appoint_champion, choose_champion, register
+from sls.tracking.runs import TrackedRun, scratch_directory, tracked_run
+from sls.tracking.scoring import track_scoring, track_trials
+from sls.tracking.training import track_training
+
+RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
+TRACKS = ("LA", "DF", "In-the-Wild")
+
+Metrics = dict[str, dict[str, float]]
+
+
+@door_command("main")
+@text_option(
+    "config", "YAML files of the recipes, separated by commas [default: configs/v1.yaml,configs/v2.yaml]"
+)
+@config_options()
+def main(run: TrackedRun, config: str, **options: str) -> None:
+    """Run every recipe on every track, register the results, and print recipe by track."""
+    recipes = [Path(path) for path in config.split(",")] if config else RECIPES
+    settings = [read_config(path, options) for path in recipes]
+    corpus = open_corpus(settings[0].data)
+    run.set_tags({"corpus": corpus.name})
+    tracks = [name for name in TRACKS if name in corpus.tracks]
+    metrics: dict[str, Metrics] = {}
+    versions: list[RegisteredVersion] = []
+    for setting in settings:
+        recipe = setting.training.recipe
+        source = _train(run, setting, corpus)
+        metrics[recipe] = {
+            track: _score_and_evaluate(run, setting, corpus, source, track) for track in tracks
+        }
+        versions.append(register(run.client, run.experiment_id, source, "staging"))
+    champion = choose_champion(run.client)
+    appoint_champion(run.client, champion.version)
+    console.print(recipe_table(corpus.name, tracks, versions, metrics, champion.version))
+    console.print(f"Champion: {champion.reason}")
+    _print_next_commands(run)
+
+
+def _train(main_run: TrackedRun, config: Config, corpus: Corpus) -> ModelSource:
+    recipe = config.training.recipe
+    with (
+        tracked_run("train", f"train {recipe}", {"main_run_id": main_run.run_id}) as run,
+        TrainingProgress(recipe) as progress,
+    ):
+        trained = track_training(run, config, corpus, progress.on_step, progress.on_epoch)
+    return resolve_model(run.client, trained.uri)
+
+
+def _score_and_evaluate(
+    main_run: TrackedRun, config: Config, corpus: Corpus, source: ModelSource, track: str
+) -> dict[str, float]:
+    links = {"main_run_id": main_run.run_id}
+    trials = track_trials(corpus, track)
+    with (
+        scratch_directory() as directory,
+        tracked_run("score", f"score {source.recipe} {track}", links) as run,
+        progress_bar(f"{source.recipe} score {track}", len(trials.trials)) as advance,
+    ):
+        track_scoring(run, source, trials, config.compute, directory / f"{track}.txt", advance)
+    scores = find_scores(run.client, run.run_id, track)
+    with tracked_run("evaluate", f"evaluate {source.recipe} {track}", links) as run:
+        return track_evaluation(run, scores, corpus, track).metrics()
+
+
+def _print_next_commands(run: TrackedRun) -> None:
+    ui = f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs"
+    console.print("\nCompare the runs:  mlflow ui --workers 1", highlight=False, soft_wrap=True)
+    console.print(
+        f"  then open        {ui}?compareRunsMode=CHART&workflowType=machine_learning",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(
+        "Serve the winner:  mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Options of the doors: one for each configuration field, generated from `sls.config`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sls.config import PROJECT_ROOT, ComputeConfig, Config, DataConfig
+from sls.config_file import build_config, config_fields, read_config_values
+
+DATA_ROOT_VARIABLE = "SLS_DATA_ROOT"
+DEFAULT_CONFIG = PROJECT_ROOT / "configs" / "v1.yaml"
+DEMO_CONFIG = PROJECT_ROOT / "configs" / "demo.yaml"
+
+Command = Callable[..., Any]
+
+
+def text_option(name: str, text: str) -> Callable[[Command], Command]:
+    """An option that is not given when it is empty: `mlflow run` passes every declared parameter."""
+    return click.option(f"--{name}", name, default="", help=text)
+
+
+def config_options(*sections: str) -> Callable[[Command], Command]:
+    """Adds one option for each configuration field of these sections, or of all sections if none is named."""
+
+    def add(command: Command) -> Command:
+        for spec in reversed(list(config_fields())):
+            if not sections or spec.section in sections:
+                command = text_option(spec.name, f"[default: {spec.default}]")(command)
+        return command
+
+    return add
+
+
+def given(options: Mapping[str, str]) -> dict[str, str]:
+    """Returns the options that the user typed."""
+    return {name: value for name, value in options.items() if value != ""}
+
+
+def read_config(path: str | Path, options: Mapping[str, str]) -> Config:
+    """Builds the configuration: defaults, then the YAML file, then what the user typed.
+
+    Without a data_root, which calls for the demo corpus, configs/demo.yaml takes the place of the defaults.
+
+    Raises:
+        FileNotFoundError: no such YAML file.
+        ValueError: a field that does not exist, or a value of the wrong type or out of range.
+    """
+    typed: dict[str, Any] = given(options)
+    from_file = read_config_values(path)
+    data_root = typed.get("data_root") or from_file.get("data_root") or os.environ.get(DATA_ROOT_VARIABLE, "")
+    defaults = {} if data_root else read_config_values(DEMO_CONFIG)
+    return build_config({**defaults, **from_file, **typed, "data_root": data_root}, source=str(path))
+
+
+def data_config(options: Mapping[str, str]) -> DataConfig:
+    """Returns where the corpora lie, for a door that needs no more of the configuration."""
+    return _with_data_root(build_config(_only("data", options))).data
+
+
+def compute_config(options: Mapping[str, str]) -> ComputeConfig:
+    """Returns where to compute, for a door that needs no more of the configuration."""
+    return build_config(_only("compute", options)).compute
+
+
+def _only(section: str, options: Mapping[str, str]) -> dict[str, str]:
+    names = {spec.name for spec in config_fields() if spec.section == section}
+    return {name: value for name, value in given(options).items() if name in names}
+
+
+def _with_data_root(config: Config) -> Config:
+    root = config.data.data_root or os.environ.get(DATA_ROOT_VARIABLE, "")
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, data_root=root))

@@ -1,0 +1,79 @@
+"""Progress bars with the time left; nothing is drawn when nobody watches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from entrypoints.door import console
+from sls.engine.training import EpochResult, StepResult
+
+Advance = Callable[[int], None]
+
+
+@contextmanager
+def progress_bar(text: str, total: int) -> Iterator[Advance]:
+    """A bar of `total` units; the block gets a function that advances it."""
+    with _bar() as progress:
+        task = progress.add_task(text, total=total, note="")
+        yield lambda amount: progress.advance(task, amount)
+
+
+class TrainingProgress:
+    """A bar for each epoch, with the running loss, and a line for each epoch that has ended."""
+
+    def __init__(self, recipe: str) -> None:
+        self.recipe = recipe
+        self._progress = _bar()
+        self._task = self._progress.add_task(recipe, total=None, note="")
+
+    def __enter__(self) -> TrainingProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._progress.stop()
+
+    def on_step(self, step: StepResult) -> None:
+        """Advances the bar."""
+        self._progress.update(
+            self._task,
+            description=f"{self.recipe} epoch {step.epoch}",
+            total=step.num_steps,
+            completed=step.step % step.num_steps + 1,
+            note=f"loss {step.loss:.4f}",
+        )
+
+    def on_epoch(self, epoch: EpochResult) -> None:
+        """Prints what the epoch gave."""
+        values = [f"train loss {epoch.metrics['train/loss']:.6f}"]
+        if "val/loss" in epoch.metrics:
+            values.append(
+                f"val loss {epoch.metrics['val/loss']:.6f}, EER {epoch.metrics['val/eer_percent']:.2f} %"
+            )
+        self._progress.console.print(
+            f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}{' (best so far)' if epoch.is_best else ''}"
+        )
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )

@@ -1,0 +1,66 @@
+"""The corpus of an experiment: a data_root, and the tracks file that says how to read it."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sls.config import PROJECT_ROOT, DataConfig
+from sls.data.counts import read_corpus_note
+from sls.data.demo_corpus import make_demo_corpus
+from sls.data.tracks import BUILT_IN_TRACKS, Track, load_tracks
+
+logger = logging.getLogger(__name__)
+
+DEMO_CORPUS = "demo"
+DEMO_DIRECTORY = PROJECT_ROOT / "outputs" / "demo_corpus"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A directory of corpora and the tracks in it."""
+
+    name: str
+    """`demo` for the synthetic corpus, else what the data root or the tracks file calls it."""
+    data_root: Path
+    tracks: Mapping[str, Track]
+
+    def track(self, name: str) -> Track:
+        """Returns a track by its name.
+
+        Raises:
+            ValueError: there is none of that name; the message says which there are.
+        """
+        if name in self.tracks:
+            return self.tracks[name]
+        close = difflib.get_close_matches(name, self.tracks, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        found = f"'{name}'" if name else "nothing"
+        raise ValueError(f"track: found {found}, expected one of {', '.join(self.tracks)}{hint}")
+
+
+def open_corpus(data: DataConfig) -> Corpus:
+    """Finds the corpus that a configuration names; without a data_root, makes the synthetic demo corpus.
+
+    Raises:
+        FileNotFoundError: the data_root or the tracks file does not exist.
+        ValueError: the tracks file is not as it should be.
+    """
+    tracks_file = Path(data.tracks) if data.tracks else BUILT_IN_TRACKS
+    tracks = load_tracks(tracks_file)
+    if not data.data_root:
+        logger.warning("no data_root: using the synthetic demo corpus; figures on it say nothing of real deepfakes")
+        return Corpus(DEMO_CORPUS, make_demo_corpus(DEMO_DIRECTORY), tracks)
+    root = Path(data.data_root)
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"data_root: no directory {data.data_root} (looked in {Path.cwd()}); "
+            "expected the directory under which the corpora lie"
+        )
+    note = read_corpus_note(root)
+    if note is not None:
+        return Corpus(note.corpus, root, tracks)
+    return Corpus("asvspoof" if tracks_file == BUILT_IN_TRACKS else tracks_file.stem.split(".")[0], root, tracks)

@@ -1,0 +1,62 @@
+"""Scoring: the countermeasure over a list of trials, as a generator of scored batches.
+
+The score of a trial is its log-probability of bona fide speech.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from sls.config import ComputeConfig
+from sls.data.dataset import TrialDataset, make_loader
+from sls.data.protocols import Label
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """Scores of some trials of a dataset."""
+
+    indices: np.ndarray
+    """Places of the trials in the dataset: `(batch,)` int64."""
+    scores: np.ndarray
+    """log P(bona fide): `(batch,)` float32."""
+
+
+def score(
+    model: nn.Module, dataset: TrialDataset, compute: ComputeConfig, device: torch.device
+) -> Iterator[ScoredBatch]:
+    """Scores every trial of a dataset, in its order.
+
+    Args:
+        model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
+        dataset: the trials, not augmented.
+        compute: batch size and workers.
+        device: where to run the model.
+
+    Raises:
+        ValueError: a file that cannot be read, named; or a score that is not finite, with its trial.
+    """
+    model.to(device).eval()
+    loader = make_loader(
+        dataset,
+        batch_size=compute.eval_batch_size,
+        epoch=0,
+        shuffle=False,
+        drop_last=False,
+        num_workers=compute.num_workers,
+        pin_memory=device.type == "cuda",
+    )
+    for batch in loader:
+        with torch.inference_mode():
+            log_probs = model(batch.waveforms.to(device, non_blocking=True))
+        scores = log_probs[:, Label.BONAFIDE].float().cpu().numpy()
+        indices = batch.indices.numpy()
+        broken = indices[~np.isfinite(scores)]
+        if len(broken):
+            raise ValueError(f"trial {dataset.trials[broken[0]].name}: the score is not finite")
+        yield ScoredBatch(indices, scores)

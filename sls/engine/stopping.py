@@ -1,0 +1,50 @@
+"""Early stopping, and the choice of the epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# The metric that each value of the setting `monitor` watches.
+MONITORED_METRICS = {"train_loss": "train/loss", "val_loss": "val/loss"}
+
+
+@dataclass
+class EarlyStopping:
+    """Stops once a loss has not improved for `patience` epochs.
+
+    An equal loss is no improvement, so that of two equal epochs the earlier is chosen.
+    """
+
+    patience: int
+    best_loss: float = math.inf
+    best_epoch: int = -1
+    epochs_without_improvement: int = 0
+
+    def update(self, epoch: int, loss: float) -> bool:
+        """Takes in the loss of an epoch, and returns whether it is the best so far."""
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch, self.epochs_without_improvement = loss, epoch, 0
+            return True
+        self.epochs_without_improvement += 1
+        return False
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether patience is at its end."""
+        return self.epochs_without_improvement >= self.patience
+
+
+def choose_epoch(loss_by_epoch: Mapping[int, float]) -> int:
+    """Returns the epoch with the lowest loss, the earlier one of equals.
+
+    Raises:
+        ValueError: no epoch, or a loss that is not a number.
+    """
+    if not loss_by_epoch:
+        raise ValueError("choice of epoch: no epoch was logged")
+    broken = [epoch for epoch, loss in loss_by_epoch.items() if math.isnan(loss)]
+    if broken:
+        raise ValueError(f"choice of epoch: the loss of epoch {broken[0]} is not a number")
+    return min(sorted(loss_by_epoch), key=lambda epoch: loss_by_epoch[epoch])

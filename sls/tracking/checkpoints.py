@@ -1,0 +1,194 @@
+"""Checkpoints in the tracking store: one LoggedModel for each epoch, and the way back from a name to a file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.exceptions import MlflowException
+
+from sls.models.checkpoints import CheckpointInfo, save_checkpoint
+from sls.models.countermeasure import Countermeasure
+from sls.tracking.runs import TrackedRun, scratch_directory
+from sls.tracking.store import REGISTERED_MODEL_NAME
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+CHOSEN_EPOCH_TAG = "chosen_epoch"
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A checkpoint file and where it comes from; what is not known is empty."""
+
+    uri: str
+    """What the user named, resolved: models:/xlsr-sls/3, runs:/RUN_ID/epoch_2, or a path."""
+    path: Path
+    train_run_id: str = ""
+    epoch: str = ""
+    recipe: str = ""
+    model_id: str = ""
+    """The checkpoint's LoggedModel, to which metrics are tied."""
+    version: str = ""
+
+    def tags(self) -> dict[str, str]:
+        """Returns what a scoring or evaluation run says of its model."""
+        known = {
+            "model": self.uri,
+            "train_run_id": self.train_run_id,
+            "epoch": self.epoch,
+            "recipe": self.recipe,
+            "model_id": self.model_id,
+            "model_version": self.version,
+        }
+        return {name: value for name, value in known.items() if value}
+
+
+def epoch_name(epoch: int) -> str:
+    """Returns the name of an epoch's LoggedModel."""
+    return f"epoch_{epoch}"
+
+
+def log_checkpoint(
+    run: TrackedRun, model: Countermeasure, info: CheckpointInfo, tags: Mapping[str, str]
+) -> str:
+    """Writes an epoch's checkpoint to the artifact store and returns the id of its LoggedModel."""
+    epoch = info.epoch if info.epoch is not None else -1
+    logged = run.client.create_logged_model(
+        run.experiment_id,
+        name=epoch_name(epoch),
+        source_run_id=run.run_id,
+        tags={"epoch": str(epoch), **tags},
+        params={"recipe": info.recipe, "epoch": str(epoch)},
+        model_type="checkpoint",
+    )
+    with scratch_directory() as directory:
+        save_checkpoint(directory / CHECKPOINT_FILE, model, info)
+        run.client.log_model_artifacts(logged.model_id, str(directory))
+    run.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, epoch)])
+    return str(logged.model_id)
+
+
+def resolve_model(client: MlflowClient, name: str) -> ModelSource:
+    """Finds the checkpoint that a user names.
+
+    Args:
+        client: the tracking store.
+        name: `models:/xlsr-sls@recipe-v1`, `models:/xlsr-sls/3`, `models:/MODEL_ID`, `runs:/RUN_ID` (the epoch that
+            its recipe chose), `runs:/RUN_ID/epoch_2`, or a file; empty for the champion.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no such version, alias, run or epoch; the message says what there is.
+    """
+    name = name or f"models:/{REGISTERED_MODEL_NAME}@champion"
+    if name.startswith("models:/m-"):
+        return _from_logged_model(_get_logged_model(client, name.removeprefix("models:/")), name)
+    if name.startswith("models:/"):
+        return _from_registry(client, name)
+    if name.startswith("runs:/"):
+        return _from_run(client, name)
+    path = Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"model: no file {name} (looked in {Path.cwd()}); expected a checkpoint, runs:/RUN_ID/epoch_N or models:/NAME@ALIAS"
+        )
+    return ModelSource(str(path), path)
+
+
+def checkpoints_of(client: MlflowClient, run: Run) -> dict[int, LoggedModel]:
+    """Returns a training run's finished checkpoints by epoch."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    models = [client.get_logged_model(output.model_id) for output in outputs]
+    return {
+        int(model.tags["epoch"]): model
+        for model in sorted(models, key=lambda model: model.creation_timestamp)
+        if model.status == LoggedModelStatus.READY and "epoch" in model.tags
+    }
+
+
+def _from_registry(client: MlflowClient, uri: str) -> ModelSource:
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
+    if match is None:
+        raise ValueError(
+            f"model: found {uri}, expected models:/NAME@ALIAS, models:/NAME/VERSION or models:/m-MODEL_ID"
+        )
+    name, alias, number = match.groups()
+    try:
+        version = (
+            client.get_model_version_by_alias(name, alias)
+            if alias
+            else client.get_model_version(name, number)
+        )
+    except MlflowException as error:
+        raise ValueError(
+            f"model: the registry has no {uri} ({_what_registry_has(client, name)}); "
+            "train and register one first, or name a file"
+        ) from error
+    directory = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}"))
+    return ModelSource(
+        f"models:/{name}/{version.version}",
+        _find_checkpoint(directory, uri),
+        version.tags.get("run_id", ""),
+        version.tags.get("epoch", ""),
+        version.tags.get("recipe", ""),
+        version.tags.get("checkpoint_model_id", ""),
+        str(version.version),
+    )
+
+
+def _what_registry_has(client: MlflowClient, name: str) -> str:
+    versions = client.search_model_versions(f"name='{name}'")
+    if not versions:
+        return f"it has no versions of {name}"
+    aliases = sorted(client.get_registered_model(name).aliases)
+    return f"it has versions {', '.join(sorted(v.version for v in versions))} and aliases {', '.join(aliases) or 'none'}"
+
+
+def _from_run(client: MlflowClient, uri: str) -> ModelSource:
+    match = re.fullmatch(r"runs:/([0-9a-f]+)(?:/epoch_(\d+))?", uri)
+    if match is None:
+        raise ValueError(f"model: found {uri}, expected runs:/RUN_ID or runs:/RUN_ID/epoch_N")
+    run_id, epoch = match.groups()
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        raise ValueError(f"model: the tracking store has no run {run_id}") from error
+    epoch = epoch or run.data.tags.get(CHOSEN_EPOCH_TAG)
+    models = checkpoints_of(client, run)
+    if epoch is None or int(epoch) not in models:
+        raise ValueError(
+            f"model: run {run_id} has no checkpoint of epoch {epoch}; it has {sorted(models) or 'none'}"
+        )
+    return _from_logged_model(models[int(epoch)], f"runs:/{run_id}/{epoch_name(int(epoch))}")
+
+
+def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel:
+    try:
+        return client.get_logged_model(model_id)
+    except MlflowException as error:
+        raise ValueError(f"model: the tracking store has no model {model_id}") from error
+
+
+def _from_logged_model(model: LoggedModel, uri: str) -> ModelSource:
+    directory = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}"))
+    return ModelSource(
+        uri,
+        _find_checkpoint(directory, uri),
+        model.source_run_id or "",
+        model.tags.get("epoch", ""),
+        model.tags.get("recipe", ""),
+        model.model_id,
+    )
+
+
+def _find_checkpoint(directory: Path, uri: str) -> Path:
+    found = sorted(directory.rglob("*.safetensors"))
+    if len(found) != 1:
+        raise ValueError(f"model: {uri} holds {len(found)} safetensors files, expected one")
+    return found[0]

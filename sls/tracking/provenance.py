@@ -1,0 +1,82 @@
+"""What a run was made with: code, packages and machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+
+import psutil
+import torch
+
+from sls.config import PROJECT_ROOT
+
+# The packages whose versions can move a number.
+RECORDED_PACKAGES = (
+    "torch",
+    "torchaudio",
+    "numpy",
+    "scipy",
+    "soundfile",
+    "av",
+    "soxr",
+    "mlflow",
+    "accelerate",
+    "safetensors",
+    "fairseq-fixed",
+)
+
+
+def code_tags() -> dict[str, str]:
+    """Returns the git commit and whether the tree held changes that are not committed.
+
+    MLflow records the commit only when it launches the run, and never the state of the tree.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {"git.commit": "unknown (not a git checkout)", "git.dirty": "unknown"}
+    return {"git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain"))).lower()}
+
+
+def package_versions() -> dict[str, str]:
+    """Returns the version of Python and of each recorded package that is installed."""
+    versions = {"python": platform.python_version()}
+    for name in RECORDED_PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def hardware() -> dict[str, str | int | float]:
+    """Returns what the machine is: processor, cores, memory and GPUs."""
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "host": platform.node(),
+        "system": platform.platform(),
+        "cpu": _cpu_name(),
+        "cpu_cores": os.cpu_count() or 0,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "gpus": ", ".join(gpus) or "none",
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()

@@ -1,0 +1,108 @@
+"""Who may import whom: the directions of the house, read from the source."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# By room: the rooms of sls, and the packages from outside, that it may import.
+ROOMS = {
+    "config": (set(), {"yaml"}),
+    "metrics": (set(), {"numpy"}),
+    "data": ({"config"}, {"numpy", "scipy", "soundfile", "soxr", "av", "yaml"}),
+    "models": ({"config"}, {"torch", "torchaudio", "safetensors", "huggingface_hub", "numpy"}),
+    "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy"}),
+    "tracking": (
+        {"config", "data", "models", "metrics", "engine"},
+        {"mlflow", "matplotlib", "numpy", "pandas", "torch", "yaml", "psutil"},
+    ),
+}
+# Modules that may import what the rest of their room may not.
+EXCEPTIONS = {
+    "sls/data/dataset.py": {"torch"},
+    "sls/data/loader.py": {"torch"},
+    "sls/data/rawboost_batched.py": {"torch"},
+    "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
+}
+CONFIG_MODULES = {"config", "config_file"}
+
+
+def library_files() -> list[Path]:
+    return sorted((ROOT / "sls").rglob("*.py"))
+
+
+def room_of(module: str) -> str:
+    """`sls.data.audio` is of the room `data`; the configuration is one room of two files."""
+    name = module.split(".")[1]
+    return "config" if name in CONFIG_MODULES else name
+
+
+def imports_of(path: Path) -> list[str]:
+    """All imported module names, those inside functions too."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [f"sls.{alias.name}" for alias in node.names] if node.module == "sls" else [node.module]
+    return names
+
+
+@pytest.mark.parametrize("path", library_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
+    relative = path.relative_to(ROOT)
+    module = ".".join(relative.with_suffix("").parts)
+    if module == "sls.__init__":
+        return
+    room = room_of(module)
+    inside, outside = ROOMS[room]
+    allowed = outside | EXCEPTIONS.get(str(relative), set())
+    for name in imports_of(path):
+        package = name.split(".")[0]
+        if package == "sls":
+            assert room_of(name) in inside | {room}, f"{relative} imports {name}"
+        elif package not in sys.stdlib_module_names:
+            assert package in allowed, f"{relative} imports {name}"
+
+
+def test_every_exception_still_exists() -> None:
+    missing = [name for name in EXCEPTIONS if not (ROOT / name).is_file()]
+    assert not missing
+
+
+def test_only_tracking_and_doors_import_mlflow() -> None:
+    importers = {
+        path.relative_to(ROOT).parts[1]
+        for path in library_files()
+        if any("mlflow" in name for name in imports_of(path))
+    }
+    assert importers == {"tracking"}
+
+
+def test_a_door_does_not_import_the_library_of_another_door_by_its_internals() -> None:
+    """Doors may share door.py, options.py, progress.py and tables.py, never each other."""
+    shared = {"entrypoints.door", "entrypoints.options", "entrypoints.progress", "entrypoints.tables"}
+    for path in sorted((ROOT / "entrypoints").glob("*.py")):
+        others = {name for name in imports_of(path) if name.startswith("entrypoints")} - shared
+        assert not others, f"{path.name} imports {others}"
+
+
+def test_nothing_tracked_names_a_machine_or_an_index() -> None:
+    import subprocess
+
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    # Spelled in parts, so that this file does not find itself.
+    forbidden = ["/" + "work/", "/" + "root/", "extra-" + "index-url", "find-" + "links"]
+    for name in listed.stdout.split():
+        path = ROOT / name
+        if path.suffix in {".png", ".ico"} or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        found = [word for word in forbidden if word in text]
+        assert not found, f"{name} holds {found}"
