@@ -128,7 +128,7 @@ NAMED_ENCODERS: Mapping[str, EncoderConfig] = MappingProxyType(
     {
         # For demonstrations and tests: the layout of XLS-R, small enough to train on two CPU cores.
         "tiny": EncoderConfig(
-            conv_layers=((32, 10, 5), *[(32, 3, 2)] * 4, *[(32, 2, 2)] * 2),
+            conv_layers=((16, 10, 5), *[(16, 3, 2)] * 2, *[(32, 3, 2)] * 2, *[(32, 2, 2)] * 2),
             dim=48,
             num_layers=4,
             num_heads=4,
