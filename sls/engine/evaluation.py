@@ -2,85 +2,245 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sls.metrics.det import det_curve, eer_of_curve
-from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, asv_error_rates, minimum_of_curve
+from sls.data.keys import AsvScores
+from sls.data.protocols import ALL_SUBSETS, Label
+from sls.data.scores import JoinedScores
+from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down
+from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, make_factor, name_clusters
+from sls.engine.results import BITS, COST, FRACTION, CurvePoints, Evaluation, Histogram, Measure
+from sls.engine.tandem import make_tandem, pick_costs
+from sls.metrics.bootstrap import Interval, percentile_interval, resample_eer
+from sls.metrics.calibration import Calibration
+from sls.metrics.classification import compute_auc, confusion_at
+from sls.metrics.cllr import compute_cllr, compute_min_cllr
+from sls.metrics.clusters import resample_clusters
+from sls.metrics.dcf import DetectionCosts, compute_act_dcf
+from sls.metrics.det import DetCurve, compute_eer, eer_of_curve
+from sls.metrics.paired import resample_trials
+from sls.metrics.ranking import Ranking, rank_trials
+from sls.metrics.tdcf import LegacyTandemCosts, LinearCost, TandemCosts, minimum_of_curve
 
-if TYPE_CHECKING:
-    from sls.data.keys import AsvScores
-    from sls.data.scores import JoinedScores
+logger = logging.getLogger(__name__)
 
-ALL_SUBSETS = "all"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is known of a system on one track."""
-
-    track: str
-    subset: str
-    corpus: str
-    num_bonafide: int
-    num_spoof: int
-    eer: float
-    """Fraction."""
-    eer_threshold: float
-    min_tdcf: float | None
-    min_tdcf_legacy: float | None
-    warnings: tuple[str, ...] = ()
-
-    def metrics(self) -> dict[str, float]:
-        """Returns the numbers for a tracker by name; names that end in _percent are percentages."""
-        found = {
-            "eer_percent": 100 * self.eer,
-            "min_tdcf": self.min_tdcf,
-            "min_tdcf_legacy": self.min_tdcf_legacy,
-            "num_bonafide": float(self.num_bonafide),
-            "num_spoof": float(self.num_spoof),
-        }
-        return {name: value for name, value in found.items() if value is not None}
+NUM_BINS = 80
+CURVE_GRID = 0.02
+"""Distance of two points of a thinned DET curve, in natural-log odds: finer than a line is wide."""
+FEW_TRIALS = 30
+"""Below this many trials of a class, a rate moves by more than 3 points with each error."""
 
 
 def evaluate(
     joined: JoinedScores,
     *,
     track: str,
+    system: str = "",
     corpus: str = "",
     subset: str = ALL_SUBSETS,
+    metrics: Collection[str] = ("eer",),
+    breakdown: Sequence[str] = (),
     asv: AsvScores | None = None,
+    calibration: Calibration | None = None,
+    costs: DetectionCosts | None = None,
+    settings: BootstrapSettings | None = None,
 ) -> Evaluation:
     """Evaluates scores that were joined with a key.
 
     Args:
-        joined: Scores and the labels of their trials.
+        joined: Scores and what the key says of their trials.
         track: Name of the track, for the report.
-        corpus: Which data this is, when the track's name does not say it (the demo corpus).
-        subset: Value of the key's `subset` column to evaluate; `all` takes every trial.
-        asv: Scores of the speaker verifier, without which there is no t-DCF.
+        system: Name of the system. Empty: the name of the score file.
+        corpus: Which data this is, where the track's name does not say it (the demo corpus).
+        subset: Which subset of the key to evaluate; `all` takes every trial.
+        metrics: What the track earns (`sls.data.tracks.METRICS`): these get intervals. The rest is computed
+            too.
+        breakdown: Columns of the key by which to break the EER (and min t-DCF) down, where the key has them.
+        asv: Trials of the speaker verifier in that subset, without which there is no t-DCF.
+        calibration: Turns scores into log-likelihood ratios before anything else.
+        costs: Prior and costs of min DCF and actual DCF. None: those of ASVspoof 5.
+        settings: How intervals are drawn.
+
+    Raises:
+        ValueError: The subset holds no trial, a class is missing, or scores are not finite or all the same;
+            the error names the score file.
     """
-    mask = np.ones(len(joined.scores), dtype=bool)
-    if subset != ALL_SUBSETS and "subset" in joined.key.fields:
-        mask = joined.key.fields["subset"] == subset
-    scores, labels = joined.scores[mask], joined.key.labels[mask]
-    curve = det_curve(scores[labels == 1], scores[labels == 0])
+    settings, costs = settings or BootstrapSettings(), costs or DetectionCosts()
+    joined = joined.select_subset(subset)
+    source_name = str(joined.table.source)
+    scores = joined.scores if calibration is None else calibration.apply(joined.scores)
+    is_bonafide = bonafide_mask(joined)
+    try:
+        ranking = rank_trials(scores, is_bonafide)
+    except ValueError as error:
+        raise ValueError(f"{source_name}: {error} (track {track}, subset {subset})") from None
+    curve = ranking.curve()
     eer = eer_of_curve(curve)
-    min_tdcf = min_tdcf_legacy = None
-    if asv is not None:
-        rates = asv_error_rates(asv.target, asv.nontarget, asv.spoof)
-        min_tdcf = minimum_of_curve(curve, TandemCosts().linear_cost(rates)).cost
-        min_tdcf_legacy = minimum_of_curve(curve, LegacyTandemCosts().linear_cost(rates)).cost
+    bonafide, spoof = ranking.scores[ranking.is_bonafide], ranking.scores[~ranking.is_bonafide]
+    factors = make_factors(joined, is_bonafide, {*breakdown, SPEAKER, ATTACK})
+    source = BreakdownSource(
+        ranking,
+        factors,
+        None if asv is None else make_tandem(asv, pick_costs(metrics), breakdown),
+        settings,
+    )
+    measures = _measure(source, curve, asv, metrics, costs)
+    measures += [
+        Measure("act_dcf", compute_act_dcf(bonafide, spoof, costs), COST),
+        Measure("cllr", compute_cllr(bonafide, spoof), BITS),
+        Measure("min_cllr", compute_min_cllr(bonafide, spoof), BITS),
+        Measure("auc", compute_auc(bonafide, spoof), FRACTION),
+    ]
+    confusion = confusion_at(bonafide, spoof, eer.threshold)
+    measures += [
+        Measure(name, getattr(confusion, name), FRACTION) for name in ("accuracy", "balanced_accuracy", "f1")
+    ]
+    warnings = find_warnings(ranking, eer.eer, joined)
+    for warning in warnings:
+        logger.warning("%s: %s", source_name, warning)
     return Evaluation(
+        system=system or joined.table.source.stem,
         track=track,
         subset=subset,
         corpus=corpus,
-        num_bonafide=int(np.count_nonzero(labels == 1)),
-        num_spoof=int(np.count_nonzero(labels == 0)),
-        eer=eer.eer,
+        num_bonafide=ranking.num_bonafide,
+        num_spoof=ranking.num_spoof,
         eer_threshold=eer.threshold,
-        min_tdcf=min_tdcf,
-        min_tdcf_legacy=min_tdcf_legacy,
+        measures=tuple(measures),
+        confusion=confusion,
+        curve=thin_curve(curve),
+        histogram=_count_scores(bonafide, spoof),
+        breakdowns=break_down(source, breakdown),
+        warnings=warnings,
+        is_calibrated=calibration is not None,
+        provenance=_describe(joined, asv, settings),
     )
+
+
+def bonafide_mask(joined: JoinedScores) -> NDArray[np.bool_]:
+    """Returns whether each trial is bona fide, shape `(trials,)`.
+
+    Raises:
+        ValueError: The key has no labels.
+    """
+    if joined.key.labels is None:
+        raise ValueError(f"{joined.key.source}: found a list without labels, expected a key")
+    return joined.key.labels == Label.BONAFIDE
+
+
+def make_factors(
+    joined: JoinedScores, is_bonafide: NDArray[np.bool_], names: Collection[str]
+) -> list[Factor]:
+    """Returns the factors of those columns that the key has, and that hold more than one value."""
+    found = (
+        make_factor(name, column, is_bonafide) for name, column in joined.key.fields.items() if name in names
+    )
+    return [factor for factor in found if factor is not None]
+
+
+def _measure(
+    source: BreakdownSource,
+    curve: DetCurve,
+    asv: AsvScores | None,
+    metrics: Collection[str],
+    costs: DetectionCosts,
+) -> list[Measure]:
+    """Returns the measures that have intervals: the EER, and least costs where the track earns them."""
+    found = [Measure("eer", eer_of_curve(curve).eer, FRACTION, _draw_intervals(source, "eer", None))]
+    linear: dict[str, LinearCost] = {}
+    if asv is not None:
+        for name, model in (("min_tdcf", TandemCosts()), ("min_tdcf_legacy", LegacyTandemCosts())):
+            linear[name] = make_tandem(asv, model).linear_cost()
+    linear["min_dcf"] = costs.linear_cost()
+    for name, cost in linear.items():
+        intervals = _draw_intervals(source, name, cost) if name in metrics else ()
+        found.append(Measure(name, minimum_of_curve(curve, cost).cost, COST, intervals))
+    return found
+
+
+def _draw_intervals(source: BreakdownSource, name: str, cost: LinearCost | None) -> tuple[Interval, ...]:
+    settings = source.settings
+    if not settings.num_resamples:
+        return ()
+    local = local_clusters(source.ranking, source.find(SPEAKER), source.find(ATTACK))
+    rng = settings.generator("trials", name)
+    if cost is None:
+        drawn = resample_eer(source.ranking, rng, settings.num_resamples)
+    else:
+        drawn = resample_trials([source.ranking], rng, settings.num_resamples, cost)[:, 0]
+    found = [percentile_interval(drawn, "trials", settings.level)]
+    if local is not None:
+        ranking, clusters = local
+        rng = settings.generator("clusters", name)
+        drawn = resample_clusters([ranking], clusters, rng, settings.num_resamples, cost)[:, 0]
+        found.append(percentile_interval(drawn, name_clusters(clusters), settings.level))
+    return tuple(interval for interval in found if interval is not None)
+
+
+def find_warnings(ranking: Ranking, eer: float, joined: JoinedScores) -> tuple[str, ...]:
+    """Returns what a reader must know before believing the numbers."""
+    found = []
+    negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
+    if negated < eer:
+        found.append(
+            f"these scores do better negated: EER {100 * negated:.2f} % in the place of {100 * eer:.2f} %; "
+            "a higher score must mean more bona fide"
+        )
+    for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
+        if count < FEW_TRIALS:
+            found.append(f"only {count} {name} trials: every rate is coarse")
+    if np.unique(ranking.scores).size < 3:
+        found.append("fewer than 3 different scores: these are decisions, an EER needs scores")
+    coverage = joined.coverage
+    if not coverage.is_complete:
+        found.append(
+            f"partial coverage: {coverage.joined} trials in both, of {coverage.keyed} in the key and "
+            f"{coverage.scored} scored"
+        )
+    return tuple(found)
+
+
+def thin_curve(curve: DetCurve) -> CurvePoints:
+    """Returns the points of a DET curve that a figure can tell apart."""
+    edge = 1e-9
+    grid = [
+        np.round(np.log((rate + edge) / (1 - rate + edge)) / CURVE_GRID) for rate in (curve.frr, curve.far)
+    ]
+    is_new = np.ones(curve.frr.size, dtype=bool)
+    is_new[1:-1] = (np.diff(grid[0])[:-1] != 0) | (np.diff(grid[1])[:-1] != 0)
+    return CurvePoints(curve.frr[is_new], curve.far[is_new])
+
+
+def _count_scores(bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> Histogram:
+    low, high = min(bonafide[0], spoof[0]), max(bonafide[-1], spoof[-1])
+    edges = np.linspace(low, high, NUM_BINS + 1)
+    counts = (np.histogram(scores, edges)[0].astype(np.int64) for scores in (bonafide, spoof))
+    return Histogram(edges, *counts)
+
+
+def _describe(joined: JoinedScores, asv: AsvScores | None, settings: BootstrapSettings) -> dict[str, Any]:
+    coverage = joined.coverage
+    found: dict[str, Any] = {
+        "scores": {"file": joined.table.source.name, "sha256": joined.table.digest},
+        "key": {"file": joined.key.source.name, "sha256": joined.key.digest},
+        "coverage": {
+            "scored": coverage.scored,
+            "keyed": coverage.keyed,
+            "joined": coverage.joined,
+            "share": coverage.joined / coverage.keyed,
+        },
+        "bootstrap": {
+            "num_resamples": settings.num_resamples,
+            "level": settings.level,
+            "seed": settings.seed,
+            "interval": "percentile",
+        },
+    }
+    if asv is not None:
+        found["asv_scores"] = {"file": asv.source.name, "sha256": asv.digest, "trials": asv.counts()}
+    return found

@@ -140,9 +140,7 @@ def _minimise(
     importance: NDArray[np.float64],
     prior_log_odds: float,
 ) -> NDArray[np.float64]:
-    """Returns the weights `(2,)` of the least weighted cross entropy, by Newton's method with halved
-    steps.
-    """
+    """Returns the weights `(2,)` of the least weighted cross entropy, by Newton's method."""
     weights = np.zeros(2)
     penalty = np.array([RIDGE, 0.0])
 

@@ -1,0 +1,108 @@
+"""What a key says of its trials, as codes: by which trials are grouped, for breakdowns and for clusters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sls.metrics.clusters import MIN_CLUSTERS, Clusters
+from sls.metrics.ranking import Ranking
+
+UNKNOWN = "-"
+"""What a key holds where nothing is known."""
+SPOOF_FIELDS = ("attack", "vocoder")
+"""Fields that describe how a trial was spoofed."""
+SPEAKER, ATTACK = "speaker", "attack"
+
+
+@dataclass(frozen=True)
+class Factor:
+    """One column of a key."""
+
+    name: str
+    values: tuple[str, ...]
+    """In natural order: A2 before A10."""
+    codes: NDArray[np.intp]
+    """Index into `values` of each trial, shape `(trials,)`."""
+    is_spoof_only: bool
+    """Whether a value selects spoofed trials, against all bona fide ones; otherwise it selects both."""
+
+    def split(self, ranking: Ranking) -> Iterator[tuple[str, Ranking]]:
+        """Yields the ranked trials of each value that occurs, in the order of the values."""
+        ranks = np.arange(ranking.trials.size)
+        bonafide = ranks[:0]
+        if self.is_spoof_only:
+            bonafide, ranks = ranks[ranking.is_bonafide], ranks[~ranking.is_bonafide]
+        codes = self.codes[ranking.trials[ranks]]
+        order = np.argsort(codes.astype(np.uint16 if len(self.values) < 2**16 else np.int64), kind="stable")
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(self.values)))])
+        for code, value in enumerate(self.values):
+            chosen = ranks[order[bounds[code] : bounds[code + 1]]]
+            if chosen.size:
+                yield (
+                    value,
+                    ranking.at(np.sort(np.concatenate([bonafide, chosen])) if bonafide.size else chosen),
+                )
+
+
+def make_factor(name: str, column: NDArray[np.object_], is_bonafide: NDArray[np.bool_]) -> Factor | None:
+    """Builds a factor from a column of a key, shape `(trials,)`; None where it holds one value only.
+
+    Attack and vocoder select spoofed trials only. So does any other column whose values the two classes do
+    not share, since nothing else could be compared: a key writes `-` or `bonafide` there for bona fide
+    trials.
+    """
+    values, codes = encode(column)
+    bonafide_codes, spoof_codes = set(np.unique(codes[is_bonafide])), set(np.unique(codes[~is_bonafide]))
+    is_spoof_only = name in SPOOF_FIELDS or not bonafide_codes & spoof_codes
+    known = spoof_codes if is_spoof_only else spoof_codes | bonafide_codes
+    if len(known) < 2:
+        return None
+    return Factor(name, values, codes, is_spoof_only)
+
+
+def encode(column: NDArray[np.object_]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """Returns the distinct values of a column in natural order, and the index of each row's, `(trials,)`."""
+    entries = column.tolist()
+    values = tuple(sorted(set(entries), key=_natural_order))
+    places = {value: code for code, value in enumerate(values)}
+    return values, np.fromiter(map(places.__getitem__, entries), dtype=np.intp, count=len(entries))
+
+
+def local_clusters(
+    ranking: Ranking, speakers: Factor | None, attacks: Factor | None
+) -> tuple[Ranking, Clusters] | None:
+    """Returns the trials of a ranking, numbered anew, with their clusters; None without two speakers."""
+    if speakers is None:
+        return None
+    spoken = _renumber(speakers.codes[ranking.trials])
+    if spoken.max() + 1 < MIN_CLUSTERS:
+        return None
+    spoofed = None
+    if attacks is not None:
+        spoofed = np.zeros(ranking.trials.size, dtype=np.intp)
+        chosen = ~ranking.is_bonafide
+        spoofed[chosen] = _renumber(attacks.codes[ranking.trials[chosen]])
+    numbered = Ranking(np.arange(ranking.trials.size), ranking.scores, ranking.is_bonafide)
+    return numbered, Clusters(spoken, spoofed)
+
+
+def name_clusters(clusters: Clusters) -> str:
+    """Returns what is drawn, for an interval to say."""
+    has_attacks = clusters.attacks is not None and clusters.attacks.max() > 0
+    return "speakers and attacks" if has_attacks else "speakers"
+
+
+def _renumber(codes: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Returns codes without gaps, in the same order."""
+    is_used = np.bincount(codes) > 0
+    return (np.cumsum(is_used) - 1)[codes]
+
+
+def _natural_order(value: str) -> list[tuple[int, int, str]]:
+    parts = re.split(r"(\d+)", value)
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]

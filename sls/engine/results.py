@@ -1,0 +1,196 @@
+"""What an evaluation yields: plain, frozen, and ready for a figure, a report or a tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sls.metrics.bootstrap import Interval
+from sls.metrics.classification import Confusion
+
+POOLED = "pooled"
+"""The value of a field over which a cell does not select."""
+FRACTION, COST, BITS = "fraction", "cost", "bits"
+TITLES = {
+    "eer": "EER",
+    "min_tdcf": "min t-DCF",
+    "min_tdcf_legacy": "min t-DCF (legacy)",
+    "min_dcf": "min DCF",
+    "act_dcf": "actual DCF",
+    "cllr": "Cllr",
+    "min_cllr": "min Cllr",
+    "auc": "AUC",
+    "accuracy": "accuracy at the EER threshold",
+    "balanced_accuracy": "balanced accuracy at the EER threshold",
+    "f1": "F1 of bona fide at the EER threshold",
+}
+TIMES = "\N{MULTIPLICATION SIGN}"
+_CLUSTERED = "clustered"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number, its unit, and the intervals that were computed for it."""
+
+    name: str
+    value: float
+    unit: str
+    """`fraction`, `cost` (normalised, without unit) or `bits`."""
+    intervals: tuple[Interval, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name that a person reads."""
+        return TITLES[self.name]
+
+    def interval(self, over: str = "trials") -> Interval | None:
+        """Returns the interval over `trials`, or over anything else for `clusters`."""
+        for interval in self.intervals:
+            if (interval.over == "trials") == (over == "trials"):
+                return interval
+        return None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The trials that share a value of one field, or of two."""
+
+    values: tuple[str, ...]
+    """One for each field of the breakdown; `pooled` where the cell holds all values."""
+    num_bonafide: int
+    num_spoof: int
+    eer: float | None
+    """Fraction; None where `note` says why there is none."""
+    min_tdcf: float | None = None
+    """Of the form that the track earns, with the ASV's error rates in the same condition."""
+    intervals: tuple[Interval, ...] = ()
+    """Of the EER."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Results by the values of one field, or of two that cross."""
+
+    fields: tuple[str, ...]
+    is_spoof_only: tuple[bool, ...]
+    """For each field: it selects spoofed trials, against all bona fide ones; otherwise it selects both."""
+    cells: tuple[Cell, ...]
+
+    @property
+    def title(self) -> str:
+        """Such as `attack × codec`."""
+        return f" {TIMES} ".join(self.fields)
+
+    def axis(self, index: int) -> tuple[str, ...]:
+        """Returns the values of a field in their order, `pooled` last."""
+        return tuple(dict.fromkeys(cell.values[index] for cell in self.cells))
+
+
+@dataclass(frozen=True)
+class CurvePoints:
+    """A DET curve, thinned to what a figure can show; arrays of shape `(points,)`, fractions."""
+
+    frr: NDArray[np.float64]
+    far: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Scores of both classes in common bins."""
+
+    edges: NDArray[np.float64]
+    """Shape `(bins + 1,)`."""
+    bonafide: NDArray[np.int64]
+    spoof: NDArray[np.int64]
+    """Trials in each bin, shape `(bins,)`."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of one system on one track."""
+
+    system: str
+    """Name of the system or score file."""
+    track: str
+    subset: str
+    corpus: str
+    """Which data this is, where the track's name does not say it; empty for the published corpus."""
+    num_bonafide: int
+    num_spoof: int
+    eer_threshold: float
+    """A score at or below it is rejected."""
+    measures: tuple[Measure, ...]
+    confusion: Confusion
+    """At the EER threshold."""
+    curve: CurvePoints
+    histogram: Histogram
+    breakdowns: tuple[Breakdown, ...] = ()
+    warnings: tuple[str, ...] = ()
+    is_calibrated: bool = False
+    """Whether scores are log-likelihood ratios by a calibration that was fitted elsewhere."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """Files with their SHA-256, coverage, and how intervals were drawn."""
+
+    def measure(self, name: str) -> Measure | None:
+        """Returns a measure by its name, or None where it was not computed."""
+        return next((measure for measure in self.measures if measure.name == name), None)
+
+    @property
+    def eer(self) -> float:
+        """Equal error rate, fraction."""
+        return self.measures[0].value
+
+    @property
+    def min_tdcf(self) -> float | None:
+        """Normalised minimum t-DCF of 2021, or None without ASV scores."""
+        found = self.measure("min_tdcf")
+        return None if found is None else found.value
+
+    @property
+    def min_tdcf_legacy(self) -> float | None:
+        """Normalised minimum t-DCF of 2019, or None without ASV scores."""
+        found = self.measure("min_tdcf_legacy")
+        return None if found is None else found.value
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the numbers for a tracker; rates as percentages, whose names end in `_percent`.
+
+        The ends of an interval follow their number as `eer_percent_low`, `eer_percent_high` (over trials) and
+        `eer_percent_clustered_low`, `eer_percent_clustered_high` (over speakers and attacks).
+        """
+        found: dict[str, float] = {}
+        for measure in self.measures:
+            factor, suffix = (100, "_percent") if measure.unit == FRACTION else (1, "")
+            name = measure.name + suffix
+            found[name] = factor * measure.value
+            for interval in measure.intervals:
+                kind = "" if interval.over == "trials" else f"_{_CLUSTERED}"
+                found[f"{name}{kind}_low"] = factor * interval.low
+                found[f"{name}{kind}_high"] = factor * interval.high
+        found["eer_threshold"] = self.eer_threshold
+        found["num_bonafide"], found["num_spoof"] = float(self.num_bonafide), float(self.num_spoof)
+        if "coverage" in self.provenance:
+            found["coverage_percent"] = 100 * self.provenance["coverage"]["share"]
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as JSON can hold it; rates are fractions, and `units` says so."""
+        content = asdict(self)
+        for name in ("curve", "histogram"):
+            content[name] = {key: values.tolist() for key, values in content[name].items()}
+        content["units"] = {
+            "eer": FRACTION,
+            "frr": FRACTION,
+            "far": FRACTION,
+            "min_tdcf": COST,
+            "intervals": "as the number that they belong to",
+            "eer_threshold": "score",
+            "edges": "score",
+            "confusion, num_bonafide, num_spoof, bonafide, spoof": "trials",
+        }
+        return content
