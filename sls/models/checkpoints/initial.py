@@ -14,12 +14,17 @@ LINEAR_STD = 0.02
 def initialise_encoder(xlsr: Xlsr) -> None:
     """Draws new weights from the global generator, with the distributions of fairseq's wav2vec 2.0.
 
+    One departure: the convolutions start without bias. Speech comes in unnormalised, at about a twentieth of
+    full scale, and fairseq's random biases would drown it.
+
     Args:
         xlsr: the encoder, changed in place.
     """
     wav2vec2 = xlsr.wav2vec2
     for layer in wav2vec2.feature_extractor.conv_layers:
         nn.init.kaiming_normal_(layer.conv.weight)
+        if layer.conv.bias is not None:
+            nn.init.zeros_(layer.conv.bias)
     transformer = wav2vec2.encoder.transformer
     for module in transformer.layers.modules():
         if isinstance(module, nn.Linear):

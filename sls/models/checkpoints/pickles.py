@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _compat_pickle
 import pickle
 import pickletools
 import re
@@ -32,7 +33,6 @@ _TENSORS = frozenset(
 _TENSOR_PARTS = re.compile(
     r"torch\.(?:\w+Storage|storage\.\w+Storage|b?float\d*|double|half|u?int\d+|long|bool)"
 )
-_PYTHON2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 
 _SAFE_GLOBALS_LOCK = threading.Lock()  # PyTorch keeps the admitted classes in one place for all threads
 
@@ -103,31 +103,41 @@ def read_pickle(path: Path) -> Any:
     return to_plain(content)
 
 
-def to_plain(value: Any) -> Any:
-    """Returns the value with every stand-in replaced by the plain dictionary, list or value that it held."""
+def to_plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
+    """Returns the value with every stand-in replaced by the plain dictionary, list or value that it held.
+
+    Args:
+        value: what a file held.
+        seen: the results so far by identity, so that what is shared stays shared; an object inside itself
+            becomes None.
+    """
+    seen = {} if seen is None else seen
+    if not isinstance(value, (StandIn, dict, list, tuple)):
+        return value
+    if id(value) not in seen:
+        seen[id(value)] = None
+        seen[id(value)] = _convert(value, seen)
+    return seen[id(value)]
+
+
+def _convert(value: Any, seen: dict[int, Any]) -> Any:
     if isinstance(value, StandIn):
-        return _unwrap(value)
+        held = value.__dict__["held"] = _held_by(value)  # kept alive: `seen` goes by identity
+        return to_plain(held, seen)
     if isinstance(value, dict):
-        return {to_plain(key): to_plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(item) for item in value]
-    return value
+        return {key: to_plain(item, seen) for key, item in value.items() if not isinstance(key, StandIn)}
+    return [to_plain(item, seen) for item in value]
 
 
-def _unwrap(value: StandIn) -> Any:
-    state = value.__dict__.get("state", {})
-    if isinstance(state, tuple):  # what __getstate__ gives for a class with slots: attributes, slots
-        state = {**(state[0] or {}), **(state[1] or {})}
-    if isinstance(state, dict):
-        for content in ("_content", "_val"):  # OmegaConf's containers and nodes
-            if content in state:
-                return to_plain(state[content])
-    if state:
-        return to_plain(state)
-    if value.__dict__["items"]:
-        return to_plain(value.__dict__["items"])
-    args = value.__dict__["args"]
-    return to_plain(args[0]) if len(args) == 1 else to_plain(list(args))
+def _held_by(stand_in: StandIn) -> Any:
+    """Returns what matters of an object: OmegaConf's content, attributes, items, or arguments."""
+    held = stand_in.__dict__
+    state = held.get("state")
+    if isinstance(state, tuple) and all(part is None or isinstance(part, dict) for part in state):
+        state = {key: item for part in state for key, item in (part or {}).items()}  # attributes, slots
+    if isinstance(state, dict) and ("_content" in state or "_val" in state):  # a container, a node
+        return state["_content"] if "_content" in state else state["_val"]
+    return state or held["items"] or (held["args"][0] if len(held["args"]) == 1 else held["args"])
 
 
 def _make_stand_in(name: str) -> type[StandIn]:
@@ -161,9 +171,14 @@ def _list_globals_of_pickle(file: IO[bytes]) -> Iterator[str]:
     try:
         for opcode, argument, _ in pickletools.genops(file):
             if opcode.name in ("GLOBAL", "INST"):
-                module, name = str(argument).split(" ", 1)
-                yield f"{_PYTHON2_MODULES.get(module, module)}.{name}"
+                yield _modern_name(*str(argument).split(" ", 1))
             elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
                 yield f"pickle opcode {opcode.name}"
     except ValueError as error:
         raise pickle.UnpicklingError(str(error)) from error
+
+
+def _modern_name(module: str, name: str) -> str:
+    """Returns a name as Python 3 spells it: PyTorch pickles with the names of Python 2."""
+    module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
+    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
