@@ -5,83 +5,26 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from sls.config import AudioConfig, RawBoostConfig
 from sls.data.audio import AudioError, crop_randomly, fit_length, read_audio
+from sls.data.batches import (
+    TRIAL_STREAM,
+    UNKNOWN_LABEL,
+    AudioFailure,
+    Batch,
+    EpochSampler,
+    Example,
+)
 from sls.data.protocols import Trial
 from sls.data.rawboost import apply_rawboost
 
-UNKNOWN_LABEL = -1
-"""Stands for the label of a trial without one."""
-
-_ORDER_STREAM, _TRIAL_STREAM = (
-    1,
-    2,
-)  # keep the two uses of a seed apart: NumPy takes [s, e] and [s, e, 0] as one
-
-
-@dataclass(frozen=True)
-class AudioFailure:
-    """A recording that could not be read."""
-
-    index: int
-    """Place of the trial in the dataset."""
-    name: str
-    path: Path
-    message: str
-    """One line that names the file and says why."""
-
-
-@dataclass
-class Batch:
-    """Waveforms of the readable trials, and what became of the others."""
-
-    waveforms: torch.Tensor
-    """Shape: `(batch, num_samples)`, float32; `batch` is 0 where no trial of the batch is readable."""
-    labels: torch.Tensor
-    """`Label`, or -1 where it is not known. Shape: `(batch,)`, int64."""
-    indices: torch.Tensor
-    """Place of each trial in the dataset. Shape: `(batch,)`, int64."""
-    failures: tuple[AudioFailure, ...] = ()
-    """Trials that are not in the batch, since their recordings cannot be read."""
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def pin_memory(self) -> Batch:
-        """Returns the batch in page-locked memory, from which copies to a GPU run beside its work."""
-        return replace(
-            self,
-            waveforms=self.waveforms.pin_memory(),
-            labels=self.labels.pin_memory(),
-            indices=self.indices.pin_memory(),
-        )
-
-    def to(self, device: torch.device | str) -> Batch:
-        """Returns the batch on a device; the copy does not block where memory is pinned."""
-        return replace(
-            self,
-            waveforms=self.waveforms.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            indices=self.indices.to(device, non_blocking=True),
-        )
-
-
-@dataclass(frozen=True)
-class Example:
-    """One trial as the countermeasure hears it, or why it cannot."""
-
-    index: int
-    label: int
-    waveform: np.ndarray | None
-    """Shape: `(num_samples,)`, float32; None where the recording cannot be read."""
-    error: AudioError | FileNotFoundError | None = None
+__all__ = ["AudioFailure", "Batch", "Trial", "TrialDataset", "TrialLoader", "make_loader"]
 
 
 class TrialDataset(Dataset[Example]):
@@ -141,7 +84,7 @@ class TrialDataset(Dataset[Example]):
             waveform = read_audio(self.path(index), self.audio.sample_rate)
         except (AudioError, FileNotFoundError) as error:
             return Example(index, label, None, error)
-        rng = np.random.default_rng([_TRIAL_STREAM, self.seed, epoch, index])
+        rng = np.random.default_rng([TRIAL_STREAM, self.seed, epoch, index])
         # The published system augments the whole recording, then fits it.
         if self.rawboost is not None:
             waveform = apply_rawboost(waveform, self.rawboost, rng, self.audio.sample_rate)
@@ -150,64 +93,33 @@ class TrialDataset(Dataset[Example]):
         return Example(index, label, fit_length(waveform, self.audio.audio_max_len).astype(np.float32))
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """The batches of one epoch, as lists of (epoch, index); their order depends on (seed, epoch) alone."""
-
-    def __init__(
-        self,
-        num_trials: int,
-        *,
-        seed: int,
-        epoch: int,
-        batch_size: int,
-        shuffle: bool,
-        drop_last: bool,
-        start_batch: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        """Prepares the order; see `make_loader` for the arguments."""
-        if batch_size < 1:
-            raise ValueError(f"batch_size: found {batch_size}, expected 1 or more")
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank: found {rank}, expected 0 to {world_size - 1}")
-        if epoch < 0 or start_batch < 0:
-            raise ValueError(f"epoch, start_batch: found {epoch}, {start_batch}, expected 0 or more")
-        if drop_last and num_trials < batch_size:
-            raise ValueError(f"batch_size: found {batch_size}, expected at most the {num_trials} trials")
-        order = np.arange(num_trials)
-        if shuffle:
-            order = np.random.default_rng([_ORDER_STREAM, seed, epoch]).permutation(num_trials)
-        self.epoch = epoch
-        self._order = order
-        self._batch_size = batch_size
-        self._part = slice(rank, None, world_size)
-        last = num_trials - num_trials % batch_size if drop_last else num_trials
-        self._starts = range(start_batch * batch_size, last, batch_size)
-
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for start in self._starts:
-            batch = self._order[start : start + self._batch_size][self._part]
-            yield [(self.epoch, index) for index in batch.tolist()]
-
-
 class TrialLoader:
-    """Yields the batches of one epoch, each made by a worker process ahead of its use."""
+    """Yields the batches of one epoch, each made by a worker process ahead of its use.
 
-    def __init__(self, loader: DataLoader[Example], skip_unreadable: bool) -> None:
+    Workers hand unreadable recordings over as data, and the error is raised here: torch would put the
+    traceback of the worker into the message of an exception that a worker raised.
+    """
+
+    def __init__(self, loader: DataLoader[Example], max_failures: int) -> None:
+        """Wraps a loader; see `make_loader` for `max_failures`."""
         self._loader = loader
-        self._skip_unreadable = skip_unreadable
+        self._max_failures = max_failures
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
+        num_failures = 0
         for batch in self._loader:
-            if batch.failures and not self._skip_unreadable:
-                raise AudioError(batch.failures[0].message)
+            num_failures += len(batch.failures)
+            if num_failures > self._max_failures:
+                message = batch.failures[-1].message
+                if self._max_failures:
+                    message = (
+                        f"{num_failures} recordings cannot be read, expected at most {self._max_failures}; "
+                        f"the last: {message}"
+                    )
+                raise AudioError(message)
             yield batch
 
 
@@ -223,10 +135,13 @@ def make_loader(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-    skip_unreadable: bool = False,
+    max_failures: int = 0,
     prefetch_batches: int = 4,
 ) -> TrialLoader:
     """Makes the loader of one epoch.
+
+    The batches depend on (seed, epoch, batch_size) alone, not on workers, and after a resume not on where it
+    was: training can be repeated. What a failure may cost is the caller's choice; a waveform is never made up.
 
     Args:
         dataset: the trials.
@@ -239,13 +154,13 @@ def make_loader(
         rank: which part of each batch to yield: trials rank, rank + world_size, ... of it.
         world_size: number of parts. All ranks get equally many batches; the last may be empty for some.
         pin_memory: put batches into page-locked memory, for a GPU.
-        skip_unreadable: yield batches without the trials that cannot be read, and these in `failures`; else
-            the first one raises.
+        max_failures: recordings that may be unreadable before it is an error; up to then, batches come
+            without them and name them in `failures`. 0: the first one raises.
         prefetch_batches: batches that each worker makes ahead.
 
     Returns:
-        An iterable of `Batch`, with a length. Iterating raises AudioError for a recording that cannot be read
-        (FileNotFoundError where it is missing), as one line that names it, also from a worker.
+        An iterable of `Batch`, with a length. Iterating raises AudioError where a recording is missing or
+        cannot be read, as one line that names it, also from a worker.
 
     Raises:
         ValueError: a number out of range.
@@ -270,7 +185,7 @@ def make_loader(
         prefetch_factor=prefetch_batches if num_workers else None,
         worker_init_fn=_prepare_worker,
     )
-    return TrialLoader(loader, skip_unreadable)
+    return TrialLoader(loader, max_failures)
 
 
 class _Collator:

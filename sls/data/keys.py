@@ -8,12 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.protocols import ALL_SUBSETS, TableFormat, read_formatted_table
+from sls.data.formats import (
+    Columns,
+    TableFormat,
+    as_columns,
+    make_columns,
+    read_formatted_table,
+    read_spellings,
+)
+from sls.data.protocols import ALL_SUBSETS
 from sls.data.tables import Table
 
 TARGET, NONTARGET, SPOOF = "target", "nontarget", "spoof"
 ASV_ROLES = (TARGET, NONTARGET, SPOOF)
 """What an ASV trial is: the claimed speaker, another one, or a spoofing attack."""
+
+
+_ROLE_SPELLINGS = {role: role for role in ASV_ROLES}
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,10 @@ class AsvScores:
     """`target`, `nontarget` or `spoof` for each trial. Shape: `(trials,)`, of str objects."""
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What else is known of the trials: attack, codec, transmission, subset. Shape of each: `(trials,)`."""
+
+    def __post_init__(self) -> None:
+        """Lets columns be made when they are first used."""
+        object.__setattr__(self, "fields", as_columns(self.fields))
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -55,8 +70,12 @@ class AsvScores:
 
     def select(self, mask: np.ndarray) -> AsvScores:
         """Returns the trials of a Boolean mask."""
-        fields = {name: values[mask] for name, values in self.fields.items()}
-        return replace(self, scores=self.scores[mask], roles=self.roles[mask], fields=fields)
+        return replace(
+            self,
+            scores=self.scores[mask],
+            roles=self.roles[mask],
+            fields=as_columns(self.fields).select(mask),
+        )
 
     def select_subset(self, subset: str) -> AsvScores:
         """Returns the trials of one subset; all of them for `all` and where the corpus has no subsets.
@@ -107,30 +126,18 @@ def read_asv_scores(
         roles_table, roles_format = read_formatted_table(metadata, metadata_formats)
         _check_same_rows(table, places, roles_table, roles_format.places(roles_table))
     role_places = roles_format.places(roles_table)
-    fields = {
-        name: roles_table.categories(place).strings()
-        for name, place in role_places.items()
-        if name not in ("trial", "enrolment", "role", "score", "subset")
-    }
+    makers = make_columns(
+        roles_table, role_places, leave_out=("trial", "enrolment", "role", "score", "subset")
+    )
     if "subset" in role_places:
-        subsets = roles_table.categories(role_places["subset"]).strings()
-        fields["subset"] = np.array([roles_format.subsets.get(name, name) for name in subsets], dtype=object)
-    asv = AsvScores(table.source, table.digest, values, _read_roles(roles_table, role_places["role"]), fields)
+        subsets = read_spellings(roles_table, role_places["subset"], roles_format.subsets, "subset")
+        makers["subset"] = lambda: subsets
+    roles = read_spellings(roles_table, role_places["role"], _ROLE_SPELLINGS, "role")
+    asv = AsvScores(table.source, table.digest, values, roles, Columns(makers))
     for role, number in asv.counts().items():
         if number == 0:
             raise ValueError(f"{roles_table.source}: found no {role} trial, expected all of {ASV_ROLES}")
     return asv
-
-
-def _read_roles(table: Table, column: int) -> np.ndarray:
-    categories = table.categories(column)
-    for code, value in enumerate(categories.values):
-        if value not in ASV_ROLES:
-            line = table.line(int(np.flatnonzero(categories.codes == code)[0]))
-            raise ValueError(
-                f"{table.source}:{line}: found '{value}', expected one of: {', '.join(ASV_ROLES)}"
-            )
-    return categories.strings()
 
 
 def _check_same_rows(

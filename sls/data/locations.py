@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sls.data.protocols import TableFormat, match_format
+from sls.data.formats import TableFormat, match_format
 from sls.data.tables import read_first_line
 
 

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables import WHITESPACE, Table, read_first_line, read_table, split_line
+from sls.data.formats import (
+    Columns,
+    TableFormat,
+    as_columns,
+    check_unique,
+    make_columns,
+    read_formatted_table,
+    read_spellings,
+)
 
 ALL_SUBSETS = "all"
 """The name that stands for every trial, whatever its subset."""
-IGNORED_COLUMN = "_"
 
 
 class Label(IntEnum):
@@ -34,44 +41,6 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class TableFormat:
-    """How the lines of a protocol, key or list are read."""
-
-    name: str
-    columns: tuple[str, ...]
-    """Our name of each column, by position; `_` for one that is ignored. Where there is a header: the names
-    in it are `header`, in any order and among others."""
-    header: tuple[str, ...] = ()
-    """Names in the file's first line of each of `columns`; empty where the file has no header."""
-    delimiter: str = WHITESPACE
-    labels: Mapping[str, Label] = field(default_factory=dict)
-    """The spellings of the labels."""
-    subsets: Mapping[str, str] = field(default_factory=dict)
-    """The spellings of the subsets, and the name that we give each."""
-
-    def matches(self, line: str) -> bool:
-        """Tells whether the first line of a file is of this form."""
-        fields = split_line(line, self.delimiter)
-        if self.header:
-            return set(self.header) <= set(fields)
-        return len(fields) == len(self.columns)
-
-    def describe(self) -> str:
-        """Returns the form in words, for an error."""
-        if self.header:
-            return f"a header with {', '.join(self.header)} ({self.name})"
-        return f"{len(self.columns)} columns ({self.name})"
-
-    def places(self, table: Table) -> dict[str, int]:
-        """Returns the position of each column that is read, by our name."""
-        if table.header is None:
-            return {name: place for place, name in enumerate(self.columns) if name != IGNORED_COLUMN}
-        ours = dict(zip(self.header, self.columns, strict=True))
-        # A column that the format does not name keeps its own name: a breakdown may ask for it.
-        return {ours.get(name, name): place for place, name in enumerate(table.header)}
-
-
-@dataclass(frozen=True)
 class Protocol:
     """The trials of a protocol or key, in the order of the file."""
 
@@ -85,6 +54,10 @@ class Protocol:
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What else is known, by column (speaker, attack, codec, subset, ...). Shape of each: `(trials,)`."""
 
+    def __post_init__(self) -> None:
+        """Lets columns be made when they are first used."""
+        object.__setattr__(self, "fields", as_columns(self.fields))
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -94,7 +67,7 @@ class Protocol:
             self,
             names=self.names[mask],
             labels=None if self.labels is None else self.labels[mask],
-            fields={name: values[mask] for name, values in self.fields.items()},
+            fields=as_columns(self.fields).select(mask),
         )
 
     def select_subset(self, subset: str) -> Protocol:
@@ -147,74 +120,11 @@ def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]
     places = table_format.places(table)
     names = table.strings(places["trial"])
     check_unique(table, names)
-    fields = {
-        name: table.categories(place).strings()
-        for name, place in places.items()
-        if name not in ("trial", "label", "subset")
-    }
+    makers = make_columns(table, places, leave_out=("trial", "label"))
     if "subset" in places:
-        fields["subset"] = _read_spellings(table, places["subset"], table_format.subsets, "subset")
+        subsets = read_spellings(table, places["subset"], table_format.subsets, "subset")
+        makers["subset"] = lambda: subsets
     labels = None
     if "label" in places:
-        labels = _read_spellings(table, places["label"], table_format.labels, "label").astype(np.int8)
-    return Protocol(table.source, table.digest, names, labels, fields)
-
-
-def read_formatted_table(
-    path: str | Path, formats: TableFormat | Sequence[TableFormat]
-) -> tuple[Table, TableFormat]:
-    """Reads a table of the first form that its first line fits.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: no form fits, or lines are not alike.
-    """
-    formats = (formats,) if isinstance(formats, TableFormat) else tuple(formats)
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file (looked in {Path.cwd()})")
-    table_format = match_format(path, formats)
-    if table_format is None:
-        found = len(split_line(read_first_line(path), formats[0].delimiter))
-        expected = ", or ".join(candidate.describe() for candidate in formats)
-        raise ValueError(f"{path}:1: found {found} columns, expected {expected}")
-    return read_table(path, table_format.delimiter, header=bool(table_format.header)), table_format
-
-
-def match_format(path: Path, formats: Sequence[TableFormat]) -> TableFormat | None:
-    """Returns the first form that a file's first line fits, or None."""
-    line = read_first_line(path)
-    return next((candidate for candidate in formats if candidate.matches(line)), None)
-
-
-def check_unique(table: Table, names: np.ndarray) -> None:
-    """Raises ValueError where a trial stands in two rows; names both lines."""
-    values = names.tolist()
-    if len(set(values)) == len(values):
-        return
-    first_rows: dict[str, int] = {}
-    for row, name in enumerate(values):
-        if name in first_rows:
-            first_line = table.line(first_rows[name])
-            raise ValueError(
-                f"{table.source}:{table.line(row)}: found trial '{name}' a second time "
-                f"(first in line {first_line}), expected each trial once"
-            )
-        first_rows[name] = row
-
-
-def _read_spellings(table: Table, column: int, spellings: Mapping[str, object], what: str) -> np.ndarray:
-    """Returns what each field of a column stands for: itself, where no spellings are declared."""
-    categories = table.categories(column)
-    if not spellings:
-        return categories.strings()
-    for code, value in enumerate(categories.values):
-        if value not in spellings:
-            row = int(np.flatnonzero(categories.codes == code)[0])
-            raise ValueError(
-                f"{table.source}:{table.line(row)}: found {what} '{value}', "
-                f"expected one of: {', '.join(sorted(spellings))}"
-            )
-    meanings = np.empty(len(categories.values), dtype=object)
-    meanings[:] = [spellings[value] for value in categories.values]
-    return meanings[categories.codes]
+        labels = read_spellings(table, places["label"], table_format.labels, "label").astype(np.int8)
+    return Protocol(table.source, table.digest, names, labels, Columns(makers))

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.protocols import Protocol, TableFormat, check_unique, read_formatted_table
+from sls.data.formats import TableFormat, check_unique, read_formatted_table
+from sls.data.protocols import Protocol
 
 SCORE_DIGITS = 9
 """Significant decimal digits that give back the same float32."""

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-WHITESPACE = "whitespace"
-"""The delimiter of the challenges' files: any run of spaces or tabs."""
+from sls.data.field_places import NEWLINE, WHITESPACE, Places, find_fields
+
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", WHITESPACE: WHITESPACE}
 
-_NEWLINE = 10
-_LAST_SPACE = 32  # bytes up to the space are white space or control characters
 _UNIT_SEPARATOR = "\x1f"  # delimits the fields of a CSV file once its quotes are gone
 _WORD_BYTES = 8
+_MARGIN_BYTES = 2 * _WORD_BYTES  # behind the text, so that its last field can be read as whole words
 _WORD_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(_WORD_BYTES + 1)], dtype=np.uint64)
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
@@ -42,7 +41,7 @@ class Categories:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a text file, as the places of its fields."""
+    """The rows of a text file, as the places of their fields."""
 
     source: Path
     digest: str
@@ -50,11 +49,10 @@ class Table:
     header: tuple[str, ...] | None
     num_columns: int
     _data: np.ndarray = field(repr=False)
-    _starts: np.ndarray = field(repr=False)
-    _ends: np.ndarray = field(repr=False)
+    _places: Places = field(repr=False)
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._places.ends)
 
     def line(self, row: int) -> int:
         """Returns the line of the file, from 1, on which a row stands."""
@@ -62,20 +60,18 @@ class Table:
 
     def value(self, row: int, column: int) -> str:
         """Returns one field."""
-        return bytes(self._data[self._starts[row, column] : self._ends[row, column]]).decode()
+        start = self._places.before[row, column] + 1
+        return bytes(self._data[start : self._places.ends[row, column]]).decode()
 
     def strings(self, column: int) -> np.ndarray:
         """Returns a column of mostly distinct values. Shape: `(rows,)`, of str objects."""
-        data = bytes(self._data)
-        spans = zip(self._starts[:, column].tolist(), self._ends[:, column].tolist(), strict=True)
-        if data.isascii():
-            text = data.decode("ascii")
-            values = [text[start:end] for start, end in spans]
-        else:
-            values = [data[start:end].decode() for start, end in spans]
-        column_array = np.empty(len(values), dtype=object)
-        column_array[:] = values
-        return column_array
+        words = self._words(column)
+        padded = np.zeros((len(self), _WORD_BYTES * len(words) + 1), dtype=np.uint8)
+        padded[:, :-1] = np.stack(words, axis=1).view(np.uint8)
+        padded[:, -1] = NEWLINE
+        # One text without the padding, split at once: much quicker than a slice for each row.
+        values = padded[padded != 0].tobytes().decode().split("\n")[:-1]
+        return np.array(values, dtype=object)
 
     def categories(self, column: int) -> Categories:
         """Returns a column of few distinct values as codes, without making a string for each row."""
@@ -83,9 +79,11 @@ class Table:
         keys = words[0]
         for word in words[1:]:
             keys = keys * _HASH_FACTOR + word
-        unique_keys, first_rows = np.unique(keys, return_index=True)
+        unique_keys = np.unique(keys)
         codes = np.searchsorted(unique_keys, keys)
-        if not all(np.array_equal(word[first_rows][codes], word) for word in words):  # a hash collision
+        first_rows = np.empty(len(unique_keys), dtype=np.int64)
+        first_rows[codes[::-1]] = np.arange(len(self) - 1, -1, -1)  # the last to write is the first row
+        if not all(np.array_equal(word[first_rows][codes], word) for word in words):  # two values, one key
             values, codes = np.unique(self.strings(column), return_inverse=True)
             return Categories(tuple(values.tolist()), codes)
         return Categories(tuple(self.value(int(row), column) for row in first_rows), codes)
@@ -111,8 +109,8 @@ class Table:
 
     def _words(self, column: int) -> list[np.ndarray]:
         """Returns each field, padded with zeros, as words of 8 bytes; each of shape `(rows,)`, uint64."""
-        starts = self._starts[:, column]
-        lengths = self._ends[:, column] - starts
+        starts = self._places.before[:, column] + 1
+        lengths = self._places.ends[:, column] - starts
         last_word = len(self._data) - _WORD_BYTES
         overlapping = np.ndarray((last_word + 1,), dtype="<u8", buffer=self._data, strides=(1,))
         words = []
@@ -137,22 +135,22 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file (looked in {Path.cwd()})")
-    content = path.read_bytes()
+    content = _read_content(path)
+    digest = hashlib.sha256(memoryview(content)[:-_MARGIN_BYTES]).hexdigest()
     text, delimiter = _normalise(path, content, delimiter)
-    if not text:
-        raise ValueError(f"{path}: found an empty file, expected rows")
-    first_line, _, rest = text.partition(b"\n")
+    first_line = bytes(text[: text.find(b"\n")])
+    if not first_line.strip():
+        raise ValueError(f"{path}: found an empty first line, expected rows")
     names = split_line(first_line.decode(), delimiter)
-    rows = rest if header else text
-    if not rows:
+    start = len(first_line) + 1 if header else 0
+    if len(text) - _MARGIN_BYTES <= start:
         raise ValueError(f"{path}: found a header and no rows, expected rows")
-    # The zeros at the end let the last field be read as whole words.
-    data = np.frombuffer(rows + b"\n" + bytes(_WORD_BYTES), dtype=np.uint8)
-    places = _find_fields(data[: len(rows) + 1], delimiter, len(names))
+    data = np.frombuffer(text, dtype=np.uint8)
+    rows = data[: len(data) - _MARGIN_BYTES]
+    places = find_fields(rows, start, delimiter, len(names))
     if places is None:
-        raise ValueError(_describe_irregular_line(path, rows, delimiter, len(names), 2 if header else 1))
-    digest = hashlib.sha256(content).hexdigest()
-    return Table(path, digest, tuple(names) if header else None, len(names), data, *places)
+        raise ValueError(_describe_irregular_line(path, rows.tobytes(), delimiter, len(names)))
+    return Table(path, digest, tuple(names) if header else None, len(names), data, places)
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
@@ -174,51 +172,50 @@ def read_first_line(path: str | Path) -> str:
         raise ValueError(f"{path}:1: found bytes that are not UTF-8 text ({error.reason})") from None
 
 
-def _normalise(path: Path, content: bytes, delimiter: str) -> tuple[bytes, str]:
-    """Drops the byte order mark, carriage returns, quotes and empty lines at the end."""
-    text = content.removeprefix(b"\xef\xbb\xbf")
+def _read_content(path: Path) -> bytearray:
+    """Reads a file, with zeros behind it: copies of a large file would cost as much as all the rest."""
+    content = bytearray(path.stat().st_size + _MARGIN_BYTES)
+    with path.open("rb") as file:
+        num_bytes = file.readinto(memoryview(content)[:-_MARGIN_BYTES])
+    if num_bytes != len(content) - _MARGIN_BYTES:
+        raise ValueError(f"{path}: found {num_bytes} bytes, expected {len(content) - _MARGIN_BYTES}")
+    return content
+
+
+def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearray, str]:
+    """Drops the byte order mark, carriage returns, quotes and empty lines at the end.
+
+    Returns:
+        The text, its last line ended by one newline, and the margin of zeros; and the delimiter, which
+        changes where there were quotes.
+    """
+    text = content
     if not text.isascii():
         try:
             text.decode()
         except UnicodeDecodeError as error:
             line = text.count(b"\n", 0, error.start) + 1
             raise ValueError(f"{path}:{line}: found bytes that are not UTF-8 text") from None
+        text = text.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    text = text.rstrip(b"\n")
-    if delimiter == WHITESPACE or b'"' not in text:
-        return text, delimiter
-    rows = csv.reader(io.StringIO(text.decode(), newline=""), delimiter=delimiter)
-    lines = (_UNIT_SEPARATOR.join(value.replace("\n", " ") for value in row) for row in rows)
-    return "\n".join(lines).encode(), _UNIT_SEPARATOR
+    if delimiter != WHITESPACE and b'"' in text:
+        quoted = text[:-_MARGIN_BYTES].decode()
+        rows = csv.reader(io.StringIO(quoted, newline=""), delimiter=delimiter)
+        lines = (_UNIT_SEPARATOR.join(value.replace("\n", " ") for value in row) for row in rows)
+        delimiter = _UNIT_SEPARATOR
+        text = bytearray("\n".join(lines).encode() + bytes(_MARGIN_BYTES))
+    end = len(text) - _MARGIN_BYTES
+    while end and text[end - 1] == NEWLINE:
+        end -= 1
+    text[end] = NEWLINE
+    text[end + 1 :] = bytes(_MARGIN_BYTES)
+    return text, delimiter
 
 
-def _find_fields(data: np.ndarray, delimiter: str, num_columns: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Finds where fields start and end, each `(rows, num_columns)`; None where lines are not alike."""
-    line_ends = np.flatnonzero(data == _NEWLINE)
-    if delimiter == WHITESPACE:
-        is_space = np.empty(len(data) + 1, dtype=bool)
-        is_space[0] = True
-        np.less_equal(data, _LAST_SPACE, out=is_space[1:])
-        edges = np.flatnonzero(is_space[1:] != is_space[:-1])
-        starts, ends = edges[0::2], edges[1::2]
-    else:
-        ends = np.flatnonzero((data == _NEWLINE) | (data == ord(delimiter)))
-        starts = np.concatenate([[0], ends[:-1] + 1])
-    if len(starts) != len(line_ends) * num_columns:
-        return None
-    places = (len(line_ends), num_columns)
-    starts, ends = starts.reshape(places), ends.reshape(places)
-    line_starts = np.concatenate([[0], line_ends[:-1] + 1])
-    stands_alone = (starts[:, 0] >= line_starts) & (ends[:, -1] <= line_ends)
-    return (starts, ends) if bool(stands_alone.all()) else None
-
-
-def _describe_irregular_line(
-    path: Path, rows: bytes, delimiter: str, num_columns: int, first_line: int
-) -> str:
+def _describe_irregular_line(path: Path, text: bytes, delimiter: str, num_columns: int) -> str:
     """Says which line has another number of columns than the first."""
-    for number, line in enumerate(rows.decode().split("\n"), start=first_line):
+    for number, line in enumerate(text.decode().removesuffix("\n").split("\n"), start=1):
         found = len(line.split()) if delimiter == WHITESPACE else line.count(delimiter) + 1
         if found != num_columns or not line:
             found = found if line.strip() else 0

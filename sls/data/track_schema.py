@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from sls.data.protocols import IGNORED_COLUMN, Label, TableFormat
+from sls.data.formats import IGNORED_COLUMN, TableFormat
+from sls.data.protocols import Label
 from sls.data.tables import DELIMITERS
 
 _LABELS = {"bonafide": Label.BONAFIDE, "spoof": Label.SPOOF}

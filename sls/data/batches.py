@@ -1,0 +1,119 @@
+"""Batches of trials: which trials are in each, and what a batch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+UNKNOWN_LABEL = -1
+"""Stands for the label of a trial without one."""
+
+ORDER_STREAM, TRIAL_STREAM = 1, 2
+"""First word of the seeds of order and augmentation: NumPy takes (seed, epoch) and (seed, epoch, 0) as one."""
+
+
+@dataclass(frozen=True)
+class AudioFailure:
+    """A recording that could not be read."""
+
+    index: int
+    """Place of the trial in the dataset."""
+    name: str
+    path: Path
+    message: str
+    """One line that names the file and says why."""
+
+
+@dataclass
+class Batch:
+    """Waveforms of the readable trials, and what became of the others."""
+
+    waveforms: torch.Tensor
+    """Shape: `(batch, num_samples)`, float32; `batch` is 0 where no trial of the batch is readable."""
+    labels: torch.Tensor
+    """`Label`, or `UNKNOWN_LABEL`. Shape: `(batch,)`, int64."""
+    indices: torch.Tensor
+    """Place of each trial in the dataset. Shape: `(batch,)`, int64."""
+    failures: tuple[AudioFailure, ...] = ()
+    """Trials that are not in the batch, since their recordings cannot be read."""
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def pin_memory(self) -> Batch:
+        """Returns the batch in page-locked memory, from which copies to a GPU run beside its work."""
+        return replace(
+            self,
+            waveforms=self.waveforms.pin_memory(),
+            labels=self.labels.pin_memory(),
+            indices=self.indices.pin_memory(),
+        )
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Returns the batch on a device; the copy does not block where memory is pinned."""
+        return replace(
+            self,
+            waveforms=self.waveforms.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            indices=self.indices.to(device, non_blocking=True),
+        )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One trial as the countermeasure hears it, or why it cannot."""
+
+    index: int
+    label: int
+    waveform: np.ndarray | None
+    """Shape: `(num_samples,)`, float32; None where the recording cannot be read."""
+    error: Exception | None = None
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """The batches of one epoch, as lists of (epoch, index); their order depends on (seed, epoch) alone."""
+
+    def __init__(
+        self,
+        num_trials: int,
+        *,
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        shuffle: bool,
+        drop_last: bool,
+        start_batch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """Prepares the order; see `make_loader` for the arguments."""
+        if batch_size < 1:
+            raise ValueError(f"batch_size: found {batch_size}, expected 1 or more")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank: found {rank}, expected 0 to {world_size - 1}")
+        if epoch < 0 or start_batch < 0:
+            raise ValueError(f"epoch, start_batch: found {epoch}, {start_batch}, expected 0 or more")
+        if drop_last and num_trials < batch_size:
+            raise ValueError(f"batch_size: found {batch_size}, expected at most the {num_trials} trials")
+        order = np.arange(num_trials)
+        if shuffle:
+            order = np.random.default_rng([ORDER_STREAM, seed, epoch]).permutation(num_trials)
+        self.epoch = epoch
+        self._order = order
+        self._batch_size = batch_size
+        self._part = slice(rank, None, world_size)
+        last = num_trials - num_trials % batch_size if drop_last else num_trials
+        self._starts = range(start_batch * batch_size, last, batch_size)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for start in self._starts:
+            batch = self._order[start : start + self._batch_size][self._part]
+            yield [(self.epoch, index) for index in batch.tolist()]

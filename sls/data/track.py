@@ -1,0 +1,226 @@
+"""A track: one list of trials of one corpus, with its key, its recordings and its ASV scores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sls.data.counts import Counts, check_counts, read_corpus_note
+from sls.data.keys import AsvScores, read_asv_scores
+from sls.data.locations import AudioSearch, FileSearch, LocatedAudio, locate_audio
+from sls.data.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
+
+
+@dataclass(frozen=True)
+class Track:
+    """One list of trials of one corpus."""
+
+    name: str
+    title: str
+    corpus: str
+    metrics: tuple[str, ...]
+    default_subset: str
+    """The subset over which the published figures are computed, or `all`."""
+    breakdown: tuple[str, ...]
+    """Columns of the key by which results are broken down."""
+    counts: Counts
+    """Published numbers of trials, by subset."""
+    download: tuple[str, ...]
+    """What to download, and from where."""
+    protocol_search: FileSearch | None
+    """The list of trials; None where the key is the list."""
+    key_search: FileSearch | None
+    """The key; None where the protocol holds the labels."""
+    audio_search: AudioSearch
+    asv_scores_search: FileSearch | None
+    asv_metadata_search: FileSearch | None
+
+    def protocol(self, data_root: str | Path, *, is_checked: bool = True) -> Protocol:
+        """Reads the list of all trials of this track, with labels where the list has them.
+
+        Args:
+            data_root: the directory under which the corpora lie.
+            is_checked: compare with the published counts (unless the data root has a corpus note).
+
+        Raises:
+            FileNotFoundError: there is no such list; the error says where one looked.
+            ValueError: the list is not as its form says, or the counts differ.
+        """
+        root = self._root(data_root)
+        searches = [search for search in (self.protocol_search, self.key_search) if search is not None]
+        for search in searches:
+            path = search.find(root)
+            if path is not None:
+                return self._read(path, search, root, is_checked)
+        raise self._not_found(searches, root)
+
+    def key(
+        self, data_root: str | Path, key: str | Path | None = None, *, is_checked: bool = True
+    ) -> Protocol:
+        """Reads the labels of this track.
+
+        Args:
+            data_root: the directory under which the corpora lie; not needed where `key` is given.
+            key: a key file, or a directory that holds it in one of the usual places.
+            is_checked: compare with the published counts (unless the data root has a corpus note).
+
+        Raises:
+            FileNotFoundError: there is no key; the error says where one looked.
+            ValueError: the key is not as its form says, holds no labels, or the counts differ.
+        """
+        search = self.key_search or self.protocol_search
+        assert search is not None  # held by load_tracks
+        if key is not None and Path(key).is_file():
+            return self._read_key(Path(key), search, Path(data_root), is_checked)
+        root = self._root(key if key is not None else data_root)
+        path = search.find(root)
+        if path is None:
+            raise self._not_found([search], root)
+        return self._read_key(path, search, Path(data_root), is_checked)
+
+    def asv_scores(
+        self,
+        data_root: str | Path,
+        key: str | Path | None = None,
+        asv_scores: str | Path | None = None,
+        subset: str | None = None,
+    ) -> AsvScores | None:
+        """Reads the ASV scores of this track.
+
+        Args:
+            data_root: the directory under which the corpora lie.
+            key: the key that the user named, if any: scores and metadata are looked for there first.
+            asv_scores: a score file, or a directory that holds it.
+            subset: whose trials to return; by default the track's own subset.
+
+        Returns:
+            The scores, or None where the track needs none, or where none are found and none were named.
+
+        Raises:
+            FileNotFoundError: `asv_scores` was named and holds none.
+            ValueError: files that do not fit each other or their form.
+        """
+        if self.asv_scores_search is None:
+            return None
+        roots = [Path(path) for path in (asv_scores, key, data_root) if path]
+        scores = self._find_asv(self.asv_scores_search, roots)
+        if scores is None:
+            if asv_scores is not None:
+                raise FileNotFoundError(
+                    f"track {self.name}: no ASV scores: {self.asv_scores_search.describe(Path(asv_scores))}"
+                )
+            return None
+        metadata = None
+        if self.asv_metadata_search is not None:
+            metadata = self._find_asv(self.asv_metadata_search, [scores.parent.parent, scores.parent, *roots])
+            if metadata is None:
+                where = self.asv_metadata_search.describe(scores.parent.parent)
+                raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
+        formats = self.asv_metadata_search.formats if self.asv_metadata_search else ()
+        found = read_asv_scores(scores, self.asv_scores_search.formats, metadata, formats)
+        return found.select_subset(self.default_subset if subset is None else subset)
+
+    def trials(
+        self,
+        data_root: str | Path,
+        subset: str | None = None,
+        *,
+        is_labelled: bool = False,
+        require_audio: bool = True,
+        is_checked: bool = True,
+    ) -> list[Trial]:
+        """Lists the trials with their recordings.
+
+        Args:
+            data_root: the directory under which the corpora lie.
+            subset: only the trials that the key puts in this subset; None or `all` for all of them.
+            is_labelled: the trials are for training or validation, so labels of both classes are needed.
+            require_audio: raise where a recording is missing; otherwise it fails when it is read.
+            is_checked: compare with the published counts (unless the data root has a corpus note).
+
+        Raises:
+            FileNotFoundError: no list, key, or audio folder, or missing recordings.
+            ValueError: files that are not as they should be, or labels of one class only.
+        """
+        wants_key = is_labelled or subset not in (None, ALL_SUBSETS)
+        protocol = (self.key if wants_key else self.protocol)(data_root, is_checked=is_checked)
+        protocol = protocol.select_subset(subset or ALL_SUBSETS)
+        if is_labelled:
+            self._check_both_classes(protocol)
+        audio = self.locate(protocol, data_root)
+        if require_audio:
+            try:
+                audio.check_complete()
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"track {self.name}: {error}") from None
+        return list_trials(protocol, audio)
+
+    def locate(self, protocol: Protocol, data_root: str | Path) -> LocatedAudio:
+        """Finds the recordings of the trials of a protocol.
+
+        Raises:
+            FileNotFoundError: no audio folder exists.
+        """
+        try:
+            folders = self.audio_search.require(self._root(data_root))
+        except FileNotFoundError as error:
+            raise self._with_download(f"track {self.name}: {error}") from None
+        names = protocol.fields.get("path", protocol.names)
+        return locate_audio(names.tolist(), folders, self.audio_search.extensions)
+
+    def _read(self, path: Path, search: FileSearch, root: Path, is_checked: bool) -> Protocol:
+        protocol = read_protocol(path, search.formats)
+        note = read_corpus_note(root) if is_checked else None
+        if is_checked:
+            check_counts(protocol, self.counts if note is None else note.counts.get(self.name, {}))
+        return protocol
+
+    def _read_key(self, path: Path, search: FileSearch, root: Path, is_checked: bool) -> Protocol:
+        protocol = self._read(path, search, root, is_checked)
+        if protocol.labels is None:
+            raise ValueError(f"{path}: found a list without labels, expected the key of track {self.name}")
+        return protocol
+
+    def _check_both_classes(self, protocol: Protocol) -> None:
+        counts = protocol.counts()
+        for label in Label:
+            if counts.get(label.name.lower(), 0) == 0:
+                raise ValueError(
+                    f"{protocol.source}: found no {label.name.lower()} trial among {len(protocol)}, expected "
+                    f"both classes in track {self.name}"
+                )
+
+    def _find_asv(self, search: FileSearch, roots: list[Path]) -> Path | None:
+        for root in roots:
+            if root.is_file() and root == roots[0] and search is self.asv_scores_search:
+                return root
+            folder = root.parent if root.is_file() else root
+            path = search.find(folder) or (search.find(folder.parent) if root.is_file() else None)
+            if path is not None:
+                return path
+        return None
+
+    def _root(self, data_root: str | Path) -> Path:
+        root = Path(data_root)
+        if not root.is_dir():
+            raise FileNotFoundError(f"track {self.name}: no directory {root} (looked in {Path.cwd()})")
+        return root
+
+    def _not_found(self, searches: list[FileSearch], root: Path) -> FileNotFoundError:
+        what = " or ".join(search.what for search in searches)
+        where = "; ".join(search.describe(root) for search in searches)
+        return self._with_download(f"track {self.name}: no {what}: {where}")
+
+    def _with_download(self, message: str) -> FileNotFoundError:
+        return FileNotFoundError(
+            f"{message}; download: {', '.join(self.download)}" if self.download else message
+        )
+
+
+def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:
+    """Pairs the trials of a protocol with their recordings."""
+    labels = [None] * len(protocol) if protocol.labels is None else protocol.labels.tolist()
+    return [
+        Trial(name, path, label)
+        for name, path, label in zip(protocol.names.tolist(), audio.paths, labels, strict=True)
+    ]
