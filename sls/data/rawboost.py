@@ -9,6 +9,7 @@ waveform and draws.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -111,42 +112,32 @@ def apply_draws(
         boosted = _lnl(boosted, draws.lnl, sample_rate_hz)
     if draws.isd is not None:
         disturbed = _isd(waveform if params.algo == PARALLEL else boosted, params.g_sd, draws.isd)
-        boosted = unclipped(boosted + disturbed) if params.algo == PARALLEL else disturbed
+        boosted = _unclipped(boosted + disturbed) if params.algo == PARALLEL else disturbed
     if draws.ssi is not None:
         boosted = _ssi(boosted, draws.ssi, sample_rate_hz)
     return boosted
 
 
-def lnl_gains(notches: FilterDraws, peak: float) -> tuple[np.ndarray, float]:
-    """Returns the gain of each power of a waveform that was scaled to a peak of 1.
+def white_noise(num_samples: int, rng: RandomSource) -> np.ndarray:
+    """Returns white Gaussian noise of variance 1, shape `(num_samples,)`, float32.
 
-    Args:
-        notches: the filters of the powers 1, 2, ...
-        peak: greatest magnitude of the waveform, above 0.
-
-    Returns:
-        The gains divided by the greatest of them, shape `(filters,)`, and the greatest.
+    A Generator's uniform numbers go through the Box-Muller transform, which NumPy does in vector
+    instructions; `Generator.standard_normal`, one sample at a time, would be most of the time of SSI.
     """
-    powers = np.arange(1, len(notches.gain_db) + 1)
-    log_gains = powers * math.log(peak) + notches.gain_db * (math.log(10) / 20)
-    greatest = log_gains.max()
-    return np.exp(log_gains - greatest), math.exp(min(max(greatest, -MAX_LOG_GAIN), MAX_LOG_GAIN))
-
-
-def unclipped(waveform: np.ndarray, gain: float = 1.0) -> np.ndarray:
-    """Returns `gain * waveform`, or that scaled to a peak of 1 if it would clip."""
-    peak = _peak(waveform)
-    if peak * gain > 1:
-        return waveform / waveform.dtype.type(peak)
-    return waveform * waveform.dtype.type(gain) if peak > 0 and gain != 1 else waveform
-
-
-def ssi_scale(signal_energy: float, noise_energy: float, snr_db: float) -> float:
-    """Returns the factor that brings the noise to a signal-to-noise ratio; 0 if there is no noise."""
-    if noise_energy == 0:
-        return 0.0
-    log_ratio = min(max(-snr_db * (math.log(10) / 20), -MAX_LOG_GAIN), MAX_LOG_GAIN)
-    return min(math.sqrt(signal_energy / noise_energy) * math.exp(log_ratio), MAX_NOISE_SCALE)
+    if isinstance(rng, np.random.RandomState):
+        return rng.standard_normal(num_samples).astype(np.float32)
+    num_pairs = (num_samples + 1) // 2
+    bits = rng.integers(2**64 - 1, size=num_pairs, dtype=np.uint64, endpoint=True).view(np.uint32)
+    uniform = bits.astype(np.float32)
+    radius, angle = uniform[:num_pairs], uniform[num_pairs:]
+    radius += np.float32(1)  # (0, 1] and not [0, 1), for the logarithm
+    radius *= np.float32(2**-32)
+    np.sqrt(np.float32(-2) * np.log(radius), out=radius)
+    angle *= np.float32(2 * np.pi * 2**-32)
+    noise = np.concatenate((np.cos(angle), np.sin(angle)))
+    noise[:num_pairs] *= radius
+    noise[num_pairs:] *= radius
+    return noise[:num_samples]
 
 
 def _draw_lnl(params: RawBoostConfig, rng: RandomSource) -> FilterDraws:
@@ -174,38 +165,35 @@ def _draw_ssi(params: RawBoostConfig, num_samples: int, rng: RandomSource) -> No
     return NoiseDraws(white, notches, params.SNRmin + (params.SNRmax - params.SNRmin) * rng.random())
 
 
-def white_noise(num_samples: int, rng: RandomSource) -> np.ndarray:
-    """Returns white Gaussian noise of variance 1, shape `(num_samples,)`, float32.
-
-    A Generator's uniform numbers go through the Box-Muller transform, which NumPy does in vector
-    instructions; `Generator.standard_normal`, one sample at a time, would be most of the time of SSI.
-    """
-    if isinstance(rng, np.random.RandomState):
-        return rng.standard_normal(num_samples).astype(np.float32)
-    num_pairs = (num_samples + 1) // 2
-    uniform = rng.random(2 * num_pairs, dtype=np.float32)
-    radius = np.sqrt(np.float32(-2) * np.log(np.float32(1) - uniform[:num_pairs]))
-    angle = np.float32(2 * np.pi) * uniform[num_pairs:]
-    noise = np.empty(2 * num_pairs, np.float32)
-    np.multiply(radius, np.cos(angle), out=noise[:num_pairs])
-    np.multiply(radius, np.sin(angle), out=noise[num_pairs:])
-    return noise[:num_samples]
-
-
 def _lnl(waveform: np.ndarray, notches: FilterDraws, sample_rate_hz: int) -> np.ndarray:
     """Linear and non-linear convolutive noise: a filter for each power of the waveform, summed."""
     peak = _peak(waveform)
     if peak == 0:
         return waveform
-    powers = np.empty((len(notches.gain_db), waveform.size), np.float32)
-    np.divide(waveform, np.float32(peak), out=powers[0])
-    for order in range(1, len(powers)):
-        np.multiply(powers[order - 1], powers[0], out=powers[order])
-    gains, greatest = lnl_gains(notches, peak)
+    # In float64: a loud tone in float32 would leave errors of 1e-6. One power at a time stays in the cache.
+    scaled = waveform / np.float64(peak)
+    powers = itertools.accumulate(itertools.repeat(scaled, len(notches.gain_db)), np.multiply)
+    gains, greatest = _lnl_gains(notches, peak)
     response = zero_phase_response(notches, sample_rate_hz, fft_length(notches.half_length))
     summed = filter_and_sum(powers, response * gains[:, None], notches.half_length)
     summed -= summed.mean()
-    return unclipped(summed, greatest)
+    return _unclipped(summed, greatest).astype(np.float32)
+
+
+def _lnl_gains(notches: FilterDraws, peak: float) -> tuple[np.ndarray, float]:
+    """Returns the gain of each power of a waveform that was scaled to a peak of 1.
+
+    Args:
+        notches: the filters of the powers 1, 2, ...
+        peak: greatest magnitude of the waveform, above 0.
+
+    Returns:
+        The gains divided by the greatest of them, shape `(filters,)`, and the greatest.
+    """
+    powers = np.arange(1, len(notches.gain_db) + 1)
+    log_gains = powers * math.log(peak) + notches.gain_db * (math.log(10) / 20)
+    greatest = log_gains.max()
+    return np.exp(log_gains - greatest), math.exp(min(max(greatest, -MAX_LOG_GAIN), MAX_LOG_GAIN))
 
 
 def _isd(waveform: np.ndarray, gain: float, impulses: ImpulseDraws) -> np.ndarray:
@@ -214,7 +202,7 @@ def _isd(waveform: np.ndarray, gain: float, impulses: ImpulseDraws) -> np.ndarra
     greatest = np.finfo(np.float32).max
     impulsive = waveform[impulses.positions] * (1 + gain * impulses.factors)
     disturbed[impulses.positions] = impulsive.clip(-greatest, greatest)
-    return unclipped(disturbed)
+    return _unclipped(disturbed)
 
 
 def _ssi(waveform: np.ndarray, draws: NoiseDraws, sample_rate_hz: int) -> np.ndarray:
@@ -222,9 +210,25 @@ def _ssi(waveform: np.ndarray, draws: NoiseDraws, sample_rate_hz: int) -> np.nda
     half_length = draws.notches.half_length
     response = zero_phase_response(draws.notches, sample_rate_hz, fft_length(half_length))
     noise = filter_and_sum(draws.white[None], response, half_length)
-    noise *= np.float32(ssi_scale(_energy(waveform), _energy(noise), draws.snr_db))
+    noise *= np.float32(_ssi_scale(_energy(waveform), _energy(noise), draws.snr_db))
     noise += waveform
     return noise
+
+
+def _ssi_scale(signal_energy: float, noise_energy: float, snr_db: float) -> float:
+    """Returns the factor that brings the noise to a signal-to-noise ratio; 0 if there is no noise."""
+    if noise_energy == 0:
+        return 0.0
+    log_ratio = min(max(-snr_db * (math.log(10) / 20), -MAX_LOG_GAIN), MAX_LOG_GAIN)
+    return min(math.sqrt(signal_energy / noise_energy) * math.exp(log_ratio), MAX_NOISE_SCALE)
+
+
+def _unclipped(waveform: np.ndarray, gain: float = 1.0) -> np.ndarray:
+    """Returns `gain * waveform`, or that scaled to a peak of 1 if it would clip."""
+    peak = _peak(waveform)
+    if peak * gain > 1:
+        return waveform / waveform.dtype.type(peak)
+    return waveform * waveform.dtype.type(gain) if peak > 0 and gain != 1 else waveform
 
 
 def _peak(waveform: np.ndarray) -> float:

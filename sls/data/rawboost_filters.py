@@ -7,6 +7,7 @@ the product of the responses of its notches: no window is designed alone and not
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,67 +91,68 @@ def zero_phase_response(draws: FilterDraws, sample_rate_hz: int, num_points: int
     # The DFT of a symmetric sequence is real: it is the DCT-I of the half from the middle on.
     bands = fft.dct(padded, type=1, workers=1, overwrite_x=True)
     grid = slice(0, num_points // 2, num_points // MIN_FFT_LENGTH)
-    response = np.ones((bands.shape[0], bands.shape[-1]))
-    for band in range(bands.shape[1]):
-        response *= bands[:, band]
-        # After each band, so that many wide notches do not underflow.
-        peak = np.abs(response[:, grid]).max(axis=-1, keepdims=True)
-        response /= np.where(peak > 0, peak, 1)
-    return response
+    response = bands.prod(axis=1)
+    peak = np.abs(response[:, grid]).max(axis=-1, keepdims=True)
+    return response / np.where(peak > 0, peak, 1)
 
 
-def filter_and_sum(signals: np.ndarray, responses: np.ndarray, half_length: int) -> np.ndarray:
+def filter_and_sum(signals: Iterable[np.ndarray], responses: np.ndarray, half_length: int) -> np.ndarray:
     """Applies each filter to its signal, without delay and one sample early, and sums what comes out.
 
     One sample early, because the original pads by the filter's length plus one and cuts half of that from
     either side. Works in blocks (overlap-save), which FFTs of many short rows make faster than one long FFT.
 
     Args:
-        signals: `(filters, num_samples)`, float32 or float64.
+        signals: one of shape `(num_samples,)` for each filter, taken one at a time.
         responses: `zero_phase_response` of the filters, `(filters, num_points // 2 + 1)`.
         half_length: `FilterDraws.half_length`.
 
     Returns:
-        The sum of the filtered signals, shape `(num_samples,)`, in the precision of `signals`.
+        The sum of the filtered signals, shape `(num_samples,)`, in the precision of the signals.
     """
     num_points = 2 * (responses.shape[-1] - 1)
-    num_samples = signals.shape[-1]
     half_length = max(half_length, 1)  # room for the one sample
-    step = num_points - 2 * half_length
-    num_blocks = -(-num_samples // step)
-    padded = np.zeros((num_blocks - 1) * step + num_points, signals.dtype)
-    blocks = np.lib.stride_tricks.as_strided(
-        padded, (num_blocks, num_points), (step * padded.itemsize, padded.itemsize), writeable=False
-    )
     total: np.ndarray | None = None
-    for signal, response in zip(signals, responses.astype(signals.dtype), strict=True):
-        padded[half_length - 1 : half_length - 1 + num_samples] = signal
-        spectrum = fft.rfft(blocks, workers=1)
-        spectrum *= response
+    for signal, response in zip(signals, responses, strict=True):
+        num_samples = signal.size
+        spectrum = fft.rfft(_overlapping_blocks(signal, num_points, half_length), workers=1)
+        spectrum *= response.astype(signal.dtype)
         total = spectrum if total is None else np.add(total, spectrum, out=total)
     filtered = fft.irfft(total, num_points, workers=1, overwrite_x=True)
-    return filtered[:, half_length : half_length + step].reshape(-1)[:num_samples]
+    return filtered[:, half_length : num_points - half_length].reshape(-1)[:num_samples]
+
+
+def _overlapping_blocks(signal: np.ndarray, num_points: int, half_length: int) -> np.ndarray:
+    """Returns a read-only view, `(blocks, num_points)`, that is right `half_length` away from block ends."""
+    step = num_points - 2 * half_length
+    num_blocks = -(-signal.size // step)
+    padded = np.zeros((num_blocks - 1) * step + num_points, signal.dtype)
+    padded[half_length - 1 : half_length - 1 + signal.size] = signal
+    strides = (step * padded.itemsize, padded.itemsize)
+    return np.lib.stride_tricks.as_strided(padded, (num_blocks, num_points), strides, writeable=False)
 
 
 def _band_taps(draws: FilterDraws, sample_rate_hz: int) -> np.ndarray:
     """Returns the middle and right half of `firwin` of every band, `(filters, bands, half)`, zero-padded.
 
-    The window method's ideal band-stop is a unit impulse without `f2 sinc(f2 m) - f1 sinc(f1 m)`, which is
-    `(f2 - f1) cos(pi c m) sinc(w m)` with the centre c and half the width w. `firwin` divides by the sum of
-    the coefficients; the peak is made 1 later, so the sign of the sum, at times negative, is what is left.
+    The ideal band-stop of the window method is a unit impulse without `f2 sinc(f2 m) - f1 sinc(f1 m)`, edges
+    as parts of half the sampling rate. `firwin` then divides by the sum of the coefficients; the peak is made
+    1 later, so the sign of the sum, at times negative, is all that matters.
     """
     nyquist_hz = sample_rate_hz / 2
-    inside = (BAND_EDGE_MARGIN_HZ, nyquist_hz - BAND_EDGE_MARGIN_HZ)
-    low = np.clip(draws.centre_hz - draws.width_hz / 2, *inside)[..., None] / nyquist_hz
-    high = np.clip(draws.centre_hz + draws.width_hz / 2, *inside)[..., None] / nyquist_hz
+    low, high = draws.centre_hz - draws.width_hz / 2, draws.centre_hz + draws.width_hz / 2
+    edges = np.stack((low, high))[..., None].clip(BAND_EDGE_MARGIN_HZ, nyquist_hz - BAND_EDGE_MARGIN_HZ)
+    edges *= np.pi / nyquist_hz
     half_taps = draws.half_taps[..., None]
     lag = np.arange(half_taps.max() + 1)
-    window = 0.54 + 0.46 * np.cos(np.pi * lag / np.maximum(half_taps, 1))
+    window = 0.54 + 0.46 * np.cos(np.pi / np.maximum(half_taps, 1) * lag)
     window *= lag <= half_taps
-    taps = np.cos((np.pi / 2) * (low + high) * lag)
-    taps *= np.sinc((high - low) / 2 * lag)
-    taps *= low - high
-    taps[..., 0] += 1
+    sines = np.sin(edges * lag)
+    taps = sines[0] - sines[1]
+    taps /= np.pi * np.maximum(lag, 1)
+    taps[..., 0] = 1 - (edges[1] - edges[0])[..., 0] / np.pi
     taps *= window
     at_zero_hz = 2 * taps.sum(axis=-1, keepdims=True) - taps[..., :1]
-    return np.where(at_zero_hz < 0, -taps, taps)
+    # A notch as wide as the spectrum leaves 1e-7 of itself, and a product of many would underflow.
+    taps /= np.copysign(np.abs(taps).max(axis=-1, keepdims=True), at_zero_hz)
+    return taps
