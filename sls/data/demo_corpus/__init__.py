@@ -21,6 +21,6 @@ How a recording is made:
 ASV scores are drawn from normal distributions; no ASV system made them.
 """
 
-from sls.data.demo_corpus.build import DEMO_SEED, is_demo_corpus, make_demo_corpus
+from sls.data.demo_corpus.build import DEMO_SEED, make_demo_corpus
 
-__all__ = ["DEMO_SEED", "is_demo_corpus", "make_demo_corpus"]
+__all__ = ["DEMO_SEED", "make_demo_corpus"]

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from sls.config import PROJECT_ROOT
-from sls.data.demo_corpus.plan import DemoTrial, plan_corpus
+from sls.data.demo_corpus.plan import DemoTrial, count_trials, plan_corpus
 from sls.data.demo_corpus.tables import AUDIO_DIRECTORIES, audio_path, write_tables
 from sls.data.demo_corpus.trial_audio import write_trial
 
@@ -26,7 +26,10 @@ logger = logging.getLogger(__name__)
 DEMO_SEED = 1234
 VERSION = 1
 """To be raised whenever the same seed makes other samples."""
-MARKER = "CORPUS.yaml"
+CORPUS_NOTE = "CORPUS.yaml"
+"""Tells whoever reads the data root which corpus lies there, and how many trials it has."""
+ORIGIN = "DEMO.yaml"
+"""Tells us of what version, seed and scale it is."""
 TRIALS_WORTH_A_PROCESS = 50
 
 README = """\
@@ -42,10 +45,9 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Marker:
-    """What `CORPUS.yaml` at the data root says."""
+class Origin:
+    """What decides every sample of a demo corpus."""
 
-    corpus: str
     version: int
     seed: int
     scale: float
@@ -78,8 +80,8 @@ def make_demo_corpus(
         ValueError: The directory holds something other than a demo corpus, or the scale is not positive.
     """
     directory = Path(directory)
-    wanted = Marker("demo", VERSION, seed, float(scale))
-    if read_marker(directory) == wanted:
+    wanted = Origin(VERSION, seed, float(scale))
+    if read_origin(directory) == wanted:
         return directory
     _require_ours(directory)
     trials = plan_corpus(seed, scale)
@@ -95,21 +97,15 @@ def make_demo_corpus(
     return directory
 
 
-def is_demo_corpus(data_root: Path | str) -> bool:
-    """Says whether a data root is the demo corpus, of whatever version."""
-    marker = read_marker(Path(data_root))
-    return marker is not None and marker.corpus == "demo"
-
-
-def read_marker(data_root: Path) -> Marker | None:
-    """Reads `CORPUS.yaml` of a data root; None where there is none, or none that we wrote."""
-    path = data_root / MARKER
+def read_origin(data_root: Path) -> Origin | None:
+    """Returns the version, seed and scale of a finished demo corpus; None where there is none."""
+    path = data_root / ORIGIN
     if not path.is_file():
         return None
     found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or set(found) != set(Marker.__dataclass_fields__):
+    if not isinstance(found, dict) or set(found) != set(Origin.__dataclass_fields__):
         return None
-    return Marker(**found)
+    return Origin(**found)
 
 
 def write_shard(root: Path, trials: Sequence[DemoTrial], seed: int, on_written: Callable[[], None]) -> None:
@@ -120,19 +116,21 @@ def write_shard(root: Path, trials: Sequence[DemoTrial], seed: int, on_written: 
 
 
 def _fill(
-    root: Path, trials: Sequence[DemoTrial], marker: Marker, num_workers: int, progress: Progress | None
+    root: Path, trials: Sequence[DemoTrial], origin: Origin, num_workers: int, progress: Progress | None
 ) -> None:
     for part in AUDIO_DIRECTORIES.values():
         (root / part).mkdir(parents=True)
-    write_tables(root, trials, marker.seed)
+    write_tables(root, trials, origin.seed)
     count = _Count(len(trials), progress)
     num_workers = min(num_workers, -(-len(trials) // TRIALS_WORTH_A_PROCESS))
     if num_workers == 1:
-        write_shard(root, trials, marker.seed, count.add)
+        write_shard(root, trials, origin.seed, count.add)
     else:
-        _run_workers(root, marker, num_workers, count)
+        _run_workers(root, origin, num_workers, count)
     (root / "README.txt").write_text(README, encoding="utf-8")
-    (root / MARKER).write_text(yaml.safe_dump(asdict(marker), sort_keys=False), encoding="utf-8")
+    note = {"corpus": "demo", "counts": count_trials(trials)}
+    (root / CORPUS_NOTE).write_text(yaml.safe_dump(note, sort_keys=False), encoding="utf-8")
+    (root / ORIGIN).write_text(yaml.safe_dump(asdict(origin), sort_keys=False), encoding="utf-8")
 
 
 class _Count:
@@ -149,11 +147,11 @@ class _Count:
                 self._progress(self._done, self._total)
 
 
-def _run_workers(root: Path, marker: Marker, num_workers: int, count: _Count) -> None:
+def _run_workers(root: Path, origin: Origin, num_workers: int, count: _Count) -> None:
     """Makes the recordings in fresh interpreters, which neither fork our threads nor import what we imported."""
     path = os.pathsep.join(filter(None, [str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    arguments = [str(root.resolve()), str(marker.seed), str(marker.scale)]
+    arguments = [str(root.resolve()), str(origin.seed), str(origin.scale)]
     command = [sys.executable, "-m", "sls.data.demo_corpus.worker", *arguments]
     workers = [
         subprocess.Popen(
@@ -178,26 +176,27 @@ def _run_workers(root: Path, marker: Marker, num_workers: int, count: _Count) ->
 
 def _listen(worker: subprocess.Popen[str], count: _Count) -> None:
     assert worker.stdout is not None  # it was opened with a pipe
-    for _ in worker.stdout:
-        count.add()
+    with worker.stdout as lines:
+        for _ in lines:
+            count.add()
 
 
 def _require_ours(directory: Path) -> None:
     is_free = not directory.exists() or (directory.is_dir() and not any(directory.iterdir()))
-    if not is_free and not is_demo_corpus(directory):
+    if not is_free and read_origin(directory) is None:
         raise ValueError(f"demo corpus: {directory}: found other files, expected a new or empty directory")
 
 
-def _install(made: Path, directory: Path, wanted: Marker) -> None:
+def _install(made: Path, directory: Path, wanted: Origin) -> None:
     """Renames the finished corpus to its place, unless another process put the same one there meanwhile."""
-    if read_marker(directory) == wanted:
+    if read_origin(directory) == wanted:
         return
     if directory.exists() and any(directory.iterdir()):
         directory.rename(made.with_suffix(".replaced"))
     try:
         made.rename(directory)
     except OSError:
-        if read_marker(directory) != wanted:
+        if read_origin(directory) != wanted:
             raise
     finally:
         shutil.rmtree(made.with_suffix(".replaced"), ignore_errors=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -102,6 +102,19 @@ def plan_corpus(seed: int, scale: float) -> list[DemoTrial]:
         names = _draw_names(part, len(drawn), rng)
         trials += [replace(trial, name=name) for trial, name in zip(shuffled, names, strict=True)]
     return trials
+
+
+def count_trials(trials: Sequence[DemoTrial]) -> dict[str, dict[str, dict[str, int]]]:
+    """Counts `trials`, `bonafide` and `spoof` by part and, within it, by subset and in `all`."""
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for trial in trials:
+        for subset in ("all", trial.subset) if trial.part in ("LA", "DF") else ("all",):
+            cell = counts.setdefault(trial.part, {}).setdefault(
+                subset, {"trials": 0, "bonafide": 0, "spoof": 0}
+            )
+            cell["trials"] += 1
+            cell["bonafide" if trial.is_bonafide else "spoof"] += 1
+    return counts
 
 
 def _draw_subset(plan: PartPlan, scale: float, rng: np.random.Generator) -> Iterator[DemoTrial]:

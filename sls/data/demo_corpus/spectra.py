@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from scipy.fft import irfft, rfft
+from scipy.fft import irfft, next_fast_len, rfft
 
 SAMPLE_RATE_HZ = 16_000
 FFT_SIZE = 512  # 32 ms
@@ -97,6 +97,7 @@ def match_long_term_spectrum(waveform: np.ndarray, reference: np.ndarray, num_ba
     wanted = (np.abs(stft(reference)) ** 2).mean(axis=0) @ filters.T
     gain_db = np.clip(10 * np.log10((wanted + FLOOR) / (found + FLOOR)), -30, 30)
     centres = filters.argmax(axis=1) / (NUM_BINS - 1)
-    spectrum = rfft(waveform)
+    size = next_fast_len(len(waveform), real=True)
+    spectrum = rfft(waveform, size)
     curve_db = np.interp(np.linspace(0, 1, len(spectrum)), centres, gain_db)
-    return irfft(spectrum * 10 ** (curve_db / 20), n=len(waveform))
+    return irfft(spectrum * 10 ** (curve_db / 20), n=size)[: len(waveform)]

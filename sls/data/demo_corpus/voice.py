@@ -18,6 +18,7 @@ from sls.data.demo_corpus.spectra import SAMPLE_RATE_HZ
 FRAME = round(FRAME_S * SAMPLE_RATE_HZ)  # 80 samples
 OVERSAMPLING = 2  # the closure of the glottis is sharper than a sample at 16 kHz
 VOICED_FROM = 0.15
+INAUDIBLE = 1e-8
 BANDWIDTHS_HZ = np.array([70.0, 90.0, 130.0, 190.0, 250.0, 320.0, 400.0])
 UPPER_FORMANTS_HZ = np.array([3500.0, 4500.0, 5500.0, 6500.0])
 
@@ -120,6 +121,9 @@ def _resonate(source: np.ndarray, centres_hz: np.ndarray, bandwidths_hz: np.ndar
     output = np.empty_like(source)
     for frame, (denominator, gain) in enumerate(zip(denominators, gains, strict=True)):
         span = slice(frame * FRAME, (frame + 1) * FRAME)
+        if np.abs(state).max() < INAUDIBLE and not source[span].any():
+            output[span], state[:] = 0, 0
+            continue
         output[span], state = lfilter([gain], denominator, source[span], zi=state)
     return output
 
