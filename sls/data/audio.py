@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import av
 import numpy as np
 import soundfile
 import soxr
+from av.container import InputContainer
 
 SAMPLE_RATE_HZ = 16_000
 NUM_SAMPLES = 64_600
@@ -18,11 +22,25 @@ NUM_SAMPLES = 64_600
 RESAMPLER = "HQ"
 """soxr's quality; librosa's default (`soxr_hq`), with which the published scores were made."""
 
+_LOSSLESS = ("FLAC", "WAV", "WAVEX")  # their headers tell the exact number of samples
+_UNKNOWN = 2**62  # libsndfile's number of samples where a header does not tell
+
 AudioSource = str | Path | bytes | BinaryIO
+Source = TypeVar("Source")
+Result = TypeVar("Result")
 
 
 class AudioError(ValueError):
     """A recording that cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """What is known of a recording."""
+
+    sample_rate_hz: int
+    duration_s: float | None
+    """Seconds, or None where only all of its samples would tell."""
 
 
 def read_audio(
@@ -39,34 +57,35 @@ def read_audio(
         name: what errors call the recording; by default its path.
 
     Returns:
-        The waveform in [-1, 1]. Shape: `(num_samples,)`, float32.
+        The waveform, full scale at 1. Shape: `(num_samples,)`, float32.
 
     Raises:
         FileNotFoundError: there is no such file.
         AudioError: neither decoder reads it, or it is empty, cut short, or has samples that are not finite.
     """
-    if isinstance(source, (str, Path)):
-        name = name or str(source)
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"{name}: no such file")
-        content: str | bytes = os.fspath(source)
-    else:
-        name = name or "recording"
-        content = source if isinstance(source, bytes) else source.read()
-    waveform, found_rate_hz = _decode(content, name)
-    if len(waveform) == 0:
-        raise AudioError(f"{name}: found no samples, expected a recording")
-    if waveform.shape[1] > 1:
-        waveform = waveform.mean(axis=1, keepdims=True)
-    mono = waveform[:, 0]
-    if not np.isfinite(mono).all():
-        count = int(np.count_nonzero(~np.isfinite(mono)))
-        raise AudioError(f"{name}: found {count} of {len(mono)} samples that are NaN or infinite")
+    name = name or (str(source) if isinstance(source, (str, Path)) else "recording")
+    mono, found_rate_hz = _read_mono(source, name)
     if found_rate_hz != sample_rate_hz:
         mono = soxr.resample(mono, found_rate_hz, sample_rate_hz, quality=RESAMPLER)
         if len(mono) == 0:
             raise AudioError(f"{name}: found no samples after resampling, expected a recording")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
+    """Finds sampling rate and duration of a recording, from its header or by decoding all of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AudioError: neither decoder reads it; with `is_decoded`, all that `read_audio` raises.
+    """
+    name = str(path)
+    if is_decoded:
+        mono, rate_hz = _read_mono(path, name)
+        return AudioFacts(rate_hz, len(mono) / rate_hz)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{name}: no such file")
+    return _try_decoders(_inspect_soundfile, _inspect_av, str(path), name)
 
 
 def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarray:
@@ -99,17 +118,48 @@ def crop_randomly(waveform: np.ndarray, num_samples: int, rng: np.random.Generat
     return waveform[start : start + num_samples]
 
 
-def _decode(content: str | bytes, name: str) -> tuple[np.ndarray, int]:
-    """Returns samples `(num_samples, channels)`, float32, and the sampling rate in Hz."""
+def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:
+    """Returns the finite samples of a recording, `(num_samples,)` float32, and its rate in Hz."""
+    if isinstance(source, (str, Path)):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"{name}: no such file")
+        content: str | bytes = os.fspath(source)
+    else:
+        content = source if isinstance(source, bytes) else source.read()
+    samples, rate_hz = _try_decoders(_decode_soundfile, _decode_av, content, name)
+    if len(samples) == 0:
+        raise AudioError(f"{name}: found no samples, expected a recording")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        count = int(np.count_nonzero(~np.isfinite(mono)))
+        raise AudioError(f"{name}: found {count} of {len(mono)} samples that are NaN or infinite")
+    return mono, rate_hz
+
+
+def _try_decoders(
+    by_soundfile: Callable[[Source], Result], by_av: Callable[[Source], Result], content: Source, name: str
+) -> Result:
     try:
-        return _decode_soundfile(content)
+        return by_soundfile(content)
     except (soundfile.SoundFileError, AudioError, MemoryError, ValueError) as error:
         soundfile_words = _one_line(error)
     try:
-        return _decode_av(content)
+        return by_av(content)
     except (av.error.FFmpegError, AudioError, MemoryError, ValueError) as error:
         av_words = _one_line(error)
     raise AudioError(f"{name}: not readable: soundfile: {soundfile_words}; PyAV: {av_words}")
+
+
+def _inspect_soundfile(path: str) -> AudioFacts:
+    info = soundfile.info(path)
+    return AudioFacts(info.samplerate, info.frames / info.samplerate if info.frames < _UNKNOWN else None)
+
+
+def _inspect_av(path: str) -> AudioFacts:
+    with av.open(path, mode="r") as container:
+        stream = _audio_stream(container)
+        duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+        return AudioFacts(stream.codec_context.sample_rate, None if duration is None else float(duration))
 
 
 def _decode_soundfile(content: str | bytes) -> tuple[np.ndarray, int]:
@@ -120,14 +170,9 @@ def _decode_soundfile(content: str | bytes) -> tuple[np.ndarray, int]:
         return samples, file.samplerate
 
 
-_LOSSLESS = ("FLAC", "WAV", "WAVEX")
-
-
 def _decode_av(content: str | bytes) -> tuple[np.ndarray, int]:
     with av.open(io.BytesIO(content) if isinstance(content, bytes) else content, mode="r") as container:
-        if not container.streams.audio:
-            raise AudioError("no audio stream")
-        stream = container.streams.audio[0]
+        stream = _audio_stream(container)
         stream.codec_context.thread_count = 1  # workers are many, and files are short
         frames = [_frame_samples(frame) for frame in container.decode(stream)]
         if not frames:
@@ -139,6 +184,12 @@ def _decode_av(content: str | bytes) -> tuple[np.ndarray, int]:
             if len(samples) < expected:
                 raise AudioError(f"ends after {len(samples)} of {expected} samples")
         return samples, rate_hz
+
+
+def _audio_stream(container: InputContainer) -> av.AudioStream:
+    if not container.streams.audio:
+        raise AudioError("no audio stream")
+    return container.streams.audio[0]
 
 
 def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
@@ -155,4 +206,6 @@ def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """Returns an error's words without line breaks, addresses in memory and long numbers of errors."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r" <_io\.BytesIO[^>]*>|\[Errno -?\d+\] ", "", words)

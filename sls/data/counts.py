@@ -30,6 +30,15 @@ class CorpusNote:
     """By track, the counts that stand in the place of the published ones."""
 
 
+def find_corpus_note(path: Path) -> CorpusNote | None:
+    """Reads the note of the nearest directory above a file that has one; None where there is none."""
+    for folder in path.absolute().parents:
+        note = read_corpus_note(folder)
+        if note is not None:
+            return note
+    return None
+
+
 def read_corpus_note(data_root: Path) -> CorpusNote | None:
     """Reads the note of a data root; None where there is none, and the published counts hold.
 

@@ -17,13 +17,14 @@ from sls.data.formats import (
     read_spellings,
 )
 from sls.data.protocols import ALL_SUBSETS
-from sls.data.tables import Table
+from sls.data.tables import Table, read_first_line
 
 TARGET, NONTARGET, SPOOF = "target", "nontarget", "spoof"
 ASV_ROLES = (TARGET, NONTARGET, SPOOF)
 """What an ASV trial is: the claimed speaker, another one, or a spoofing attack."""
 
 
+ROLES_AND_SCORES = TableFormat("ASV scores of ASVspoof 2019", ("attack", "role", "score"))
 _ROLE_SPELLINGS = {role: role for role in ASV_ROLES}
 
 
@@ -96,19 +97,37 @@ class AsvScores:
         return {role: int(np.count_nonzero(self.roles == role)) for role in ASV_ROLES}
 
 
-def read_asv_scores(
+def brings_roles(path: str | Path) -> bool:
+    """Tells whether a score file has the three columns of ASVspoof 2019: attack, role, score."""
+    fields = read_first_line(path).split()
+    return len(fields) == len(ROLES_AND_SCORES.columns) and fields[1] in ASV_ROLES
+
+
+def read_asv_scores(path: str | Path) -> AsvScores:
+    """Reads ASV scores in the form of ASVspoof 2019: attack (or `bonafide`), role, score.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: another number of columns, an unknown role, a score that is not a finite number, or no
+            trial of one of the three roles.
+    """
+    table, table_format = read_formatted_table(path, ROLES_AND_SCORES)
+    return _make_asv_scores(table, table.floats(table_format.places(table)["score"]), table, table_format)
+
+
+def join_asv_metadata(
     scores: str | Path,
     score_formats: TableFormat | Sequence[TableFormat],
-    metadata: str | Path | None = None,
-    metadata_formats: TableFormat | Sequence[TableFormat] = (),
+    metadata: str | Path,
+    metadata_formats: TableFormat | Sequence[TableFormat],
 ) -> AsvScores:
-    """Reads ASV scores that bring their roles, or whose roles stand in another file.
+    """Reads ASV scores whose roles stand in another file, as in ASVspoof 2021 LA.
 
     The two files are joined row by row, because one recording meets several enrolments, so that names
     repeat: the names of each row are compared, and must agree.
 
     Args:
-        scores: the score file, with columns `score` and, without `metadata`, `role`.
+        scores: the score file, with a column `score`.
         score_formats: its form, or several of which the first that fits counts.
         metadata: a file with a column `role`, row by row for the same trials.
         metadata_formats: its form, or several of which the first that fits counts.
@@ -121,22 +140,26 @@ def read_asv_scores(
     table, table_format = read_formatted_table(scores, score_formats)
     places = table_format.places(table)
     values = table.floats(places["score"])
-    roles_table, roles_format = table, table_format
-    if metadata is not None:
-        roles_table, roles_format = read_formatted_table(metadata, metadata_formats)
-        _check_same_rows(table, places, roles_table, roles_format.places(roles_table))
-    role_places = roles_format.places(roles_table)
-    makers = make_columns(
-        roles_table, role_places, leave_out=("trial", "enrolment", "role", "score", "subset")
-    )
-    if "subset" in role_places:
-        subsets = read_spellings(roles_table, role_places["subset"], roles_format.subsets, "subset")
+    roles_table, roles_format = read_formatted_table(metadata, metadata_formats)
+    _check_same_rows(table, places, roles_table, roles_format.places(roles_table))
+    return _make_asv_scores(table, values, roles_table, roles_format)
+
+
+def _make_asv_scores(
+    table: Table, values: np.ndarray, roles_table: Table, roles_format: TableFormat
+) -> AsvScores:
+    places = roles_format.places(roles_table)
+    makers = make_columns(roles_table, places, leave_out=("trial", "enrolment", "role", "score", "subset"))
+    if "subset" in places:
+        subsets = read_spellings(roles_table, places["subset"], roles_format.subsets, "subset")
         makers["subset"] = lambda: subsets
-    roles = read_spellings(roles_table, role_places["role"], _ROLE_SPELLINGS, "role")
+    roles = read_spellings(roles_table, places["role"], _ROLE_SPELLINGS, "role")
     asv = AsvScores(table.source, table.digest, values, roles, Columns(makers))
     for role, number in asv.counts().items():
         if number == 0:
-            raise ValueError(f"{roles_table.source}: found no {role} trial, expected all of {ASV_ROLES}")
+            raise ValueError(
+                f"{roles_table.source}: found no {role} trial, expected some of each: {', '.join(ASV_ROLES)}"
+            )
     return asv
 
 

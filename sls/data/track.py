@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sls.data.counts import Counts, check_counts, read_corpus_note
-from sls.data.keys import AsvScores, read_asv_scores
+from sls.data.counts import Counts, check_counts, find_corpus_note
+from sls.data.keys import AsvScores, brings_roles, join_asv_metadata, read_asv_scores
 from sls.data.locations import AudioSearch, FileSearch, LocatedAudio, locate_audio
 from sls.data.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
 
@@ -40,7 +41,7 @@ class Track:
 
         Args:
             data_root: the directory under which the corpora lie.
-            is_checked: compare with the published counts (unless the data root has a corpus note).
+            is_checked: compare with the published counts (unless a corpus note lies above the file).
 
         Raises:
             FileNotFoundError: there is no such list; the error says where one looked.
@@ -51,7 +52,7 @@ class Track:
         for search in searches:
             path = search.find(root)
             if path is not None:
-                return self._read(path, search, root, is_checked)
+                return self._read(path, search, is_checked)
         raise self._not_found(searches, root)
 
     def key(
@@ -62,7 +63,7 @@ class Track:
         Args:
             data_root: the directory under which the corpora lie; not needed where `key` is given.
             key: a key file, or a directory that holds it in one of the usual places.
-            is_checked: compare with the published counts (unless the data root has a corpus note).
+            is_checked: compare with the published counts (unless a corpus note lies above the file).
 
         Raises:
             FileNotFoundError: there is no key; the error says where one looked.
@@ -70,13 +71,16 @@ class Track:
         """
         search = self.key_search or self.protocol_search
         assert search is not None  # held by load_tracks
-        if key is not None and Path(key).is_file():
-            return self._read_key(Path(key), search, Path(data_root), is_checked)
-        root = self._root(key if key is not None else data_root)
-        path = search.find(root)
-        if path is None:
-            raise self._not_found([search], root)
-        return self._read_key(path, search, Path(data_root), is_checked)
+        path = Path(key) if key else None
+        if path is None or not path.is_file():
+            root = self._root(key or data_root)
+            path = search.find(root)
+            if path is None:
+                raise self._not_found([search], root)
+        protocol = self._read(path, search, is_checked)
+        if protocol.labels is None:
+            raise ValueError(f"{path}: found a list without labels, expected the key of track {self.name}")
+        return protocol
 
     def asv_scores(
         self,
@@ -102,23 +106,25 @@ class Track:
         """
         if self.asv_scores_search is None:
             return None
-        roots = [Path(path) for path in (asv_scores, key, data_root) if path]
-        scores = self._find_asv(self.asv_scores_search, roots)
+        named = Path(asv_scores) if asv_scores else None
+        scores = named if named is not None and named.is_file() else None
         if scores is None:
-            if asv_scores is not None:
-                raise FileNotFoundError(
-                    f"track {self.name}: no ASV scores: {self.asv_scores_search.describe(Path(asv_scores))}"
-                )
+            scores = _find_first(self.asv_scores_search, [named] if named else [key, data_root])
+        if scores is None and named is not None:
+            where = self.asv_scores_search.describe(named)
+            raise FileNotFoundError(f"track {self.name}: no ASV scores: {where}")
+        if scores is None:
             return None
-        metadata = None
-        if self.asv_metadata_search is not None:
-            metadata = self._find_asv(self.asv_metadata_search, [scores.parent.parent, scores.parent, *roots])
-            if metadata is None:
-                where = self.asv_metadata_search.describe(scores.parent.parent)
-                raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
-        formats = self.asv_metadata_search.formats if self.asv_metadata_search else ()
-        found = read_asv_scores(scores, self.asv_scores_search.formats, metadata, formats)
-        return found.select_subset(self.default_subset if subset is None else subset)
+        if self.asv_metadata_search is None or brings_roles(scores):
+            return read_asv_scores(scores).select_subset(self.default_subset if subset is None else subset)
+        metadata = _find_first(self.asv_metadata_search, [scores.parent, key, data_root])
+        if metadata is None:
+            where = self.asv_metadata_search.describe(scores.parent)
+            raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
+        joined = join_asv_metadata(
+            scores, self.asv_scores_search.formats, metadata, self.asv_metadata_search.formats
+        )
+        return joined.select_subset(self.default_subset if subset is None else subset)
 
     def trials(
         self,
@@ -136,7 +142,7 @@ class Track:
             subset: only the trials that the key puts in this subset; None or `all` for all of them.
             is_labelled: the trials are for training or validation, so labels of both classes are needed.
             require_audio: raise where a recording is missing; otherwise it fails when it is read.
-            is_checked: compare with the published counts (unless the data root has a corpus note).
+            is_checked: compare with the published counts (unless a corpus note lies above the file).
 
         Raises:
             FileNotFoundError: no list, key, or audio folder, or missing recordings.
@@ -168,17 +174,11 @@ class Track:
         names = protocol.fields.get("path", protocol.names)
         return locate_audio(names.tolist(), folders, self.audio_search.extensions)
 
-    def _read(self, path: Path, search: FileSearch, root: Path, is_checked: bool) -> Protocol:
+    def _read(self, path: Path, search: FileSearch, is_checked: bool) -> Protocol:
         protocol = read_protocol(path, search.formats)
-        note = read_corpus_note(root) if is_checked else None
         if is_checked:
+            note = find_corpus_note(path)
             check_counts(protocol, self.counts if note is None else note.counts.get(self.name, {}))
-        return protocol
-
-    def _read_key(self, path: Path, search: FileSearch, root: Path, is_checked: bool) -> Protocol:
-        protocol = self._read(path, search, root, is_checked)
-        if protocol.labels is None:
-            raise ValueError(f"{path}: found a list without labels, expected the key of track {self.name}")
         return protocol
 
     def _check_both_classes(self, protocol: Protocol) -> None:
@@ -189,16 +189,6 @@ class Track:
                     f"{protocol.source}: found no {label.name.lower()} trial among {len(protocol)}, expected "
                     f"both classes in track {self.name}"
                 )
-
-    def _find_asv(self, search: FileSearch, roots: list[Path]) -> Path | None:
-        for root in roots:
-            if root.is_file() and root == roots[0] and search is self.asv_scores_search:
-                return root
-            folder = root.parent if root.is_file() else root
-            path = search.find(folder) or (search.find(folder.parent) if root.is_file() else None)
-            if path is not None:
-                return path
-        return None
 
     def _root(self, data_root: str | Path) -> Path:
         root = Path(data_root)
@@ -224,3 +214,17 @@ def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:
         Trial(name, path, label)
         for name, path, label in zip(protocol.names.tolist(), audio.paths, labels, strict=True)
     ]
+
+
+def _find_first(search: FileSearch, places: Sequence[str | Path | None]) -> Path | None:
+    """Looks under several places, and above those that are, or lie in, the ASV part of a key."""
+    for place in places:
+        if not place:
+            continue
+        path = Path(place)
+        above = [parent.parent for parent in (path, path.parent) if parent.name in ("ASV", "CM")]
+        for root in [path, *above]:
+            found = search.find(root) if root.is_dir() else None
+            if found is not None:
+                return found
+    return None

@@ -34,11 +34,9 @@ def load_tracks(path: str | Path | None = None) -> Mapping[str, Track]:
         FileNotFoundError: the file does not exist.
         ValueError: an unknown name or a wrong value; the error names the file and the entry.
     """
-    formats = _parse_formats(read_yaml_entry(BUILT_IN_TRACKS), {})
     document = read_yaml_entry(path or BUILT_IN_TRACKS)
     document.check_names(["formats", "tracks", "places"])
-    if path:
-        formats = _parse_formats(document, formats)
+    formats = load_formats(path)
     tracks = document.entry("tracks")
     if tracks is None or not tracks.values:
         raise ValueError(f"{document.where}: found no tracks, expected one at least")
@@ -48,15 +46,28 @@ def load_tracks(path: str | Path | None = None) -> Mapping[str, Track]:
     }
 
 
-def _parse_formats(document: Entry, built_in: Mapping[str, TableFormat]) -> dict[str, TableFormat]:
+def load_formats(path: str | Path | None = None) -> Mapping[str, TableFormat]:
+    """Reads the formats of the built-in tracks file and, before them, those of another tracks file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: an unknown name or a wrong value; the error names the file and the entry.
+    """
+    built_in = _parse_formats(read_yaml_entry(BUILT_IN_TRACKS))
+    if not path or Path(path) == BUILT_IN_TRACKS:
+        return built_in
+    own = _parse_formats(read_yaml_entry(path))
+    return {**own, **{name: item for name, item in built_in.items() if name not in own}}
+
+
+def _parse_formats(document: Entry) -> dict[str, TableFormat]:
     entry = document.entry("formats")
     if entry is None:
-        return dict(built_in)
-    own = {
+        return {}
+    return {
         str(name): parse_format(str(name), as_entry(value, f"{entry.where}.{name}"))
         for name, value in entry.values.items()
     }
-    return {**built_in, **own}
 
 
 _TRACK_NAMES = (

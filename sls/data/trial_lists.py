@@ -1,0 +1,80 @@
+"""Trials that belong to no track: those of any protocol, or all recordings of a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sls.data.locations import locate_audio
+from sls.data.protocols import Protocol, Trial, read_protocol
+from sls.data.track import list_trials
+from sls.data.tracks import load_formats
+
+AUDIO_EXTENSIONS = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".aiff", ".wma", ".webm")
+"""What a recording may be called in a directory without a protocol."""
+AUDIO_SUBFOLDERS = (".", "flac", "wav")
+
+
+def read_any_protocol(path: str | Path, tracks: str | Path | None = None) -> Protocol:
+    """Reads a protocol, a key or a list in whichever known form its first line has.
+
+    Args:
+        path: the file.
+        tracks: a tracks file whose formats are known too.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: no known form, or not what the form says.
+    """
+    formats = [
+        item
+        for item in load_formats(tracks).values()
+        if "trial" in item.columns and not {"role", "score"} & set(item.columns)
+    ]
+    # Names in a first line say more than a number of columns, and two columns more than one.
+    formats.sort(key=lambda item: (not item.header, -len(item.columns)))
+    return read_protocol(path, formats)
+
+
+def find_trials(protocol: Protocol, audio_dir: str | Path, *, require_audio: bool = True) -> list[Trial]:
+    """Pairs the trials of a protocol with the recordings in a directory, or in its `flac` or `wav`.
+
+    Args:
+        protocol: the trials.
+        audio_dir: the directory of their recordings, of any usual type.
+        require_audio: raise where a recording is missing; otherwise it fails when it is read.
+
+    Raises:
+        FileNotFoundError: there is no such directory, or recordings are missing.
+    """
+    root = Path(audio_dir)
+    if not root.is_dir():
+        raise FileNotFoundError(f"audio_dir: no directory {root} (looked in {Path.cwd()})")
+    folders = [root / name for name in AUDIO_SUBFOLDERS if (root / name).is_dir()]
+    names = protocol.fields.get("path", protocol.names)
+    audio = locate_audio(names.tolist(), folders, ("", *AUDIO_EXTENSIONS))
+    if require_audio:
+        audio.check_complete()
+    return list_trials(protocol, audio)
+
+
+def list_recordings(audio_dir: str | Path) -> list[Trial]:
+    """Lists every recording in a directory and below, sorted; a trial is named by its path in there.
+
+    Raises:
+        FileNotFoundError: there is no such directory, or no recording in it.
+        ValueError: a name has white space, which a score file cannot hold.
+    """
+    root = Path(audio_dir)
+    if not root.is_dir():
+        raise FileNotFoundError(f"audio_dir: no directory {root} (looked in {Path.cwd()})")
+    paths = sorted(
+        path for path in root.rglob("*") if path.suffix.lower() in AUDIO_EXTENSIONS and path.is_file()
+    )
+    if not paths:
+        expected = ", ".join(AUDIO_EXTENSIONS)
+        raise FileNotFoundError(f"audio_dir: no recording in {root}, expected files named {expected}")
+    trials = [Trial(path.relative_to(root).as_posix(), path) for path in paths]
+    unfit = next((trial.name for trial in trials if len(trial.name.split()) != 1), None)
+    if unfit is not None:
+        raise ValueError(f"{root}: found a recording named '{unfit}', expected a name without white space")
+    return trials
