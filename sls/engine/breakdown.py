@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,7 @@ from sls.metrics.det import eer_of_curve
 from sls.metrics.ranking import Ranking
 from sls.metrics.tdcf import minimum_of_curve
 
+MAX_THREADS = 4
 MAX_CROSSED_CELLS = 3_000
 """A table of more cells than this is no table any more."""
 
@@ -87,7 +90,13 @@ def break_down(source: BreakdownSource, fields: Sequence[str]) -> tuple[Breakdow
 
 def _break_down_by_one(source: BreakdownSource, factor: Factor) -> Breakdown:
     conditions = _split(_Condition((), source.ranking, source.tandem), factor)
-    cells = tuple(_measure(condition, _draw_intervals(source, factor, condition)) for condition in conditions)
+
+    def measure(condition: _Condition) -> Cell:
+        return _measure(condition, _draw_intervals(source, factor, condition))
+
+    # NumPy lets go of the interpreter while it computes; each cell has its own stream of random numbers.
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        cells = tuple(pool.map(measure, conditions))
     return Breakdown((factor.name,), (factor.is_spoof_only,), cells)
 
 

@@ -89,7 +89,7 @@ def evaluate(
         None if asv is None else make_tandem(asv, pick_costs(metrics), breakdown),
         settings,
     )
-    measures = _measure(source, curve, asv, metrics, costs)
+    measures = _measure(source, curve, metrics, costs)
     measures += [
         Measure("act_dcf", compute_act_dcf(bonafide, spoof, costs), COST),
         Measure("cllr", compute_cllr(bonafide, spoof), BITS),
@@ -146,16 +146,16 @@ def make_factors(
 def _measure(
     source: BreakdownSource,
     curve: DetCurve,
-    asv: AsvScores | None,
     metrics: Collection[str],
     costs: DetectionCosts,
 ) -> list[Measure]:
     """Returns the measures that have intervals: the EER, and least costs where the track earns them."""
     found = [Measure("eer", eer_of_curve(curve).eer, FRACTION, _draw_intervals(source, "eer", None))]
     linear: dict[str, LinearCost] = {}
-    if asv is not None:
-        for name, model in (("min_tdcf", TandemCosts()), ("min_tdcf_legacy", LegacyTandemCosts())):
-            linear[name] = make_tandem(asv, model).linear_cost()
+    if source.tandem is not None:
+        rates = source.tandem.error_rates()
+        linear["min_tdcf"] = TandemCosts().linear_cost(rates)
+        linear["min_tdcf_legacy"] = LegacyTandemCosts().linear_cost(rates)
     linear["min_dcf"] = costs.linear_cost()
     for name, cost in linear.items():
         intervals = _draw_intervals(source, name, cost) if name in metrics else ()

@@ -14,38 +14,48 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sls.data.keys import ASV_ROLES, NONTARGET, SPOOF, TARGET, AsvScores
+from sls.data.keys import NONTARGET, SPOOF, TARGET, AsvScores
 from sls.engine.factors import encode
 from sls.metrics.det import compute_eer
 from sls.metrics.tdcf import AsvErrorRates, LegacyTandemCosts, LinearCost, TandemCosts, asv_error_rates
 
 
 @dataclass(frozen=True)
-class _Column:
-    """A column of the ASV's trials, as codes."""
+class _Trials:
+    """Some of the ASV's trials; every array has the shape `(trials,)`."""
 
-    places: Mapping[str, int]
-    codes: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    is_target: NDArray[np.bool_]
+    codes: Mapping[str, NDArray[np.intp]]
+
+    def select(self, field: str, code: int) -> _Trials:
+        chosen = np.flatnonzero(self.codes[field] == code)
+        codes = {name: held[chosen] for name, held in self.codes.items()}
+        return _Trials(self.scores[chosen], self.is_target[chosen], codes)
+
+    @cached_property
+    def target(self) -> NDArray[np.float64]:
+        return self.scores[self.is_target]
+
+    @cached_property
+    def nontarget(self) -> NDArray[np.float64]:
+        return self.scores[~self.is_target]
+
+    @cached_property
+    def threshold(self) -> float:
+        return compute_eer(self.target, self.nontarget).threshold
 
 
 @dataclass(frozen=True)
 class Tandem:
     """The trials of a speaker verifier, and the costs of its tandem with a countermeasure."""
 
-    scores: NDArray[np.float64]
-    roles: NDArray[np.int8]
-    """Index into `ASV_ROLES` of each trial, shape `(trials,)`."""
-    columns: Mapping[str, _Column]
+    genuine: _Trials
+    """Targets and non-targets."""
+    spoofed: _Trials
+    values: Mapping[str, Mapping[str, int]]
+    """Code of each value of each field."""
     costs: TandemCosts | LegacyTandemCosts
-    given_threshold: float | None = None
-    """The ASV's threshold, where a wider condition has fixed it."""
-
-    @cached_property
-    def threshold(self) -> float:
-        """The ASV's EER point between targets and non-targets."""
-        if self.given_threshold is not None:
-            return self.given_threshold
-        return compute_eer(self._of(TARGET), self._of(NONTARGET)).threshold
 
     def error_rates(self) -> AsvErrorRates:
         """Returns the ASV's error rates in this condition.
@@ -53,8 +63,8 @@ class Tandem:
         Raises:
             ValueError: It has no trial of some role here, or its scores are constant.
         """
-        threshold = self.threshold
-        return asv_error_rates(self._of(TARGET), self._of(NONTARGET), self._of(SPOOF), threshold)
+        genuine = self.genuine
+        return asv_error_rates(genuine.target, genuine.nontarget, self.spoofed.scores, genuine.threshold)
 
     def linear_cost(self) -> LinearCost:
         """Returns the cost in this condition.
@@ -66,32 +76,31 @@ class Tandem:
 
     def select(self, field: str, value: str, is_spoof_only: bool) -> Tandem | None:
         """Returns the tandem in a narrower condition; None where the ASV's trials do not know it."""
-        if field not in self.columns or value not in self.columns[field].places:
+        code = self.values.get(field, {}).get(value)
+        if code is None:
             return None
-        column = self.columns[field]
-        chosen = column.codes == column.places[value]
-        if is_spoof_only:
-            chosen |= self.roles != ASV_ROLES.index(SPOOF)
-        columns = {name: replace(held, codes=held.codes[chosen]) for name, held in self.columns.items()}
-        threshold = self.threshold if is_spoof_only else None
-        return Tandem(self.scores[chosen], self.roles[chosen], columns, self.costs, threshold)
-
-    def _of(self, role: str) -> NDArray[np.float64]:
-        return self.scores[self.roles == ASV_ROLES.index(role)]
+        genuine = self.genuine if is_spoof_only else self.genuine.select(field, code)
+        return replace(self, genuine=genuine, spoofed=self.spoofed.select(field, code))
 
 
 def make_tandem(
     asv: AsvScores, costs: TandemCosts | LegacyTandemCosts, fields: Collection[str] = ()
 ) -> Tandem:
     """Builds the tandem over all trials of an ASV, ready for conditions on some fields."""
-    found, codes = encode(asv.roles)
-    roles = np.array([ASV_ROLES.index(role) for role in found], dtype=np.int8)[codes]
-    columns = {}
+    roles, role_codes = encode(asv.roles)
+    is_target, is_nontarget, is_spoof = (
+        role_codes == (roles.index(role) if role in roles else -1) for role in (TARGET, NONTARGET, SPOOF)
+    )
+    values, codes = {}, {}
     for name in fields:
         if name in asv.fields:
-            values, column_codes = encode(asv.fields[name])
-            columns[name] = _Column({value: code for code, value in enumerate(values)}, column_codes)
-    return Tandem(np.asarray(asv.scores, dtype=np.float64), roles, columns, costs)
+            found, codes[name] = encode(asv.fields[name])
+            values[name] = {value: code for code, value in enumerate(found)}
+    genuine, spoofed = (
+        _Trials(asv.scores[chosen], is_target[chosen], {name: held[chosen] for name, held in codes.items()})
+        for chosen in (is_target | is_nontarget, is_spoof)
+    )
+    return Tandem(genuine, spoofed, values, costs)
 
 
 def pick_costs(metrics: Collection[str]) -> TandemCosts | LegacyTandemCosts:

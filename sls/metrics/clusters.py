@@ -20,7 +20,9 @@ from sls.metrics.tdcf import LinearCost
 from sls.metrics.weighted import Counts, Totals, eer_of_weights, min_cost_of_weights
 
 MIN_CLUSTERS = 2
-MAX_BLOCKS = 256
+COARSE_BLOCKS = 16
+FINE_BLOCKS = 96
+"""Ranks are cut into coarse blocks, then those in which something is decided into so many in all."""
 MAX_GATHERED = 2_000_000
 """Weights looked up at once: 16 MB."""
 
@@ -87,56 +89,68 @@ def _draw(
     num_attacks = int(attacks[~is_bonafide].max()) + 1
     by_attack = _draw_weights(num_attacks, rng, num_resamples)
     pairs = clusters.speakers[~is_bonafide] * num_attacks + attacks[~is_bonafide]
-    found, spoof_groups = np.unique(pairs, return_inverse=True)
+    is_found = np.bincount(pairs, minlength=num_speakers * num_attacks) > 0
+    found = np.flatnonzero(is_found)
     groups = clusters.speakers.copy()
-    groups[~is_bonafide] = num_speakers + spoof_groups
+    groups[~is_bonafide] = num_speakers - 1 + np.cumsum(is_found)[pairs]
     by_pair = by_speaker[found // num_attacks] * by_attack[found % num_attacks]
     return _Draws(np.concatenate([by_speaker, by_pair]), groups, num_speakers)
 
 
 def _draw_weights(num_clusters: int, rng: np.random.Generator, num_resamples: int) -> Counts:
     """Returns how often each cluster is drawn, shape `(clusters, resamples)`; an only one is always there."""
-    drawn = rng.multinomial(num_clusters, np.full(num_clusters, 1 / num_clusters), size=num_resamples)
-    return drawn.T.astype(np.float64)
+    if num_clusters == 1:
+        return np.ones((1, num_resamples))
+    drawn = rng.integers(num_clusters, size=(num_clusters, num_resamples))
+    cells = np.bincount((drawn * num_resamples + np.arange(num_resamples)).ravel(), minlength=drawn.size)
+    return cells.reshape(drawn.shape).astype(np.float64)
 
 
 def _evaluate(ranking: Ranking, draws: _Draws, cost: LinearCost | None) -> Counts:
+    """Returns the EER or least cost of each resample, shape `(resamples,)`."""
     groups = draws.groups[ranking.trials]
-    num_blocks = min(MAX_BLOCKS, int(np.ceil(np.sqrt(groups.size))))
-    edges = np.linspace(0, groups.size, num_blocks + 1).astype(np.intp)
+    edges = np.unique(np.linspace(0, groups.size, COARSE_BLOCKS + 1).astype(np.intp))
     bonafide, spoof = _cumulate(groups, edges, draws)
     values = np.full(draws.weights.shape[1], np.nan)
     usable = np.flatnonzero((bonafide[-1] > 0) & (spoof[-1] > 0))
-    bonafide, spoof = bonafide[:, usable], spoof[:, usable]
-    if cost is None:
-        rates = spoof / spoof[-1] + bonafide / bonafide[-1]
-        blocks = np.maximum(np.count_nonzero(rates < 1, axis=0) - 1, 0)
-        rows = np.arange(usable.size)
-    else:
-        rows, blocks, least = _select_blocks(bonafide, spoof, cost)
-        values[usable] = least
-    longest = int(np.diff(edges).max())
-    for start in range(0, rows.size, max(1, MAX_GATHERED // longest)):
-        part = slice(start, start + max(1, MAX_GATHERED // longest))
-        row, block = rows[part], blocks[part]
+    if not usable.size:
+        return values
+    draws = _Draws(draws.weights[:, usable], draws.groups, draws.num_bonafide_groups)
+    _, blocks, _ = _select_blocks(bonafide[:, usable], spoof[:, usable], cost)
+    edges = _refine(edges, np.unique(blocks))
+    bonafide, spoof = _cumulate(groups, edges, draws)
+    rows, blocks, found = _select_blocks(bonafide, spoof, cost)
+    longest = int((edges[blocks + 1] - edges[blocks]).max(initial=1))
+    chunk = max(1, MAX_GATHERED // longest)
+    for start in range(0, rows.size, chunk):
+        row, block = rows[start : start + chunk], blocks[start : start + chunk]
         ranks = edges[block][:, None] + np.arange(longest)
         within = ranks < edges[block + 1][:, None]
         ranks = np.minimum(ranks, groups.size - 1)
-        weights = draws.weights[groups[ranks], usable[row][:, None]] * within
+        weights = draws.weights[groups[ranks], row[:, None]] * within
         totals = Totals(bonafide[-1, row], spoof[-1, row], bonafide[block, row], spoof[block, row])
         if cost is None:
-            values[usable[row]] = eer_of_weights(weights, ranking.is_bonafide[ranks], totals)
+            found[row] = eer_of_weights(weights, ranking.is_bonafide[ranks], totals)
         else:
-            found = min_cost_of_weights(weights, ranking.is_bonafide[ranks], totals, cost)
-            np.minimum.at(values, usable[row], found)
+            np.minimum.at(found, row, min_cost_of_weights(weights, ranking.is_bonafide[ranks], totals, cost))
+    values[usable] = found
     return values
+
+
+def _refine(edges: NDArray[np.intp], blocks: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Returns the edges, and others within some of the blocks, where there is more than one rank to part."""
+    if not blocks.size:
+        return edges
+    parts = max(2, FINE_BLOCKS // blocks.size)
+    added = [np.linspace(edges[block], edges[block + 1], parts + 1).astype(np.intp) for block in blocks]
+    return np.unique(np.concatenate([edges, *added]))
 
 
 def _cumulate(groups: NDArray[np.intp], edges: NDArray[np.intp], draws: _Draws) -> tuple[Counts, Counts]:
     """Returns the draws of both classes below each edge, each of shape `(edges, resamples)`."""
     num_blocks, num_groups = edges.size - 1, draws.weights.shape[0]
-    blocks = np.repeat(np.arange(num_blocks), np.diff(edges))
-    counts = np.bincount(blocks * num_groups + groups, minlength=num_blocks * num_groups)
+    blocks = np.repeat(np.arange(num_blocks) * num_groups, np.diff(edges))
+    counts = np.bincount(blocks + groups, minlength=num_blocks * num_groups)
     below = np.zeros((num_blocks + 1, num_groups))
     np.cumsum(counts.reshape(num_blocks, num_groups), axis=0, out=below[1:])
     split = draws.num_bonafide_groups
@@ -144,14 +158,20 @@ def _cumulate(groups: NDArray[np.intp], edges: NDArray[np.intp], draws: _Draws) 
 
 
 def _select_blocks(
-    bonafide: Counts, spoof: Counts, cost: LinearCost
+    bonafide: Counts, spoof: Counts, cost: LinearCost | None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], Counts]:
-    """Returns the blocks that may hold a cost below those at the edges, and the least of the latter.
+    """Returns which blocks of which resamples must be looked into, and the least cost at the edges.
 
-    Within a block no cost is less than that of the misses at its lower edge with the acceptances at its upper
-    one.
+    For the EER that is the block in which the rates cross. For a cost it is every block that may hold less
+    than the edges do: none within is less than that of the misses at its lower edge with the acceptances at
+    its upper one.
     """
-    miss, accept = cost.c1 * bonafide / bonafide[-1], cost.c2 * (1 - spoof / spoof[-1])
+    rejected, accepted = bonafide / bonafide[-1], 1 - spoof / spoof[-1]
+    if cost is None:
+        crossed = np.count_nonzero(rejected < accepted, axis=0) - 1
+        rows = np.arange(crossed.size)
+        return rows, np.clip(crossed, 0, bonafide.shape[0] - 2), np.full(crossed.size, np.nan)
+    miss, accept = cost.c1 * rejected, cost.c2 * accepted
     least = (miss + accept).min(axis=0)
     rows, blocks = np.nonzero((miss[:-1] + accept[1:] < least).T)
     return rows, blocks, (cost.c0 + least) / cost.normaliser
