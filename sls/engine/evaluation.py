@@ -14,7 +14,7 @@ from sls.data.protocols import ALL_SUBSETS, Label
 from sls.data.scores import JoinedScores
 from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down
 from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, make_factor, name_clusters
-from sls.engine.results import BITS, COST, FRACTION, CurvePoints, Evaluation, Histogram, Measure
+from sls.engine.results import BITS, COST, FRACTION, SHARE, CurvePoints, Evaluation, Histogram, Measure
 from sls.engine.tandem import make_tandem, pick_costs
 from sls.metrics.bootstrap import Interval, percentile_interval, resample_eer
 from sls.metrics.calibration import Calibration
@@ -94,11 +94,13 @@ def evaluate(
         Measure("act_dcf", compute_act_dcf(bonafide, spoof, costs), COST),
         Measure("cllr", compute_cllr(bonafide, spoof), BITS),
         Measure("min_cllr", compute_min_cllr(bonafide, spoof), BITS),
-        Measure("auc", compute_auc(bonafide, spoof), FRACTION),
+        Measure("auc", compute_auc(bonafide, spoof), SHARE),
     ]
     confusion = confusion_at(bonafide, spoof, eer.threshold)
     measures += [
-        Measure(name, getattr(confusion, name), FRACTION) for name in ("accuracy", "balanced_accuracy", "f1")
+        Measure("accuracy", confusion.accuracy, FRACTION),
+        Measure("balanced_accuracy", confusion.balanced_accuracy, FRACTION),
+        Measure("f1", confusion.f1, SHARE),
     ]
     warnings = find_warnings(ranking, eer.eer, joined)
     for warning in warnings:

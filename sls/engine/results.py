@@ -14,7 +14,7 @@ from sls.metrics.classification import Confusion
 
 POOLED = "pooled"
 """The value of a field over which a cell does not select."""
-FRACTION, COST, BITS = "fraction", "cost", "bits"
+FRACTION, COST, BITS, SHARE = "fraction", "cost", "bits", "share"
 TITLES = {
     "eer": "EER",
     "min_tdcf": "min t-DCF",
@@ -39,7 +39,7 @@ class Measure:
     name: str
     value: float
     unit: str
-    """`fraction`, `cost` (normalised, without unit) or `bits`."""
+    """`fraction` (read as a percentage), `share` (from 0 to 1), `cost` (normalised, no unit) or `bits`."""
     intervals: tuple[Interval, ...] = ()
 
     @property

@@ -16,6 +16,7 @@ Intervals are percentile intervals: Efron and Tibshirani, "An introduction to th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,20 @@ def two_sided_p_value(differences: NDArray[np.float64]) -> float:
     usable = differences[~np.isnan(differences)]
     rarer = min(np.count_nonzero(usable <= 0), np.count_nonzero(usable >= 0))
     return float(min(1.0, 2 * (rarer + 1) / (usable.size + 1)))
+
+
+def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values that hold for all comparisons together.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+        Statistics 1979.
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
 
 
 def resample_eer(

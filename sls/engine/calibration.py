@@ -1,0 +1,66 @@
+"""Fitting a calibration on one score file, and keeping it as a small JSON file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from sls.data.protocols import Label
+from sls.data.scores import JoinedScores
+from sls.metrics.calibration import Calibration, calibration_from_dict, fit_logistic, fit_pav
+
+Method = Literal["logistic", "pav"]
+
+
+def fit_calibration(
+    joined: JoinedScores, method: Method = "logistic", spoof_prior: float = 0.5
+) -> Calibration:
+    """Fits a map from scores to log-likelihood ratios (bona fide against spoof, natural logarithm).
+
+    Args:
+        joined: Scores of known trials; others than those to which the calibration will be applied.
+        method: `logistic` (a line, two numbers) or `pav` (the best monotone curve).
+        spoof_prior: Where a logistic fit is to be best.
+
+    Raises:
+        ValueError: An unknown method, no labels, one class only, or constant scores; the error names the
+            file.
+    """
+    if method not in ("logistic", "pav"):
+        raise ValueError(f"calibration: found method {method!r}, expected logistic or pav")
+    if joined.key.labels is None:
+        raise ValueError(f"{joined.key.source}: found a list without labels, expected a key")
+    is_bonafide = joined.key.labels == Label.BONAFIDE
+    bonafide, spoof = joined.scores[is_bonafide], joined.scores[~is_bonafide]
+    try:
+        return (
+            fit_logistic(bonafide, spoof, spoof_prior) if method == "logistic" else fit_pav(bonafide, spoof)
+        )
+    except ValueError as error:
+        raise ValueError(f"{joined.table.source}: {error}") from None
+
+
+def save_calibration(path: str | Path, calibration: Calibration) -> None:
+    """Writes a calibration as JSON; whole, or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(json.dumps(calibration.to_dict(), indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def load_calibration(path: str | Path) -> Calibration:
+    """Reads a calibration.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        ValueError: It is no calibration; the error names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such calibration file")
+    try:
+        return calibration_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None

@@ -1,0 +1,118 @@
+"""What a comparison yields, and its verdict in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sls.engine.results import FRACTION, TITLES, Evaluation
+from sls.metrics.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """What one kind of resampling says of a difference."""
+
+    interval: Interval
+    """Of the difference, first minus second."""
+    p_value: float
+    """Two-sided, of "there is no difference"."""
+    p_value_holm: float
+    """The same, adjusted by Holm's method for the number of pairs that are compared."""
+
+    @property
+    def is_distinguishable(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measure of two systems on the same trials."""
+
+    first: str
+    second: str
+    measure: str
+    value: float
+    """First minus second; below 0 the first is better."""
+    unit: str
+    over_trials: Resampled | None
+    over_clusters: Resampled | None
+    """Over speakers, or speakers and attacks, where the key knows them."""
+    verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A trial that two systems rank very differently."""
+
+    trial: str
+    label: str
+    ranks: Mapping[str, float]
+    """By system, the share of all trials that score lower, from 0 to 1."""
+    spread: float
+    """Largest minus smallest rank."""
+    fields: Mapping[str, str]
+    """What the key says of the trial."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two or more systems on the same trials of one track."""
+
+    track: str
+    subset: str
+    corpus: str
+    evaluations: tuple[Evaluation, ...]
+    """Of each system, over the common trials."""
+    differences: tuple[Difference, ...]
+    disagreements: tuple[Disagreement, ...]
+    num_common: int
+    notes: tuple[str, ...] = ()
+    """What a reader must know, such as that only common trials were compared."""
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """The sentence of each pair, for the EER."""
+        return tuple(difference.verdict for difference in self.differences if difference.measure == "eer")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as JSON can hold it; rates are fractions, ranks are shares."""
+        content = asdict(replace(self, evaluations=()))
+        content["evaluations"] = [evaluation.to_dict() for evaluation in self.evaluations]
+        content["units"] = {
+            "value, interval": "as `unit` of the difference says",
+            "p_value, p_value_holm": "probability",
+            "ranks, spread": "share of trials",
+        }
+        return content
+
+
+def say_verdict(difference: Difference, track: str) -> str:
+    """Returns a difference as a sentence; it rests on speakers and attacks where those are known."""
+    is_rate = difference.unit == FRACTION
+    factor, digits, points = (100, 2, " points") if is_rate else (1, 4, "")
+    amount = f"{factor * abs(difference.value):.{digits}f}{points}"
+    better, worse = difference.first, difference.second
+    if difference.value > 0:
+        better, worse = worse, better
+    title = TITLES[difference.measure]
+    if difference.value == 0:
+        lead = f"{difference.first} and {difference.second} have the same {title} on {track}"
+    else:
+        measured = "" if is_rate else f" in {title}"
+        lead = f"{better} is better than {worse} on {track}{measured} by {amount}"
+    resampled = difference.over_clusters or difference.over_trials
+    if resampled is None:
+        return f"{lead}; no interval was drawn"
+    interval = resampled.interval
+    # The interval is told in the direction of the sentence: how much worse the second one is.
+    sign = 1 if difference.value > 0 else -1
+    ends = sorted((sign * interval.low, sign * interval.high))
+    low, high = (f"{factor * end:.{digits}f}" for end in ends)
+    result = "distinguishable" if resampled.is_distinguishable else "not distinguishable"
+    return (
+        f"{lead}; the {100 * interval.level:g} % interval of the difference is [{low}, {high}]{points} "
+        f"(over {interval.over}, p = {resampled.p_value:.2g}): {result}"
+    )
