@@ -81,6 +81,7 @@ def door(kind: str, name: str | None = None) -> Iterator[TrackedRun]:
 
 
 def _set_up_log() -> None:
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     handler: logging.Handler = logging.StreamHandler()
     if _log_console.is_terminal:
         handler = RichHandler(console=_log_console, show_path=False, show_time=False)

@@ -45,7 +45,7 @@ def evaluate(
         Path(key) if key else None,
         Path(asv_scores) if asv_scores else None,
     )
-    console.print(evaluation_table(evaluation, source))
+    console.print(evaluation_table(evaluation, str(source.path)))
 
 
 if __name__ == "__main__":

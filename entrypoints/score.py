@@ -24,8 +24,8 @@ OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
 def score(run: TrackedRun, model: str, track: str, output: str, **options: str) -> None:
     """Score every trial of a track with a checkpoint, and write a score file."""
     corpus = open_corpus(data_config(options))
-    source = resolve_model(run.client, model)
     trials = track_trials(corpus, track)
+    source = resolve_model(run.client, model)
     path = Path(output) if output else OUTPUT_DIRECTORY / run.run_id / f"{trials.name}.txt"
     with progress_bar(f"score {trials.name}", len(trials.trials)) as advance:
         track_scoring(run, source, trials, compute_config(options), path, advance)

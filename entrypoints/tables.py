@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from rich.table import Table
 
-from sls.data.demo_corpus import SYNTHETIC_NOTE
+from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
 from sls.engine.evaluation import Evaluation
 from sls.tracking.registry import RegisteredVersion
+
+
+class Shown(NamedTuple):
+    """How a metric is shown."""
+
+    heading: str
+    form: str
+
+
+SHOWN_METRICS = {"eer_percent": Shown("EER %", "{:.2f}"), "min_tdcf": Shown("min t-DCF", "{:.4f}")}
 
 
 def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
@@ -37,22 +48,23 @@ def recipe_table(
         metrics: by recipe, then by track, the metrics of the evaluation.
         champion: the version that the alias `champion` points at.
     """
-    note = SYNTHETIC_NOTE if corpus == "demo" else None
-    table = Table(title=f"EER % by recipe and track ({corpus})", caption=note)
-    table.add_column("recipe")
-    table.add_column("version")
-    table.add_column("epoch", justify="right")
-    for track in tracks:
-        table.add_column(track, justify="right")
+    note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else None
+    table = Table(title=f"Recipe by track ({corpus})", caption=note)
+    columns = [
+        (track, name)
+        for track in tracks
+        for name in SHOWN_METRICS
+        if name in metrics[versions[0].recipe][track]
+    ]
+    for heading in ("recipe", "version", "epoch"):
+        table.add_column(heading, no_wrap=True)
+    for track, name in columns:
+        table.add_column(f"{track}\n{SHOWN_METRICS[name].heading}", justify="right")
     for version in versions:
-        cells = [_cell(metrics[version.recipe][track]) for track in tracks]
         name = f"{version.recipe} (champion)" if version.version == champion else version.recipe
-        table.add_row(name, version.uri, version.epoch, *cells)
+        cells = [
+            SHOWN_METRICS[metric].form.format(metrics[version.recipe][track][metric])
+            for track, metric in columns
+        ]
+        table.add_row(name, version.version, version.epoch, *cells)
     return table
-
-
-def _cell(metrics: Mapping[str, float]) -> str:
-    cell = f"{metrics['eer_percent']:.2f}"
-    if "min_tdcf" in metrics:
-        cell += f" (min t-DCF {metrics['min_tdcf']:.4f})"
-    return cell

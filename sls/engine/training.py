@@ -6,6 +6,7 @@ for epoch in fit(model, train, validation, config, device):
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,8 @@ from sls.data.dataset import Batch, TrialDataset, make_loader
 from sls.data.protocols import Label
 from sls.engine.stopping import MONITORED_METRICS, EarlyStopping
 from sls.metrics.det import compute_eer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def fit(
     for epoch in range(training.num_epochs):
         metrics = train_epoch(model, train, loss_function, optimizer, config, epoch, device, on_step)
         if validation is not None:
-            metrics |= validate(model, validation, config, device)
+            metrics |= validate(model, validation, config, epoch, device)
         is_best = stopping.update(epoch, metrics[MONITORED_METRICS[training.monitor]])
         is_last = stopping.should_stop or epoch == training.num_epochs - 1
         yield EpochResult(epoch, metrics, is_best, is_last)
@@ -140,7 +143,7 @@ def train_epoch(
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, dataset: TrialDataset, config: Config, device: torch.device
+    model: nn.Module, dataset: TrialDataset, config: Config, epoch: int, device: torch.device
 ) -> dict[str, float]:
     """Returns loss, accuracy and EER on the validation trials, in evaluation mode."""
     model.eval()
@@ -162,11 +165,16 @@ def validate(
     log_probs, labels = torch.cat(all_log_probs), torch.cat(all_labels)
     scores = log_probs[:, Label.BONAFIDE].double().numpy()
     is_bonafide = labels.numpy() == Label.BONAFIDE
-    return {
+    metrics = {
         "val/loss": _mean_of_batch_losses(log_probs, labels, config),
         "val/accuracy": float((log_probs.argmax(dim=1) == labels).float().mean()),
-        "val/eer_percent": 100 * compute_eer(scores[is_bonafide], scores[~is_bonafide]).eer,
     }
+    if scores.min() == scores.max():
+        # A countermeasure that says the same of everything has no EER; training may still recover.
+        logger.warning("epoch %d: all validation scores are %g, so there is no EER", epoch, scores[0])
+    else:
+        metrics["val/eer_percent"] = 100 * compute_eer(scores[is_bonafide], scores[~is_bonafide]).eer
+    return metrics
 
 
 def _mean_of_batch_losses(log_probs: torch.Tensor, labels: torch.Tensor, config: Config) -> float:
@@ -186,7 +194,7 @@ def _mean_of_batch_losses(log_probs: torch.Tensor, labels: torch.Tensor, config:
 
 def _require_finite(loss: float, dataset: TrialDataset, batch: Batch, epoch: int, step: int) -> None:
     if not math.isfinite(loss):
-        names = ", ".join(dataset.trials[index].name for index in batch.indices.tolist())
+        names = ", ".join(dataset.name(index) for index in batch.indices.tolist())
         raise FloatingPointError(
             f"the loss is {loss} in epoch {epoch}, step {step}; trials of the batch: {names}"
         )

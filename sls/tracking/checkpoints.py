@@ -63,7 +63,7 @@ def log_checkpoint(
         name=epoch_name(epoch),
         source_run_id=run.run_id,
         tags={"epoch": str(epoch), **tags},
-        params={"recipe": info.recipe, "epoch": str(epoch)},
+        params={"recipe": str(info.recipe), "epoch": str(epoch)},
         model_type="checkpoint",
     )
     with scratch_directory() as directory:
@@ -96,7 +96,8 @@ def resolve_model(client: MlflowClient, name: str) -> ModelSource:
     path = Path(name)
     if not path.is_file():
         raise FileNotFoundError(
-            f"model: no file {name} (looked in {Path.cwd()}); expected a checkpoint, runs:/RUN_ID/epoch_N or models:/NAME@ALIAS"
+            f"model: no file {name} (looked in {Path.cwd()}); "
+            "expected a checkpoint, runs:/RUN_ID/epoch_N or models:/NAME@ALIAS"
         )
     return ModelSource(str(path), path)
 
@@ -147,7 +148,8 @@ def _what_registry_has(client: MlflowClient, name: str) -> str:
     if not versions:
         return f"it has no versions of {name}"
     aliases = sorted(client.get_registered_model(name).aliases)
-    return f"it has versions {', '.join(sorted(v.version for v in versions))} and aliases {', '.join(aliases) or 'none'}"
+    numbers = ", ".join(sorted((version.version for version in versions), key=int))
+    return f"it has versions {numbers} and aliases {', '.join(aliases) or 'none'}"
 
 
 def _from_run(client: MlflowClient, uri: str) -> ModelSource:

@@ -115,7 +115,7 @@ def track_evaluation(
         track=track_name,
         corpus=corpus.name,
         subset=subset,
-        asv=track.asv_scores(corpus.data_root, asv_scores or key),
+        asv=track.asv_scores(corpus.data_root, key, asv_scores, subset),
     )
     metrics = {f"{track_name}/{name}": value for name, value in evaluation.metrics().items()}
     model_id = source.tags.get("model_id")

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from pathlib import Path
 
 import psutil
 import torch
@@ -65,7 +66,7 @@ def hardware() -> dict[str, str | int | float]:
 
 def _cpu_name() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     except OSError:
         names = []

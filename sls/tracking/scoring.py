@@ -12,8 +12,8 @@ import numpy as np
 
 from sls.config import AudioConfig, ComputeConfig
 from sls.data.corpus import Corpus
-from sls.data.dataset import Trial, TrialDataset
-from sls.data.protocols import Protocol
+from sls.data.dataset import TrialDataset
+from sls.data.protocols import Protocol, Trial
 from sls.data.scores import write_scores
 from sls.engine.device import resolve_device
 from sls.engine.scoring import score

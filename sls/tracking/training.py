@@ -80,12 +80,13 @@ def _load_trials(
 ) -> tuple[TrialDataset, Dataset]:
     """Reads the trials of a track, and records its protocol as a dataset of the run."""
     track = corpus.track(name)
-    trials = track.trials(corpus.data_root, subset=subset)
-    data = run.log_dataset(track.protocol(corpus.data_root), f"{corpus.name}-{name}", context)
+    trials = track.trials(corpus.data_root, subset, is_labelled=True)
+    data = run.log_dataset(track.key(corpus.data_root), f"{corpus.name}-{name}", context)
     augment = context == "training" or config.training.validation_rawboost
-    rawboost = config.rawboost if augment and config.rawboost.algo else None
     logger.info("%s: %d trials of %s (%s)", context, len(trials), name, corpus.name)
-    return TrialDataset(trials, config.audio, rawboost, config.training.seed), data
+    return TrialDataset(
+        trials, config.audio, config.rawboost if augment else None, config.training.seed
+    ), data
 
 
 def _load_validation(
@@ -129,7 +130,7 @@ class _EpochRecorder:
         training = self.config.training
         self.monitored_by_epoch[epoch.epoch] = epoch.metrics[MONITORED_METRICS[training.monitor]]
         info = CheckpointInfo(
-            encoder=self.model.encoder_config,
+            encoder=self.model.encoder,
             num_samples=self.model.num_samples,
             sample_rate_hz=self.config.audio.sample_rate,
             epoch=epoch.epoch,

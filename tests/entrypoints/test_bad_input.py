@@ -1,0 +1,186 @@
+"""Bad input: one line, exit code 2, and a FAILED run that says why."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from mlflow.entities import Run
+
+from entrypoints.evaluate import evaluate
+from entrypoints.register import register
+from entrypoints.score import score
+from entrypoints.train import train
+from sls.tracking.store import connect
+
+TINY = ["--xlsr_model", "random:tiny", "--num_workers", "0", "--device", "cpu"]
+
+
+def newest_run() -> Run:
+    client = connect()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments, order_by=["attributes.start_time DESC"], max_results=1)[0]
+
+
+def call(command, *arguments: str) -> Result:
+    return CliRunner().invoke(command, list(arguments))
+
+
+def assert_fails_with(result: Result, *parts: str) -> None:
+    lines = result.stderr.strip().splitlines()
+    message = lines[-1]
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output
+    for part in parts:
+        assert part in message, message
+    run = newest_run()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["error"] in message
+
+
+def test_wrong_data_root_is_named_with_where_it_was_looked_for(store) -> None:
+    assert_fails_with(
+        call(train, "--data_root", "no/such/place"), "data_root: no directory no/such/place", str(Path.cwd())
+    )
+
+
+def test_unknown_field_is_named_with_the_nearest(store, small_corpus) -> None:
+    assert_fails_with(
+        call(train, "--data_root", str(small_corpus), "--batchsize", "4"),
+        "batchsize",
+        "did you mean batch_size",
+    )
+
+
+def test_retired_option_is_answered_with_what_to_use(store, small_corpus) -> None:
+    assert_fails_with(call(train, "--is_eval", "--eval"), "is_eval", "mlflow run . -e score")
+
+
+def test_option_of_another_door_is_refused(store, small_corpus) -> None:
+    assert_fails_with(call(evaluate, "--track", "LA", "--lr", "1"), "evaluate does not take lr")
+
+
+def test_stray_word_is_refused(store) -> None:
+    assert_fails_with(call(train, "patience=1"), "found patience=1, expected --name value")
+
+
+def test_value_of_the_wrong_type_is_named(store) -> None:
+    assert_fails_with(call(train, "--lr", "fast"), "lr: found 'fast', expected a number")
+
+
+def test_missing_configuration_file_is_named(store) -> None:
+    assert_fails_with(call(train, "--config", "configs/v3.yaml"), "no file configs/v3.yaml")
+
+
+def test_missing_pretrained_model_is_named(store, small_corpus) -> None:
+    assert_fails_with(call(train, "--data_root", str(small_corpus), "--num_workers", "0"), "xlsr2_300m.pt")
+
+
+def test_unknown_shape_is_named(store, small_corpus) -> None:
+    result = call(train, "--data_root", str(small_corpus), "--xlsr_model", "random:small")
+    assert_fails_with(result, "random:small", "tiny")
+
+
+def test_gpu_that_is_not_there_is_not_replaced_by_the_cpu(store, small_corpus, monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert_fails_with(
+        call(train, "--data_root", str(small_corpus), "--device", "cuda"), "device: found cuda", "no GPU"
+    )
+
+
+def test_missing_protocol_is_named_with_where_it_was_looked_for(store, tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_fails_with(
+        call(train, "--data_root", str(tmp_path / "empty"), *TINY),
+        "train",
+        "ASVspoof2019.LA.cm.train.trn.txt",
+    )
+
+
+def test_missing_recording_is_named(store, small_corpus, tmp_path) -> None:
+    root = copy_corpus(small_corpus, tmp_path)
+    gone = next(root.rglob("*_T_*.flac"))
+    gone.unlink()
+    assert_fails_with(call(train, "--data_root", str(root), *TINY), gone.stem)
+
+
+def test_recording_that_is_no_audio_is_named(store, small_corpus, tmp_path) -> None:
+    root = copy_corpus(small_corpus, tmp_path)
+    broken = next(root.rglob("*_T_*.flac"))
+    broken.unlink()
+    broken.write_bytes(b"this is no audio")
+    assert_fails_with(call(train, "--data_root", str(root), "--num_epochs", "1", *TINY), broken.name)
+
+
+@pytest.mark.parametrize("command", [score, evaluate])
+def test_unknown_track_is_named_with_those_there_are(store, small_corpus, command) -> None:
+    assert_fails_with(
+        call(command, "--data_root", str(small_corpus), "--track", "PA"), "found 'PA'", "In-the-Wild"
+    )
+
+
+def test_missing_track_is_named_with_those_there_are(store, small_corpus) -> None:
+    assert_fails_with(call(score, "--data_root", str(small_corpus)), "track: found nothing", "In-the-Wild")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("", "the registry has no models:/xlsr-sls@champion"),
+        ("models:/xlsr-sls/7", "the registry has no models:/xlsr-sls/7"),
+        ("models:/xlsr-sls", "expected models:/NAME@ALIAS"),
+        ("models:/m-0123456789abcdef0123456789abcdef", "no model m-0123456789abcdef0123456789abcdef"),
+        ("runs:/0123456789abcdef0123456789abcdef", "no run 0123456789abcdef0123456789abcdef"),
+        ("runs:/xyz", "expected runs:/RUN_ID"),
+        ("nowhere.safetensors", "no file nowhere.safetensors"),
+    ],
+)
+def test_missing_checkpoint_is_named(store, small_corpus, model: str, message: str) -> None:
+    assert_fails_with(
+        call(score, "--data_root", str(small_corpus), "--track", "LA", "--model", model), message
+    )
+
+
+def test_file_that_is_no_checkpoint_is_named(store, small_corpus, tmp_path) -> None:
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(b"")
+    assert_fails_with(
+        call(score, "--data_root", str(small_corpus), "--track", "LA", "--model", str(path)),
+        "broken.safetensors",
+    )
+
+
+def test_track_that_was_never_scored_is_said_so(store, small_corpus) -> None:
+    assert_fails_with(
+        call(evaluate, "--data_root", str(small_corpus), "--track", "LA"),
+        "no finished scoring run of track LA",
+    )
+
+
+def test_missing_score_file_is_named(store, small_corpus) -> None:
+    result = call(evaluate, "--data_root", str(small_corpus), "--track", "LA", "--scores", "nowhere.txt")
+    assert_fails_with(result, "no file nowhere.txt")
+
+
+def test_missing_key_is_named(store, small_corpus, tmp_path) -> None:
+    scores = tmp_path / "scores.txt"
+    scores.write_text("LA_E_1 0.5\n")
+    arguments = ["--data_root", str(small_corpus), "--track", "LA", "--scores", str(scores)]
+    assert_fails_with(call(evaluate, *arguments, "--key", str(tmp_path / "nokeys")), "nokeys")
+    assert_fails_with(call(evaluate, *arguments), "LA_E_1")
+
+
+def test_empty_score_file_is_named(store, small_corpus, tmp_path) -> None:
+    scores = tmp_path / "scores.txt"
+    scores.write_text("")
+    result = call(evaluate, "--data_root", str(small_corpus), "--track", "LA", "--scores", str(scores))
+    assert_fails_with(result, "scores.txt")
+
+
+def test_register_without_a_run_is_refused(store) -> None:
+    assert_fails_with(call(register), "run_id: found nothing")
+
+
+def copy_corpus(source: Path, directory: Path) -> Path:
+    import shutil
+
+    return Path(shutil.copytree(source, directory / "corpus"))
