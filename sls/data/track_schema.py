@@ -14,6 +14,7 @@ from sls.data.formats import IGNORED_COLUMN, TableFormat
 from sls.data.protocols import Label
 from sls.data.tables import DELIMITERS
 
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it was built
 _LABELS = {"bonafide": Label.BONAFIDE, "spoof": Label.SPOOF}
 DEFAULT_LABELS = {"bonafide": Label.BONAFIDE, "bona-fide": Label.BONAFIDE, "spoof": Label.SPOOF}
 """Spellings of the labels where a format declares none."""
@@ -73,7 +74,7 @@ def read_yaml_entry(path: str | Path) -> Entry:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such tracks file (looked in {Path.cwd()})")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     return as_entry(content, str(path))

@@ -76,13 +76,13 @@ _TRACK_NAMES = (
 )
 
 
+_NEEDED_COLUMN = {"protocol": "trial", "key": "trial", "asv_scores": "score", "asv_metadata": "role"}
+
+
 def _parse_track(name: str, entry: Entry, formats: Mapping[str, TableFormat]) -> Track:
     entry.check_names(_TRACK_NAMES)
     folders = entry.texts("folders", (".",))
-    searches = {
-        what: _parse_search(what, entry, folders, formats)
-        for what in ("protocol", "key", "asv_scores", "asv_metadata")
-    }
+    searches = {what: _parse_search(what, entry, folders, formats) for what in _NEEDED_COLUMN}
     if searches["protocol"] is None and searches["key"] is None:
         raise ValueError(f"{entry.where}: found neither protocol nor key, expected one of them")
     metrics = entry.texts("metrics", ("eer",))
@@ -117,6 +117,10 @@ def _parse_search(
     for name in names:
         if name not in formats:
             raise ValueError(f"{entry.where}.formats: found {name}, expected some of: {', '.join(formats)}")
+        if _NEEDED_COLUMN[what] not in formats[name].columns:
+            raise ValueError(
+                f"{entry.where}.formats: found {name} without a column {_NEEDED_COLUMN[what]}, expected one"
+            )
     return FileSearch(
         what.replace("_", " ").replace("asv", "ASV"),
         entry.texts("folders", track_folders),

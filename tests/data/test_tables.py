@@ -1,0 +1,135 @@
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sls.data.tables import read_first_line, read_table
+
+
+def write(folder: Path, content: str | bytes) -> Path:
+    path = folder / "table.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def rows_of(table, num_columns: int) -> list[tuple[str, ...]]:
+    return list(zip(*(table.strings(column).tolist() for column in range(num_columns)), strict=True))
+
+
+FIELDS = st.text(
+    st.characters(exclude_categories=("C", "Z"), exclude_characters='"'), min_size=1, max_size=20
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(
+    rows=st.integers(1, 4).flatmap(
+        lambda width: st.lists(st.tuples(*[FIELDS] * width), min_size=1, max_size=30)
+    )
+)
+def test_every_field_is_read_as_a_plain_split_reads_it(tmp_path, rows):
+    text = "\n".join(" ".join(row) for row in rows)
+    table = read_table(write(tmp_path, text))
+    expected = [tuple(line.split(" ")) for line in text.split("\n")]
+    assert rows_of(table, len(expected[0])) == expected
+    for column in range(len(expected[0])):
+        assert table.categories(column).strings().tolist() == [row[column] for row in expected]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a b\nc d\n",
+        "a b\nc d",
+        "a b\r\nc d\r\n",
+        "a b\rc d\r",
+        "a b\nc d\n\n\n",
+        "\ufeffa b\nc d\n",
+        "a  b\nc\td\n",
+        "  a b \nc d  \n",
+    ],
+)
+def test_line_ends_marks_and_runs_of_spaces_change_nothing(tmp_path, content):
+    assert rows_of(read_table(write(tmp_path, content)), 2) == [("a", "b"), ("c", "d")]
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "found"),
+    [
+        ("a b c\nd e\nf g h\n", 2, 2),
+        ("a b c\nd e f g\nh i\n", 2, 4),  # as many fields in all as there should be
+        ("a b c\n\nd e f\n", 2, 0),
+        ("a b c\nd e f\n   \ng h i\n", 3, 0),
+    ],
+)
+def test_a_line_with_another_number_of_columns_is_named(tmp_path, content, line, found):
+    path = write(tmp_path, content)
+    with pytest.raises(ValueError, match="columns") as caught:
+        read_table(path)
+    assert str(caught.value) == f"{path}:{line}: found {found} columns, expected 3 as in line 1"
+
+
+def test_quoted_fields_may_hold_the_delimiter_and_empty_fields_stay(tmp_path):
+    path = write(tmp_path, 'file,speaker,label\n0.wav,"King, Martin",spoof\n1.wav,,bona-fide\n')
+    table = read_table(path, ",", header=True)
+    assert table.header == ("file", "speaker", "label")
+    assert rows_of(table, 3) == [("0.wav", "King, Martin", "spoof"), ("1.wav", "", "bona-fide")]
+    assert table.line(0) == 2
+
+
+def test_fields_between_commas_keep_their_spaces(tmp_path):
+    table = read_table(write(tmp_path, "0.wav,Alec Guinness\n1.wav,Barack Obama\n"), ",")
+    assert table.strings(1).tolist() == ["Alec Guinness", "Barack Obama"]
+
+
+def test_the_digest_is_that_of_the_file(tmp_path):
+    content = b"a b\r\nc d\n\n"
+    assert read_table(write(tmp_path, content)).digest == hashlib.sha256(content).hexdigest()
+
+
+def test_numbers_are_read_exactly(tmp_path):
+    numbers = [1.5, -2.25e-7, 123456.789012345, float(np.float32(0.1)), 0.0]
+    path = write(tmp_path, "".join(f"{number!r}\n" for number in numbers))
+    assert read_table(path).floats(0).tolist() == numbers
+
+
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "abc", "1,5", "--1"])
+def test_what_is_no_finite_number_is_named_with_its_line(tmp_path, bad):
+    path = write(tmp_path, f"t1 0.5\nt2 {bad}\nt3 1\n")
+    with pytest.raises(ValueError, match="finite") as caught:
+        read_table(path).floats(1)
+    assert str(caught.value) == f"{path}:2: found '{bad}', expected a finite number"
+
+
+def test_long_values_that_begin_alike_stay_apart(tmp_path):
+    values = [f"{'x' * 40}{index % 7}" for index in range(100)]
+    assert read_table(write(tmp_path, "\n".join(values))).categories(0).strings().tolist() == values
+
+
+def test_bytes_that_are_not_text_are_an_error_with_their_line(tmp_path):
+    path = write(tmp_path, b"a b\nc \xff\xfe\n")
+    with pytest.raises(ValueError, match=r"table.txt:2: found bytes that are not UTF-8 text"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\n\n"])
+def test_an_empty_file_is_an_error(tmp_path, content):
+    with pytest.raises(ValueError, match="empty"):
+        read_table(write(tmp_path, content))
+
+
+def test_a_header_alone_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="no rows"):
+        read_table(write(tmp_path, "file,label\n"), ",", header=True)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no\.txt"):
+        read_table(tmp_path / "no.txt")
+
+
+def test_the_first_line_is_read_without_its_end(tmp_path):
+    assert read_first_line(write(tmp_path, "\ufeffa b\r\nc d\r\n")) == "a b"

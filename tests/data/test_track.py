@@ -1,0 +1,162 @@
+"""Keys and ASV scores of a track, in small trees in the layouts of the corpora."""
+
+from pathlib import Path
+
+import pytest
+
+from sls.data.tracks import load_tracks
+
+LA_ROWS = [
+    ("LA_E_1", "alaw", "ita_tx", "A07", "spoof", "eval"),
+    ("LA_E_2", "none", "-", "bonafide", "bonafide", "eval"),
+    ("LA_E_3", "g722", "loc_tx", "A08", "spoof", "progress"),
+    ("LA_E_4", "none", "-", "bonafide", "bonafide", "hidden"),
+]
+ASV_ROWS = [
+    ("LA_1-alaw", "LA_E_1-alaw", "alaw", "A07", "spoof", "eval", 1.0),
+    ("LA_2-none", "LA_E_2-none", "none", "bonafide", "target", "eval", 5.0),
+    ("LA_3-none", "LA_E_2-none", "none", "bonafide", "nontarget", "eval", -5.0),
+    ("LA_4-none", "LA_E_2-none", "none", "bonafide", "nontarget", "progress", -7.0),
+    ("LA_1-alaw", "LA_E_3-alaw", "alaw", "A08", "spoof", "progress", 2.0),
+]
+
+
+def write(path: Path, content: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def write_note(root: Path, corpus: str = "made") -> None:
+    write(root / "CORPUS.yaml", f"corpus: {corpus}\n")
+
+
+def write_la_key(folder: Path, name: str = "trial_metadata.txt", asv: str = "ASVTorch_Kaldi") -> None:
+    lines = [
+        f"LA_1 {trial} {codec} {tx} {attack} {label} notrim {subset}\n"
+        for trial, codec, tx, attack, label, subset in LA_ROWS
+    ]
+    write(folder / "CM" / name, "".join(lines))
+    metadata = [f"{e} {t} {codec} - {a} {role} notrim {s}\n" for e, t, codec, a, role, s, _ in ASV_ROWS]
+    write(folder / "ASV" / name, "".join(metadata))
+    scores = [f"{e} {t} {score}\n" for e, t, *_, score in ASV_ROWS]
+    write(folder / "ASV" / asv / "score.txt", "".join(scores))
+
+
+def write_la(root: Path) -> None:
+    folder = root / "ASVspoof2021_LA_eval"
+    write(folder / "ASVspoof2021.LA.cm.eval.trl.txt", "".join(f"{row[0]}\n" for row in LA_ROWS))
+    for row in LA_ROWS:
+        write(folder / "flac" / f"{row[0]}.flac")
+
+
+@pytest.mark.parametrize("spelling", ["trial_metadata.txt", "trl_metadata.txt"])
+@pytest.mark.parametrize(
+    ("place", "named"),
+    [
+        ("keys/LA", "keys/LA"),
+        ("keys/LA", "keys"),
+        ("keys/LA", "."),
+        ("LA-keys-full/keys/LA", "LA-keys-full"),
+        ("LA-keys-full/keys/LA", "."),
+        ("LA-keys-stage-1/keys", "LA-keys-stage-1/keys"),
+        ("LA-keys-stage-1/keys", "LA-keys-stage-1"),
+        ("ASVspoof2021/keys/LA", "."),
+        ("keys", "."),
+    ],
+)
+def test_a_key_is_found_in_each_usual_place(tmp_path, place, named, spelling):
+    write_note(tmp_path)
+    write_la_key(tmp_path / place, spelling)
+    key = load_tracks()["LA"].key(tmp_path / "no_data", tmp_path / named)
+    assert key.names.tolist() == [row[0] for row in LA_ROWS]
+    assert key.source == tmp_path / place / "CM" / spelling
+
+
+def test_a_key_may_be_named_by_its_file(tmp_path):
+    write_note(tmp_path)
+    write_la_key(tmp_path / "elsewhere")
+    path = tmp_path / "elsewhere" / "CM" / "trial_metadata.txt"
+    track = load_tracks()["LA"]
+    assert track.key("", path).counts() == {"trials": 4, "bonafide": 2, "spoof": 2}
+    asv = track.asv_scores("", path)
+    assert asv is not None
+    assert len(asv) == 3
+
+
+def test_the_key_of_another_track_in_the_same_place_is_passed_over(tmp_path):
+    write_note(tmp_path)
+    write(tmp_path / "keys" / "LA" / "CM" / "trial_metadata.txt", " ".join("abcdefghijklm") + "\n")
+    write_la_key(tmp_path / "keys")
+    assert load_tracks()["LA"].key(tmp_path).source == tmp_path / "keys" / "CM" / "trial_metadata.txt"
+
+
+def test_where_no_key_is_the_error_says_where_one_looked_and_what_to_download(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no key") as caught:
+        load_tracks()["LA"].key(tmp_path)
+    message = str(caught.value)
+    for part in (str(tmp_path), "CM/trial_metadata.txt", "keys/LA", "LA-keys-full.tar.gz"):
+        assert part in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("folder", ["ASVTorch_Kaldi", "ASVtorch_Kaldi", "ASVtorch_kaldi"])
+def test_asv_scores_of_2021_are_found_and_joined(tmp_path, folder):
+    write_la_key(tmp_path / "keys" / "LA", asv=folder)
+    asv = load_tracks()["LA"].asv_scores(tmp_path)
+    assert asv is not None
+    assert (asv.target.tolist(), asv.nontarget.tolist(), asv.spoof.tolist()) == ([5.0], [-5.0], [1.0])
+    assert asv.spoof_attacks is not None
+    assert asv.spoof_attacks.tolist() == ["A07"]
+    assert asv.fields["codec"].tolist() == ["alaw", "none", "none"]
+
+
+@pytest.mark.parametrize("named", ["x/ASV/ASVTorch_Kaldi/score.txt", "x/ASV/ASVTorch_Kaldi", "x/ASV", "x"])
+def test_asv_scores_may_be_named_by_file_or_directory(tmp_path, named):
+    write_la_key(tmp_path / "x")
+    asv = load_tracks()["LA"].asv_scores(tmp_path / "nothing", asv_scores=tmp_path / named, subset="all")
+    assert asv is not None
+    assert asv.counts() == {"target": 1, "nontarget": 2, "spoof": 2}
+
+
+def test_asv_scores_that_bring_their_roles_need_no_metadata(tmp_path):
+    path = write(tmp_path / "asv.txt", "bonafide target 3\nbonafide nontarget -3\nA07 spoof 1\n")
+    asv = load_tracks()["LA"].asv_scores("", asv_scores=path)
+    assert asv is not None
+    assert asv.counts() == {"target": 1, "nontarget": 1, "spoof": 1}
+
+
+def test_named_asv_scores_that_are_not_there_are_an_error_and_others_none(tmp_path):
+    track = load_tracks()["LA"]
+    assert track.asv_scores(tmp_path) is None
+    with pytest.raises(FileNotFoundError, match="no ASV scores"):
+        track.asv_scores(tmp_path, asv_scores=tmp_path)
+    assert load_tracks()["DF"].asv_scores(tmp_path) is None
+
+
+def test_the_real_protocols_and_scores_are_found_under_a_data_root(tmp_path, reference_dir):
+    (tmp_path / "ASVspoof2019_LA_cm_protocols").symlink_to(reference_dir / "asvspoof2019" / "protocols")
+    (tmp_path / "ASVspoof2019_LA_asv_scores").symlink_to(reference_dir / "asvspoof2019" / "asv_scores")
+    (tmp_path / "ASVspoof2021_LA_eval").symlink_to(reference_dir / "asvspoof2021")
+    (tmp_path / "keys").symlink_to(reference_dir / "in_the_wild")
+    tracks = load_tracks()
+    found = {name: len(tracks[name].protocol(tmp_path)) for name in tracks if name not in ("DF", "ASVspoof5")}
+    assert found == {
+        "train": 25_380,
+        "dev": 24_844,
+        "LA": 181_566,
+        "In-the-Wild": 31_779,
+        "ASVspoof2019-LA": 71_237,
+    }
+    asv = tracks["ASVspoof2019-LA"].asv_scores(tmp_path)
+    assert asv is not None
+    assert sum(asv.counts().values()) == 102_579
+
+
+@pytest.mark.parametrize(("name", "trials"), [("LA", 16_464), ("DF", 59_325)])
+def test_the_published_progress_keys_pass_the_check_of_counts(reference_dir, name, trials):
+    path = reference_dir / "asvspoof2021" / f"{name}.progress.protocol.txt"
+    track = load_tracks()[name]
+    assert len(track.key("", path).select_subset("progress")) == trials
+    with pytest.raises(ValueError, match="no trial of subset 'eval'"):
+        track.key("", path).select_subset(track.default_subset)
