@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,11 +153,14 @@ def _log_served_model(client: MlflowClient, experiment: str, source: ModelSource
     )
     with scratch_directory() as directory:
         path = directory / "model"
+        code = shutil.copytree(
+            PROJECT_ROOT / "sls", directory / "sls", ignore=shutil.ignore_patterns("__pycache__")
+        )
         mlflow.pyfunc.save_model(
             path=str(path),
             python_model=str(Path(pyfunc.__file__)),
             artifacts={"checkpoint": str(source.path)},
-            code_paths=[str(PROJECT_ROOT / "sls")],
+            code_paths=[str(code)],
             signature=pyfunc.SIGNATURE,
             pip_requirements=serving_requirements(),
         )

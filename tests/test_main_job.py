@@ -1,0 +1,211 @@
+"""The whole experiment, as its user starts it: `mlflow run .`, against a real tracking server over HTTP."""
+
+import base64
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow import MlflowClient
+
+from sls.config import PROJECT_ROOT
+from sls.data.scores import read_scores
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+# The virtual environment's programs, also where it is not activated.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+SERVER_START_S = 120
+TRACKS = ("LA", "DF", "In-the-Wild")
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A tracking server with proxied artifacts; its address."""
+    directory = tmp_path_factory.mktemp("server")
+    address = f"http://127.0.0.1:{free_port()}"
+    command = [
+        *("mlflow", "server", "--host", "127.0.0.1", "--port", address.rsplit(":", 1)[1], "--workers", "1"),
+        *("--backend-store-uri", f"sqlite:///{directory / 'server.db'}"),
+        *("--artifacts-destination", str(directory / "artifacts")),
+    ]
+    environment = {**os.environ, "PATH": PATH, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    with (directory / "server.log").open("w") as log:
+        process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
+    try:
+        wait_until_healthy(address, process, directory / "server.log")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_until_healthy(address: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + SERVER_START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail(f"the tracking server did not start: {log.read_text()[-2000:]}")
+
+
+@pytest.fixture(scope="module")
+def job(server: str, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """What `mlflow run .` printed, run on a small demo corpus from another working directory."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    parameters = {
+        "data_root": small_corpus,
+        "xlsr_model": "random:tiny",
+        "lr": "1e-4",
+        "num_epochs": 2,
+        "log_every_steps": 1,
+        "num_workers": 0,
+    }
+    command = ["mlflow", "run", str(PROJECT_ROOT), "--env-manager", "local", "--experiment-name", "xlsr-sls"]
+    for name, value in parameters.items():
+        command += ["-P", f"{name}={value}"]
+    environment = {**os.environ, "PATH": PATH, "MLFLOW_TRACKING_URI": server, "COLUMNS": "120"}
+    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "SLS_DATA_ROOT"):
+        environment.pop(name, None)
+    result = subprocess.run(
+        command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert not list(elsewhere.iterdir())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", server)
+        mlflow.set_tracking_uri(server)
+        yield result.stdout
+        mlflow.set_tracking_uri(None)
+
+
+def runs_of(kind: str) -> list[mlflow.entities.Run]:
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("xlsr-sls")
+    return client.search_runs([experiment.experiment_id], f"tags.kind = '{kind}'")
+
+
+def test_table_names_recipes_tracks_and_the_next_commands(job: str) -> None:
+    assert re.search(r"│ v1 .*│", job)
+    assert re.search(r"│ v2 .*│", job)
+    for track in TRACKS:
+        assert track in job
+    assert "synthetic corpus" in job
+    assert "mlflow ui" in job
+    assert "mlflow models serve -m models:/xlsr-sls@champion" in job
+
+
+def test_output_in_a_pipe_has_no_progress_bars(job: str) -> None:
+    assert "\x1b" not in job
+    assert "━━" not in re.sub(r"[┏┡┗┳╇┻┓┩┛╋┃]━*|━+[┓┩┛┳╇╋]", "", job)
+
+
+def test_all_runs_finished_and_are_marked_as_synthetic(job: str) -> None:
+    counts = {"main": 1, "train": 2, "score": 6, "evaluate": 6}
+    for kind, count in counts.items():
+        runs = runs_of(kind)
+        assert len(runs) == count
+        assert {run.info.status for run in runs} == {"FINISHED"}
+        assert {run.data.tags["corpus"] for run in runs} == {"demo"}
+
+
+def test_runs_stand_at_the_top_level_where_charts_find_them(job: str) -> None:
+    for kind in ("train", "score", "evaluate"):
+        assert all("mlflow.parentRunId" not in run.data.tags for run in runs_of(kind))
+
+
+def test_training_run_holds_losses_by_epoch_configuration_data_and_checkpoints(job: str) -> None:
+    client = MlflowClient()
+    for run in runs_of("train"):
+        history = client.get_metric_history(run.info.run_id, "train/loss")
+        assert [metric.step for metric in history] == [0, 1]
+        assert run.data.params["cfg/lr"] == "0.0001"
+        assert run.data.params["cfg/seed"] == "1234"
+        contexts = {dataset.tags[0].value for dataset in run.inputs.dataset_inputs}
+        is_v2 = run.data.tags["recipe"] == "v2"
+        assert contexts == ({"training", "validation"} if is_v2 else {"training"})
+        assert ("val/eer_percent" in run.data.metrics) is is_v2
+        models = [client.get_logged_model(output.model_id) for output in run.outputs.model_outputs]
+        assert sorted(model.name for model in models) == ["epoch_0", "epoch_1"]
+        assert all(model.metrics for model in models)
+
+
+def test_recipes_differ_only_in_the_choice_after_the_same_steps(job: str) -> None:
+    client = MlflowClient()
+    losses = [
+        [metric.value for metric in client.get_metric_history(run.info.run_id, "train/loss")]
+        for run in runs_of("train")
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_every_number_leads_back_to_its_training_run(job: str) -> None:
+    client = MlflowClient()
+    evaluations = runs_of("evaluate")
+    assert {(run.data.tags["recipe"], run.data.tags["track"]) for run in evaluations} == {
+        (recipe, track) for recipe in ("v1", "v2") for track in TRACKS
+    }
+    for run in evaluations:
+        track = run.data.tags["track"]
+        eer_percent = run.data.metrics[f"{track}/eer_percent"]
+        assert 0 <= eer_percent <= 100
+        assert (f"{track}/min_tdcf" in run.data.metrics) is (track == "LA")
+        scoring = client.get_run(run.data.tags["score_run_id"])
+        training = client.get_run(scoring.data.tags["train_run_id"])
+        assert training.data.tags["recipe"] == run.data.tags["recipe"]
+        checkpoint = client.get_logged_model(run.data.tags["model_id"])
+        assert checkpoint.source_run_id == training.info.run_id
+        assert any(
+            metric.key == f"{track}/eer_percent" and metric.value == eer_percent
+            for metric in checkpoint.metrics
+        )
+        assert f"/runs/{training.info.run_id}" in run.data.tags["mlflow.note.content"]
+
+
+def test_each_recipe_has_a_version_and_the_champion_is_the_better_on_df(job: str) -> None:
+    client = MlflowClient()
+    versions = {
+        recipe: client.get_model_version_by_alias("xlsr-sls", f"recipe-{recipe}") for recipe in ("v1", "v2")
+    }
+    for recipe, version in versions.items():
+        assert version.tags["recipe"] == recipe
+        assert version.tags["stage"] == "staging"
+        assert client.get_run(version.tags["run_id"]).data.tags["recipe"] == recipe
+        assert {f"{track}.eer_percent" for track in TRACKS} <= set(version.tags)
+    champion = client.get_model_version_by_alias("xlsr-sls", "champion")
+    lowest = min(float(version.tags["DF.eer_percent"]) for version in versions.values())
+    assert float(champion.tags["DF.eer_percent"]) == lowest
+
+
+def test_served_model_gives_the_scores_of_the_score_file(
+    job: str, small_corpus: Path, tmp_path: Path
+) -> None:
+    model = mlflow.pyfunc.load_model("models:/xlsr-sls@recipe-v1")
+    scoring = next(
+        run for run in runs_of("score") if run.data.tags["recipe"] == "v1" and run.data.tags["track"] == "LA"
+    )
+    directory = mlflow.artifacts.download_artifacts(
+        f"runs:/{scoring.info.run_id}/scores", dst_path=str(tmp_path)
+    )
+    table = read_scores(Path(directory) / "LA.txt")
+    names = list(table.names[:3])
+    files = [next(small_corpus.rglob(f"{name}.flac")) for name in names]
+    encoded = [base64.b64encode(path.read_bytes()).decode() for path in files]
+    answer = model.predict(pd.DataFrame({"audio": encoded}))
+    assert list(answer["score"]) == pytest.approx(list(table.scores[:3]), abs=1e-5)
