@@ -41,6 +41,8 @@ _SUPPORTED: Mapping[str, tuple[Any, ...]] = {
 """Fields that change what the encoder computes, with the values that we support. Fields named in neither table
 serve pre-training alone: masking, negatives, quantizer, and padding, which leaves the outputs as they are."""
 
+MAX_REPEATS = 1000  # so that a few characters cannot ask for all memory
+
 _ARCHITECTURES = ("wav2vec2",)
 
 
@@ -111,7 +113,10 @@ def _evaluate_list(node: ast.expr) -> Any:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return _evaluate_list(node.left) + _evaluate_list(node.right)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        return _evaluate_list(node.left) * _evaluate_list(node.right)
+        times = ast.literal_eval(node.right)
+        if not isinstance(times, int) or times > MAX_REPEATS:
+            raise ValueError(f"repeats {times} times")
+        return _evaluate_list(node.left) * times
     return ast.literal_eval(node)
 
 

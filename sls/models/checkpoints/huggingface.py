@@ -62,7 +62,7 @@ def read_huggingface_config(path: Path) -> EncoderConfig:
         )
     except KeyError as error:
         raise ValueError(f"{path}: found no {error}, expected a wav2vec 2.0 configuration") from error
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: the encoder's configuration cannot be used: {error}") from error
 
 

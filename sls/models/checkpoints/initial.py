@@ -1,36 +1,60 @@
-"""Random weights for an encoder that starts from nothing."""
+"""The weights of a new model: random ones, or none yet where a file's will take their place."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from sls.models.xlsr import Xlsr
 
-LINEAR_STD = 0.02
+LINEAR_STD, LINEAR_STD_DIM = 0.02, 1024  # fairseq's deviation suits this dimension, that of XLS-R
+_DRAWS = frozenset(
+    {torch.Tensor.uniform_, torch.Tensor.normal_}
+    | {nn.init.kaiming_uniform_, nn.init.kaiming_normal_, nn.init.uniform_, nn.init.normal_}
+)
+
+
+class WithoutInitialValues(TorchFunctionMode):
+    """Within it, a new model's weights are left as the memory was: no time, and no memory touched.
+
+    The usual way, the meta device, makes weight normalisation import PyTorch's compiler, for seconds.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Skips what draws random numbers into a tensor."""
+        if func in _DRAWS:
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def initialise_encoder(xlsr: Xlsr) -> None:
     """Draws new weights from the global generator, with the distributions of fairseq's wav2vec 2.0.
 
-    One departure: the convolutions start without bias. Speech comes in unnormalised, at about a twentieth of
-    full scale, and fairseq's random biases would drown it.
+    Two departures serve small encoders. The convolutions start without bias: speech comes in unnormalised, at
+    about a twentieth of full scale, and fairseq's random biases would drown it. The deviation of linear layers
+    grows as their dimension shrinks.
 
     Args:
         xlsr: the encoder, changed in place.
     """
-    wav2vec2 = xlsr.wav2vec2
-    for layer in wav2vec2.feature_extractor.conv_layers:
-        nn.init.kaiming_normal_(layer.conv.weight)
-        if layer.conv.bias is not None:
-            nn.init.zeros_(layer.conv.bias)
-    transformer = wav2vec2.encoder.transformer
-    for module in transformer.layers.modules():
+    for module in xlsr.modules():
+        if isinstance(module, nn.Conv1d):
+            nn.init.kaiming_normal_(module.weight)
         if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=LINEAR_STD)
+            nn.init.normal_(module.weight, std=LINEAR_STD * math.sqrt(LINEAR_STD_DIM / module.in_features))
+        if isinstance(module, (nn.Conv1d, nn.Linear)) and module.bias is not None:
             nn.init.zeros_(module.bias)
-    pos_conv = transformer.pos_conv_embed.conv
+    pos_conv = xlsr.wav2vec2.encoder.transformer.pos_conv_embed.conv
     scale = math.sqrt(4 / (xlsr.config.pos_conv_kernel * xlsr.config.dim))
     pos_conv.weight = nn.init.normal_(pos_conv.weight.detach().clone(), std=scale)
-    nn.init.zeros_(pos_conv.bias)

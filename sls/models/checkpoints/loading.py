@@ -14,7 +14,7 @@ from torch import Tensor
 from sls.models.checkpoints import huggingface, native, published
 from sls.models.checkpoints.fairseq_backend import FairseqXlsr
 from sls.models.checkpoints.fairseq_config import parse_fairseq_config
-from sls.models.checkpoints.initial import initialise_encoder
+from sls.models.checkpoints.initial import WithoutInitialValues, initialise_encoder
 from sls.models.checkpoints.names import (
     FAIRSEQ_UNUSED,
     HUGGINGFACE_TO_FAIRSEQ_UNUSED,
@@ -82,10 +82,10 @@ def build_countermeasure(
     else:
         pretrained = _read_pretrained(xlsr_model)
         encoder = pretrained.encoder
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    with WithoutInitialValues():
+        xlsr = Xlsr(encoder)
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        with torch.device("meta" if pretrained else "cpu"):
-            xlsr = Xlsr(encoder)
         if pretrained:
             xlsr.load_state_dict(pretrained.weights, assign=True)
         else:

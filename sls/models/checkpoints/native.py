@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import take_weights
 from sls.models.checkpoints.sources import temporary_beside
 from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, Countermeasure
@@ -92,7 +92,9 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = dict(file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {str(error).splitlines()[0]}") from error
+        raise ValueError(
+            f"{path}: neither a PyTorch nor a whole safetensors file: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def restore(
@@ -106,7 +108,7 @@ def restore(
     if metadata["format"] != FORMAT:
         raise ValueError(f"{path}: format: found {metadata['format']}, expected {FORMAT}")
     info = _parse(metadata.get("info", ""), path)
-    with torch.device("meta"):
+    with WithoutInitialValues():
         model = Countermeasure(info.encoder, info.num_samples)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     names = {name: name for name in shapes}

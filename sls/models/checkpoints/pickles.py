@@ -15,6 +15,7 @@ from typing import IO, Any
 import torch
 
 ZIP_MAGIC = b"PK\x03\x04"
+LEGACY_MAGIC = b"\x80\x02\x8a\n"  # a pickle whose first object is a long number
 LEGACY_PICKLES = 4  # magic number, protocol, system, object: the head of a file older than PyTorch 1.6
 """Pickles at the head of a file in PyTorch's format before 1.6."""
 
@@ -71,8 +72,7 @@ class StandIn:
 def is_pickle(path: Path) -> bool:
     """Whether the file begins as PyTorch's do, in today's format or the one before 1.6."""
     with path.open("rb") as file:
-        head = file.read(len(ZIP_MAGIC))
-    return head == ZIP_MAGIC or head[:1] == b"\x80"
+        return file.read(len(ZIP_MAGIC)) in (ZIP_MAGIC, LEGACY_MAGIC)
 
 
 def read_pickle(path: Path) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import FAIRSEQ_UNUSED, fairseq_names, take_weights
 from sls.models.checkpoints.sources import temporary_beside
 from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, POOL_SIZE, Countermeasure
@@ -56,7 +57,7 @@ def recognise_encoder(state: Mapping[str, Tensor], source: str) -> EncoderConfig
 
 def encoder_shapes(config: EncoderConfig) -> dict[str, torch.Size]:
     """Returns the shape of each weight of `Xlsr`, by its name."""
-    with torch.device("meta"):
+    with WithoutInitialValues():
         return {name: tensor.shape for name, tensor in Xlsr(config).state_dict().items()}
 
 
@@ -101,7 +102,7 @@ def restore_published(
     state = {name.removeprefix(PARALLEL_PREFIX): tensor for name, tensor in state.items()}
     if num_samples is None and "fc1.weight" in state:
         num_samples = infer_num_samples(state["fc1.weight"], encoder, source)
-    with torch.device("meta"):
+    with WithoutInitialValues():
         model = Countermeasure(encoder, num_samples or DEFAULT_NUM_SAMPLES)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     names = published_names(model)

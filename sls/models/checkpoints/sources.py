@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,8 +101,13 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def _download(reference: HubReference) -> Path:
+    endpoint = os.environ.get("HF_ENDPOINT")  # read here, because huggingface_hub reads it once, at import
     try:
-        return Path(hf_hub_download(reference.repo, reference.filename, revision=reference.revision))
+        return Path(
+            hf_hub_download(
+                reference.repo, reference.filename, revision=reference.revision, endpoint=endpoint
+            )
+        )
     except LocalEntryNotFoundError as error:
         raise ValueError(
             f"{reference}: the hub cannot be reached, and the file is not in its cache"

@@ -1,0 +1,120 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_checkpoint, save_checkpoint
+from sls.models.countermeasure import Countermeasure
+from sls.models.encoder_config import NAMED_ENCODERS
+
+
+def test_a_random_start_depends_on_its_seed_alone() -> None:
+    torch.manual_seed(99)
+    one = build_countermeasure("random:tiny", 8_000, seed=1).state_dict()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    same = build_countermeasure("random:tiny", 8_000, seed=1).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    other = build_countermeasure("random:tiny", 8_000, seed=2).state_dict()
+    assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
+    weights = [name for name in one if name.endswith("weight") and "norm" not in name and "bn" not in name]
+    assert all(not torch.equal(one[name], other[name]) for name in weights)
+
+
+def test_a_random_start_has_sound_weights() -> None:
+    model = build_countermeasure("random:tiny", 64_600, seed=1).eval()
+    assert model.encoder == NAMED_ENCODERS["tiny"]
+    noise = torch.randn(2, 64_600, generator=torch.Generator().manual_seed(1)) * 0.05
+    with torch.inference_mode():
+        outputs = list(model.xlsr(noise))
+    for output in outputs:
+        assert torch.isfinite(output).all()
+        assert 0.1 < output.std() < 10
+
+
+def test_an_unknown_name_lists_those_that_are_known() -> None:
+    with pytest.raises(ValueError, match="found random:huge, expected random: and tiny, base, 300m"):
+        build_countermeasure("random:huge", 8_000, seed=1)
+
+
+def test_the_new_classifier_depends_on_the_seed_and_the_encoder_on_the_file(
+    write_fairseq: Callable[..., Path], model: Countermeasure, fairseq_state: dict[str, Tensor]
+) -> None:
+    path = write_fairseq()
+    same, other = (build_countermeasure(path, 8_000, seed).state_dict() for seed in (2, 3))
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, same[name])
+        is_new = name in {f"classifier.fc{i}.{kind}" for i in (0, 1, 3) for kind in ("weight", "bias")}
+        assert torch.equal(tensor, other[name]) != is_new
+    weight = same["xlsr.wav2vec2.encoder.transformer.layers.2.feed_forward.output_dense.weight"]
+    assert torch.equal(weight, fairseq_state["encoder.layers.2.fc2.weight"])
+
+
+def test_a_fairseq_file_with_a_stray_key_is_refused(
+    write_fairseq: Callable[..., Path], fairseq_state: dict[str, Tensor]
+) -> None:
+    path = write_fairseq(model=fairseq_state | {"encoder.layers.3.fc1.bias": torch.zeros(40)})
+    with pytest.raises(ValueError, match=r"1 unexpected \(encoder.layers.3.fc1.bias\)"):
+        build_countermeasure(path, 8_000, seed=1)
+
+
+def test_a_long_list_of_keys_is_cut_and_counted(write_fairseq: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match=r"\d\d missing .* and \d\d more"):
+        build_countermeasure(write_fairseq(model={"mask_emb": torch.zeros(24)}), 8_000, seed=1)
+
+
+def test_an_old_args_namespace_is_read(
+    write_fairseq: Callable[..., Path], fairseq_fields: dict[str, Any], model: Countermeasure
+) -> None:
+    from argparse import Namespace
+
+    path = write_fairseq(cfg=None, args=Namespace(arch="wav2vec2", **fairseq_fields))
+    assert build_countermeasure(path, 8_000, seed=2).encoder == model.encoder
+
+
+def test_half_precision_weights_are_read_as_fp32(
+    write_fairseq: Callable[..., Path], fairseq_state: dict[str, Tensor]
+) -> None:
+    path = write_fairseq(model={name: tensor.half() for name, tensor in fairseq_state.items()})
+    model = build_countermeasure(path, 8_000, seed=2)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_countermeasure_is_no_start_and_an_encoder_is_no_countermeasure(
+    model: Countermeasure, write_fairseq: Callable[..., Path], tmp_path: Path
+) -> None:
+    info = CheckpointInfo(model.encoder, model.num_samples)
+    path = save_checkpoint(tmp_path / "a.safetensors", model, info)
+    with pytest.raises(ValueError, match="found a trained countermeasure, expected a pre-trained encoder"):
+        build_countermeasure(path, 8_000, seed=1)
+    with pytest.raises(ValueError, match="found no SLS countermeasure"):
+        load_checkpoint(write_fairseq())
+
+
+@pytest.mark.parametrize("content", [{"a": torch.zeros(1)}, [1, 2], {"model": {"a": torch.zeros(1)}}, None])
+def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    for load in (load_checkpoint, lambda path: build_countermeasure(path, 8_000, seed=1)):
+        with pytest.raises(ValueError, match=r"a.pt: found no"):
+            load(tmp_path / "a.pt")
+
+
+def test_an_unknown_backend_is_refused(write_fairseq: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match="backend: found jax, expected torchaudio or fairseq"):
+        build_countermeasure(write_fairseq(), 8_000, seed=1, backend="jax")  # type: ignore[arg-type]
+
+
+def test_fairseq_that_is_not_installed_is_a_clear_error(
+    write_fairseq: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fairseq"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "fairseq", None)
+    with pytest.raises(ValueError, match=r"fairseq, which is not installed here.*\[fairseq\]"):
+        build_countermeasure(write_fairseq(), 8_000, seed=1, backend="fairseq")
+    assert build_countermeasure(write_fairseq(), 8_000, seed=1).num_samples == 8_000

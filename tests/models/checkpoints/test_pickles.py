@@ -1,0 +1,147 @@
+import os
+import pickle
+import sys
+import types
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sls.models.checkpoints.pickles import read_pickle
+
+
+class Bomb:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self.function, self.args = function, args
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self.function, self.args
+
+
+@pytest.fixture(params=[True, False], ids=["zip", "legacy"])
+def save(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[Any], Path]:
+    """Saves in today's format of PyTorch, and in the one before 1.6."""
+
+    def write(content: Any) -> Path:
+        torch.save(content, tmp_path / "file.pt", _use_new_zipfile_serialization=request.param)
+        return tmp_path / "file.pt"
+
+    return write
+
+
+def test_tensors_and_plain_values_come_back(save: Callable[[Any], Path]) -> None:
+    content = {
+        "a": torch.arange(6.0).view(2, 3).T,
+        "b": [1, "x", None, 2.5, True],
+        "c": {"d": torch.tensor(3)},
+    }
+    found = read_pickle(save(content))
+    assert torch.equal(found["a"], content["a"])
+    assert found["b"] == content["b"]
+    assert found["c"]["d"] == 3
+
+
+def test_a_namespace_comes_back_as_a_dictionary(save: Callable[[Any], Path]) -> None:
+    assert read_pickle(save({"args": Namespace(arch="wav2vec2", sub=Namespace(x=1))})) == {
+        "args": {"arch": "wav2vec2", "sub": {"x": 1}}
+    }
+
+
+def test_omegaconf_comes_back_as_plain_values(save: Callable[[Any], Path]) -> None:
+    omegaconf = pytest.importorskip("omegaconf")
+    plain = {"model": {"layers": 3, "dropout": 0.1, "name": None, "temp": [2.0, 0.5], "on": True}}
+    assert read_pickle(save({"cfg": omegaconf.OmegaConf.create(plain)})) == {"cfg": plain}
+
+
+@pytest.fixture
+def absent_class(monkeypatch: pytest.MonkeyPatch) -> type:
+    """A class of fairseq that is not installed where the file is read."""
+    module = types.ModuleType("fairseq.some.meters")
+
+    class Meter:
+        def __init__(self) -> None:
+            self.value = 3
+
+        def __setstate__(self, state: Any) -> None:
+            raise AssertionError("ran code of the file's class")
+
+    Meter.__module__, Meter.__qualname__ = module.__name__, "Meter"
+    module.Meter = Meter  # type: ignore[attr-defined]
+    for name in ("fairseq", "fairseq.some", module.__name__):
+        monkeypatch.setitem(sys.modules, name, module)
+    return Meter
+
+
+def test_classes_of_fairseq_are_read_without_loading_them(
+    save: Callable[[Any], Path], absent_class: type
+) -> None:
+    assert read_pickle(save({"meter": absent_class()})) == {"meter": {"value": 3}}
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (os.system, "posix.system"),
+        (eval, "builtins.eval"),
+        (getattr, "builtins.getattr"),
+        (torch.hub.load_state_dict_from_url, "torch.hub.load_state_dict_from_url"),
+    ],
+)
+def test_what_would_run_code_is_refused_by_name_and_does_not_run(
+    save: Callable[[Any], Path], tmp_path: Path, function: Callable[..., Any], name: str
+) -> None:
+    path = save({"model": {}, "cfg": Bomb(function, f"touch {tmp_path}/ran")})
+    with pytest.raises(ValueError, match=f"file.pt: refused, because it would run code: found {name}"):
+        read_pickle(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_all_refused_names_are_listed(save: Callable[[Any], Path]) -> None:
+    with pytest.raises(ValueError, match=r"found builtins.eval, posix.system, expected"):
+        read_pickle(save([Bomb(os.system, "true"), Bomb(eval, "1")]))
+
+
+def test_a_bare_pickle_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "file.pt"
+    path.write_bytes(pickle.dumps(Bomb(os.system, f"touch {tmp_path}/ran"), protocol=2))
+    with pytest.raises(ValueError, match=r"file.pt: "):
+        read_pickle(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_name_hidden_from_the_list_is_refused_too(tmp_path: Path) -> None:
+    """Protocol 4 takes names from the stack, where no list of names shows them."""
+    path = tmp_path / "file.pt"
+    torch.save(Bomb(os.system, f"touch {tmp_path}/ran"), path, pickle_protocol=4)
+    with pytest.raises(ValueError, match=r"file.pt: refused.*STACK_GLOBAL"):
+        read_pickle(path)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.95])
+def test_a_cut_file_is_refused_in_one_line(save: Callable[[Any], Path], keep: float) -> None:
+    path = save({"a": torch.zeros(500), "b": torch.ones(500)})
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(ValueError, match=r"file.pt: not a whole PyTorch file") as caught:
+        read_pickle(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_object_inside_itself_ends(save: Callable[[Any], Path]) -> None:
+    namespace = Namespace(x=1)
+    namespace.itself = namespace
+    assert read_pickle(save({"args": namespace}))["args"]["x"] == 1
+
+
+def test_what_is_shared_many_times_is_read_once(save: Callable[[Any], Path]) -> None:
+    value: list[Any] = [1]
+    for _ in range(60):
+        value = [value, value]  # 2 ** 60 leaves, were they copied
+    found = read_pickle(save({"value": value}))["value"]
+    assert found[0] is found[1]

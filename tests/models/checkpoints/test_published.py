@@ -1,0 +1,122 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from sls.models.checkpoints import build_countermeasure, export_published, load_checkpoint
+from sls.models.checkpoints.published import infer_num_samples
+from sls.models.countermeasure import Countermeasure
+from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
+
+
+@pytest.fixture
+def xlsr(write_fairseq: Callable[..., Path]) -> Path:
+    return write_fairseq()
+
+
+@pytest.fixture
+def path(model: Countermeasure, tmp_path: Path) -> Path:
+    return export_published(tmp_path / "epoch_2.pth", model)
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
+    state = torch.load(path, weights_only=True)
+    torch.save(change(state) or state, path)
+
+
+@pytest.mark.parametrize("prefix", ["module.", ""])
+def test_a_published_file_scores_as_its_model(
+    path: Path, xlsr: Path, model: Countermeasure, waveforms: Tensor, prefix: str
+) -> None:
+    rewrite(path, lambda state: {prefix + name.removeprefix("module."): t for name, t in state.items()})
+    loaded = load_checkpoint(path, xlsr=xlsr, num_samples=8_000)
+    assert loaded.info.encoder == model.encoder
+    assert loaded.info.provenance["format"] == "published SLS"
+    assert loaded.info.provenance["sha256"] == loaded.digest
+    with torch.inference_mode():
+        assert torch.equal(loaded.model(waveforms), model(waveforms))
+
+
+def test_an_export_has_every_name_of_the_seed_system(golden_dir: Path, tmp_path: Path) -> None:
+    original = torch.load(golden_dir / "sls_tiny_epoch_0.pth", weights_only=True)
+    model = load_checkpoint(golden_dir / "sls_tiny_epoch_0.pth", xlsr=golden_dir / "xlsr_tiny.pt").model
+    exported = torch.load(export_published(tmp_path / "again.pth", model), weights_only=True)
+    assert exported.keys() == original.keys()
+    for name, tensor in original.items():
+        assert torch.equal(exported[name], tensor), name
+
+
+def test_a_random_start_is_exported_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = build_countermeasure("random:tiny", 8_000, seed=1)
+    path = export_published(tmp_path / "a.pth", model)
+    assert "without the pre-training weights" in caplog.text
+    assert load_checkpoint(path, num_samples=8_000).info.encoder == NAMED_ENCODERS["tiny"]
+
+
+def test_a_known_encoder_is_recognised_by_its_shapes_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = build_countermeasure("random:tiny", 64_600, seed=1).eval()
+    loaded = load_checkpoint(export_published(tmp_path / "a.pth", model))
+    assert (loaded.info.encoder, loaded.info.num_samples) == (NAMED_ENCODERS["tiny"], 64_600)
+    assert "taken for XLS-R tiny by its shapes" in caplog.text
+
+
+def test_an_unknown_encoder_asks_for_its_file(path: Path) -> None:
+    with pytest.raises(ValueError, match=r"not those of tiny, .* give the XLS-R file"):
+        load_checkpoint(path)
+
+
+def test_every_key_is_accounted_for_in_one_error(path: Path, xlsr: Path) -> None:
+    def change(state: dict[str, Tensor]) -> None:
+        del state["module.fc0.weight"]
+        del state["module.ssl_model.model.encoder.layers.1.fc1.bias"]
+        state["module.ssl_model.model.adapter.weight"] = torch.zeros(1)
+        state["module.quantizer.vars"] = torch.zeros(1)
+        state["module.ssl_model.model.layer_norm.bias"] = torch.zeros(3)
+
+    rewrite(path, change)
+    with pytest.raises(ValueError, match="weights do not fit") as caught:
+        load_checkpoint(path, xlsr=xlsr, num_samples=8_000)
+    message = str(caught.value)
+    assert "2 missing (ssl_model.model.encoder.layers.1.fc1.bias, fc0.weight)" in message
+    assert "2 unexpected (ssl_model.model.adapter.weight, quantizer.vars)" in message
+    assert "1 wrongly shaped (ssl_model.model.layer_norm.bias (3,) instead of (16,))" in message
+    assert "\n" not in message
+
+
+def test_the_wrong_xlsr_file_is_an_error(
+    path: Path, write_fairseq: Callable[..., Path], fairseq_fields: dict[str, Any]
+) -> None:
+    model = {**fairseq_fields, "encoder_layers": 4}
+    with pytest.raises(ValueError, match="16 missing"):
+        load_checkpoint(path, xlsr=write_fairseq(cfg={"model": model}), num_samples=8_000)
+
+
+@pytest.mark.parametrize(
+    ("pooled_frames", "expected"),
+    [(67, 64_600), (1, 400 + 2 * 320), (8, 400 + 23 * 320), (100, 400 + 299 * 320)],
+)
+def test_the_length_is_inferred_from_the_classifier(pooled_frames: int, expected: int) -> None:
+    encoder = EncoderConfig()
+    weight = torch.empty(1, pooled_frames * (1024 // 3))
+    assert infer_num_samples(weight, encoder, "file") == expected
+    assert encoder.count_frames(expected) // 3 == pooled_frames
+
+
+def test_a_classifier_of_no_length_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"fc1.weight: found 22848 inputs, expected a multiple of 341"):
+        infer_num_samples(torch.empty(1, 22_848), EncoderConfig(), "file")
+
+
+def test_keys_that_are_not_used_are_kept_for_the_export(
+    path: Path, xlsr: Path, fairseq_state: dict[str, Tensor], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        loaded = load_checkpoint(path, xlsr=xlsr, num_samples=8_000)
+    assert "not used: final_proj.bias, final_proj.weight, mask_emb, project_q.bias" in caplog.text
+    assert torch.equal(loaded.model.pretraining_weights["quantizer.vars"], fairseq_state["quantizer.vars"])

@@ -1,0 +1,202 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sls.models.checkpoints import build_countermeasure, load_checkpoint, save_checkpoint
+from sls.models.checkpoints.native import CheckpointInfo
+from sls.models.checkpoints.sources import HubReference, fetch, file_digest, temporary_beside
+from sls.models.countermeasure import Countermeasure
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """A stand-in for the Hugging Face hub: files of one repository, by revision and path."""
+
+    def __init__(self) -> None:
+        self.files: dict[tuple[str, str], bytes] = {}
+        self.requests: list[str] = []
+        hub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.answer(with_body=False)
+
+            def do_GET(self) -> None:
+                self.answer(with_body=True)
+
+            def answer(self, with_body: bool) -> None:
+                hub.requests.append(f"{self.command} {self.path}")
+                owner_repo, _, rest = self.path.lstrip("/").partition("/resolve/")
+                revision, _, name = rest.partition("/")
+                content = hub.files.get((revision, name)) if owner_repo == "someone/sls" else None
+                if content is None:
+                    self.send_response(404)
+                    self.send_header(
+                        "X-Error-Code", "EntryNotFound" if owner_repo == "someone/sls" else "RepoNotFound"
+                    )
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
+                self.send_response(200)
+                self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+                self.send_header("X-Repo-Commit", COMMIT)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                if with_body:
+                    self.wfile.write(content)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    hub = Hub()
+    thread = threading.Thread(target=hub.server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield hub
+    hub.server.shutdown()
+    hub.server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def checkpoint(model: Countermeasure, tmp_path: Path) -> bytes:
+    info = CheckpointInfo(model.encoder, model.num_samples, recipe="v1")
+    return save_checkpoint(tmp_path / "epoch_2.safetensors", model, info).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "repo", "filename", "revision"),
+    [
+        ("hf://someone/sls/epoch_2.pth", "someone/sls", "epoch_2.pth", None),
+        ("hf://someone/sls/v1/epoch_2.pth@main", "someone/sls", "v1/epoch_2.pth", "main"),
+        ("hf://someone/sls/model.safetensors@refs/pr/5", "someone/sls", "model.safetensors", "refs/pr/5"),
+    ],
+)
+def test_a_reference_names_repository_file_and_revision(
+    text: str, repo: str, filename: str, revision: str | None
+) -> None:
+    assert HubReference.parse(text) == HubReference(repo, filename, revision)
+    assert str(HubReference.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hf://", "hf://a", "hf://a/b", "hf://a/b/", "hf:///b/c", "hf://a/b/c@", "hf://a//c/d", "https://a/b/c"],
+)
+def test_a_malformed_reference_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expected hf://owner/repo/file\[@revision\]"):
+        HubReference.parse(text)
+
+
+def test_a_checkpoint_comes_from_the_hub_and_once_alone(
+    hub: Hub, checkpoint: bytes, model: Countermeasure, waveforms: Tensor
+) -> None:
+    hub.files["main", "v1/epoch_2.safetensors"] = checkpoint
+    for _ in range(2):
+        loaded = load_checkpoint("hf://someone/sls/v1/epoch_2.safetensors")
+        assert loaded.info.recipe == "v1"
+        assert loaded.digest == hashlib.sha256(checkpoint).hexdigest()
+    with torch.inference_mode():
+        assert torch.equal(loaded.model(waveforms), model(waveforms))
+    assert sum(request.startswith("GET") for request in hub.requests) == 1
+
+
+def test_a_revision_is_asked_for_as_it_is_written(hub: Hub, checkpoint: bytes) -> None:
+    hub.files["refs%2Fpr%2F5", "epoch_2.safetensors"] = checkpoint
+    assert fetch("hf://someone/sls/epoch_2.safetensors@refs/pr/5").read_bytes() == checkpoint
+
+
+def test_an_encoder_of_the_hub_brings_its_configuration(
+    hub: Hub, fairseq_state: dict[str, Tensor], model: Countermeasure, tmp_path: Path
+) -> None:
+    from test_huggingface import SMALL, huggingface_name
+
+    save_file(
+        {huggingface_name(n): t.contiguous() for n, t in fairseq_state.items()}, tmp_path / "m.safetensors"
+    )
+    hub.files["abc", "large/model.safetensors"] = (tmp_path / "m.safetensors").read_bytes()
+    hub.files["abc", "large/config.json"] = json.dumps(SMALL).encode()
+    found = build_countermeasure("hf://someone/sls/large/model.safetensors@abc", 8_000, seed=2)
+    assert found.encoder == model.encoder
+
+
+@pytest.mark.parametrize("reference", ["hf://someone/sls/nothing.pth", "hf://nobody/none/epoch_2.pth"])
+def test_what_the_hub_does_not_have_is_a_missing_file(hub: Hub, reference: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"{reference}: no such") as caught:
+        fetch(reference)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_hub_that_does_not_answer_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the hub client's retries
+    with pytest.raises(ValueError, match=r"hf://someone/sls/a.pth: the hub cannot be reached"):
+        fetch("hf://someone/sls/a.pth")
+
+
+@pytest.mark.slow
+def test_the_address_of_the_hub_comes_from_the_environment(
+    hub: Hub, checkpoint: bytes, tmp_path: Path
+) -> None:
+    hub.files["main", "epoch_2.safetensors"] = checkpoint
+    code = (
+        "from sls.models.checkpoints import load_checkpoint\n"
+        "print(load_checkpoint('hf://someone/sls/epoch_2.safetensors').digest)"
+    )
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path / "home"),
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == hashlib.sha256(checkpoint).hexdigest()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"none.pth: no such file, expected a checkpoint or hf://"):
+        fetch(tmp_path / "none.pth")
+
+
+def test_a_directory_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        fetch(tmp_path)
+
+
+def test_a_digest_is_sha_256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_digest(tmp_path / "a").startswith("ba7816bf")
+
+
+def test_a_block_that_fails_writes_nothing(tmp_path: Path) -> None:
+    def write(fail: Callable[[], None]) -> None:
+        with temporary_beside(tmp_path / "a") as temporary:
+            temporary.write_text("half")
+            fail()
+
+    with pytest.raises(ZeroDivisionError):
+        write(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
+    assert not list(tmp_path.iterdir())
+    write(lambda: None)
+    assert (tmp_path / "a").read_text() == "half"
