@@ -107,7 +107,7 @@ def apply_draws(
     waveform: np.ndarray, params: RawBoostConfig, draws: RawBoostDraws, sample_rate_hz: int = 16_000
 ) -> np.ndarray:
     """Returns `waveform`, shape `(num_samples,)`, float32, with the noises that were drawn."""
-    boosted = waveform.copy()
+    boosted = waveform
     if draws.lnl is not None:
         boosted = _lnl(boosted, draws.lnl, sample_rate_hz)
     if draws.isd is not None:
@@ -115,7 +115,7 @@ def apply_draws(
         boosted = _unclipped(boosted + disturbed) if params.algo == PARALLEL else disturbed
     if draws.ssi is not None:
         boosted = _ssi(boosted, draws.ssi, sample_rate_hz)
-    return boosted
+    return waveform.copy() if boosted is waveform else boosted
 
 
 def white_noise(num_samples: int, rng: RandomSource) -> np.ndarray:
@@ -132,11 +132,14 @@ def white_noise(num_samples: int, rng: RandomSource) -> np.ndarray:
     radius, angle = uniform[:num_pairs], uniform[num_pairs:]
     radius += np.float32(1)  # (0, 1] and not [0, 1), for the logarithm
     radius *= np.float32(2**-32)
-    np.sqrt(np.float32(-2) * np.log(radius), out=radius)
+    np.log(radius, out=radius)
+    radius *= np.float32(-2)
+    np.sqrt(radius, out=radius)
     angle *= np.float32(2 * np.pi * 2**-32)
-    noise = np.concatenate((np.cos(angle), np.sin(angle)))
-    noise[:num_pairs] *= radius
-    noise[num_pairs:] *= radius
+    noise = np.empty_like(uniform)
+    for half, circular in ((noise[:num_pairs], np.cos), (noise[num_pairs:], np.sin)):
+        circular(angle, out=half)
+        half *= radius
     return noise[:num_samples]
 
 

@@ -19,6 +19,7 @@ RandomSource = np.random.Generator | np.random.RandomState
 
 BAND_EDGE_MARGIN_HZ = 0.001
 """A band edge at or beyond 0 Hz or half the sampling rate is moved this far inside."""
+BAND_SIDES = np.array([-0.5, 0.5])[:, None, None]
 PEAK_POINTS = 512
 """Frequencies from 0 up to, without, half the sampling rate at which the peak is looked for (as `freqz`)."""
 MIN_FFT_LENGTH = 2 * PEAK_POINTS
@@ -85,13 +86,10 @@ def zero_phase_response(draws: FilterDraws, sample_rate_hz: int, num_points: int
         The response from 0 Hz to half the sampling rate, shape `(filters, num_points // 2 + 1)`, float64:
         wide notches leave little of a filter before its peak is made 1, too little for float32.
     """
-    taps = _band_taps(draws, sample_rate_hz)
-    padded = np.zeros((*taps.shape[:2], num_points // 2 + 1))
-    padded[..., : taps.shape[-1]] = taps
-    # The DFT of a symmetric sequence is real: it is the DCT-I of the half from the middle on.
-    bands = fft.dct(padded, type=1, workers=1, overwrite_x=True)
-    grid = slice(0, num_points // 2, num_points // MIN_FFT_LENGTH)
+    # A symmetric sequence has a real DFT: the real part of that of its middle and twice its right half.
+    bands = np.fft.rfft(_band_taps(draws, sample_rate_hz), num_points).real
     response = bands.prod(axis=1)
+    grid = slice(0, num_points // 2, num_points // MIN_FFT_LENGTH)
     peak = np.abs(response[:, grid]).max(axis=-1, keepdims=True)
     return response / np.where(peak > 0, peak, 1)
 
@@ -123,36 +121,35 @@ def filter_and_sum(signals: Iterable[np.ndarray], responses: np.ndarray, half_le
 
 
 def _overlapping_blocks(signal: np.ndarray, num_points: int, half_length: int) -> np.ndarray:
-    """Returns a read-only view, `(blocks, num_points)`, that is right `half_length` away from block ends."""
+    """Returns blocks of the padded signal, `(blocks, num_points)`, each `2 * half_length` into the next."""
     step = num_points - 2 * half_length
     num_blocks = -(-signal.size // step)
     padded = np.zeros((num_blocks - 1) * step + num_points, signal.dtype)
     padded[half_length - 1 : half_length - 1 + signal.size] = signal
-    strides = (step * padded.itemsize, padded.itemsize)
-    return np.lib.stride_tricks.as_strided(padded, (num_blocks, num_points), strides, writeable=False)
+    # Not as_strided, which is slow for so small a thing and does not check bounds.
+    return np.ndarray(
+        (num_blocks, num_points), padded.dtype, padded, strides=(padded.itemsize * step, padded.itemsize)
+    )
 
 
 def _band_taps(draws: FilterDraws, sample_rate_hz: int) -> np.ndarray:
-    """Returns the middle and right half of `firwin` of every band, `(filters, bands, half)`, zero-padded.
+    """Returns the middle and twice the right half of every band's `firwin`, `(filters, bands, half)`.
 
     The ideal band-stop of the window method is a unit impulse without `f2 sinc(f2 m) - f1 sinc(f1 m)`, edges
     as parts of half the sampling rate. `firwin` then divides by the sum of the coefficients; the peak is made
-    1 later, so the sign of the sum, at times negative, is all that matters.
+    1 later, so the sign of the sum, at times negative, is all that matters. Padded with zeros.
     """
     nyquist_hz = sample_rate_hz / 2
-    low, high = draws.centre_hz - draws.width_hz / 2, draws.centre_hz + draws.width_hz / 2
-    edges = np.stack((low, high))[..., None].clip(BAND_EDGE_MARGIN_HZ, nyquist_hz - BAND_EDGE_MARGIN_HZ)
-    edges *= np.pi / nyquist_hz
+    edges = (draws.centre_hz + BAND_SIDES * draws.width_hz)[..., None]
+    edges = edges.clip(BAND_EDGE_MARGIN_HZ, nyquist_hz - BAND_EDGE_MARGIN_HZ) * (np.pi / nyquist_hz)
     half_taps = draws.half_taps[..., None]
     lag = np.arange(half_taps.max() + 1)
-    window = 0.54 + 0.46 * np.cos(np.pi / np.maximum(half_taps, 1) * lag)
-    window *= lag <= half_taps
     sines = np.sin(edges * lag)
     taps = sines[0] - sines[1]
-    taps /= np.pi * np.maximum(lag, 1)
+    taps[..., 1:] /= np.pi / 2 * lag[1:]
     taps[..., 0] = 1 - (edges[1] - edges[0])[..., 0] / np.pi
-    taps *= window
-    at_zero_hz = 2 * taps.sum(axis=-1, keepdims=True) - taps[..., :1]
+    taps *= 0.54 + 0.46 * np.cos(np.pi / np.maximum(half_taps, 1) * lag)
+    taps *= lag <= half_taps
     # A notch as wide as the spectrum leaves 1e-7 of itself, and a product of many would underflow.
-    taps /= np.copysign(np.abs(taps).max(axis=-1, keepdims=True), at_zero_hz)
+    taps /= np.copysign(np.abs(taps).max(axis=-1, keepdims=True), taps.sum(axis=-1, keepdims=True))
     return taps

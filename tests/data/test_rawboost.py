@@ -22,7 +22,7 @@ GOLDEN_PARAMS = (
     RawBoostConfig(minG=-3, maxG=6, nBands=3, N_f=3, SNRmin=5, SNRmax=12, P=25, g_sd=1),
 )
 GENERATORS = (np.random.default_rng, np.random.RandomState)
-NUM_SAMPLES = 16_000
+NUM_SAMPLES = 8_000
 
 
 def speech_like(seed: int, num_samples: int = NUM_SAMPLES) -> np.ndarray:

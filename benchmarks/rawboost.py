@@ -1,0 +1,151 @@
+"""Times RawBoost against its direct form, side by side, and shows where the time goes.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.rawboost
+
+All forms take turns on the same waveform with equal generators, in one thread. What is counted is the CPU time
+of that thread, so that other work on the machine disturbs little; on a GPU it is the time on the clock.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import click
+import numpy as np
+import torch
+
+from benchmarks.rawboost_direct import direct_rawboost
+from sls.config import RawBoostConfig
+from sls.data.rawboost import apply_draws, apply_rawboost, draw_rawboost, white_noise
+from sls.data.rawboost_batched import apply_draws_batch, apply_rawboost_batch
+from sls.data.rawboost_filters import draw_filters, fft_length, filter_and_sum, zero_phase_response
+
+ALGORITHM_NAMES = {1: "LnL", 2: "ISD", 3: "SSI", 4: "LnL, ISD, SSI", 8: "LnL and ISD in parallel"}
+
+
+@click.command()
+@click.option("--repeats", default=200, show_default=True, help="Timed calls of each form.")
+@click.option("--num-samples", default=64_600, show_default=True, help="Length of a waveform.")
+@click.option("--batch-size", default=14, show_default=True, help="Waveforms of the batched form.")
+@click.option("--device", default="cpu", show_default=True, help="Where the batched form filters.")
+def main(repeats: int, num_samples: int, batch_size: int, device: str) -> None:
+    """Prints four tables: speed, parity, stages, and the batched form."""
+    torch.set_num_threads(1)
+    time_s = np.arange(num_samples) / 16_000
+    envelope = np.sin(np.pi * 2 * time_s) ** 2
+    waveform = (0.9 * np.sin(2 * np.pi * 200 * time_s) ** 5 * envelope).astype(np.float32)
+    _compare(waveform, repeats)
+    _show_parity(waveform, max(repeats // 10, 5))
+    _show_stages(waveform, repeats)
+    _show_batched(waveform, batch_size, device, max(repeats // 10, 5))
+
+
+def _compare(waveform: np.ndarray, repeats: int) -> None:
+    print("\n| algorithm | generator | direct ms | ours ms | ratio of medians |\n|---|---|---|---|---|")
+    for algo, name in ALGORITHM_NAMES.items():
+        params = RawBoostConfig(algo=algo)
+        for make in (np.random.default_rng, np.random.RandomState):
+            rngs = make(1), make(1)
+            direct, ours = _alternate(
+                {
+                    "direct": lambda p=params, r=rngs[0]: direct_rawboost(waveform, p, r),
+                    "ours": lambda p=params, r=rngs[1]: apply_rawboost(waveform, p, r),
+                },
+                repeats,
+            ).values()
+            kind = type(rngs[0]).__name__
+            print(f"| {algo} {name} | {kind} | {direct:.2f} | {ours:.2f} | {direct / ours:.1f} |")
+
+
+def _show_parity(waveform: np.ndarray, seeds: int) -> None:
+    print("\n| algorithm | greatest difference from the direct form (same draws) |\n|---|---|")
+    for algo in range(1, 9):
+        params = RawBoostConfig(algo=algo)
+        worst = 0.0
+        for seed in range(seeds):
+            ours = apply_rawboost(waveform, params, np.random.RandomState(seed))
+            direct = direct_rawboost(waveform, params, np.random.RandomState(seed))
+            worst = max(worst, float(np.abs(ours - direct).max()))
+        print(f"| {algo} | {worst:.1e} |")
+
+
+def _show_stages(waveform: np.ndarray, repeats: int) -> None:
+    rng, params = np.random.default_rng(1), RawBoostConfig(algo=3)
+    legacy, zero_db, num_samples = np.random.RandomState(1), np.zeros(1), len(waveform)
+    white, notches = white_noise(num_samples, rng), draw_filters(params, zero_db, zero_db, rng)
+    half_length = notches.half_length
+    response = zero_phase_response(notches, 16_000, fft_length(half_length))
+    whole_range = {"high": 2**64 - 1, "dtype": np.uint64, "endpoint": True}
+
+    def design() -> None:
+        zero_phase_response(draw_filters(params, zero_db, zero_db, rng), 16_000, fft_length(half_length))
+
+    stages = {
+        "all of SSI": lambda: apply_rawboost(waveform, params, rng),
+        "Gaussian noise": lambda: white_noise(num_samples, rng),
+        "... of it random bits": lambda: rng.integers(0, size=num_samples // 2, **whole_range),
+        "... by Generator.standard_normal instead": lambda: rng.standard_normal(num_samples),
+        "... by RandomState.standard_normal instead": lambda: legacy.standard_normal(num_samples),
+        "the filter: draws and response": design,
+        "FFTs, there and back": lambda: filter_and_sum(white[None], response, half_length),
+    }
+    print("\n| stage of SSI | ms | share |\n|---|---|---|")
+    medians = _alternate(stages, repeats)
+    for name, median in medians.items():
+        print(f"| {name} | {median:.3f} | {median / medians['all of SSI']:.0%} |")
+
+
+def _show_batched(waveform: np.ndarray, batch_size: int, device: str, repeats: int) -> None:
+    batch = np.tile(waveform, (batch_size, 1))
+    on_device = torch.from_numpy(batch).to(device)
+    clock = time.thread_time if on_device.device.type == "cpu" else time.perf_counter
+    title = f"batch of {batch_size} on {device}, 1 CPU thread"
+    print(f"\n| {title} | one at a time ms | batched ms | ratio | of it draws ms |\n|---|---|---|---|---|")
+    for algo, name in ALGORITHM_NAMES.items():
+        params = RawBoostConfig(algo=algo)
+        rngs = [np.random.default_rng([1, row]) for row in range(batch_size)]
+
+        def draw(params=params, rngs=rngs) -> list:
+            return [draw_rawboost(params, batch.shape[-1], rng) for rng in rngs]
+
+        def one_at_a_time(params=params, draw=draw) -> None:
+            for row, draws in zip(batch, draw(), strict=True):
+                apply_draws(row, params, draws)
+
+        def batched(params=params, rngs=rngs) -> None:
+            apply_rawboost_batch(on_device, params, rngs)
+            _wait_for(device)
+
+        single, whole, drawing = _alternate(
+            {"one at a time": one_at_a_time, "batched": batched, "draws": draw}, repeats, clock
+        ).values()
+        drawn = draw()
+        found = apply_draws_batch(on_device, params, drawn).cpu().numpy()
+        expected = np.stack([apply_draws(row, params, one) for row, one in zip(batch, drawn, strict=True)])
+        difference = np.abs(found - expected).max()
+        cells = f"{single:.1f} | {whole:.1f} | {single / whole:.2f} | {drawing:.1f}"
+        print(f"| {algo} {name} (difference {difference:.0e}) | {cells} |")
+
+
+def _alternate(
+    calls: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.thread_time
+) -> dict[str, float]:
+    """Returns the median milliseconds of each call, all taking turns."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats + 5):
+        for name, call in calls.items():
+            start = clock()
+            call()
+            times[name].append(clock() - start)
+    return {name: 1e3 * statistics.median(values[5:]) for name, values in times.items()}
+
+
+def _wait_for(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
