@@ -22,7 +22,7 @@ NUM_SAMPLES = 64_600
 RESAMPLER = "HQ"
 """soxr's quality; librosa's default (`soxr_hq`), with which the published scores were made."""
 
-_LOSSLESS = ("FLAC", "WAV", "WAVEX")  # their headers tell the exact number of samples
+_STREAMED_WAV_BYTES = 2**31 - 2**16  # sizes from here on are what writers to a pipe put for "not known"
 _UNKNOWN = 2**62  # libsndfile's number of samples where a header does not tell
 
 AudioSource = str | Path | bytes | BinaryIO
@@ -41,6 +41,10 @@ class AudioFacts:
     sample_rate_hz: int
     duration_s: float | None
     """Seconds, or None where only all of its samples would tell."""
+
+
+class _CutShortError(AudioError):
+    """A recording that ends before its end, which the other decoder would not notice."""
 
 
 def read_audio(
@@ -141,7 +145,9 @@ def _try_decoders(
 ) -> Result:
     try:
         return by_soundfile(content)
-    except (soundfile.SoundFileError, AudioError, MemoryError, ValueError) as error:
+    except _CutShortError as error:
+        raise AudioError(f"{name}: {error}") from None
+    except (soundfile.SoundFileError, AudioError, MemoryError, TypeError, ValueError) as error:
         soundfile_words = _one_line(error)
     try:
         return by_av(content)
@@ -164,10 +170,21 @@ def _inspect_av(path: str) -> AudioFacts:
 
 def _decode_soundfile(content: str | bytes) -> tuple[np.ndarray, int]:
     with soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else content) as file:
+        _check_wav_size(file)
         samples = file.read(dtype="float32", always_2d=True)
-        if len(samples) < file.frames and file.format in _LOSSLESS:
+        if len(samples) < file.frames and file.format == "FLAC":
             raise AudioError(f"ends after {len(samples)} of {file.frames} samples")
         return samples, file.samplerate
+
+
+def _check_wav_size(file: soundfile.SoundFile) -> None:
+    """Raises _CutShortError where a WAV file is shorter than its header says; both decoders hide it."""
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)$", file.extra_info, re.MULTILINE)
+    if sizes is None or file.format not in ("WAV", "WAVEX"):
+        return
+    said, found = map(int, sizes.groups())
+    if found < said < _STREAMED_WAV_BYTES:
+        raise _CutShortError(f"ends after {found} of {said} bytes of samples")
 
 
 def _decode_av(content: str | bytes) -> tuple[np.ndarray, int]:
@@ -179,7 +196,7 @@ def _decode_av(content: str | bytes) -> tuple[np.ndarray, int]:
             raise AudioError("no samples")
         samples = np.concatenate(frames)
         rate_hz = int(stream.codec_context.sample_rate)
-        if container.format.name in ("flac", "wav") and stream.duration and stream.time_base:
+        if container.format.name == "flac" and stream.duration and stream.time_base:
             expected = round(stream.duration * stream.time_base * rate_hz)
             if len(samples) < expected:
                 raise AudioError(f"ends after {len(samples)} of {expected} samples")

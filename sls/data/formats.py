@@ -12,6 +12,7 @@ import numpy as np
 from sls.data.tables import WHITESPACE, Table, read_first_line, read_table, split_line
 
 IGNORED_COLUMN = "_"
+_SHOWN_CHARACTERS = 60  # of a line that is not understood
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,7 @@ def read_formatted_table(
         raise FileNotFoundError(f"{path}: no such file (looked in {Path.cwd()})")
     table_format = match_format(path, formats)
     if table_format is None:
-        found = len(split_line(read_first_line(path), formats[0].delimiter))
-        expected = ", or ".join(candidate.describe() for candidate in formats)
-        raise ValueError(f"{path}:1: found {found} columns, expected {expected}")
+        raise ValueError(describe_misfit(path, formats))
     return read_table(path, table_format.delimiter, header=bool(table_format.header)), table_format
 
 
@@ -131,6 +130,15 @@ def match_format(path: Path, formats: Sequence[TableFormat]) -> TableFormat | No
     """Returns the first form that a file's first line fits, or None."""
     line = read_first_line(path)
     return next((candidate for candidate in formats if candidate.matches(line)), None)
+
+
+def describe_misfit(path: Path, formats: Sequence[TableFormat]) -> str:
+    """Says in one line that a file has none of the forms, and which they are."""
+    line = read_first_line(path)
+    delimiters = {candidate.delimiter for candidate in formats}
+    found = len(split_line(line, WHITESPACE if WHITESPACE in delimiters else formats[0].delimiter))
+    expected = ", or ".join(candidate.describe() for candidate in formats)
+    return f"{path}:1: found {found} columns ('{line[:_SHOWN_CHARACTERS]}'), expected {expected}"
 
 
 def check_unique(table: Table, names: np.ndarray) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sls.data.formats import TableFormat, match_format
-from sls.data.tables import read_first_line
+from sls.data.formats import TableFormat, describe_misfit, match_format
 
 
 @dataclass(frozen=True)
@@ -36,9 +35,7 @@ class FileSearch:
                 return path
             misfits.append(path)
         if misfits:
-            found = len(read_first_line(misfits[0]).split())
-            expected = ", or ".join(item.describe() for item in self.formats)
-            raise ValueError(f"{misfits[0]}:1: found {found} columns, expected {expected}")
+            raise ValueError(describe_misfit(misfits[0], self.formats))
         return None
 
     def require(self, root: Path) -> Path:

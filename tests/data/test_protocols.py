@@ -99,7 +99,8 @@ def test_a_file_of_another_form_says_which_forms_are_expected(tmp_path):
     with pytest.raises(ValueError, match="3 columns") as caught:
         read_protocol(path, (FORMATS["asvspoof2019"], FORMATS["in-the-wild-key"]))
     assert str(caught.value) == (
-        f"{path}:1: found 3 columns, expected 5 columns (asvspoof2019), or 6 columns (in-the-wild-key)"
+        f"{path}:1: found 3 columns ('S a bonafide'), expected 5 columns (asvspoof2019), "
+        "or 6 columns (in-the-wild-key)"
     )
 
 

@@ -1,0 +1,214 @@
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import soundfile
+
+from sls.data import audio
+from sls.data.audio import AudioError, inspect_audio, read_audio
+
+RATE_HZ = 16_000
+
+
+def make_tone(duration_s: float = 0.5, rate_hz: int = RATE_HZ, frequency_hz: float = 440) -> np.ndarray:
+    times = np.arange(round(duration_s * rate_hz)) / rate_hz
+    return (0.5 * np.sin(2 * np.pi * frequency_hz * times)).astype(np.float32)
+
+
+def encode_by_av(path: Path, waveform: np.ndarray, rate_hz: int, codec: str) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=rate_hz)
+        stream.layout = "mono"
+        frame = av.AudioFrame.from_ndarray(waveform[np.newaxis], format="fltp", layout="mono")
+        frame.sample_rate = rate_hz
+        frame.time_base = Fraction(1, rate_hz)
+        frame.pts = 0
+        resampler = av.AudioResampler(stream.format, "mono", rate_hz, frame_size=stream.frame_size or 1024)
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+
+
+def spoil_length(content: bytes) -> bytes:
+    """Zeroes the number of samples in a FLAC header, as encoders of streams leave it."""
+    spoiled = bytearray(content)
+    spoiled[21] &= 0xF0
+    spoiled[22:26] = bytes(4)
+    return bytes(spoiled)
+
+
+def flac_of(waveform: np.ndarray, subtype: str = "PCM_16") -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, RATE_HZ, format="FLAC", subtype=subtype)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_usual_files_are_read_at_their_own_rate(tmp_path, name):
+    waveform = make_tone()
+    soundfile.write(tmp_path / name, waveform, RATE_HZ)
+    read = read_audio(tmp_path / name)
+    assert read.dtype == np.float32
+    assert read.shape == waveform.shape
+    tolerance = 1e-4 if name in ("a.wav", "a.flac") else 0.1
+    assert np.abs(read - waveform)[1000:-1000].max() < tolerance
+
+
+def test_a_file_that_soundfile_cannot_read_is_read_by_pyav(tmp_path):
+    waveform = make_tone(1.0)
+    encode_by_av(tmp_path / "a.m4a", waveform, RATE_HZ, "aac")
+    with pytest.raises(soundfile.SoundFileError):
+        soundfile.read(tmp_path / "a.m4a")
+    read = read_audio(tmp_path / "a.m4a")
+    assert abs(len(read) - len(waveform)) <= 2 * 1024  # AAC codes whole frames
+    spectrum = np.abs(np.fft.rfft(read[2000:10_000] * np.hanning(8000)))
+    assert np.argmax(spectrum) * RATE_HZ / 8000 == pytest.approx(440, abs=2)
+    assert np.abs(read[2000:10_000]).max() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_flac_file_without_its_length_is_read_bit_by_bit():
+    content = flac_of(make_tone())
+    np.testing.assert_array_equal(read_audio(spoil_length(content)), read_audio(content))
+    with pytest.raises(ValueError, match="too big"):  # what soundfile alone does
+        soundfile.read(io.BytesIO(spoil_length(content)))
+
+
+@pytest.mark.parametrize(
+    ("name", "subtype"),
+    [("a.wav", "PCM_U8"), ("a.wav", "PCM_16"), ("a.wav", "PCM_24"), ("a.wav", "FLOAT"), ("a.flac", "PCM_24")],
+)
+@pytest.mark.parametrize("num_channels", [1, 2])
+def test_both_decoders_give_the_same_samples(tmp_path, monkeypatch, name, subtype, num_channels):
+    rng = np.random.default_rng(0)
+    soundfile.write(tmp_path / name, rng.uniform(-1, 1, (5000, num_channels)), RATE_HZ, subtype=subtype)
+    by_soundfile = read_audio(tmp_path / name)
+
+    def refuse(_: object) -> None:
+        raise AudioError("psf_fseek")
+
+    monkeypatch.setattr(audio, "_decode_soundfile", refuse)
+    np.testing.assert_allclose(read_audio(tmp_path / name), by_soundfile, atol=1e-7, rtol=0)
+
+
+def test_real_flac_is_the_same_by_both_decoders(reference_dir, monkeypatch):
+    paths = sorted((reference_dir / "asvspoof2019" / "flac").glob("*.flac"))
+    assert len(paths) == 3
+    by_soundfile = [read_audio(path) for path in paths]
+
+    def refuse(_: object) -> None:
+        raise AudioError("psf_fseek")
+
+    monkeypatch.setattr(audio, "_decode_soundfile", refuse)
+    for path, expected in zip(paths, by_soundfile, strict=True):
+        np.testing.assert_array_equal(read_audio(path), expected)
+
+
+def test_channels_are_averaged(tmp_path):
+    left, right = make_tone(), make_tone(frequency_hz=1000)
+    soundfile.write(tmp_path / "a.wav", np.stack([left, right], axis=1), RATE_HZ, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(tmp_path / "a.wav"), (left + right) / 2, atol=1e-7)
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 24_000, 44_100, 48_000])
+def test_other_rates_are_resampled(tmp_path, rate_hz):
+    soundfile.write(tmp_path / "a.wav", make_tone(1.0, rate_hz), rate_hz, subtype="FLOAT")
+    read = read_audio(tmp_path / "a.wav")
+    assert abs(len(read) - RATE_HZ) <= 1
+    inner = slice(500, 15_500)
+    np.testing.assert_allclose(read[inner], make_tone(1.0)[inner], atol=2e-4)
+
+
+def test_what_lies_above_half_the_new_rate_does_not_fold_down(tmp_path):
+    soundfile.write(tmp_path / "a.wav", make_tone(1.0, 48_000, 12_000), 48_000, subtype="FLOAT")
+    assert np.abs(read_audio(tmp_path / "a.wav"))[500:15_500].max() < 1e-4
+
+
+def test_content_and_files_are_read_as_paths_are(tmp_path):
+    path = tmp_path / "a.flac"
+    path.write_bytes(flac_of(make_tone()))
+    expected = read_audio(path)
+    np.testing.assert_array_equal(read_audio(path.read_bytes()), expected)
+    np.testing.assert_array_equal(read_audio(str(path)), expected)
+    with path.open("rb") as file:
+        np.testing.assert_array_equal(read_audio(file), expected)
+
+
+def test_a_file_that_is_no_recording_is_named_with_both_decoders_words(tmp_path):
+    path = tmp_path / "a.flac"
+    path.write_bytes(b"this is not audio" * 100)
+    with pytest.raises(AudioError, match="not readable") as caught:
+        read_audio(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not readable: soundfile: ")
+    assert "; PyAV: no samples" in message
+    assert "\n" not in message
+
+
+def test_an_upload_is_called_by_the_name_that_it_is_given():
+    with pytest.raises(AudioError, match=r"^upload 7: not readable: soundfile: Error opening: Format not"):
+        read_audio(b"no audio", name="upload 7")
+
+
+@pytest.mark.parametrize("content", [b"", flac_of(np.zeros(0, dtype=np.float32))])
+def test_a_recording_without_samples_is_an_error(tmp_path, content):
+    path = tmp_path / "a.flac"
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match=r"a\.flac"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_not_finite_are_an_error(tmp_path, bad):
+    waveform = make_tone()
+    waveform[7] = bad
+    soundfile.write(tmp_path / "a.wav", waveform, RATE_HZ, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"a\.wav: found 1 of 8000 samples that are NaN or infinite"):
+        read_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.wav"])
+def test_a_recording_cut_short_is_an_error(tmp_path, name):
+    path = tmp_path / name
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, 80_000), RATE_HZ)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(AudioError, match=name):
+        read_audio(path)
+
+
+def test_a_wav_file_from_a_pipe_does_not_know_its_length(tmp_path):
+    soundfile.write(tmp_path / "a.wav", make_tone(), RATE_HZ)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[4:8] = content[40:44] = b"\xff" * 4
+    np.testing.assert_array_equal(read_audio(bytes(content)), read_audio(tmp_path / "a.wav"))
+
+
+def test_a_missing_recording_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.flac: no such file"):
+        read_audio(tmp_path / "none.flac")
+
+
+@pytest.mark.parametrize("is_decoded", [False, True])
+def test_rate_and_duration_are_told(tmp_path, is_decoded):
+    soundfile.write(tmp_path / "a.wav", make_tone(0.25, 8_000), 8_000)
+    encode_by_av(tmp_path / "a.m4a", make_tone(1.0), RATE_HZ, "aac")
+    facts = inspect_audio(tmp_path / "a.wav", is_decoded=is_decoded)
+    assert (facts.sample_rate_hz, facts.duration_s) == (8_000, 0.25)
+    facts = inspect_audio(tmp_path / "a.m4a", is_decoded=is_decoded)
+    assert facts.sample_rate_hz == RATE_HZ
+    assert facts.duration_s == pytest.approx(1.0, abs=0.13)
+
+
+def test_decoding_finds_what_a_header_hides(tmp_path):
+    path = tmp_path / "a.flac"
+    content = flac_of(np.random.default_rng(0).uniform(-0.5, 0.5, 16_000))
+    path.write_bytes(content[: len(content) // 2])
+    assert inspect_audio(path).duration_s == 1.0
+    with pytest.raises(AudioError, match="not readable"):
+        inspect_audio(path, is_decoded=True)
+    path.write_bytes(spoil_length(content))
+    assert inspect_audio(path).duration_s is None
+    assert inspect_audio(path, is_decoded=True).duration_s == 1.0

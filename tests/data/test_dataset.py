@@ -1,0 +1,216 @@
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from sls.config import AudioConfig, RawBoostConfig
+from sls.data.audio import fit_length, read_audio
+from sls.data.batches import UNKNOWN_LABEL, EpochSampler
+from sls.data.dataset import Batch, TrialDataset, make_loader
+from sls.data.protocols import Trial
+from sls.data.rawboost import apply_rawboost
+
+NUM_TRIALS = 23
+AUDIO = AudioConfig(audio_max_len=4000)
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory) -> list[Trial]:
+    folder = tmp_path_factory.mktemp("audio")
+    rng = np.random.default_rng(0)
+    made = []
+    for index in range(NUM_TRIALS):
+        path = folder / f"T_{index:02d}.flac"
+        soundfile.write(path, rng.uniform(-0.5, 0.5, 2000 + 300 * index), 16_000)
+        made.append(Trial(path.stem, path, index % 2))
+    return made
+
+
+def load(
+    trials: list[Trial], rawboost: RawBoostConfig | None = None, seed: int = 1234, **options
+) -> list[Batch]:
+    dataset = TrialDataset(trials, options.pop("audio", AUDIO), rawboost, seed)
+    return list(make_loader(dataset, **{"batch_size": 5, "shuffle": True, **options}))
+
+
+def assert_same(found: list[Batch], expected: list[Batch]) -> None:
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert torch.equal(one.indices, other.indices)
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(one.waveforms, other.waveforms)
+
+
+def test_a_batch_holds_what_the_reader_gives(trials):
+    batches = load(trials, shuffle=False)
+    assert [len(batch) for batch in batches] == [5, 5, 5, 5, 3]
+    assert batches[0].waveforms.shape == (5, 4000)
+    assert batches[0].waveforms.dtype == torch.float32
+    for batch in batches:
+        for waveform, label, index in zip(batch.waveforms, batch.labels, batch.indices, strict=True):
+            trial = trials[index]
+            np.testing.assert_array_equal(waveform, fit_length(read_audio(trial.path), 4000))
+            assert label == trial.label
+
+
+@pytest.mark.parametrize("num_workers", [1, 2, pytest.param(8, marks=pytest.mark.slow)])
+def test_workers_change_nothing(trials, num_workers):
+    options = {"audio": AudioConfig(audio_max_len=4000, random_crop=True), "epoch": 3}
+    expected = load(trials, RawBoostConfig(algo=4), **options)
+    assert_same(load(trials, RawBoostConfig(algo=4), num_workers=num_workers, **options), expected)
+
+
+def test_what_came_before_changes_nothing(trials):
+    expected = load(trials, RawBoostConfig(algo=3), epoch=1)
+    assert_same(load(trials, RawBoostConfig(algo=3), epoch=1, start_batch=3), expected[3:])
+    dataset = TrialDataset(trials, AUDIO, RawBoostConfig(algo=3), 1234)
+    list(make_loader(dataset, batch_size=5, epoch=0))
+    assert_same(list(make_loader(dataset, batch_size=5, epoch=1, shuffle=True)), expected)
+
+
+def test_order_and_augmentation_are_drawn_anew_in_each_epoch_and_for_each_seed(trials):
+    orders, waveforms = set(), set()
+    for seed, epoch in ((1, 0), (1, 1), (2, 0), (2, 1)):
+        batches = load(trials, RawBoostConfig(algo=3), seed, epoch=epoch)
+        orders.add(tuple(torch.cat([batch.indices for batch in batches]).tolist()))
+        batches = load(trials, RawBoostConfig(algo=3), seed, epoch=epoch, shuffle=False)
+        waveforms.add(batches[0].waveforms.numpy().tobytes())
+    assert len(orders) == len(waveforms) == 4
+
+
+def test_two_copies_of_a_recording_are_augmented_apart(trials):
+    batch = load([trials[0], trials[0]], RawBoostConfig(algo=3), shuffle=False)[0]
+    assert not torch.equal(batch.waveforms[0], batch.waveforms[1])
+
+
+def test_rawboost_works_on_the_whole_recording_before_it_is_cut(trials):
+    long_trial = [trials[-1]]
+    params = RawBoostConfig(algo=5)
+    batch = load(long_trial, params, seed=9, epoch=2)[0]
+    rng = np.random.default_rng([2, 9, 2, 0])
+    expected = fit_length(apply_rawboost(read_audio(long_trial[0].path), params, rng), 4000)
+    np.testing.assert_array_equal(batch.waveforms[0], expected)
+
+
+def test_algorithm_0_is_no_augmentation(trials):
+    assert_same(load(trials, RawBoostConfig(algo=0)), load(trials, None))
+
+
+def test_random_crops_are_stretches_of_the_recording(trials):
+    audio = AudioConfig(audio_max_len=4000, random_crop=True)
+    whole = torch.from_numpy(read_audio(trials[-1].path))
+    starts = set()
+    for epoch in range(5):
+        crop = load([trials[-1]], audio=audio, epoch=epoch)[0].waveforms[0]
+        matches = (whole.unfold(0, 4000, 1) == crop).all(dim=1).nonzero()
+        assert len(matches) == 1
+        starts.add(int(matches))
+    assert len(starts) > 1
+
+
+def test_every_trial_comes_once_and_the_last_part_may_be_dropped(trials):
+    indices = torch.cat([batch.indices for batch in load(trials)])
+    assert sorted(indices.tolist()) == list(range(NUM_TRIALS))
+    assert [len(batch) for batch in load(trials, drop_last=True)] == [5, 5, 5, 5]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_the_ranks_together_have_the_batches_of_one(trials, world_size):
+    expected = load(trials, RawBoostConfig(algo=3))
+    parts = [
+        load(trials, RawBoostConfig(algo=3), rank=rank, world_size=world_size) for rank in range(world_size)
+    ]
+    assert {len(part) for part in parts} == {len(expected)}
+    for step, whole in enumerate(expected):
+        indices = torch.cat([part[step].indices for part in parts])
+        waveforms = torch.cat([part[step].waveforms for part in parts])
+        assert sorted(indices.tolist()) == sorted(whole.indices.tolist())
+        order = torch.tensor([whole.indices.tolist().index(index) for index in indices.tolist()])
+        assert torch.equal(waveforms, whole.waveforms[order])
+
+
+def test_a_rank_without_a_trial_gets_an_empty_batch(trials):
+    parts = [load(trials[:6], rank=rank, world_size=2, shuffle=False) for rank in (0, 1)]
+    assert [[len(batch) for batch in part] for part in parts] == [[3, 1], [2, 0]]
+    assert parts[1][1].waveforms.shape == (0, 4000)
+
+
+def test_a_trial_without_a_label_says_so(trials):
+    batch = load([Trial("T", trials[0].path)])[0]
+    assert batch.labels.tolist() == [UNKNOWN_LABEL]
+
+
+def test_names_and_paths_come_back_as_they_were(tmp_path):
+    made = [Trial("größe", tmp_path / "größe.wav"), Trial("b", tmp_path / "a b.wav")]
+    dataset = TrialDataset(made, AUDIO)
+    assert [dataset.name(index) for index in range(2)] == ["größe", "b"]
+    assert [dataset.path(index) for index in range(2)] == [trial.path for trial in made]
+
+
+def test_workers_leave_signals_to_the_main_process(trials):
+    called = []
+    previous = signal.signal(signal.SIGTERM, lambda *_: called.append("SIGTERM"))
+    try:
+        dataset = TrialDataset(trials, AUDIO)
+        iterator = iter(make_loader(dataset, batch_size=2, num_workers=2))
+        next(iterator)
+        workers = torch.multiprocessing.active_children()
+        assert len(workers) >= 2
+        for worker in workers:
+            worker.terminate()
+            worker.join(timeout=10)
+            assert worker.exitcode == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert not called
+
+
+def test_workers_end_with_their_loader(trials):
+    before = set(torch.multiprocessing.active_children())
+    iterator = iter(make_loader(TrialDataset(trials, AUDIO), batch_size=2, num_workers=2))
+    next(iterator)
+    workers = set(torch.multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    iterator.close()
+    for worker in workers:
+        worker.join(timeout=10)
+        assert worker.exitcode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size: found 0"),
+        ({"batch_size": 24, "drop_last": True}, "batch_size: found 24, expected at most the 23 trials"),
+        ({"rank": 2, "world_size": 2}, "rank: found 2, expected 0 to 1"),
+        ({"epoch": -1}, "epoch, start_batch: found -1, 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(trials, options, message):
+    with pytest.raises(ValueError, match=message):
+        load(trials, **options)
+
+
+def test_a_dataset_needs_trials_and_a_seed():
+    with pytest.raises(ValueError, match="trials: found none"):
+        TrialDataset([], AUDIO)
+    with pytest.raises(ValueError, match="seed: found -1"):
+        TrialDataset([Trial("a", Path("a"))], AUDIO, seed=-1)
+
+
+def test_the_order_is_a_shuffle_of_all_and_not_of_neighbours():
+    sampler = EpochSampler(10_000, seed=0, epoch=0, batch_size=10_000, shuffle=True, drop_last=False)
+    order = np.array([index for _, index in next(iter(sampler))])
+    assert sorted(order.tolist()) == list(range(10_000))
+    assert np.abs(np.corrcoef(order, np.arange(10_000))[0, 1]) < 0.05
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_batches_are_pinned_for_a_gpu(trials):
+    batch = load(trials, num_workers=2, pin_memory=True)[0]
+    assert batch.waveforms.is_pinned()
+    assert batch.to("cuda").waveforms.is_cuda

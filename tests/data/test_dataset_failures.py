@@ -1,0 +1,76 @@
+"""Recordings that cannot be read: they stop the loader, or are handed over within a budget; never scored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sls.config import AudioConfig
+from sls.data.audio import AudioError, fit_length, read_audio
+from sls.data.dataset import Batch, TrialDataset, make_loader
+from sls.data.protocols import Trial
+
+
+@pytest.fixture
+def trials(tmp_path) -> list[Trial]:
+    rng = np.random.default_rng(0)
+    made = []
+    for index in range(23):
+        path = tmp_path / f"T_{index:02d}.flac"
+        soundfile.write(path, rng.uniform(-0.5, 0.5, 2000 + 300 * index), 16_000)
+        made.append(Trial(path.stem, path, index % 2))
+    return made
+
+
+def load(trials: list[Trial], **options) -> list[Batch]:
+    dataset = TrialDataset(trials, AudioConfig(audio_max_len=4000))
+    return list(make_loader(dataset, batch_size=5, **options))
+
+
+def break_some(trials: list[Trial], folder: Path) -> list[Trial]:
+    """Makes trial 1 a text and trial 3 a missing file."""
+    (folder / "text.flac").write_text("not audio")
+    broken = list(trials)
+    broken[1] = Trial("T_01", folder / "text.flac", 1)
+    broken[3] = Trial("T_03", folder / "missing.flac", 1)
+    return broken
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_unreadable_recording_stops_with_one_line_that_names_it(trials, tmp_path, num_workers):
+    with pytest.raises(AudioError) as caught:
+        load(break_some(trials, tmp_path), num_workers=num_workers)
+    message = str(caught.value)
+    assert message.startswith(str(tmp_path))
+    assert "\n" not in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_failures_within_the_budget_are_handed_over_and_never_scored(trials, tmp_path, num_workers):
+    batches = load(break_some(trials, tmp_path), num_workers=num_workers, max_failures=2)
+    assert [len(batch) for batch in batches] == [3, 5, 5, 5, 3]
+    assert batches[0].indices.tolist() == [0, 2, 4]
+    assert batches[0].labels.tolist() == [0, 0, 0]
+    first, second = batches[0].failures
+    assert (first.index, first.name, first.path) == (1, "T_01", tmp_path / "text.flac")
+    assert "not readable" in first.message
+    assert second.message == f"{tmp_path / 'missing.flac'}: no such file"
+    for row, index in enumerate((0, 2, 4)):
+        expected = fit_length(read_audio(trials[index].path), 4000)
+        np.testing.assert_array_equal(batches[0].waveforms[row], expected)
+
+
+def test_more_failures_than_the_budget_stop(trials, tmp_path):
+    with pytest.raises(
+        AudioError, match=r"2 recordings cannot be read, expected at most 1; the last: .*missing"
+    ):
+        load(break_some(trials, tmp_path), max_failures=1)
+
+
+def test_a_batch_of_failures_alone_is_empty(trials, tmp_path):
+    batch = load(break_some(trials, tmp_path)[1:2], max_failures=5)[0]
+    assert len(batch) == 0
+    assert batch.waveforms.shape == (0, 4000)
+    assert len(batch.failures) == 1
