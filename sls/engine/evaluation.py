@@ -29,7 +29,7 @@ from sls.metrics.tdcf import LegacyTandemCosts, LinearCost, TandemCosts, minimum
 
 logger = logging.getLogger(__name__)
 
-NUM_BINS = 80
+MAX_BINS = 80
 CURVE_GRID = 0.02
 """Distance of two points of a thinned DET curve, in natural-log odds: finer than a line is wide."""
 FEW_TRIALS = 30
@@ -220,7 +220,8 @@ def thin_curve(curve: DetCurve) -> CurvePoints:
 
 def _count_scores(bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> Histogram:
     low, high = min(bonafide[0], spoof[0]), max(bonafide[-1], spoof[-1])
-    edges = np.linspace(low, high, NUM_BINS + 1)
+    num_bins = min(MAX_BINS, max(10, round(np.sqrt(bonafide.size + spoof.size))))
+    edges = np.linspace(low, high, num_bins + 1)
     counts = (np.histogram(scores, edges)[0].astype(np.int64) for scores in (bonafide, spoof))
     return Histogram(edges, *counts)
 

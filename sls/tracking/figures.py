@@ -34,6 +34,7 @@ DET_MARGIN = 4.0
 LEAST_RATE = 2e-4
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 TRACK_STYLES = ("-", "--", "-.", ":")
+PLAIN_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
 _NORMAL = NormalDist()
 
 
@@ -117,13 +118,14 @@ def score_figure(evaluation: Evaluation) -> Figure:
         va="top",
         fontsize=TICK_SIZE,
         color=MUTED_COLOUR,
+        bbox=PLAIN_BOX,
     )
     what = "log-likelihood ratio" if evaluation.is_calibrated else "score"
     axes.set_xlabel(f"{what} (higher is more bona fide)", fontsize=LABEL_SIZE)
     axes.set_ylabel("trials of the class, %", fontsize=LABEL_SIZE)
     axes.grid(axis="y", color=GRID_COLOUR, linewidth=0.7)
     axes.set_axisbelow(True)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
     axes.legend(fontsize=TICK_SIZE, frameon=False, loc="best")
     note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
     set_title(figure, axes, f"Scores, {note}", evaluation.system, evaluation.corpus)
@@ -194,7 +196,7 @@ def _draw_epochs(
                 fontsize=TICK_SIZE,
                 color=colour,
                 fontweight="bold",
-                bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
+                bbox=PLAIN_BOX,
             )
 
 

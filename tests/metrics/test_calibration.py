@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+
+from sls.metrics.calibration import (
+    LogisticCalibration,
+    PavCalibration,
+    calibration_from_dict,
+    fit_logistic,
+    fit_pav,
+)
+from sls.metrics.cllr import compute_cllr, compute_min_cllr
+from tests.metrics.naive import draw_scores
+
+
+def draw_ratios(seed: int, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
+    """Scores that are their own log-likelihood ratios: normal, means +-2, variance 4."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(2, 2, size), rng.normal(-2, 2, size // 2)
+
+
+def test_cllr_of_no_information_is_one_bit_and_of_certainty_nothing():
+    assert compute_cllr([1e-9, -1e-9], [1e-9, -1e-9]) == pytest.approx(1)
+    assert compute_cllr([50.0, 60.0], [-50.0]) == pytest.approx(0, abs=1e-12)
+
+
+def test_cllr_follows_its_definition():
+    bonafide, spoof = np.array([1.0, -0.5]), np.array([-2.0, 0.3, 0.0])
+    expected = (np.log2(1 + np.exp(-bonafide)).mean() + np.log2(1 + np.exp(spoof)).mean()) / 2
+    assert compute_cllr(bonafide, spoof) == pytest.approx(expected)
+
+
+def test_min_cllr_is_below_cllr_and_unmoved_by_any_increasing_map():
+    bonafide, spoof = draw_ratios(1)
+    least = compute_min_cllr(bonafide, spoof)
+    assert least < compute_cllr(bonafide, spoof) < least + 0.01
+    assert compute_min_cllr(3 * bonafide**3 + 1, 3 * spoof**3 + 1) == pytest.approx(least)
+    assert compute_min_cllr([2.0, 3.0], [0.0, 1.0]) == 0
+    assert compute_min_cllr([0.0, 1.0], [2.0, 3.0]) == pytest.approx(1)
+
+
+def test_min_cllr_equals_a_pool_adjacent_violators_done_by_hand():
+    bonafide, spoof = draw_scores(4, 40, 60)
+    values = np.unique(np.concatenate([bonafide, spoof]))
+    blocks = [[np.sum(bonafide == value), np.sum(spoof == value)] for value in values]
+    place = 0
+    while place < len(blocks) - 1:
+        (b0, s0), (b1, s1) = blocks[place], blocks[place + 1]
+        if b0 / (b0 + s0) >= b1 / (b1 + s1):
+            blocks[place : place + 2] = [[b0 + b1, s0 + s1]]
+            place = max(place - 1, 0)
+        else:
+            place += 1
+    counts = np.array(blocks, dtype=float)
+    with np.errstate(divide="ignore"):
+        llrs = np.log(counts[:, 0] / 40) - np.log(counts[:, 1] / 60)
+    costs = [
+        np.sum(weights[weights > 0] * np.log2(1 + np.exp(sign * llrs[weights > 0]))) / weights.sum()
+        for sign, weights in ((-1, counts[:, 0]), (1, counts[:, 1]))
+    ]
+    assert compute_min_cllr(bonafide, spoof) == pytest.approx(sum(costs) / 2)
+
+
+@pytest.mark.parametrize("spoof_prior", [0.5, 0.05])
+def test_logistic_regression_undoes_a_linear_map_of_true_ratios(spoof_prior):
+    bonafide, spoof = draw_ratios(3)
+    found = fit_logistic(bonafide * 0.5 - 7, spoof * 0.5 - 7, spoof_prior)
+    assert found.scale == pytest.approx(2, rel=0.05)
+    assert found.offset == pytest.approx(14, rel=0.05)
+
+
+def test_logistic_regression_is_where_the_gradient_vanishes():
+    bonafide, spoof = draw_scores(6, 30, 50)
+    found = fit_logistic(bonafide, spoof)
+
+    def cost(scale: float, offset: float) -> float:
+        return compute_cllr(scale * bonafide + offset, scale * spoof + offset)
+
+    least = cost(found.scale, found.offset)
+    for step in (-0.01, 0.01):
+        assert cost(found.scale + step, found.offset) > least
+        assert cost(found.scale, found.offset + step) > least
+
+
+def test_separable_scores_have_a_finite_calibration():
+    for calibration in (fit_logistic([2.0, 3.0], [0.0, 1.0]), fit_pav([2.0, 3.0], [0.0, 1.0])):
+        llrs = calibration.apply([0.0, 1.0, 2.0, 3.0])
+        assert np.isfinite(llrs).all()
+        assert llrs[1] < 0 < llrs[2]
+
+
+def test_pav_is_monotone_keeps_the_order_of_classes_and_is_well_calibrated_on_fresh_scores():
+    calibration = fit_pav(*(scores**3 for scores in draw_ratios(8)))
+    bonafide, spoof = (scores**3 for scores in draw_ratios(9))
+    grid = calibration.apply(np.linspace(-600, 600, 5_000))
+    assert (np.diff(grid) >= 0).all()
+    assert np.isfinite(grid).all()
+    least = compute_min_cllr(bonafide, spoof)
+    assert compute_cllr(calibration.apply(bonafide), calibration.apply(spoof)) < least + 0.01
+
+
+@pytest.mark.parametrize(
+    "calibration", [LogisticCalibration(2.5, -1.0), PavCalibration((0.0, 1.0), (-2.0, 3.0))]
+)
+def test_a_calibration_survives_its_dictionary(calibration):
+    assert calibration_from_dict(calibration.to_dict()) == calibration
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        {},
+        {"method": "logistic"},
+        {"method": "pav", "scores": [1, 0], "llrs": [0, 1]},
+        {"method": "magic"},
+    ],
+)
+def test_anything_else_is_no_calibration(content):
+    with pytest.raises(ValueError, match="not a calibration"):
+        calibration_from_dict(content)
+
+
+def test_impossible_prior_and_single_class_raise():
+    with pytest.raises(ValueError, match="spoof_prior"):
+        fit_logistic([1.0], [0.0], spoof_prior=1)
+    with pytest.raises(ValueError, match="no bona fide"):
+        fit_pav([], [0.0])
