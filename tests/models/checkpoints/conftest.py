@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sls.models.checkpoints import build_countermeasure
-from sls.models.checkpoints.names import fairseq_names
+from sls.models.checkpoints.names import HUGGINGFACE_TO_FAIRSEQ_UNUSED, fairseq_names
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import EncoderConfig
 from sls.models.xlsr import Xlsr
@@ -60,3 +60,65 @@ def write_fairseq(
 def model(write_fairseq: Callable[..., Path]) -> Countermeasure:
     """A countermeasure on the small pre-trained encoder."""
     return build_countermeasure(write_fairseq(), NUM_SAMPLES, seed=2).eval()
+
+
+@pytest.fixture
+def huggingface_config() -> dict[str, Any]:
+    """What config.json says of the small encoder: the fields of facebook/wav2vec2-xls-r-300m, no dropout."""
+    return {
+        "model_type": "wav2vec2",
+        "hidden_size": 24,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 3,
+        "intermediate_size": 40,
+        "conv_dim": [16] * 7,
+        "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+        "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+        "conv_bias": True,
+        "feat_extract_norm": "layer",
+        "feat_extract_activation": "gelu",
+        "hidden_act": "gelu",
+        "do_stable_layer_norm": True,
+        "num_conv_pos_embeddings": 8,
+        "num_conv_pos_embedding_groups": 2,
+        "hidden_dropout": 0.0,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        "feat_proj_dropout": 0.0,
+        "layerdrop": 0.0,
+        "layer_norm_eps": 1e-05,
+        "apply_spec_augment": True,
+        "mask_time_prob": 0.075,
+    }
+
+
+@pytest.fixture
+def huggingface_state(fairseq_state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the small encoder by Hugging Face's names, with those that pre-training needs."""
+    return {huggingface_name(name): tensor.contiguous() for name, tensor in fairseq_state.items()}
+
+
+def huggingface_name(name: str) -> str:
+    """The name that Hugging Face gives to a weight of fairseq, as its conversion script maps them."""
+    unused = {theirs: ours for ours, theirs in HUGGINGFACE_TO_FAIRSEQ_UNUSED.items()}
+    if name == "mask_emb":
+        return "wav2vec2.masked_spec_embed"
+    if name in unused:
+        return unused[name]
+    parts = name.split(".")
+    if name.startswith("feature_extractor."):
+        layer, kind = parts[2], parts[-1]
+        part = "conv" if parts[3] == "0" else "layer_norm"
+        return f"wav2vec2.feature_extractor.conv_layers.{layer}.{part}.{kind}"
+    for fairseq, other in (
+        ("post_extract_proj.", "feature_projection.projection."),
+        ("encoder.pos_conv.0.", "encoder.pos_conv_embed.conv."),
+        (".self_attn_layer_norm.", ".layer_norm."),
+        (".self_attn.", ".attention."),
+        (".fc1.", ".feed_forward.intermediate_dense."),
+        (".fc2.", ".feed_forward.output_dense."),
+    ):
+        name = name.replace(fairseq, other)
+    if name.startswith("layer_norm."):
+        name = f"feature_projection.{name}"
+    return f"wav2vec2.{name}"

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,7 +68,7 @@ class Hub:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     hub = Hub()
-    thread = threading.Thread(target=hub.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=hub.server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -126,15 +127,15 @@ def test_a_revision_is_asked_for_as_it_is_written(hub: Hub, checkpoint: bytes) -
 
 
 def test_an_encoder_of_the_hub_brings_its_configuration(
-    hub: Hub, fairseq_state: dict[str, Tensor], model: Countermeasure, tmp_path: Path
+    hub: Hub,
+    huggingface_state: dict[str, Tensor],
+    huggingface_config: dict[str, Any],
+    model: Countermeasure,
+    tmp_path: Path,
 ) -> None:
-    from test_huggingface import SMALL, huggingface_name
-
-    save_file(
-        {huggingface_name(n): t.contiguous() for n, t in fairseq_state.items()}, tmp_path / "m.safetensors"
-    )
+    save_file(huggingface_state, tmp_path / "m.safetensors")
     hub.files["abc", "large/model.safetensors"] = (tmp_path / "m.safetensors").read_bytes()
-    hub.files["abc", "large/config.json"] = json.dumps(SMALL).encode()
+    hub.files["abc", "large/config.json"] = json.dumps(huggingface_config).encode()
     found = build_countermeasure("hf://someone/sls/large/model.safetensors@abc", 8_000, seed=2)
     assert found.encoder == model.encoder
 
