@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from entrypoints.door import console, door_command
-from entrypoints.options import config_options, data_config, text_option
+from entrypoints.options import (
+    config_options,
+    data_config,
+    optional_path,
+    parse_boolean,
+    parse_count,
+    text_option,
+)
 from entrypoints.tables import evaluation_table
 from sls.data.corpus import open_corpus
-from sls.tracking.evaluation import find_scores, track_evaluation
+from sls.tracking.evaluation import EvaluationRequest, find_calibration, find_scores, track_evaluation
 from sls.tracking.runs import TrackedRun
 
 
@@ -21,30 +26,29 @@ from sls.tracking.runs import TrackedRun
 @text_option("key", "key file or directory [default: found under data_root]")
 @text_option("asv_scores", "ASV scores, where the key does not bring them")
 @text_option("subset", "eval, progress, hidden or all [default: the track's own, eval]")
+@text_option("allow_partial", "true: evaluate the trials that scores and key share [default: false]")
+@text_option("num_resamples", "bootstrap resamples for each interval [default: 1000]")
+@text_option(
+    "calibration", "a calibration to apply: a JSON file, or the id of the evaluation run that fitted it"
+)
+@text_option("fit_calibration", "logistic or pav: fit a calibration on these scores and keep it")
 @config_options("data")
-def evaluate(
-    run: TrackedRun,
-    track: str,
-    scores: str,
-    model: str,
-    key: str,
-    asv_scores: str,
-    subset: str,
-    **options: str,
-) -> None:
+def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: str) -> None:
     """Compute EER, min t-DCF and the rest from a score file and a key."""
     corpus = open_corpus(data_config(options))
     corpus.track(track)
     source = find_scores(run.client, scores, track, model)
-    evaluation = track_evaluation(
-        run,
-        source,
-        corpus,
+    request = EvaluationRequest(
         track,
-        subset or None,
-        Path(key) if key else None,
-        Path(asv_scores) if asv_scores else None,
+        options["subset"],
+        optional_path(options["key"]),
+        optional_path(options["asv_scores"]),
+        parse_boolean("allow_partial", options["allow_partial"]),
+        parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
+        find_calibration(run.client, options["calibration"]),
+        options["fit_calibration"],
     )
+    evaluation = track_evaluation(run, source, corpus, request)
     console.print(evaluation_table(evaluation, str(source.path)))
 
 

@@ -11,7 +11,7 @@ from entrypoints.tables import recipe_table
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpus import Corpus, open_corpus
 from sls.tracking.checkpoints import ModelSource, resolve_model
-from sls.tracking.evaluation import find_scores, track_evaluation
+from sls.tracking.evaluation import EvaluationRequest, find_scores, track_evaluation
 from sls.tracking.registry import RegisteredVersion, appoint_champion, choose_champion, register
 from sls.tracking.runs import TrackedRun, scratch_directory, tracked_run
 from sls.tracking.scoring import track_scoring, track_trials
@@ -74,7 +74,7 @@ def _score_and_evaluate(
         track_scoring(run, source, trials, config.compute, directory / f"{track}.txt", advance)
     scores = find_scores(run.client, run.run_id, track)
     with tracked_run("evaluate", f"evaluate {source.recipe} {track}", links) as run:
-        return track_evaluation(run, scores, corpus, track).metrics()
+        return track_evaluation(run, scores, corpus, EvaluationRequest(track)).metrics()
 
 
 def _print_next_commands(run: TrackedRun) -> None:

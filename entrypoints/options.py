@@ -68,6 +68,38 @@ def compute_config(options: Mapping[str, str]) -> ComputeConfig:
     return build_config(_only("compute", options)).compute
 
 
+def optional_path(text: str) -> Path | None:
+    """Returns a path, or None where the option was not given."""
+    return Path(text) if text else None
+
+
+def split_list(text: str) -> list[str]:
+    """Returns the items of a list that is separated by commas."""
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
+def parse_boolean(name: str, text: str) -> bool:
+    """Returns an option that is true or false; false where it was not given.
+
+    Raises:
+        ValueError: something else.
+    """
+    if text.lower() not in ("", "true", "false"):
+        raise ValueError(f"{name}: found {text!r}, expected true or false")
+    return text.lower() == "true"
+
+
+def parse_count(name: str, text: str, default: int) -> int:
+    """Returns an option that is a number of things, from 0.
+
+    Raises:
+        ValueError: something else.
+    """
+    if text and not text.isdecimal():
+        raise ValueError(f"{name}: found {text!r}, expected a whole number, 0 or more")
+    return int(text) if text else default
+
+
 def _only(section: str, options: Mapping[str, str]) -> dict[str, str]:
     names = {spec.name for spec in config_fields() if spec.section == section}
     return {name: value for name, value in given(options).items() if name in names}

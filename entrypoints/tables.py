@@ -8,7 +8,9 @@ from typing import NamedTuple
 from rich.table import Table
 
 from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
-from sls.engine.evaluation import Evaluation
+from sls.engine.comparison_results import Comparison
+from sls.engine.results import FRACTION, Evaluation
+from sls.metrics.bootstrap import Interval
 from sls.tracking.registry import RegisteredVersion
 
 
@@ -23,13 +25,58 @@ SHOWN_METRICS = {"eer_percent": Shown("EER %", "{:.2f}"), "min_tdcf": Shown("min
 
 
 def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
-    """One evaluation: a line for each metric."""
-    table = Table(title=f"{evaluation.track}, {evaluation.subset} ({evaluation.corpus})", caption=scores)
+    """One evaluation: a line for each metric, with its 95 % intervals."""
+    table = Table(title=_title(evaluation.track, evaluation.subset, evaluation.corpus), caption=scores)
     table.add_column("metric")
     table.add_column("value", justify="right")
-    for name, value in evaluation.metrics().items():
-        table.add_row(name, f"{value:.4f}" if value != int(value) else f"{value:.0f}")
+    intervals = evaluation.measures[0].intervals
+    for interval in intervals:
+        table.add_column(f"{100 * interval.level:g} % over {interval.over}", justify="right")
+    for measure in evaluation.measures:
+        table.add_row(
+            f"{measure.title} %" if measure.unit == FRACTION else measure.title,
+            _number(measure.value, measure.unit),
+            *(_interval(interval, measure.unit) for interval in measure.intervals),
+        )
+    table.add_row("bona fide trials", str(evaluation.num_bonafide))
+    table.add_row("spoofed trials", str(evaluation.num_spoof))
     return table
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Two or more systems on the trials that they share: EER with its intervals, and min t-DCF."""
+    title = _title(comparison.track, comparison.subset, comparison.corpus)
+    table = Table(title=f"{title}, {comparison.num_common} common trials")
+    table.add_column("system")
+    measures = comparison.evaluations[0].measures
+    shown = [measure for measure in measures if measure.name in {"eer", "min_tdcf", "min_tdcf_legacy"}]
+    for measure in shown:
+        table.add_column(f"{measure.title} %" if measure.unit == FRACTION else measure.title, justify="right")
+        for interval in measure.intervals:
+            table.add_column(f"over {interval.over}", justify="right")
+    for evaluation in comparison.evaluations:
+        cells = []
+        for measure in evaluation.measures:
+            if measure.name in {column.name for column in shown}:
+                cells.append(_number(measure.value, measure.unit))
+                cells += [_interval(interval, measure.unit) for interval in measure.intervals]
+        table.add_row(evaluation.system, *cells)
+    return table
+
+
+def _title(track: str, subset: str, corpus: str) -> str:
+    note = f" ({SYNTHETIC_NOTE})" if corpus == DEMO_CORPUS else f" ({corpus})"
+    return f"{track}, {subset}{note}"
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{100 * value:.4f}" if unit == FRACTION else f"{value:.4f}"
+
+
+def _interval(interval: Interval, unit: str) -> str:
+    factor = 100 if unit == FRACTION else 1
+    digits = 2 if unit == FRACTION else 4
+    return f"[{factor * interval.low:.{digits}f}, {factor * interval.high:.{digits}f}]"
 
 
 def recipe_table(

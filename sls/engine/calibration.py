@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 
 from sls.data.protocols import Label
 from sls.data.scores import JoinedScores
 from sls.metrics.calibration import Calibration, calibration_from_dict, fit_logistic, fit_pav
 
-Method = Literal["logistic", "pav"]
+METHODS = ("logistic", "pav")
 
 
 def fit_calibration(
-    joined: JoinedScores, method: Method = "logistic", spoof_prior: float = 0.5
+    joined: JoinedScores, method: str = "logistic", spoof_prior: float = 0.5
 ) -> Calibration:
     """Fits a map from scores to log-likelihood ratios (bona fide against spoof, natural logarithm).
 
@@ -27,7 +26,7 @@ def fit_calibration(
         ValueError: An unknown method, no labels, one class only, or constant scores; the error names the
             file.
     """
-    if method not in ("logistic", "pav"):
+    if method not in METHODS:
         raise ValueError(f"calibration: found method {method!r}, expected logistic or pav")
     if joined.key.labels is None:
         raise ValueError(f"{joined.key.source}: found a list without labels, expected a key")

@@ -8,14 +8,20 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Dataset, Run
 
 from sls.data.corpus import Corpus
-from sls.data.scores import join_scores, read_scores
+from sls.data.scores import JoinedScores, join_scores, read_scores
+from sls.engine.breakdown import BootstrapSettings
+from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import Evaluation, evaluate
 from sls.tracking.registry import note_evaluation
-from sls.tracking.runs import TrackedRun, run_link
+from sls.tracking.report import write_evaluation_report
+from sls.tracking.runs import TrackedRun, run_link, scratch_directory
 from sls.tracking.scoring import SCORES_DIRECTORY
+
+CALIBRATION_FILE = "calibration.json"
+REPORT_DIRECTORY = "report"
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +49,17 @@ class ScoreSource:
     tags: dict[str, str] = field(default_factory=dict)
     """Lineage, from the scoring run."""
 
+    @property
+    def system(self) -> str:
+        """What to call the system in a report."""
+        if "recipe" in self.tags:
+            return (
+                f"{self.tags['recipe']} epoch {self.tags['epoch']}"
+                if "epoch" in self.tags
+                else self.tags["recipe"]
+            )
+        return self.tags.get("model", self.path.stem)
+
 
 def find_scores(client: MlflowClient, scores: str, track: str, model: str = "") -> ScoreSource:
     """Finds the score file that a user means.
@@ -67,62 +84,109 @@ def find_scores(client: MlflowClient, scores: str, track: str, model: str = "") 
     return _from_run(client.get_run(scores) if scores else _newest_scoring_run(client, track, model))
 
 
+def find_calibration(client: MlflowClient, name: str) -> Path | None:
+    """Finds a calibration: a JSON file, or the evaluation run that fitted it; None for an empty name.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the run fitted none.
+    """
+    if not name:
+        return None
+    if not _is_run_id(name):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"calibration: no file {name} (looked in {Path.cwd()})")
+        return Path(name)
+    if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(name)}:
+        raise ValueError(f"calibration: run {name} fitted none; evaluate with -P fit_calibration=logistic")
+    return Path(mlflow.artifacts.download_artifacts(f"runs:/{name}/{CALIBRATION_FILE}"))
+
+
+@dataclass(frozen=True)
+class EvaluationRequest:
+    """What to evaluate, and how; what is not given is the track's own."""
+
+    track: str
+    subset: str = ""
+    """eval, progress, hidden or all."""
+    key: Path | None = None
+    """A key file or directory; None looks under the corpus."""
+    asv_scores: Path | None = None
+    """ASV scores, where the key does not bring them."""
+    allow_partial: bool = False
+    """Evaluate the trials that scores and key share, where they do not cover each other."""
+    num_resamples: int = BootstrapSettings().num_resamples
+    """Bootstrap resamples for each interval; 0 for no intervals."""
+    calibration: Path | None = None
+    """A calibration to apply, as JSON."""
+    fit_calibration: str = ""
+    """Fit a calibration on these scores: logistic or pav."""
+
+
 def track_evaluation(
-    run: TrackedRun,
-    source: ScoreSource,
-    corpus: Corpus,
-    track_name: str,
-    subset: str | None = None,
-    key: Path | None = None,
-    asv_scores: Path | None = None,
+    run: TrackedRun, source: ScoreSource, corpus: Corpus, request: EvaluationRequest
 ) -> Evaluation:
     """Evaluates a score file and records the result on a run, on its checkpoint and on its registered version.
-
-    Args:
-        run: the run to record on.
-        source: the score file.
-        corpus: where keys lie.
-        track_name: the track, which says how the key is read and what is computed.
-        subset: eval, progress, hidden or all; None for the track's own default.
-        key: a key file or directory; None looks under the corpus.
-        asv_scores: ASV scores, where the key does not bring them.
 
     Raises:
         FileNotFoundError: the key is missing.
         ValueError: scores and key do not cover the same trials, or one of them is malformed.
     """
-    track = corpus.track(track_name)
-    subset = subset or track.default_subset
+    track = corpus.track(request.track)
+    subset = request.subset or track.default_subset
     table = read_scores(source.path)
-    key_protocol = track.key(corpus.data_root, key)
+    key = track.key(corpus.data_root, request.key)
     run.set_tags(
         {
-            "track": track_name,
+            "track": track.name,
             "corpus": corpus.name,
             "subset": subset,
             "scores": str(source.path),
             "scores_sha256": table.digest,
-            "key_sha256": key_protocol.digest,
+            "key": str(key.source),
+            "key_sha256": key.digest,
             **source.tags,
         }
     )
     if source.run_id:
         run.set_tags({"score_run_id": source.run_id, "mlflow.note.content": _lineage_note(run, source)})
-    dataset = run.log_dataset(key_protocol, f"{corpus.name}-{track_name}-key", "evaluation")
-    joined = join_scores(table, key_protocol)
+    joined = join_scores(table, key, allow_partial=request.allow_partial)
+    if request.fit_calibration:
+        _fit_calibration(run, joined.select_subset(subset), request.fit_calibration)
     evaluation = evaluate(
         joined,
-        track=track_name,
+        track=track.name,
+        system=source.system,
         corpus=corpus.name,
         subset=subset,
-        asv=track.asv_scores(corpus.data_root, key, asv_scores, subset),
+        metrics=track.metrics,
+        breakdown=(*track.breakdown, "speaker"),
+        asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
+        calibration=load_calibration(request.calibration) if request.calibration else None,
+        settings=BootstrapSettings(num_resamples=request.num_resamples),
     )
-    metrics = {f"{track_name}/{name}": value for name, value in evaluation.metrics().items()}
-    model_id = source.tags.get("model_id")
-    run.log_metrics(metrics, model_id=model_id, dataset=dataset)
-    if model_id:
-        note_evaluation(run.client, model_id, track_name, evaluation.metrics())
+    _record(run, source, evaluation, run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation"))
+    if subset == track.default_subset and "model_id" in source.tags:
+        note_evaluation(run.client, source.tags["model_id"], track.name, evaluation.metrics())
     return evaluation
+
+
+def _fit_calibration(run: TrackedRun, joined: JoinedScores, method: str) -> None:
+    """Fits and keeps a calibration; it is not applied to the scores on which it was fitted."""
+    calibration = fit_calibration(joined, method)
+    with scratch_directory() as directory:
+        save_calibration(directory / CALIBRATION_FILE, calibration)
+        run.log_file(directory / CALIBRATION_FILE)
+
+
+def _record(run: TrackedRun, source: ScoreSource, evaluation: Evaluation, dataset: Dataset) -> None:
+    metrics = {f"{evaluation.track}/{name}": value for name, value in evaluation.metrics().items()}
+    run.log_metrics(metrics, model_id=source.tags.get("model_id"), dataset=dataset)
+    if evaluation.warnings:
+        run.set_tags({"warnings": " ".join(evaluation.warnings)})
+    with scratch_directory() as directory:
+        write_evaluation_report(evaluation, directory)
+        run.log_directory(directory, REPORT_DIRECTORY)
 
 
 def _is_run_id(text: str) -> bool:

@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 from mlflow.models import ModelSignature
+from mlflow.pyfunc import PythonModel
 from mlflow.types import ColSpec, DataType, Schema
 
 from sls.data.audio import fit_length, read_audio
@@ -30,7 +31,7 @@ SIGNATURE = ModelSignature(
 )
 
 
-class ServedCountermeasure(mlflow.pyfunc.PythonModel):
+class ServedCountermeasure(PythonModel):
     """A countermeasure behind `mlflow models serve` or `mlflow.pyfunc.load_model`."""
 
     def load_context(self, context: Any) -> None:

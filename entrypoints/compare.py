@@ -1,0 +1,49 @@
+"""Compares systems on a track: `mlflow run . -e compare -P track=LA -P scores=v1=a.txt,v2=b.txt`."""
+
+from __future__ import annotations
+
+from entrypoints.door import console, door_command
+from entrypoints.options import (
+    config_options,
+    data_config,
+    optional_path,
+    parse_count,
+    split_list,
+    text_option,
+)
+from entrypoints.tables import comparison_table
+from sls.data.corpus import open_corpus
+from sls.tracking.comparison import find_systems, track_comparison
+from sls.tracking.evaluation import EvaluationRequest
+from sls.tracking.runs import TrackedRun
+
+
+@door_command("compare")
+@text_option("track", "track of the tracks file: LA, DF, In-the-Wild, ...")
+@text_option("scores", "score files or scoring runs, separated by commas; NAME=FILE names a system")
+@text_option("models", "models, separated by commas: the newest scoring run of each is taken")
+@text_option("key", "key file or directory [default: found under data_root]")
+@text_option("asv_scores", "ASV scores, where the key does not bring them")
+@text_option("subset", "eval, progress, hidden or all [default: the track's own, eval]")
+@text_option("num_resamples", "bootstrap resamples for each interval [default: 1000]")
+@config_options("data")
+def compare(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
+    """Say which of two or more systems is better on a track, and whether the data can tell."""
+    corpus = open_corpus(data_config(options))
+    corpus.track(track)
+    systems = find_systems(run.client, track, split_list(scores), split_list(models))
+    request = EvaluationRequest(
+        track,
+        options["subset"],
+        optional_path(options["key"]),
+        optional_path(options["asv_scores"]),
+        num_resamples=parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
+    )
+    comparison = track_comparison(run, systems, corpus, request)
+    console.print(comparison_table(comparison))
+    for text in (*comparison.notes, *comparison.verdicts):
+        console.print(text, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    compare()

@@ -1,0 +1,101 @@
+"""Comparison as a tracked run: two or more score files on one track."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mlflow import MlflowClient
+
+from sls.data.corpus import Corpus
+from sls.data.scores import JoinedScores, join_scores, read_scores
+from sls.engine.breakdown import BootstrapSettings
+from sls.engine.comparison import compare
+from sls.engine.comparison_results import Comparison
+from sls.tracking.evaluation import REPORT_DIRECTORY, EvaluationRequest, ScoreSource, find_scores
+from sls.tracking.report import write_comparison_report
+from sls.tracking.runs import TrackedRun, scratch_directory
+
+
+def find_systems(
+    client: MlflowClient, track: str, scores: Sequence[str], models: Sequence[str]
+) -> dict[str, ScoreSource]:
+    """Finds the score files to compare, by the name of their system.
+
+    Args:
+        client: the tracking store.
+        track: the track.
+        scores: score files or scoring runs, each of which may be named: `baseline=scores.txt`.
+        models: models, each of which stands for its newest finished scoring run of the track.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: fewer than two systems, two of one name, or no such run.
+    """
+    found: dict[str, ScoreSource] = {}
+    sources = [(item, *_split_name(item)) for item in scores]
+    named = [(item, name, find_scores(client, place, track)) for item, name, place in sources]
+    named += [(model, "", find_scores(client, "", track, model)) for model in models]
+    for item, name, source in named:
+        system = name or source.system
+        if system in found:
+            raise ValueError(
+                f"compare: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."
+            )
+        found[system] = source
+    if len(found) < 2:
+        raise ValueError(f"compare: found {len(found)} system(s), expected two or more in scores or models")
+    return found
+
+
+def track_comparison(
+    run: TrackedRun, sources: Mapping[str, ScoreSource], corpus: Corpus, request: EvaluationRequest
+) -> Comparison:
+    """Compares score files and records the report on a run.
+
+    Raises:
+        FileNotFoundError: the key is missing.
+        ValueError: nothing in common, or a malformed file.
+    """
+    track = corpus.track(request.track)
+    subset = request.subset or track.default_subset
+    key = track.key(corpus.data_root, request.key)
+    run.set_tags(
+        {
+            "track": track.name,
+            "corpus": corpus.name,
+            "subset": subset,
+            "key": str(key.source),
+            "key_sha256": key.digest,
+            "systems": ", ".join(sources),
+        }
+    )
+    run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation")
+    joined: dict[str, JoinedScores] = {}
+    for name, source in sources.items():
+        table = read_scores(source.path)
+        run.set_tags({f"scores.{name}": source.path, f"scores_sha256.{name}": table.digest})
+        # What the systems do not share is left out and said by the comparison itself.
+        joined[name] = join_scores(table, key, allow_partial=True)
+    comparison = compare(
+        joined,
+        track=track.name,
+        corpus=corpus.name,
+        subset=subset,
+        metrics=track.metrics,
+        breakdown=track.breakdown,
+        asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
+        settings=BootstrapSettings(num_resamples=request.num_resamples),
+    )
+    for name, evaluation in zip(sources, comparison.evaluations, strict=True):
+        metrics = evaluation.metrics()
+        run.log_metrics({f"{track.name}/{metric}.{name}": value for metric, value in metrics.items()})
+    run.set_tags({"verdict": " ".join(comparison.verdicts)})
+    with scratch_directory() as directory:
+        write_comparison_report(comparison, directory)
+        run.log_directory(directory, REPORT_DIRECTORY)
+    return comparison
+
+
+def _split_name(item: str) -> tuple[str, str]:
+    name, separator, place = item.partition("=")
+    return (name, place) if separator else ("", item)
