@@ -87,9 +87,7 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
     if is_decoded:
         mono, rate_hz = _read_mono(path, name)
         return AudioFacts(rate_hz, len(mono) / rate_hz)
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{name}: no such file")
-    return _try_decoders(_inspect_soundfile, _inspect_av, str(path), name)
+    return _try_decoders(_inspect_soundfile, _inspect_av, _existing_path(path, name), name)
 
 
 def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarray:
@@ -125,9 +123,7 @@ def crop_randomly(waveform: np.ndarray, num_samples: int, rng: np.random.Generat
 def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:
     """Returns the finite samples of a recording, `(num_samples,)` float32, and its rate in Hz."""
     if isinstance(source, (str, Path)):
-        if not Path(source).is_file():
-            raise FileNotFoundError(f"{name}: no such file")
-        content: str | bytes = os.fspath(source)
+        content: str | bytes = _existing_path(source, name)
     else:
         content = source if isinstance(source, bytes) else source.read()
     samples, rate_hz = _try_decoders(_decode_soundfile, _decode_av, content, name)
@@ -140,6 +136,16 @@ def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:
     return mono, rate_hz
 
 
+def _existing_path(path: str | Path, name: str) -> str:
+    try:
+        is_file = Path(path).is_file()
+    except OSError as error:  # a folder that may not be entered, a file system that went away
+        raise AudioError(f"{name}: {_one_line(error)}") from None
+    if not is_file:
+        raise FileNotFoundError(f"{name}: no such file")
+    return os.fspath(path)
+
+
 def _try_decoders(
     by_soundfile: Callable[[Source], Result], by_av: Callable[[Source], Result], content: Source, name: str
 ) -> Result:
@@ -147,11 +153,11 @@ def _try_decoders(
         return by_soundfile(content)
     except _CutShortError as error:
         raise AudioError(f"{name}: {error}") from None
-    except (soundfile.SoundFileError, AudioError, MemoryError, TypeError, ValueError) as error:
+    except (soundfile.SoundFileError, OSError, MemoryError, TypeError, ValueError) as error:
         soundfile_words = _one_line(error)
     try:
         return by_av(content)
-    except (av.error.FFmpegError, AudioError, MemoryError, ValueError) as error:
+    except (av.error.FFmpegError, OSError, MemoryError, ValueError) as error:
         av_words = _one_line(error)
     raise AudioError(f"{name}: not readable: soundfile: {soundfile_words}; PyAV: {av_words}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,11 +124,12 @@ def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequ
         extensions: what may follow a name; the first that gives a file counts.
     """
     listing: dict[str, Path] = {}
-    for parent in sorted({os.path.dirname(name) for name in names}):  # noqa: PTH120
+    for parent in sorted({name.rpartition("/")[0] for name in names if "/" in name} | {""}):
         for folder in folders:
             for name in _list_files(folder / parent):
                 listing.setdefault(f"{parent}/{name}" if parent else name, folder)
-    paths, is_missing, used = [], [], set()
+    paths, is_missing = [], []
+    used: set[str] = set()
     for name in names:
         file_name = next((name + ending for ending in extensions if name + ending in listing), None)
         is_missing.append(file_name is None)
@@ -137,9 +138,16 @@ def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequ
         else:
             used.add(file_name)
             paths.append(listing[file_name] / file_name)
-    endings = {ending for ending in extensions if ending} | {os.path.splitext(name)[1] for name in used}  # noqa: PTH122
-    recordings = sum(os.path.splitext(name)[1] in endings for name in listing)  # noqa: PTH122
-    return LocatedAudio(paths, is_missing, recordings - len(used), tuple(folders))
+    endings = _recording_endings(extensions, used)
+    extra = sum(name.endswith(endings) for name in listing) - len(used)
+    return LocatedAudio(paths, is_missing, extra, tuple(folders))
+
+
+def _recording_endings(extensions: Sequence[str], names: Collection[str]) -> tuple[str, ...]:
+    """Returns the endings of recordings; where names bring their own, those of the names."""
+    if all(extensions):
+        return tuple(extensions)
+    return tuple({Path(name).suffix for name in names} | {ending for ending in extensions if ending})
 
 
 def expand_folders(root: Path, folders: Sequence[str]) -> Iterator[Path]:

@@ -92,6 +92,7 @@ def test_a_corpus_in_parts_is_one_corpus(tmp_path):
         ("LA/ASVspoof2019_LA_cm_protocols", "LA/ASVspoof2019_LA_train/flac"),
         ("ASVspoof2019/LA/ASVspoof2019_LA_cm_protocols", "ASVspoof2019/LA/ASVspoof2019_LA_train/flac"),
         ("database/ASVspoof_LA_cm_protocols", "data/ASVspoof2019_LA_train/flac"),  # the known reproduction's
+        (".", "ASVspoof2019_LA_train"),
     ],
 )
 def test_training_data_is_found_in_each_usual_place(tmp_path, protocols, audio):
@@ -161,6 +162,16 @@ def test_counts_other_than_published_are_an_error_unless_a_note_says_so(tmp_path
     write(tmp_path / "CORPUS.yaml", "corpus: made\ncounts: {LA: {all: {trials: 5}}}\n")
     with pytest.raises(ValueError, match="found 4 trials"):
         track.protocol(tmp_path)
+
+
+def test_a_note_speaks_for_the_files_below_it_alone(tmp_path):
+    write_note(tmp_path / "demo")
+    write_la_key(tmp_path / "demo" / "keys" / "LA")
+    write_la_key(tmp_path / "downloads" / "keys" / "LA")
+    track = load_tracks()["LA"]
+    assert len(track.key(tmp_path / "demo", tmp_path / "demo" / "keys")) == 4
+    with pytest.raises(ValueError, match="expected 148176 as published|expected 181566 as published"):
+        track.key(tmp_path / "demo", tmp_path / "downloads" / "keys")
 
 
 def test_a_note_that_is_not_one_is_an_error(tmp_path):
