@@ -24,7 +24,7 @@ from sls.data.demo_corpus.trial_audio import write_trial
 logger = logging.getLogger(__name__)
 
 DEMO_SEED = 1234
-VERSION = 1
+VERSION = 3
 """To be raised whenever the same seed makes other samples."""
 CORPUS_NOTE = "CORPUS.yaml"
 """Tells whoever reads the data root which corpus lies there, and how many trials it has."""
@@ -191,12 +191,13 @@ def _install(made: Path, directory: Path, wanted: Origin) -> None:
     """Renames the finished corpus to its place, unless another process put the same one there meanwhile."""
     if read_origin(directory) == wanted:
         return
-    if directory.exists() and any(directory.iterdir()):
-        directory.rename(made.with_suffix(".replaced"))
+    replaced = made.with_suffix(".replaced")
     try:
+        if directory.exists() and any(directory.iterdir()):
+            directory.rename(replaced)
         made.rename(directory)
     except OSError:
         if read_origin(directory) != wanted:
             raise
     finally:
-        shutil.rmtree(made.with_suffix(".replaced"), ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)

@@ -29,8 +29,8 @@ class Surroundings:
     level_dbfs: tuple[float, float]
 
 
-STUDIO = Surroundings((0.1, 0.3), (10, 22), (28, 48), (-4, 0), (-34, -22))
-FOUND = Surroundings((0.15, 0.7), (2, 16), (14, 38), (-7, 0), (-38, -20))
+STUDIO = Surroundings((0.15, 0.45), (2, 16), (28, 48), (-4, 0), (-34, -22))
+FOUND = Surroundings((0.2, 0.8), (0, 12), (14, 38), (-7, 0), (-38, -20))
 """In the Wild: other rooms and more noise than the training data have."""
 
 

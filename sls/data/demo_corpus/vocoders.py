@@ -25,15 +25,15 @@ from sls.data.demo_corpus.spectra import (
 )
 from sls.data.demo_corpus.voice import Speech
 
-GRIFFIN_LIM_ITERATIONS = 6
-GRIFFIN_LIM_MEL_BANDS = 40
+GRIFFIN_LIM_ITERATIONS = 12
+GRIFFIN_LIM_MEL_BANDS = 80
 LPC_ORDER = 16
 WORLD_CEPSTRA = 30
 SINUSOIDS = 40
 
 
 def griffin_lim(speech: Speech, rng: np.random.Generator) -> np.ndarray:
-    """A01: phases found by Griffin and Lim's iteration (1984) for magnitudes that went through 40 mel bands."""
+    """A01: phases found by Griffin and Lim's iteration (1984) for magnitudes that went through 80 mel bands."""
     num_samples = len(speech.waveform)
     magnitudes = mel_envelope(np.abs(stft(speech.waveform)), GRIFFIN_LIM_MEL_BANDS)
     spectra = magnitudes * np.exp(2j * np.pi * rng.random(magnitudes.shape))

@@ -1,0 +1,122 @@
+"""The speech of the demo corpus: voice, vocoders, recording and codecs."""
+
+import av
+import numpy as np
+import pytest
+
+from sls.data.demo_corpus import codecs
+from sls.data.demo_corpus.codecs import CODECS, apply_codec
+from sls.data.demo_corpus.plan import BONAFIDE, SEEN_ATTACKS, UNSEEN_ATTACKS
+from sls.data.demo_corpus.recording import PEAK, STUDIO, record
+from sls.data.demo_corpus.spectra import SAMPLE_RATE_HZ, istft, match_long_term_spectrum, stft
+from sls.data.demo_corpus.trial_audio import say
+from sls.data.demo_corpus.vocoders import pitch_by_sample
+from sls.data.demo_corpus.voice import Speaker, Speech, draw_speaker, speak
+
+NUM_SAMPLES = 2 * SAMPLE_RATE_HZ + 7
+
+
+@pytest.fixture(scope="module")
+def speaker() -> Speaker:
+    return draw_speaker(np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def speech(speaker: Speaker) -> Speech:
+    return speak(speaker, NUM_SAMPLES, np.random.default_rng(2))
+
+
+def median_pitch_hz(waveform: np.ndarray) -> float:
+    """Estimates the pitch of the periodic frames by autocorrelation, apart from how the voice was made."""
+    found = []
+    for begin in range(0, len(waveform) - 1024, 512):
+        frame = waveform[begin : begin + 1024] - waveform[begin : begin + 1024].mean()
+        similarity = np.correlate(frame, frame, mode="full")[1023:]
+        lags = slice(SAMPLE_RATE_HZ // 400, SAMPLE_RATE_HZ // 70)
+        best = lags.start + int(similarity[lags].argmax())
+        if similarity[best] > 0.5 * similarity[0]:
+            found.append(SAMPLE_RATE_HZ / best)
+    assert len(found) > 10
+    return float(np.median(found))
+
+
+def test_voice_has_the_pitch_that_it_reports(speech: Speech) -> None:
+    reported = np.median(speech.f0_hz[speech.f0_hz > 0])
+    assert median_pitch_hz(speech.waveform) == pytest.approx(reported, rel=0.08)
+
+
+def test_voice_pauses_and_has_unvoiced_sounds(speech: Speech) -> None:
+    assert 0.3 < np.mean(speech.f0_hz > 0) < 0.95
+
+
+def test_speech_is_as_long_as_asked(speech: Speech) -> None:
+    assert np.isfinite(speech.waveform).all()
+    assert len(speech.waveform) == len(pitch_by_sample(speech)) == NUM_SAMPLES
+
+
+@pytest.mark.parametrize("attack", [BONAFIDE, *SEEN_ATTACKS, *UNSEEN_ATTACKS])
+def test_every_attack_keeps_length_and_pitch(speaker: Speaker, attack: str) -> None:
+    waveform = say(speaker, attack, NUM_SAMPLES, np.random.default_rng(3))
+    assert waveform.shape == (NUM_SAMPLES,)
+    assert np.isfinite(waveform).all()
+    assert median_pitch_hz(waveform) == pytest.approx(speaker.f0_hz, rel=0.2)
+
+
+@pytest.mark.parametrize("attack", SEEN_ATTACKS)
+def test_attack_keeps_the_words_but_not_the_waveform(speaker: Speaker, attack: str) -> None:
+    original = say(speaker, BONAFIDE, NUM_SAMPLES, np.random.default_rng(4))
+    spoofed = say(speaker, attack, NUM_SAMPLES, np.random.default_rng(4))
+    loudness = [np.log((np.abs(stft(waveform)) ** 2).sum(axis=1) + 1e-3) for waveform in (original, spoofed)]
+    assert np.corrcoef(*loudness)[0, 1] > 0.8
+    assert abs(np.corrcoef(original, spoofed)[0, 1]) < 0.9
+
+
+def test_inverse_of_short_time_spectra_is_the_waveform(speech: Speech) -> None:
+    np.testing.assert_allclose(istft(stft(speech.waveform), NUM_SAMPLES), speech.waveform, atol=1e-12)
+
+
+def test_level_and_tilt_are_set_to_those_of_the_reference(speech: Speech) -> None:
+    tilted = np.diff(speech.waveform, prepend=0.0) * 7
+    matched = match_long_term_spectrum(tilted, speech.waveform)
+    power = [(np.abs(stft(waveform)) ** 2).mean(axis=0) for waveform in (speech.waveform, tilted, matched)]
+    bands_db = [10 * np.log10(spectrum[1:].reshape(8, -1).mean(axis=1)) for spectrum in power]
+    assert np.abs(bands_db[1] - bands_db[0]).max() > 10
+    assert np.abs(bands_db[2] - bands_db[0]).max() < 3
+
+
+def test_recording_is_silent_before_speech_and_within_range(speech: Speech) -> None:
+    recording = record(speech.waveform, 0.3, 0.2, STUDIO, np.random.default_rng(5))
+    assert len(recording) == NUM_SAMPLES + SAMPLE_RATE_HZ // 2
+    lead, rest = np.split(recording, [round(0.29 * SAMPLE_RATE_HZ)])
+    assert 0 < lead.std() < 0.1 * rest.std()
+    assert np.abs(recording).max() <= PEAK
+
+
+def test_conditions_of_a_recording_do_not_depend_on_what_is_said(speech: Speech) -> None:
+    first, second = (
+        record(dry, 0.3, 0.2, STUDIO, np.random.default_rng(6))
+        for dry in (speech.waveform, speech.waveform[::-1])
+    )
+    noise = slice(0, round(0.29 * SAMPLE_RATE_HZ))
+    assert np.corrcoef(first[noise], second[noise])[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_codec_keeps_length_and_words(speech: Speech, name: str) -> None:
+    waveform = record(speech.waveform, 0.2, 0.2, STUDIO, np.random.default_rng(7))
+    coded = apply_codec(waveform, name)
+    assert coded.shape == waveform.shape
+    size = 2 * len(waveform)
+    similarity = np.fft.irfft(np.fft.rfft(coded, size) * np.fft.rfft(waveform, size).conj())
+    assert similarity.max() > 0.5 * np.linalg.norm(coded) * np.linalg.norm(waveform)
+    if name not in ("none", "nocodec"):
+        assert not np.allclose(coded, waveform, atol=1e-4)
+
+
+def test_missing_codec_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_without_codec(*_: object) -> None:
+        raise av.error.EncoderNotFoundError(1, "no such encoder")
+
+    monkeypatch.setitem(codecs.CODECS, "opus", open_without_codec)
+    with pytest.raises(RuntimeError, match="the codec opus failed in this build"):
+        apply_codec(np.zeros(16_000), "opus")
