@@ -22,6 +22,8 @@ class FileSearch:
     """Names, or paths, within such a folder."""
     formats: tuple[TableFormat, ...]
     """The forms that it may have."""
+    named_formats: tuple[TableFormat, ...] = ()
+    """Forms that it may have as well where the user names the file."""
 
     def find(self, root: Path) -> Path | None:
         """Returns the first file that is there and has one of the forms, or None.

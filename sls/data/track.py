@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sls.data.counts import Counts, check_counts, find_corpus_note
@@ -71,12 +71,15 @@ class Track:
         """
         search = self.key_search or self.protocol_search
         assert search is not None  # held by load_tracks
-        path = Path(key) if key else None
-        if path is None or not path.is_file():
+        if key and Path(key).is_file():
+            path = Path(key)
+            search = replace(search, formats=search.formats + search.named_formats)
+        else:
             root = self._root(key or data_root)
-            path = search.find(root)
-            if path is None:
+            found = search.find(root)
+            if found is None:
                 raise self._not_found([search], root)
+            path = found
         protocol = self._read(path, search, is_checked)
         if protocol.labels is None:
             raise ValueError(f"{path}: found a list without labels, expected the key of track {self.name}")
@@ -193,7 +196,9 @@ class Track:
     def _root(self, data_root: str | Path) -> Path:
         root = Path(data_root)
         if not root.is_dir():
-            raise FileNotFoundError(f"track {self.name}: no directory {root} (looked in {Path.cwd()})")
+            raise FileNotFoundError(
+                f"track {self.name}: no file or directory {root} (looked in {Path.cwd()})"
+            )
         return root
 
     def _not_found(self, searches: list[FileSearch], root: Path) -> FileNotFoundError:

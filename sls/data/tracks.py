@@ -112,9 +112,9 @@ def _parse_search(
     entry = track.entry(what)
     if entry is None:
         return None
-    entry.check_names(["folders", "files", "formats"])
-    names = entry.texts("formats")
-    for name in names:
+    entry.check_names(["folders", "files", "formats", "named_formats"])
+    names, named = entry.texts("formats"), entry.texts("named_formats", ())
+    for name in names + named:
         if name not in formats:
             raise ValueError(f"{entry.where}.formats: found {name}, expected some of: {', '.join(formats)}")
         if _NEEDED_COLUMN[what] not in formats[name].columns:
@@ -126,6 +126,7 @@ def _parse_search(
         entry.texts("folders", track_folders),
         entry.texts("files"),
         tuple(formats[name] for name in names),
+        tuple(formats[name] for name in named),
     )
 
 

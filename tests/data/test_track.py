@@ -91,6 +91,20 @@ def test_the_key_of_another_track_in_the_same_place_is_passed_over(tmp_path):
     assert load_tracks()["LA"].key(tmp_path).source == tmp_path / "keys" / "CM" / "trial_metadata.txt"
 
 
+def test_the_key_of_la_is_not_taken_for_that_of_df(tmp_path):
+    write_note(tmp_path)
+    write_la_key(tmp_path / "keys")
+    with pytest.raises(ValueError, match="found 8 columns .*, expected 13 columns"):
+        load_tracks()["DF"].key(tmp_path)
+    named = tmp_path / "keys" / "CM" / "trial_metadata.txt"
+    assert len(load_tracks()["DF"].key(tmp_path, named)) == 4
+
+
+def test_a_key_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"track LA: no file or directory .*none\.txt"):
+        load_tracks()["LA"].key(tmp_path, tmp_path / "none.txt")
+
+
 def test_where_no_key_is_the_error_says_where_one_looked_and_what_to_download(tmp_path):
     with pytest.raises(FileNotFoundError, match="no key") as caught:
         load_tracks()["LA"].key(tmp_path)
