@@ -76,7 +76,8 @@ def break_down(source: BreakdownSource, fields: Sequence[str]) -> tuple[Breakdow
     A field of spoofed trials (attack, vocoder) crosses one of both classes (codec, compression); speakers
     cross nothing, since few trials would be left.
     """
-    factors = [factor for factor in source.factors if factor.name in fields]
+    found = (source.find(name) for name in dict.fromkeys(fields))
+    factors = [factor for factor in found if factor is not None]
     single = [_break_down_by_one(source, factor) for factor in factors]
     crossed = [
         _break_down_by_two(source, spoofed, shared)

@@ -3,7 +3,9 @@
 Speakers and attacks cross each other, so both are drawn with replacement and a spoofed trial counts as often
 as its speaker times its attack: the pigeonhole bootstrap (Owen, "The pigeonhole bootstrap", Annals of Applied
 Statistics 2007), which errs on the side of wide intervals. A speaker brings bona fide and spoofed trials
-together. Where attacks are unknown, or where there is one only, speakers alone are drawn.
+together. Where attacks are unknown, or where there is one only, speakers alone are drawn. With a handful of
+attacks even these intervals are somewhat short: in the tests, five attacks and twelve speakers, 95 %
+intervals hold the truth in 87 of 100 corpora, and those over trials in 55.
 """
 
 from __future__ import annotations

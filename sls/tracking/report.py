@@ -22,6 +22,7 @@ from sls.tracking.report_tables import (
     tabulate_differences,
     tabulate_disagreements,
     tabulate_measures,
+    tabulate_systems,
 )
 
 PAGE_NAME, DATA_NAME = "report.html", "report.json"
@@ -42,7 +43,7 @@ def write_evaluation_report(evaluation: Evaluation, directory: str | Path) -> li
     note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
     sections = [
         *(render_note(warning) for warning in evaluation.warnings),
-        render_section("Results", tabulate_measures([evaluation]), explain_intervals(evaluation)),
+        render_section("Results", tabulate_measures(evaluation), explain_intervals(evaluation)),
         render_section("DET curve", render_det(det_data([evaluation]))),
         render_section("Scores", render_image(pictures["scores"], "score histograms")),
         *(render_breakdown(breakdown, pictures) for breakdown in evaluation.breakdowns),
@@ -74,7 +75,7 @@ def write_comparison_report(comparison: Comparison, directory: str | Path) -> li
     sections = [
         *(render_note(text) for text in (*comparison.notes, *warnings)),
         *(render_note(difference.verdict, "verdict") for difference in comparison.differences),
-        render_section("Results", tabulate_measures(comparison.evaluations)),
+        render_section("Results", tabulate_systems(comparison.evaluations)),
         render_section("DET curves", render_det(det_data(comparison.evaluations))),
         render_section(
             "Differences",

@@ -70,7 +70,9 @@ return `${c.name}: accepts ${far} % of spoofed, rejects ${frr} % of bona fide`})
 
 def render_page(title: str, lead: str, corpus: str, sections: Iterable[str]) -> str:
     """Returns a whole HTML page, marked as synthetic where the corpus is."""
-    banner = f'<p class="synthetic">{escape(SYNTHETIC_NOTE)}</p>' if corpus == DEMO_CORPUS else ""
+    is_synthetic = corpus == DEMO_CORPUS
+    title = f"{title} (synthetic demo corpus)" if is_synthetic else title
+    banner = f'<p class="synthetic">{escape(SYNTHETIC_NOTE)}</p>' if is_synthetic else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>"
@@ -90,7 +92,10 @@ def render_table(header: Sequence[str], rows: Iterable[Sequence[TableCell]]) -> 
         header: Names of the columns.
         rows: A cell for each column.
     """
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    rows = list(rows)
+    is_text = [isinstance(cell, str) for cell in rows[0]] if rows else [True] * len(header)
+    kinds = [' class="text"' if text else "" for text in is_text]
+    head = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(header, kinds, strict=True))
     body = "".join(f"<tr>{''.join(_render_cell(cell) for cell in row)}</tr>" for row in rows)
     return (
         f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'

@@ -40,21 +40,41 @@ def _format(value: float, unit: str) -> str:
     return f"{value:.4f} bits" if unit == BITS else f"{value:.4f}"
 
 
-def tabulate_measures(evaluations: Sequence[Evaluation]) -> str:
-    """Returns every measure of each system, with its intervals."""
-    rows = []
-    for evaluation in evaluations:
-        for measure in evaluation.measures:
-            trials, clusters = measure.interval("trials"), measure.interval("clusters")
-            row: list[TableCell] = [
+def tabulate_measures(evaluation: Evaluation) -> str:
+    """Returns every measure of a system, with its intervals."""
+    rows: list[list[TableCell]] = []
+    for measure in evaluation.measures:
+        trials, clusters = measure.interval("trials"), measure.interval("clusters")
+        rows.append(
+            [
                 measure.title,
                 (format_measure(measure), measure.value),
                 (format_interval(trials, measure.unit), trials.low if trials else None),
                 (format_interval(clusters, measure.unit), clusters.low if clusters else None),
             ]
-            rows.append(row if len(evaluations) == 1 else [evaluation.system, *row])
-    header = ["measure", "value", "interval over trials", f"interval over {_clusters_of(evaluations[0])}"]
-    return render_table(header if len(evaluations) == 1 else ["system", *header], rows)
+        )
+    header = ["measure", "value", "interval over trials", f"interval over {_clusters_of(evaluation)}"]
+    return render_table(header, rows)
+
+
+def tabulate_systems(evaluations: Sequence[Evaluation]) -> str:
+    """Returns one row for each system, with intervals where there are any."""
+    header = ["system"]
+    table: list[list[TableCell]] = [[evaluation.system] for evaluation in evaluations]
+    for measure in evaluations[0].measures:
+        header.append(measure.title)
+        kinds = [interval.over for interval in measure.intervals]
+        header += [f"over {over}" for over in kinds]
+        for row, evaluation in zip(table, evaluations, strict=True):
+            found = evaluation.measure(measure.name)
+            if found is None:
+                row += [NO_VALUE] * (1 + len(kinds))
+                continue
+            row.append((format_measure(found), found.value))
+            for over in kinds:
+                interval = found.interval(over)
+                row.append((format_interval(interval, found.unit), interval.low if interval else None))
+    return render_table(header, table)
 
 
 def _clusters_of(evaluation: Evaluation) -> str:
@@ -83,7 +103,7 @@ def render_breakdown(breakdown: Breakdown, pictures: Mapping[str, bytes]) -> str
         kind = (
             "selects spoofed trials, against all bona fide ones"
             if breakdown.is_spoof_only[0]
-            else "selects both"
+            else "selects trials of both classes"
         )
         note = f'<p class="muted">{breakdown.title} {kind}</p>'
         return render_section(f"By {breakdown.title}", note, _tabulate_cells(breakdown), image)

@@ -22,6 +22,15 @@ def naive_eer(bonafide: list[float], spoof: list[float]) -> float:
     return (best[0] + best[1]) / 2
 
 
+def exact_eer(bonafide: list[float], spoof: list[float]) -> float:
+    """The same in whole numbers: of two steps that are equally close the first one counts, without rounding."""
+    steps = [
+        (round(frr * len(bonafide)), round(far * len(spoof))) for frr, far, _ in naive_curve(bonafide, spoof)
+    ]
+    misses, accepted = min(steps, key=lambda step: abs(step[0] * len(spoof) - step[1] * len(bonafide)))
+    return (misses / len(bonafide) + accepted / len(spoof)) / 2
+
+
 def naive_min_cost(bonafide: list[float], spoof: list[float], c0: float, c1: float, c2: float) -> float:
     return min(c0 + c1 * frr + c2 * far for frr, far, _ in naive_curve(bonafide, spoof))
 
