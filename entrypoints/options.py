@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -18,6 +18,7 @@ DEFAULT_CONFIG = PROJECT_ROOT / "configs" / "v1.yaml"
 DEMO_CONFIG = PROJECT_ROOT / "configs" / "demo.yaml"
 
 Command = Callable[..., Any]
+Choice = TypeVar("Choice", bound=str)
 
 
 def text_option(name: str, text: str) -> Callable[[Command], Command]:
@@ -87,6 +88,18 @@ def parse_boolean(name: str, text: str) -> bool:
     if text.lower() not in ("", "true", "false"):
         raise ValueError(f"{name}: found {text!r}, expected true or false")
     return text.lower() == "true"
+
+
+def parse_choice(name: str, text: str, choices: Sequence[Choice]) -> Choice:
+    """Returns one of some words; the first where none was given.
+
+    Raises:
+        ValueError: another word.
+    """
+    for choice in choices:
+        if text in (choice, ""):
+            return choice
+    raise ValueError(f"{name}: found {text!r}, expected one of {', '.join(choices)}")
 
 
 def parse_count(name: str, text: str, default: int) -> int:

@@ -28,6 +28,14 @@ def progress_bar(text: str, total: int) -> Iterator[Advance]:
         yield lambda amount: progress.advance(task, amount)
 
 
+@contextmanager
+def open_ended_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar whose text and length change; the block gets a function of (text, done, total)."""
+    with _bar() as progress:
+        task = progress.add_task("", total=None, note="")
+        yield lambda text, done, total: progress.update(task, description=text, completed=done, total=total)
+
+
 class TrainingProgress:
     """A bar for each epoch, with the running loss, and a line for each epoch that has ended."""
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from rich.table import Table
 
 from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
+from sls.data.inventory import TrackInventory
 from sls.engine.comparison_results import Comparison
 from sls.engine.results import FRACTION, Evaluation
 from sls.metrics.bootstrap import Interval
@@ -61,6 +62,37 @@ def comparison_table(comparison: Comparison) -> Table:
                 cells.append(_number(measure.value, measure.unit))
                 cells += [_interval(interval, measure.unit) for interval in measure.intervals]
         table.add_row(evaluation.system, *cells)
+    return table
+
+
+def inventory_table(inventories: Sequence[TrackInventory]) -> Table:
+    """What there is of each track."""
+    table = Table(title="What lies under data_root")
+    for heading in (
+        "track",
+        "trials",
+        "present",
+        "missing",
+        "extra",
+        "unreadable",
+        "hours",
+        "rates Hz",
+        "keyed",
+    ):
+        table.add_column(heading, justify="left" if heading == "track" else "right")
+    for item in inventories:
+        audio = item.audio
+        table.add_row(
+            item.track,
+            str(item.trials),
+            str(audio.present),
+            str(audio.missing),
+            str(audio.extra),
+            str(len(audio.unreadable)) if audio.checked else "-",
+            "-" if audio.total_duration_s is None else f"{audio.total_duration_s / 3600:.2f}",
+            ", ".join(str(rate) for rate in sorted(audio.sample_rates_hz)) or "-",
+            "-" if item.key is None else str(item.key.counts["trials"] - item.key.unlisted),
+        )
     return table
 
 

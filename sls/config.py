@@ -175,10 +175,16 @@ class ComputeConfig:
     """Processes that read and augment audio; 0 works in the main process."""
     eval_batch_size: int = 8
     """Utterances in a batch of scoring or validation."""
+    backend: Literal["torchaudio", "fairseq"] = "torchaudio"
+    """Whose implementation runs the encoder; fairseq, the reference, must be installed for its own."""
+    max_failures: int = 0
+    """Unreadable recordings that a scoring run leaves out before it stops. It then ends FAILED with their
+    list, and without a score file, but the scores of the others are kept."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
+        _require(self.max_failures >= 0, "max_failures", self.max_failures, "0 or more")
         _require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "at least 1")
 
 

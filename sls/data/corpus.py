@@ -16,6 +16,7 @@ from sls.data.tracks import BUILT_IN_TRACKS, Track, load_tracks
 logger = logging.getLogger(__name__)
 
 DEMO_CORPUS = "demo"
+SYNTHETIC_NOTE = "synthetic corpus: these figures say nothing about real deepfakes"
 DEMO_DIRECTORY = PROJECT_ROOT / "outputs" / "demo_corpus"
 
 
@@ -52,7 +53,7 @@ def open_corpus(data: DataConfig) -> Corpus:
     tracks_file = Path(data.tracks) if data.tracks else BUILT_IN_TRACKS
     tracks = load_tracks(tracks_file)
     if not data.data_root:
-        logger.warning("no data_root: using the synthetic demo corpus; figures on it say nothing of real deepfakes")
+        logger.warning("no data_root: using the demo corpus, %s", SYNTHETIC_NOTE)
         return Corpus(DEMO_CORPUS, make_demo_corpus(DEMO_DIRECTORY), tracks)
     root = Path(data.data_root)
     if not root.is_dir():
@@ -63,4 +64,6 @@ def open_corpus(data: DataConfig) -> Corpus:
     note = read_corpus_note(root)
     if note is not None:
         return Corpus(note.corpus, root, tracks)
-    return Corpus("asvspoof" if tracks_file == BUILT_IN_TRACKS else tracks_file.stem.split(".")[0], root, tracks)
+    return Corpus(
+        "asvspoof" if tracks_file == BUILT_IN_TRACKS else tracks_file.stem.split(".")[0], root, tracks
+    )

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sls.config import ComputeConfig
-from sls.data.dataset import TrialDataset, make_loader
+from sls.data.dataset import AudioFailure, TrialDataset, make_loader
 from sls.data.protocols import Label
 
 
@@ -25,6 +25,8 @@ class ScoredBatch:
     """Places of the trials in the dataset: `(batch,)` int64."""
     scores: np.ndarray
     """log P(bona fide): `(batch,)` float32."""
+    failures: tuple[AudioFailure, ...]
+    """Trials whose recordings cannot be read; they have no score."""
 
 
 def score(
@@ -35,11 +37,12 @@ def score(
     Args:
         model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
         dataset: the trials, not augmented.
-        compute: batch size and workers.
+        compute: batch size, workers, and how many unreadable recordings to leave out.
         device: where to run the model.
 
     Raises:
-        ValueError: a file that cannot be read, named; or a score that is not finite, with its trial.
+        ValueError: more recordings cannot be read than `max_failures`; or a score that is not finite, with
+            its trial.
     """
     model.to(device).eval()
     loader = make_loader(
@@ -50,13 +53,17 @@ def score(
         drop_last=False,
         num_workers=compute.num_workers,
         pin_memory=device.type == "cuda",
+        max_failures=compute.max_failures,
     )
     for batch in loader:
+        if not len(batch):
+            yield ScoredBatch(np.empty(0, np.int64), np.empty(0, np.float32), batch.failures)
+            continue
         with torch.inference_mode():
             log_probs = model(batch.waveforms.to(device, non_blocking=True))
         scores = log_probs[:, Label.BONAFIDE].float().cpu().numpy()
         indices = batch.indices.numpy()
         broken = indices[~np.isfinite(scores)]
         if len(broken):
-            raise ValueError(f"trial {dataset.trials[broken[0]].name}: the score is not finite")
-        yield ScoredBatch(indices, scores)
+            raise ValueError(f"trial {dataset.name(int(broken[0]))}: the score is not finite")
+        yield ScoredBatch(indices, scores, batch.failures)

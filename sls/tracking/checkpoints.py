@@ -56,21 +56,21 @@ def epoch_name(epoch: int) -> str:
 def log_checkpoint(
     run: TrackedRun, model: Countermeasure, info: CheckpointInfo, tags: Mapping[str, str]
 ) -> str:
-    """Writes an epoch's checkpoint to the artifact store and returns the id of its LoggedModel."""
-    epoch = info.epoch if info.epoch is not None else -1
+    """Writes a checkpoint to the artifact store and returns the id of its LoggedModel."""
+    known = {"recipe": info.recipe, "epoch": None if info.epoch is None else str(info.epoch), **tags}
     logged = run.client.create_logged_model(
         run.experiment_id,
-        name=epoch_name(epoch),
+        name="imported" if info.epoch is None else epoch_name(info.epoch),
         source_run_id=run.run_id,
-        tags={"epoch": str(epoch), **tags},
-        params={"recipe": str(info.recipe), "epoch": str(epoch)},
+        tags={name: value for name, value in known.items() if value},
+        params={name: value for name in ("recipe", "epoch") if (value := known[name])},
         model_type="checkpoint",
     )
     with scratch_directory() as directory:
         save_checkpoint(directory / CHECKPOINT_FILE, model, info)
         run.client.log_model_artifacts(logged.model_id, str(directory))
     run.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, epoch)])
+    run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, info.epoch or 0)])
     return str(logged.model_id)
 
 

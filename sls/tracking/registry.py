@@ -57,6 +57,7 @@ def register(
     source: ModelSource,
     stage: str,
     recipe: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> RegisteredVersion:
     """Registers a checkpoint as a new version, which can be served, and points `recipe-NAME` at it.
 
@@ -66,6 +67,7 @@ def register(
         source: the checkpoint.
         stage: staging, production or archived, a tag.
         recipe: name of the recipe; empty for the one that the checkpoint was trained by.
+        tags: further tags of the version.
 
     Raises:
         ValueError: an unknown stage.
@@ -88,6 +90,7 @@ def register(
             "run_id": source.train_run_id,
             "checkpoint_model_id": source.model_id,
             **evaluated_eer_tags(client, source.model_id),
+            **dict(tags or {}),
         },
     )
     if recipe:

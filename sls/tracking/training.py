@@ -66,7 +66,9 @@ def track_training(
     device = resolve_device(config.compute.device)
     train, train_data = _load_trials(run, corpus, config, TRAIN_TRACK, "training")
     validation, validation_data = _load_validation(run, corpus, config)
-    model = build_countermeasure(config.model.xlsr_model, config.audio.audio_max_len, training.seed)
+    model = build_countermeasure(
+        config.model.xlsr_model, config.audio.audio_max_len, training.seed, config.compute.backend
+    )
     recorder = _EpochRecorder(run, config, corpus, model, train_data, validation_data)
     for epoch in fit(model, train, validation, config, device, recorder.watch(on_step)):
         recorder.record(epoch)
@@ -139,8 +141,7 @@ class _EpochRecorder:
             config=self.config.to_flat(),
             provenance={"corpus": self.corpus.name},
         )
-        tags = {"recipe": training.recipe, "corpus": self.corpus.name}
-        model_id = log_checkpoint(self.run, self.model, info, tags)
+        model_id = log_checkpoint(self.run, self.model, info, {"corpus": self.corpus.name})
         for prefix, dataset in self.datasets.items():
             metrics = {name: value for name, value in epoch.metrics.items() if name.startswith(prefix + "/")}
             if metrics:

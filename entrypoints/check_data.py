@@ -1,0 +1,61 @@
+"""Looks at what lies under a data_root: `mlflow run . -e check_data -P data_root=DIR`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from entrypoints.door import console, door_command
+from entrypoints.options import (
+    compute_config,
+    config_options,
+    data_config,
+    parse_choice,
+    split_list,
+    text_option,
+)
+from entrypoints.progress import open_ended_bar
+from entrypoints.tables import inventory_table
+from sls.data.corpus import open_corpus
+from sls.data.inventory import Depth, InventoryProgress, TrackInventory, describe_use, take_inventory
+from sls.tracking.runs import TrackedRun
+
+DEPTHS: tuple[Depth, ...] = ("headers", "names", "decode")
+
+
+@door_command("check_data")
+@text_option("track", "tracks, separated by commas [default: all of the tracks file]")
+@text_option(
+    "depth",
+    "names: is each file there; headers: rates and durations; decode: every sample [default: headers]",
+)
+@config_options("data", "compute")
+def check_data(run: TrackedRun, track: str, depth: str, **options: str) -> None:
+    """Report what of each track is there, missing or unreadable, and what can be run."""
+    corpus = open_corpus(data_config(options))
+    tracks = [corpus.track(name) for name in split_list(track) or corpus.tracks]
+    run.set_tags({"corpus": corpus.name, "data_root": corpus.data_root})
+    chosen_depth = parse_choice("depth", depth, DEPTHS)
+    inventories: list[TrackInventory] = []
+    with open_ended_bar() as show:
+        steps = take_inventory(
+            tracks, corpus.data_root, depth=chosen_depth, num_workers=compute_config(options).num_workers
+        )
+        for step in steps:
+            if isinstance(step, InventoryProgress):
+                show(f"check {step.track}", step.checked, step.total)
+            else:
+                inventories.append(step)
+    run.log_json([asdict(inventory) for inventory in inventories], "check_data.json")
+    console.print(inventory_table(inventories))
+    problems = [
+        f"{inventory.track}: {problem}" for inventory in inventories for problem in inventory.problems
+    ]
+    for line in (*problems, *describe_use(inventories)):
+        console.print(line, highlight=False, soft_wrap=True)
+    unusable = [inventory.track for inventory in inventories if not inventory.is_usable]
+    if unusable:
+        raise ValueError(f"not usable as they are: {', '.join(unusable)} (of {len(inventories)} tracks)")
+
+
+if __name__ == "__main__":
+    check_data()

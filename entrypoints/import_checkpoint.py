@@ -1,0 +1,32 @@
+"""Registers a published checkpoint: `mlflow run . -e import_checkpoint -P checkpoint=epoch_2.pth -P recipe=v1`."""
+
+from __future__ import annotations
+
+from entrypoints.door import console, door_command
+from entrypoints.options import text_option
+from sls.tracking.importing import ImportRequest, track_import
+from sls.tracking.runs import TrackedRun
+
+
+@door_command("import_checkpoint")
+@text_option("checkpoint", "a published SLS file, or hf://owner/repo/file[@revision]")
+@text_option("xlsr", "the fairseq file that it started from, where its shapes are not those of a known XLS-R")
+@text_option("recipe", "name of the recipe that it was trained by")
+@text_option("stage", "staging, production or archived [default: staging]")
+@text_option("source", "where it comes from [default: the checkpoint's own name]")
+@text_option("licence", "its licence [default: unknown]")
+def import_checkpoint(
+    run: TrackedRun, checkpoint: str, xlsr: str, recipe: str, stage: str, source: str, licence: str
+) -> None:
+    """Bring a published checkpoint into the registry, to be scored, evaluated and served without training."""
+    if not checkpoint:
+        raise ValueError("checkpoint: found nothing, expected a published SLS file or hf://owner/repo/file")
+    if not recipe:
+        raise ValueError("recipe: found nothing, expected a name, such as v1 or paper")
+    request = ImportRequest(checkpoint, recipe, stage or "staging", xlsr, source, licence)
+    version = track_import(run, request)
+    console.print(f"Registered {checkpoint} as {version.uri} (recipe {recipe})", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    import_checkpoint()

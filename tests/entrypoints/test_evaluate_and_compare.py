@@ -1,0 +1,123 @@
+"""The evaluate and compare doors, on score files that no model of ours made."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mlflow.entities import Run
+
+from entrypoints.compare import compare
+from entrypoints.evaluate import evaluate
+from sls.data.scores import write_scores
+from sls.data.tracks import load_tracks
+from sls.tracking.store import connect
+
+FEW = ["--num_resamples", "50"]
+
+
+@pytest.fixture
+def score_files(small_corpus: Path, tmp_path: Path) -> dict[str, Path]:
+    """Two systems on the LA track of the small corpus: one good, one worse."""
+    key = load_tracks()["LA"].key(small_corpus)
+    rng = np.random.default_rng(3)
+    files = {}
+    for name, distance in (("good", 3.0), ("worse", 0.5)):
+        scores = (rng.normal(size=len(key)) + distance * key.labels).astype(np.float32)
+        files[name] = tmp_path / f"{name}.txt"
+        write_scores(files[name], key.names, scores)
+    return files
+
+
+def newest_run(kind: str) -> Run:
+    client = connect()
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return client.search_runs(experiments, f"tags.kind = '{kind}'", order_by=["attributes.start_time DESC"])[
+        0
+    ]
+
+
+def artifact_names(run: Run, directory: str) -> set[str]:
+    return {Path(item.path).name for item in connect().list_artifacts(run.info.run_id, directory)}
+
+
+def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, score_files) -> None:
+    result = CliRunner().invoke(
+        evaluate,
+        ["--track", "LA", "--scores", str(score_files["good"]), "--data_root", str(small_corpus), *FEW],
+    )
+    assert result.exit_code == 0, result.output
+    run = newest_run("evaluate")
+    metrics = run.data.metrics
+    assert metrics["LA/eer_percent_low"] <= metrics["LA/eer_percent"] <= metrics["LA/eer_percent_high"]
+    assert "LA/eer_percent_clustered_low" in metrics
+    assert metrics["LA/min_tdcf"] <= 1
+    assert run.data.tags["subset"] == "eval"
+    assert {"report.html", "report.json", "det.png"} <= artifact_names(run, "report")
+    report = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report/report.json"))
+    assert report["track"] == "LA"
+    assert "synthetic" in result.output
+
+
+def test_partial_scores_are_refused_unless_allowed(store, small_corpus, score_files) -> None:
+    path = score_files["good"]
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[1:]))
+    arguments = ["--track", "LA", "--scores", str(path), "--data_root", str(small_corpus), *FEW]
+    refused = CliRunner().invoke(evaluate, arguments)
+    assert refused.exit_code == 2
+    assert lines[0].split()[0] in refused.stderr
+    allowed = CliRunner().invoke(evaluate, [*arguments, "--allow_partial", "true", "--subset", "all"])
+    assert allowed.exit_code == 0, allowed.output
+    coverage = newest_run("evaluate").data.metrics["LA/coverage_percent"]
+    assert coverage == pytest.approx(100 * (len(lines) - 1) / len(lines))
+
+
+def test_calibration_fitted_by_one_run_is_applied_by_another(store, small_corpus, score_files) -> None:
+    arguments = [
+        "--track",
+        "LA",
+        "--scores",
+        str(score_files["good"]),
+        "--data_root",
+        str(small_corpus),
+        *FEW,
+    ]
+    fitted = CliRunner().invoke(evaluate, [*arguments, "--fit_calibration", "logistic"])
+    assert fitted.exit_code == 0, fitted.output
+    before = newest_run("evaluate")
+    applied = CliRunner().invoke(evaluate, [*arguments, "--calibration", before.info.run_id])
+    assert applied.exit_code == 0, applied.output
+    after = newest_run("evaluate")
+    # On the scores on which it was fitted, a calibration can only help.
+    assert after.data.metrics["LA/cllr"] < before.data.metrics["LA/cllr"]
+    assert after.data.metrics["LA/eer_percent"] == pytest.approx(before.data.metrics["LA/eer_percent"])
+    without = CliRunner().invoke(evaluate, [*arguments, "--calibration", after.info.run_id])
+    assert without.exit_code == 2
+    assert "fitted none" in without.stderr
+
+
+def test_comparison_says_who_is_better_and_keeps_the_report(store, small_corpus, score_files) -> None:
+    scores = ",".join(f"{name}={path}" for name, path in score_files.items())
+    result = CliRunner().invoke(
+        compare, ["--track", "LA", "--scores", scores, "--data_root", str(small_corpus), *FEW]
+    )
+    assert result.exit_code == 0, result.output
+    assert "good is better than worse on LA" in result.output
+    run = newest_run("compare")
+    assert run.data.tags["verdict"] in " ".join(result.output.split())
+    assert run.data.metrics["LA/eer_percent.good"] < run.data.metrics["LA/eer_percent.worse"]
+    assert {"report.html", "report.json", "det.png"} <= artifact_names(run, "report")
+
+
+def test_comparison_of_fewer_than_two_systems_is_refused(store, small_corpus, score_files) -> None:
+    path = score_files["good"]
+    arguments = ["--track", "LA", "--data_root", str(small_corpus)]
+    one = CliRunner().invoke(compare, [*arguments, "--scores", str(path)])
+    assert one.exit_code == 2
+    assert "found 1 system(s), expected two or more" in one.stderr
+    same = CliRunner().invoke(compare, [*arguments, "--scores", f"{path},{path}"])
+    assert same.exit_code == 2
+    assert "second system called good" in same.stderr
