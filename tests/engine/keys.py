@@ -1,0 +1,58 @@
+"""Keys and scores made in memory, for tests of evaluation and comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from sls.data.keys import AsvScores
+from sls.data.protocols import Protocol
+from sls.data.scores import Coverage, JoinedScores, ScoreTable
+
+CODECS = ("none", "alaw")
+ATTACKS = ("A10", "A9", "A11")
+
+
+def make_joined(
+    scores: np.ndarray,
+    labels: np.ndarray,
+    fields: dict[str, np.ndarray] | None = None,
+    names: list[str] | None = None,
+    source: str = "scores.txt",
+) -> JoinedScores:
+    names = names or [f"T_{number:05d}" for number in range(len(scores))]
+    trials = np.array(names, dtype=object)
+    columns = {name: np.asarray(column, dtype=object) for name, column in (fields or {}).items()}
+    key = Protocol(Path("key.txt"), "k" * 64, trials, labels.astype(np.int8), columns)
+    table = ScoreTable(trials, scores, Path(source), "s" * 64)
+    return JoinedScores(scores, key, Coverage(len(scores), len(scores), len(scores)), table)
+
+
+def make_corpus(seed: int = 1, size: int = 1_200, shift: float = 2.0) -> JoinedScores:
+    """A third bona fide; 10 speakers, 3 attacks of which A11 is the hardest, 2 codecs, 2 subsets."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(size) < 1 / 3).astype(int)
+    attacks = np.array(ATTACKS, dtype=object)[rng.integers(3, size=size)]
+    codecs = np.array(CODECS, dtype=object)[rng.integers(2, size=size)]
+    scores = rng.normal(size=size) + shift * labels + (attacks == "A11") * (labels == 0) * 0.8
+    fields = {
+        "speaker": np.array([f"S{number}" for number in rng.integers(10, size=size)], dtype=object),
+        "attack": np.where(labels == 1, "bonafide", attacks),
+        "codec": codecs,
+        "subset": np.array(["eval", "progress"], dtype=object)[(rng.random(size) < 0.2).astype(int)],
+    }
+    return make_joined(scores, labels, fields)
+
+
+def make_asv(seed: int = 2, size: int = 3_000) -> AsvScores:
+    rng = np.random.default_rng(seed)
+    roles = np.array(["target", "nontarget", "spoof"], dtype=object)[rng.integers(3, size=size)]
+    means = {"target": 3.0, "nontarget": -1.0, "spoof": 2.0}
+    scores = rng.normal(size=size) + np.array([means[role] for role in roles])
+    attacks = np.array(ATTACKS, dtype=object)[rng.integers(3, size=size)]
+    fields = {
+        "attack": np.where(roles == "spoof", attacks, "bonafide"),
+        "codec": np.array(CODECS, dtype=object)[rng.integers(2, size=size)],
+    }
+    return AsvScores(Path("asv.txt"), "a" * 64, scores, roles, fields)

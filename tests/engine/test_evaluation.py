@@ -1,0 +1,259 @@
+import json
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sls.data.scores import Coverage, join_scores, read_scores
+from sls.data.tracks import load_tracks
+from sls.engine.breakdown import BootstrapSettings
+from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
+from sls.engine.evaluation import evaluate
+from sls.engine.results import POOLED, Breakdown, Cell, Evaluation
+from sls.metrics.calibration import LogisticCalibration
+from sls.metrics.det import compute_eer
+from sls.metrics.tdcf import LegacyTandemCosts, asv_error_rates, compute_min_tdcf
+from tests.engine.keys import make_asv, make_corpus, make_joined
+
+QUICK = BootstrapSettings(num_resamples=100)
+NONE = BootstrapSettings(num_resamples=0)
+
+
+def evaluate_corpus(**options) -> Evaluation:
+    options = {"settings": NONE, "breakdown": ("attack", "codec", "speaker"), **options}
+    return evaluate(make_corpus(), track="LA", **options)
+
+
+def find_breakdown(evaluation: Evaluation, *fields: str) -> Breakdown:
+    return next(breakdown for breakdown in evaluation.breakdowns if breakdown.fields == fields)
+
+
+def find_cell(breakdown: Breakdown, *values: str) -> Cell:
+    return next(cell for cell in breakdown.cells if cell.values == values)
+
+
+def scores_where(mask_bonafide: np.ndarray, mask_spoof: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    joined = make_corpus()
+    is_bonafide = joined.key.labels == 1
+    return joined.scores[is_bonafide & mask_bonafide], joined.scores[~is_bonafide & mask_spoof]
+
+
+def test_pooled_numbers_are_those_of_the_metrics():
+    everything = np.ones(1_200, dtype=bool)
+    bonafide, spoof = scores_where(everything, everything)
+    asv = make_asv()
+    found = evaluate_corpus(asv=asv)
+    rates = asv_error_rates(asv.target, asv.nontarget, asv.spoof)
+    assert found.eer == compute_eer(bonafide, spoof).eer
+    assert found.min_tdcf == compute_min_tdcf(bonafide, spoof, rates).cost
+    assert found.min_tdcf_legacy == compute_min_tdcf(bonafide, spoof, rates, LegacyTandemCosts()).cost
+    assert (found.num_bonafide, found.num_spoof) == (bonafide.size, spoof.size)
+
+
+def test_an_attack_selects_spoofed_trials_only_and_a_codec_both_classes():
+    found, fields = evaluate_corpus(), make_corpus().key.fields
+    everything = np.ones(1_200, dtype=bool)
+    by_attack, by_codec = find_breakdown(found, "attack"), find_breakdown(found, "codec")
+    assert (by_attack.is_spoof_only, by_codec.is_spoof_only) == ((True,), (False,))
+    of_attack, of_codec = fields["attack"] == "A9", fields["codec"] == "alaw"
+    assert find_cell(by_attack, "A9").eer == compute_eer(*scores_where(everything, of_attack)).eer
+    assert find_cell(by_codec, "alaw").eer == compute_eer(*scores_where(of_codec, of_codec)).eer
+    crossed = find_cell(find_breakdown(found, "attack", "codec"), "A9", "alaw")
+    assert crossed.eer == compute_eer(*scores_where(of_codec, of_codec & of_attack)).eer
+    assert crossed.num_bonafide == find_cell(by_codec, "alaw").num_bonafide
+
+
+def test_margins_of_a_crossed_breakdown_are_the_breakdowns_by_one_field():
+    found = evaluate_corpus()
+    crossed = find_breakdown(found, "attack", "codec")
+    assert crossed.axis(0) == ("A9", "A10", "A11", POOLED)  # natural order
+    assert crossed.axis(1) == ("alaw", "none", POOLED)
+    assert find_cell(crossed, POOLED, POOLED).eer == found.eer
+    assert find_cell(crossed, "A10", POOLED).eer == find_cell(find_breakdown(found, "attack"), "A10").eer
+    assert find_cell(crossed, POOLED, "none").eer == find_cell(find_breakdown(found, "codec"), "none").eer
+
+
+def test_tdcf_of_a_condition_meets_the_asv_in_the_same_condition():
+    asv, fields = make_asv(), make_corpus().key.fields
+    found = evaluate_corpus(asv=asv, metrics=("eer", "min_tdcf"))
+    of_codec, of_attack = fields["codec"] == "none", fields["attack"] == "A11"
+    there = asv.select(asv.fields["codec"] == "none")
+    attacked = there.select((there.fields["attack"] == "A11") | (there.roles != "spoof"))
+    rates = asv_error_rates(attacked.target, attacked.nontarget, attacked.spoof)
+    expected = compute_min_tdcf(*scores_where(of_codec, of_codec & of_attack), rates).cost
+    assert find_cell(find_breakdown(found, "attack", "codec"), "A11", "none").min_tdcf == pytest.approx(
+        expected
+    )
+
+
+def test_a_track_of_2019_is_broken_down_by_the_legacy_cost():
+    asv = make_asv()
+    legacy = evaluate_corpus(asv=asv, metrics=("eer", "min_tdcf_legacy"))
+    both = evaluate_corpus(asv=asv, metrics=("eer", "min_tdcf", "min_tdcf_legacy"))
+    for found, pooled in ((legacy, legacy.min_tdcf_legacy), (both, both.min_tdcf)):
+        crossed = find_breakdown(found, "attack", "codec")
+        assert find_cell(crossed, POOLED, POOLED).min_tdcf == pytest.approx(pooled)
+
+
+def test_a_field_whose_values_the_classes_do_not_share_selects_spoofed_trials():
+    joined = make_corpus()
+    team = np.where(joined.key.labels == 1, "-", np.array(["T1", "T2"], dtype=object)[np.arange(1_200) % 2])
+    joined = replace(joined, key=replace(joined.key, fields={"team": team}))
+    found = evaluate(joined, track="DF", breakdown=("team",), settings=NONE)
+    by_team = find_breakdown(found, "team")
+    assert by_team.is_spoof_only == (True,)
+    assert [cell.values for cell in by_team.cells] == [("T1",), ("T2",)]
+    assert all(cell.num_bonafide == found.num_bonafide for cell in by_team.cells)
+
+
+def test_cells_without_a_class_say_so_in_the_place_of_a_number():
+    scores, labels = np.array([3.0, 1.0, 0.5, 2.0, 5.0]), np.array([1, 0, 0, 1, 1])
+    fields = {"speaker": np.array(["a", "a", "b", "c", "c"], dtype=object)}
+    found = evaluate(make_joined(scores, labels, fields), track="X", breakdown=("speaker",), settings=QUICK)
+    cells = {cell.values[0]: cell for cell in find_breakdown(found, "speaker").cells}
+    assert cells["a"].eer == 0
+    assert (cells["b"].eer, cells["b"].note) == (None, "no bona fide trial")
+    assert (cells["c"].eer, cells["c"].note) == (None, "no spoofed trial")
+
+
+def test_a_subset_is_selected_and_an_unknown_one_named():
+    found = evaluate_corpus(subset="eval")
+    assert found.num_bonafide + found.num_spoof == np.sum(make_corpus().key.fields["subset"] == "eval")
+    with pytest.raises(ValueError, match="hidden"):
+        evaluate_corpus(subset="hidden")
+
+
+def test_intervals_say_over_what_they_are_and_hold_the_number():
+    found = evaluate_corpus(settings=QUICK, asv=make_asv(), metrics=("eer", "min_tdcf"))
+    for name in ("eer", "min_tdcf"):
+        measure = found.measure(name)
+        assert [interval.over for interval in measure.intervals] == ["trials", "speakers and attacks"]
+        for interval in measure.intervals:
+            assert interval.low <= measure.value <= interval.high
+            assert interval.num_resamples == 100
+    assert found.measure("min_dcf").intervals == ()  # not what the track earns
+    cell = find_cell(find_breakdown(found, "attack"), "A11")
+    assert [interval.over for interval in cell.intervals] == ["trials", "speakers"]  # one attack
+    speaker = find_breakdown(found, "speaker").cells[0]
+    assert [interval.over for interval in speaker.intervals] == ["trials"]
+
+
+def test_a_key_without_speakers_has_intervals_over_trials_alone():
+    joined = make_corpus()
+    unnamed = np.full(1_200, "-", dtype=object)
+    joined = replace(joined, key=replace(joined.key, fields={"speaker": unnamed}))
+    found = evaluate(joined, track="X", breakdown=("speaker",), settings=QUICK)
+    assert [interval.over for interval in found.measures[0].intervals] == ["trials"]
+    assert found.breakdowns == ()
+
+
+def test_the_same_seed_gives_the_same_evaluation_and_another_breakdown_moves_no_interval():
+    first, second = (evaluate_corpus(settings=QUICK).to_dict() for _ in range(2))
+    assert first == second
+    other = evaluate_corpus(settings=QUICK, breakdown=("codec",))
+    assert find_breakdown(other, "codec") == find_breakdown(evaluate_corpus(settings=QUICK), "codec")
+    assert evaluate_corpus(settings=BootstrapSettings(100, seed=7)).measures != other.measures
+
+
+def test_negated_scores_are_warned_of_aloud(caplog):
+    joined = make_corpus()
+    joined = replace(joined, scores=-joined.scores)
+    with caplog.at_level(logging.WARNING):
+        found = evaluate(joined, track="LA", settings=NONE)
+    assert any("better negated" in warning for warning in found.warnings)
+    assert "scores.txt" in caplog.text
+    assert "better negated" in caplog.text
+    assert evaluate_corpus().warnings == ()
+
+
+def test_few_trials_decisions_and_partial_coverage_are_warned_of():
+    joined = make_joined(np.array([1.0, 1.0, 0.0]), np.array([1, 1, 0]))
+    joined = replace(joined, coverage=Coverage(scored=5, keyed=4, joined=3))
+    found = evaluate(joined, track="X", settings=NONE)
+    assert [
+        part in " ".join(found.warnings) for part in ("only 2 bona fide", "decisions", "3 trials in both")
+    ]
+    assert found.metrics()["coverage_percent"] == 75
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        ([1.0, 2.0], [1, 1], "no spoofed trial"),
+        ([1.0, 1.0], [1, 0], "constant"),
+        ([np.nan, 1.0], [1, 0], "NaN"),
+    ],
+)
+def test_what_cannot_be_evaluated_names_the_score_file(scores, labels, message):
+    with pytest.raises(ValueError, match=f"scores.txt: .*{message}"):
+        evaluate(make_joined(np.array(scores), np.array(labels)), track="X")
+
+
+def test_tracker_metrics_are_percentages_with_their_intervals():
+    found = evaluate_corpus(settings=QUICK, asv=make_asv(), metrics=("eer", "min_tdcf"))
+    metrics = found.metrics()
+    assert metrics["eer_percent"] == 100 * found.eer
+    assert metrics["eer_percent_low"] == 100 * found.measures[0].interval().low
+    assert metrics["eer_percent_clustered_high"] == 100 * found.measures[0].interval("clusters").high
+    assert metrics["min_tdcf"] == found.min_tdcf
+    assert metrics["min_tdcf_low"] < metrics["min_tdcf_high"]
+    assert all(isinstance(value, float) for value in metrics.values())
+
+
+def test_an_evaluation_survives_json_with_its_units():
+    found = evaluate_corpus(settings=QUICK, asv=make_asv())
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert content["measures"][0] == {
+        "name": "eer",
+        "value": found.eer,
+        "unit": "fraction",
+        "intervals": [vars(interval) for interval in found.measures[0].intervals],
+    }
+    assert sum(content["histogram"]["spoof"]) == found.num_spoof
+    assert content["provenance"]["scores"] == {"file": "scores.txt", "sha256": "s" * 64}
+
+
+def test_the_thinned_curve_keeps_its_ends_and_passes_through_the_eer():
+    curve = evaluate_corpus().curve
+    assert (curve.frr[0], curve.far[0], curve.frr[-1], curve.far[-1]) == (0, 1, 1, 0)
+    gap = np.abs(curve.frr - curve.far)
+    assert (curve.frr + curve.far)[gap.argmin()] / 2 == pytest.approx(evaluate_corpus().eer, abs=2e-3)
+
+
+def test_a_calibration_fitted_on_one_file_makes_ratios_of_another(tmp_path):
+    calibration = fit_calibration(make_corpus(seed=5))
+    save_calibration(tmp_path / "calibration.json", calibration)
+    assert load_calibration(tmp_path / "calibration.json") == calibration
+    raw, calibrated = evaluate_corpus(), evaluate_corpus(calibration=calibration)
+    assert calibrated.is_calibrated
+    assert calibrated.eer == raw.eer
+    least = calibrated.measure("min_cllr").value
+    assert least < calibrated.measure("cllr").value < least + 0.05 < raw.measure("cllr").value
+
+
+def test_calibration_errors_name_the_file(tmp_path):
+    (tmp_path / "broken.json").write_text("{")
+    for path, error in (("broken.json", ValueError), ("absent.json", FileNotFoundError)):
+        with pytest.raises(error, match=path):
+            load_calibration(tmp_path / path)
+    with pytest.raises(ValueError, match=r"scores\.txt: no spoofed"):
+        fit_calibration(make_joined(np.array([1.0, 2.0]), np.array([1, 1])))
+    with pytest.raises(ValueError, match="logistic or pav"):
+        fit_calibration(make_corpus(), method="magic")
+    assert isinstance(fit_calibration(make_corpus(), "logistic"), LogisticCalibration)
+
+
+def test_minispoof_is_broken_down_like_the_published_tables(reference_dir):
+    root, track = reference_dir / "minispoof", load_tracks()["LA"]
+    key = track.key(root, is_checked=False)
+    joined = join_scores(read_scores(root / "baseline_scores/lfcc_gmm.eval.txt"), key)
+    everything = evaluate(joined, track="LA", breakdown=("attack",), settings=NONE)
+    assert round(100 * everything.eer, 1) == 40.6
+    cells = find_breakdown(everything, "attack").cells
+    assert [round(100 * cell.eer, 1) for cell in cells] == [40.2, 36.5, 44.0, 44.1]
+    asv = track.asv_scores(root)
+    found = evaluate(joined, track="LA", subset="eval", breakdown=track.breakdown, asv=asv, settings=NONE)
+    crossed = find_breakdown(found, "attack", "codec")
+    assert len(crossed.cells) == 5 * 8
+    assert all(cell.min_tdcf is not None for cell in crossed.cells)
