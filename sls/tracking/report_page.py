@@ -138,8 +138,8 @@ def render_det(data: Mapping[str, Any]) -> str:
     Args:
         data: `low` and `high` ends of both axes, and `curves` with name, colour, eer, far and frr.
     """
-    # Within a script element only a closing tag could end the data early.
-    content = json.dumps(data).replace("</", "<\\/")
+    # No tag may appear within a script element.
+    content = json.dumps(data).replace("<", "\\u003c")
     return (
         '<p class="muted">Move the pointer over the curves to read both error rates off.</p>'
         f'<svg id="det" role="img" aria-label="DET curves"></svg><p id="det-reading"></p>'
