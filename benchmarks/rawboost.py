@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python -m benchmarks.rawboost
 
-All forms take turns on the same waveform with equal generators, in one thread. What is counted is the CPU time
-of that thread, so that other work on the machine disturbs little; on a GPU it is the time on the clock.
+All forms take turns of a few calls on the same waveform, with equal generators, in one thread. What is counted
+is the CPU time of that thread, so that other work on the machine disturbs less; on a GPU, the clock.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from benchmarks.rawboost_direct import direct_rawboost
 from sls.config import RawBoostConfig
 from sls.data.rawboost import apply_draws, apply_rawboost, draw_rawboost, white_noise
 from sls.data.rawboost_batched import apply_draws_batch, apply_rawboost_batch
-from sls.data.rawboost_filters import draw_filters, fft_length, filter_and_sum, zero_phase_response
+from sls.data.rawboost_filters import draw_filters, fft_length, filter_powers, zero_phase_response
 
 ALGORITHM_NAMES = {1: "LnL", 2: "ISD", 3: "SSI", 4: "LnL, ISD, SSI", 8: "LnL and ISD in parallel"}
 
 
 @click.command()
 @click.option("--repeats", default=200, show_default=True, help="Timed calls of each form.")
+@click.option("--turn", default=10, show_default=True, help="Calls of one form before the next has its turn.")
 @click.option("--num-samples", default=64_600, show_default=True, help="Length of a waveform.")
 @click.option("--batch-size", default=14, show_default=True, help="Waveforms of the batched form.")
 @click.option("--device", default="cpu", show_default=True, help="Where the batched form filters.")
-def main(repeats: int, num_samples: int, batch_size: int, device: str) -> None:
+def main(repeats: int, turn: int, num_samples: int, batch_size: int, device: str) -> None:
     """Prints four tables: speed, parity, stages, and the batched form."""
     torch.set_num_threads(1)
     time_s = np.arange(num_samples) / 16_000
     envelope = np.sin(np.pi * 2 * time_s) ** 2
     waveform = (0.9 * np.sin(2 * np.pi * 200 * time_s) ** 5 * envelope).astype(np.float32)
-    _compare(waveform, repeats)
+    _compare(waveform, repeats, turn)
     _show_parity(waveform, max(repeats // 10, 5))
-    _show_stages(waveform, repeats)
+    _show_stages(waveform, repeats, turn)
     _show_batched(waveform, batch_size, device, max(repeats // 10, 5))
 
 
-def _compare(waveform: np.ndarray, repeats: int) -> None:
+def _compare(waveform: np.ndarray, repeats: int, turn: int) -> None:
     print("\n| algorithm | generator | direct ms | ours ms | ratio of medians |\n|---|---|---|---|---|")
     for algo, name in ALGORITHM_NAMES.items():
         params = RawBoostConfig(algo=algo)
@@ -54,6 +55,7 @@ def _compare(waveform: np.ndarray, repeats: int) -> None:
                     "ours": lambda p=params, r=rngs[1]: apply_rawboost(waveform, p, r),
                 },
                 repeats,
+                turn,
             ).values()
             kind = type(rngs[0]).__name__
             print(f"| {algo} {name} | {kind} | {direct:.2f} | {ours:.2f} | {direct / ours:.1f} |")
@@ -71,7 +73,7 @@ def _show_parity(waveform: np.ndarray, seeds: int) -> None:
         print(f"| {algo} | {worst:.1e} |")
 
 
-def _show_stages(waveform: np.ndarray, repeats: int) -> None:
+def _show_stages(waveform: np.ndarray, repeats: int, turn: int) -> None:
     rng, params = np.random.default_rng(1), RawBoostConfig(algo=3)
     legacy, zero_db, num_samples = np.random.RandomState(1), np.zeros(1), len(waveform)
     white, notches = white_noise(num_samples, rng), draw_filters(params, zero_db, zero_db, rng)
@@ -89,10 +91,10 @@ def _show_stages(waveform: np.ndarray, repeats: int) -> None:
         "... by Generator.standard_normal instead": lambda: rng.standard_normal(num_samples),
         "... by RandomState.standard_normal instead": lambda: legacy.standard_normal(num_samples),
         "the filter: draws and response": design,
-        "FFTs, there and back": lambda: filter_and_sum(white[None], response, half_length),
+        "FFTs, there and back": lambda: filter_powers(white, response, half_length),
     }
     print("\n| stage of SSI | ms | share |\n|---|---|---|")
-    medians = _alternate(stages, repeats)
+    medians = _alternate(stages, repeats, turn)
     for name, median in medians.items():
         print(f"| {name} | {median:.3f} | {median / medians['all of SSI']:.0%} |")
 
@@ -119,7 +121,7 @@ def _show_batched(waveform: np.ndarray, batch_size: int, device: str, repeats: i
             _wait_for(device)
 
         single, whole, drawing = _alternate(
-            {"one at a time": one_at_a_time, "batched": batched, "draws": draw}, repeats, clock
+            {"one at a time": one_at_a_time, "batched": batched, "draws": draw}, repeats, 1, clock
         ).values()
         drawn = draw()
         found = apply_draws_batch(on_device, params, drawn).cpu().numpy()
@@ -130,16 +132,21 @@ def _show_batched(waveform: np.ndarray, batch_size: int, device: str, repeats: i
 
 
 def _alternate(
-    calls: Mapping[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.thread_time
+    calls: Mapping[str, Callable[[], object]],
+    repeats: int,
+    turn: int,
+    clock: Callable[[], float] = time.thread_time,
 ) -> dict[str, float]:
-    """Returns the median milliseconds of each call, all taking turns."""
+    """Returns the median milliseconds of each call, all taking turns of `turn` calls."""
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats + 5):
+    for _ in range(-(-repeats // turn)):
         for name, call in calls.items():
-            start = clock()
-            call()
-            times[name].append(clock() - start)
-    return {name: 1e3 * statistics.median(values[5:]) for name, values in times.items()}
+            call()  # after the others' turns, for the caches
+            for _ in range(turn):
+                start = clock()
+                call()
+                times[name].append(clock() - start)
+    return {name: 1e3 * statistics.median(values) for name, values in times.items()}
 
 
 def _wait_for(device: str) -> None:

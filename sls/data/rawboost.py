@@ -9,7 +9,6 @@ waveform and draws.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from sls.data.rawboost_filters import (
     RandomSource,
     draw_filters,
     fft_length,
-    filter_and_sum,
+    filter_powers,
     zero_phase_response,
 )
 
@@ -136,7 +135,7 @@ def white_noise(num_samples: int, rng: RandomSource) -> np.ndarray:
     radius *= np.float32(-2)
     np.sqrt(radius, out=radius)
     angle *= np.float32(2 * np.pi * 2**-32)
-    noise = np.empty_like(uniform)
+    noise = bits.view(np.float32)  # no longer needed as bits
     for half, circular in ((noise[:num_pairs], np.cos), (noise[num_pairs:], np.sin)):
         circular(angle, out=half)
         half *= radius
@@ -173,12 +172,10 @@ def _lnl(waveform: np.ndarray, notches: FilterDraws, sample_rate_hz: int) -> np.
     peak = _peak(waveform)
     if peak == 0:
         return waveform
-    # In float64: a loud tone in float32 would leave errors of 1e-6. One power at a time stays in the cache.
-    scaled = waveform / np.float64(peak)
-    powers = itertools.accumulate(itertools.repeat(scaled, len(notches.gain_db)), np.multiply)
+    scaled = waveform / np.float64(peak)  # in float32, a loud tone would leave errors of 1e-6
     gains, greatest = _lnl_gains(notches, peak)
     response = zero_phase_response(notches, sample_rate_hz, fft_length(notches.half_length))
-    summed = filter_and_sum(powers, response * gains[:, None], notches.half_length)
+    summed = filter_powers(scaled, response * gains[:, None], notches.half_length)
     summed -= summed.mean()
     return _unclipped(summed, greatest).astype(np.float32)
 
@@ -212,7 +209,7 @@ def _ssi(waveform: np.ndarray, draws: NoiseDraws, sample_rate_hz: int) -> np.nda
     """Stationary signal-independent noise. The filter's gain is drawn but cancels in the ratio."""
     half_length = draws.notches.half_length
     response = zero_phase_response(draws.notches, sample_rate_hz, fft_length(half_length))
-    noise = filter_and_sum(draws.white[None], response, half_length)
+    noise = filter_powers(draws.white, response, half_length)
     noise *= np.float32(_ssi_scale(_energy(waveform), _energy(noise), draws.snr_db))
     noise += waveform
     return noise

@@ -126,7 +126,7 @@ def _ssi(waveforms: torch.Tensor, draws: Sequence[NoiseDraws], sample_rate_hz: i
 
 
 def _filter_and_sum(signals: torch.Tensor, draws: Sequence[FilterDraws], sample_rate_hz: int) -> torch.Tensor:
-    """As `rawboost_filters.filter_and_sum`, for a batch.
+    """As `rawboost_filters.filter_powers`, for a batch of which the powers are there.
 
     Args:
         signals: `(batch, filters, num_samples)`.
