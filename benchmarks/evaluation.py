@@ -3,13 +3,15 @@
     python -m benchmarks.evaluation
 
 Keys, ASV scores and scores are generated with the published numbers of trials, speakers, attacks and codecs.
-Every figure is the wall time of a fresh process, start-up and reading of all files included. The scripts of
+Every figure is of a fresh process, start-up and
+reading of all files included. The scripts of
 the challenge (which the seed system ships) read with pandas, merge scores and key, and sweep the threshold
 twice, once negated.
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -49,15 +51,17 @@ def main(context: click.Context, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         generate(root)
-        table = Table(title=f"Evaluation of full-size score files, wall time, median of {repeats} processes")
-        for column in ("track", "what", "seconds", "relative to the challenge's script"):
+        table = Table(title=f"Evaluation of full-size score files, median of {repeats} processes")
+        for column in ("track", "what", "wall s", "CPU s", "wall, relative", "CPU, relative"):
             table.add_column(column)
         for track in ("LA", "DF"):
-            baseline = 0.0
-            for form in ("challenge", "bare", "full"):
-                seconds = statistics.median(_time(form, track, root) for _ in range(repeats))
-                baseline = baseline or seconds
-                table.add_row(track, FORMS[form], f"{seconds:.2f}", f"{seconds / baseline:.2f}")
+            # In turn, so that a busy machine slows all forms down alike.
+            runs = [[_time(form, track, root) for form in FORMS] for _ in range(repeats)]
+            walls, cpus = ([statistics.median(run[place][kind] for run in runs) for place in
+            range(len(FORMS))] for kind in (0, 1)) for what, wall, cpu in zip(FORMS.values(), walls, cpus,
+            strict=True):
+                ratios = (f"{wall / walls[0]:.2f}", f"{cpu / cpus[0]:.2f}")
+                table.add_row(track, what, f"{wall:.2f}", f"{cpu:.2f}", *ratios)
         Console().print(table)
 
 
@@ -123,7 +127,7 @@ def challenge(track: str, root: Path) -> None:
     key = pandas.read_csv(root / f"keys/{track}/CM/trial_metadata.txt", sep=" ", header=None)
     scores = pandas.read_csv(root / f"{track}.txt", sep=" ", header=None, skipinitialspace=True)
     merged = scores.merge(key[key[7] == "eval"], left_on=0, right_on=1, how="inner")
-    bonafide, spoof = (merged[merged[5] == label]["1_x"].values for label in ("bonafide", "spoof"))
+    bonafide, spoof = (merged[merged[5] == label]["1_x"].to_numpy() for label in ("bonafide", "spoof"))
     rates = _read_asv_with_pandas(root) if track == "LA" else None
     for sign in (1, -1):
         frr, far, _ = _sweep(sign * bonafide, sign * spoof)
@@ -143,7 +147,7 @@ def _read_asv_with_pandas(root: Path) -> tuple[float, float, float]:
     target, nontarget, spoof = (
         scores[is_eval][2][key[is_eval][5] == role] for role in ("target", "nontarget", "spoof")
     )
-    frr, far, thresholds = _sweep(target.values, nontarget.values)
+    frr, far, thresholds = _sweep(target.to_numpy(), nontarget.to_numpy())
     threshold = thresholds[np.argmin(np.abs(frr - far))]
     # As there, with Python's own sum over the rows.
     return (
@@ -238,11 +242,13 @@ def _write(path: Path, lines: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _time(form: str, track: str, root: Path) -> float:
-    start = time.perf_counter()
+def _time(form: str, track: str, root: Path) -> tuple[float, float]:
+    """Returns the wall and CPU seconds of one process, start-up included."""
     command = [sys.executable, "-m", "benchmarks.evaluation", form, track, str(root)]
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""Notebooks are stored without outputs, and run."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+IN_THE_WILD = ROOT / "notebooks" / "in_the_wild_comparison.ipynb"
+
+
+def run_notebook(path: Path) -> str:
+    """Executes a notebook from the project's root, and returns all text that it put out."""
+    notebook = nbformat.read(path, as_version=4)
+    resources = {"metadata": {"path": str(ROOT)}}
+    NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    kinds = ("text/plain", "text/markdown")
+    shown = [str(output.get("data", {}).get(kind, "")) for output in outputs for kind in kinds]
+    return "\n".join([*shown, *(output.get("text", "") for output in outputs)])
+
+
+def test_there_are_notebooks():
+    assert IN_THE_WILD in NOTEBOOKS
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs"), f"{path.name} holds outputs: clear them before storing it"
+        assert cell.get("execution_count") is None
+
+
+@pytest.mark.slow
+def test_the_in_the_wild_notebook_reproduces_the_published_comparison(reference_dir, monkeypatch):
+    monkeypatch.setenv("SLS_SCORES_DIR", str(reference_dir / "in_the_wild"))
+    text = run_notebook(IN_THE_WILD)
+    for eer in ("7.46", "7.84", "12.67"):
+        assert text.count(eer) >= 2  # computed and published
+    assert "paper is better than v1 on In-the-Wild by 0.37 points" in text
+    assert "31779" in text
+
+
+@pytest.mark.slow
+def test_the_in_the_wild_notebook_runs_on_any_score_files(tmp_path, monkeypatch):
+    rng = np.random.default_rng(1)
+    labels = rng.random(400) < 0.6
+    names = [f"{number}.wav" for number in range(400)]
+    key = (
+        f"- {name} - - - {'bonafide' if label else 'spoof'}"
+        for name, label in zip(names, labels, strict=True)
+    )
+    (tmp_path / "in_the_wild_key.txt").write_text("\n".join(key) + "\n")
+    for place, system in enumerate(("paper", "v1", "v2")):
+        scores = rng.normal(size=400) + (3 - place) * labels
+        lines = (f"{name} {score:.6f}" for name, score in zip(names, scores, strict=True))
+        (tmp_path / f"scores_{system}.txt").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv("SLS_SCORES_DIR", str(tmp_path))
+    assert "paper is better than v2 on In-the-Wild" in run_notebook(IN_THE_WILD)
