@@ -12,7 +12,6 @@ twice, once negated.
 from __future__ import annotations
 
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -56,12 +55,10 @@ def main(context: click.Context, repeats: int) -> None:
             table.add_column(column)
         for track in ("LA", "DF"):
             # In turn, so that a busy machine slows all forms down alike.
-            runs = [[_time(form, track, root) for form in FORMS] for _ in range(repeats)]
-            walls, cpus = ([statistics.median(run[place][kind] for run in runs) for place in
-            range(len(FORMS))] for kind in (0, 1)) for what, wall, cpu in zip(FORMS.values(), walls, cpus,
-            strict=True):
-                ratios = (f"{wall / walls[0]:.2f}", f"{cpu / cpus[0]:.2f}")
-                table.add_row(track, what, f"{wall:.2f}", f"{cpu:.2f}", *ratios)
+            runs = np.array([[_time(form, track, root) for form in FORMS] for _ in range(repeats)])
+            median = np.median(runs, axis=0)
+            for what, seconds, ratios in zip(FORMS.values(), median, median / median[0], strict=True):
+                table.add_row(track, what, *(f"{number:.2f}" for number in (*seconds, *ratios)))
         Console().print(table)
 
 
