@@ -151,6 +151,13 @@ def test_both_mismatches_are_told_at_once():
         join_scores(make_table(["a", "b.wav"], [1, 2]), make_key(["a", "b"]))
 
 
+def test_names_that_differ_in_their_endings_alone_are_recognised():
+    with pytest.raises(ValueError, match=r"of key\.txt; the names differ in their endings alone$"):
+        join_scores(make_table(["a.flac", "b.flac"], [1, 2]), make_key(["a", "b"]))
+    with pytest.raises(ValueError, match=r"of key\.txt$"):
+        join_scores(make_table(["a.flac", "c.flac"], [1, 2]), make_key(["a", "b"]))
+
+
 def test_a_partial_join_keeps_what_both_have_and_says_how_much():
     joined = join_scores(
         make_table(["x", "c", "a"], [9, 3, 1]), make_key(["a", "b", "c"]), allow_partial=True
