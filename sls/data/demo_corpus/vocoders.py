@@ -77,7 +77,7 @@ def harmonic_plus_noise(speech: Speech, rng: np.random.Generator) -> np.ndarray:
 
 
 def sinusoidal(speech: Speech, rng: np.random.Generator) -> np.ndarray:
-    """A04: forty harmonics of a pitch in steps of half a tone (McAulay and Quatieri, 1986), and noise."""
+    """A04: forty harmonics of a pitch in steps of a whole tone (McAulay and Quatieri, 1986), and noise."""
     num_samples = len(speech.waveform)
     envelope = cepstral_envelope(np.abs(stft(speech.waveform)), WORLD_CEPSTRA)
     f0_hz = pitch_by_sample(speech)
