@@ -3,10 +3,9 @@
     python -m benchmarks.evaluation
 
 Keys, ASV scores and scores are generated with the published numbers of trials, speakers, attacks and codecs.
-Every figure is of a fresh process, start-up and
-reading of all files included. The scripts of
-the challenge (which the seed system ships) read with pandas, merge scores and key, and sweep the threshold
-twice, once negated.
+Every figure is of a fresh process, start-up and reading of all files included. The script of the challenge,
+which the seed system ships, reads with pandas, merges scores and key, and sweeps the threshold twice, once
+negated.
 """
 
 from __future__ import annotations
