@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from sls.models.xlsr import Xlsr
 
 LINEAR_STD, LINEAR_STD_DIM = 0.02, 1024  # fairseq's deviation suits this dimension, that of XLS-R
+MIN_FILTER_SAMPLES = 64  # 4 ms
+SAMPLE_RATE_HZ = 16_000
+LOWEST_HZ, HIGHEST_HZ = 60.0, 7600.0  # of the first filters' centres
+
 _DRAWS = frozenset(
     {torch.Tensor.uniform_, torch.Tensor.normal_}
     | {nn.init.kaiming_uniform_, nn.init.kaiming_normal_, nn.init.uniform_, nn.init.normal_}
@@ -41,9 +45,10 @@ class WithoutInitialValues(TorchFunctionMode):
 def initialise_encoder(xlsr: Xlsr) -> None:
     """Draws new weights from the global generator, with the distributions of fairseq's wav2vec 2.0.
 
-    Two departures serve small encoders. The convolutions start without bias: speech comes in unnormalised, at
+    Three departures serve small encoders. The convolutions start without bias: speech comes in unnormalised, at
     about a twentieth of full scale, and fairseq's random biases would drown it. The deviation of linear layers
-    grows as their dimension shrinks.
+    grows as their dimension shrinks. A first convolution that is long enough to tell frequencies apart starts
+    as a filterbank.
 
     Args:
         xlsr: the encoder, changed in place.
@@ -58,3 +63,16 @@ def initialise_encoder(xlsr: Xlsr) -> None:
     pos_conv = xlsr.wav2vec2.encoder.transformer.pos_conv_embed.conv
     scale = math.sqrt(4 / (xlsr.config.pos_conv_kernel * xlsr.config.dim))
     pos_conv.weight = nn.init.normal_(pos_conv.weight.detach().clone(), std=scale)
+    first = xlsr.wav2vec2.feature_extractor.conv_layers[0].conv
+    if first.kernel_size[0] >= MIN_FILTER_SAMPLES:
+        with torch.no_grad():
+            first.weight.copy_(_filterbank(*first.weight.shape[::2]).unsqueeze(1))
+
+
+def _filterbank(num_filters: int, num_samples: int) -> Tensor:
+    """Returns windowed cosines and sines at mel-spaced frequencies. Shape: `(num_filters, num_samples)`."""
+    low, high = (2595 * math.log10(1 + hz / 700) for hz in (LOWEST_HZ, HIGHEST_HZ))
+    frequencies_hz = 700 * (10 ** (torch.linspace(low, high, (num_filters + 1) // 2) / 2595) - 1)
+    phases = 2 * math.pi * frequencies_hz[:, None] * torch.arange(num_samples) / SAMPLE_RATE_HZ
+    filters = torch.cat([phases.cos(), phases.sin()])[:num_filters] * torch.hann_window(num_samples)
+    return filters * math.sqrt(2) / filters.norm(dim=1, keepdim=True)  # the norm of random filters
