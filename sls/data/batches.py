@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,6 +45,19 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Lets labels and indices travel from a worker by value.
+
+        A tensor would travel as shared memory, and hold an open file for as long as it is kept: a validation
+        that collects the labels of 3,000 batches would run out of them.
+        """
+        return {**self.__dict__, "labels": self.labels.numpy(), "indices": self.indices.numpy()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.labels = torch.from_numpy(state["labels"])
+        self.indices = torch.from_numpy(state["indices"])
 
     def pin_memory(self) -> Batch:
         """Returns the batch in page-locked memory, from which copies to a GPU run beside its work."""

@@ -1,4 +1,7 @@
+import multiprocessing
+import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import torch
 from sls.config import AudioConfig, RawBoostConfig
 from sls.data.audio import fit_length, read_audio
 from sls.data.batches import UNKNOWN_LABEL, EpochSampler
-from sls.data.dataset import Batch, TrialDataset, make_loader
+from sls.data.dataset import Batch, TrialDataset, _prepare_worker, make_loader
 from sls.data.protocols import Trial
 from sls.data.rawboost import apply_rawboost
 
@@ -150,22 +153,45 @@ def test_names_and_paths_come_back_as_they_were(tmp_path):
     assert [dataset.path(index) for index in range(2)] == [trial.path for trial in made]
 
 
+def wait_as_a_worker(ready) -> None:
+    _prepare_worker(0)
+    ready.set()
+    time.sleep(60)
+
+
 def test_workers_leave_signals_to_the_main_process(trials):
-    called = []
-    previous = signal.signal(signal.SIGTERM, lambda *_: called.append("SIGTERM"))
+    loader = make_loader(TrialDataset(trials, AUDIO), batch_size=2, num_workers=2)
+    assert loader._loader.worker_init_fn is _prepare_worker
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)  # the handler that a run sets; forks inherit it
     try:
-        dataset = TrialDataset(trials, AUDIO)
-        iterator = iter(make_loader(dataset, batch_size=2, num_workers=2))
-        next(iterator)
-        workers = torch.multiprocessing.active_children()
-        assert len(workers) >= 2
-        for worker in workers:
-            worker.terminate()
-            worker.join(timeout=10)
-            assert worker.exitcode == -signal.SIGTERM
+        worker = context.Process(target=wait_as_a_worker, args=(ready,), daemon=True)
+        worker.start()
     finally:
         signal.signal(signal.SIGTERM, previous)
-    assert not called
+    assert ready.wait(timeout=30)
+    os.kill(worker.pid, signal.SIGINT)
+    worker.join(timeout=0.3)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(timeout=30)
+    assert worker.exitcode == -signal.SIGTERM
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_kept_labels_hold_no_open_files(trials):
+    def count_open() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    dataset = TrialDataset(trials * 5, AudioConfig(audio_max_len=400))
+    before = count_open()
+    kept = []
+    for batch in make_loader(dataset, batch_size=1, num_workers=1):
+        kept.append((batch.labels, batch.indices))
+        most = count_open()
+    assert len(kept) == 5 * NUM_TRIALS
+    assert most - before < 30
 
 
 def test_workers_end_with_their_loader(trials):
