@@ -19,8 +19,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 LA_SUBSETS = {"eval": (14_816, 133_360), "progress": (1_676, 14_788), "hidden": (1_960, 14_966)}
 DF_SUBSETS = {"eval": (14_869, 519_059), "progress": (5_768, 53_557), "hidden": (1_980, 16_596)}
@@ -46,6 +44,10 @@ def main(context: click.Context, repeats: int) -> None:
     """Generates the corpora, times every form in turn, and prints a table."""
     if context.invoked_subcommand:
         return
+    # Here, so that the processes that are timed do not start with it.
+    from rich.console import Console
+    from rich.table import Table
+
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         generate(root)
