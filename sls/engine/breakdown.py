@@ -85,6 +85,7 @@ def break_down(source: BreakdownSource, fields: Sequence[str]) -> tuple[Breakdow
         for shared in factors
         if spoofed.is_spoof_only and not shared.is_spoof_only and shared.name != SPEAKER
         if len(spoofed.values) * len(shared.values) <= MAX_CROSSED_CELLS
+        if not spoofed.is_nested_in(shared, source.ranking)
     ]
     return tuple(single + crossed)
 

@@ -48,6 +48,13 @@ class Factor:
                     ranking.at(np.sort(np.concatenate([bonafide, chosen])) if bonafide.size else chosen),
                 )
 
+    def is_nested_in(self, other: Factor, ranking: Ranking) -> bool:
+        """Whether each value of spoofed trials goes with one value of another factor, so that both do not cross."""
+        spoofed = ranking.trials[~ranking.is_bonafide]
+        codes = self.codes[spoofed]
+        pairs = np.bincount(codes * len(other.values) + other.codes[spoofed])
+        return np.count_nonzero(pairs) == np.count_nonzero(np.bincount(codes))
+
 
 def make_factor(name: str, column: NDArray[np.object_], is_bonafide: NDArray[np.bool_]) -> Factor | None:
     """Builds a factor from a column of a key, shape `(trials,)`; None where it holds one value only.

@@ -107,6 +107,20 @@ def test_a_field_whose_values_the_classes_do_not_share_selects_spoofed_trials():
     assert all(cell.num_bonafide == found.num_bonafide for cell in by_team.cells)
 
 
+def test_an_attack_does_not_cross_the_corpus_that_it_is_from():
+    joined = make_corpus()
+    fields = joined.key.fields
+    source = np.where(fields["attack"] == "A9", "vcc", "asvspoof")
+    bonafide = joined.key.labels == 1
+    source[bonafide] = np.array(["vcc", "asvspoof"], dtype=object)[np.arange(bonafide.sum()) % 2]
+    key = replace(joined.key, fields={**fields, "source": source.astype(object)})
+    found = evaluate(
+        replace(joined, key=key), track="DF", breakdown=("attack", "source", "codec"), settings=NONE
+    )
+    crossed = [breakdown.fields for breakdown in found.breakdowns if len(breakdown.fields) == 2]
+    assert crossed == [("attack", "codec")]
+
+
 def test_cells_without_a_class_say_so_in_the_place_of_a_number():
     scores, labels = np.array([3.0, 1.0, 0.5, 2.0, 5.0]), np.array([1, 0, 0, 1, 1])
     fields = {"speaker": np.array(["a", "a", "b", "c", "c"], dtype=object)}
