@@ -29,9 +29,9 @@ from sls.tracking.figure_style import (
 )
 
 DET_TICKS_PERCENT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99)
-DET_MARGIN = 4.0
-"""A DET plot reaches from the least EER divided by this to the largest times this, and to 40 % at least."""
-LEAST_RATE = 2e-4
+DET_MARGIN = 1.1
+"""How far a DET plot reaches beyond its EERs, in normal deviates."""
+LEAST_RATE = 1e-4
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 TRACK_STYLES = ("-", "--", "-.", ":")
 PLAIN_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
@@ -91,9 +91,11 @@ def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
 
 
 def det_limits(eers: Sequence[float]) -> tuple[float, float]:
-    """Returns the ends of both axes of a DET plot, as rates."""
-    low = min(max(min(eers) / DET_MARGIN, LEAST_RATE), 0.2)
-    return low, min(max(max(eers) * DET_MARGIN, 0.4), 0.95)
+    """Returns the ends of both axes of a DET plot, as rates: as far from the EERs on either side."""
+    inner = [
+        _NORMAL.inv_cdf(min(max(end, 10 * LEAST_RATE), 1 - 10 * LEAST_RATE)) for end in (min(eers), max(eers))
+    ]
+    return max(_NORMAL.cdf(inner[0] - DET_MARGIN), LEAST_RATE), _NORMAL.cdf(inner[1] + DET_MARGIN)
 
 
 def score_figure(evaluation: Evaluation) -> Figure:
