@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 MAX_BINS = 80
 CURVE_GRID = 0.02
 """Distance of two points of a thinned DET curve, in natural-log odds: finer than a line is wide."""
+RULE_OF_THREE = 3
+"""No event among n leaves up to 3 / n as its rate, at 95 % (Hanley and Lippman-Hand, JAMA 1983)."""
 FEW_TRIALS = 30
 """Below this many trials of a class, a rate moves by more than 3 points with each error."""
 
@@ -192,6 +194,12 @@ def find_warnings(ranking: Ranking, eer: float, joined: JoinedScores) -> tuple[s
         found.append(
             f"these scores do better negated: EER {100 * negated:.2f} % in the place of {100 * eer:.2f} %; "
             "a higher score must mean more bona fide"
+        )
+    if eer == 0:
+        bound = 100 * RULE_OF_THREE / min(ranking.num_bonafide, ranking.num_spoof)
+        found.append(
+            "no error at all, so that intervals by resampling have no width: the EER may be as high as about "
+            f"{min(bound, 50):.2g} % all the same"
         )
     for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
         if count < FEW_TRIALS:

@@ -191,6 +191,15 @@ def test_few_trials_decisions_and_partial_coverage_are_warned_of():
     assert found.metrics()["coverage_percent"] == 75
 
 
+def test_perfect_scores_do_not_claim_a_certain_zero():
+    labels = np.arange(120) < 60
+    found = evaluate(
+        make_joined(np.where(labels, 1.0, 0.0) + np.arange(120) / 1e3, labels), track="X", settings=QUICK
+    )
+    assert found.eer == found.measures[0].interval().high == 0
+    assert any("as high as about 5 %" in warning for warning in found.warnings)
+
+
 @pytest.mark.parametrize(
     ("scores", "labels", "message"),
     [
