@@ -119,6 +119,8 @@ class OptimizerConfig:
 
     lr: float = 1e-6
     """Learning rate of Adam."""
+    head_lr: float = 0
+    """Learning rate of the SLS classifier, where it is to differ from that of XLS-R; 0 for the same."""
     weight_decay: float = 1e-4
     """Weight decay of Adam (added to the gradient)."""
     loss_weights: tuple[float, float] = (0.1, 0.9)
@@ -127,6 +129,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(self.lr > 0, "lr", self.lr, "a positive learning rate")
+        _require(self.head_lr >= 0, "head_lr", self.head_lr, "0 or more")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         _require(min(self.loss_weights) > 0, "loss_weights", self.loss_weights, "two positive weights")
 

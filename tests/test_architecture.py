@@ -23,7 +23,7 @@ ROOMS = {
 # Modules that may import what the rest of their room may not.
 EXCEPTIONS = {
     "sls/data/dataset.py": {"torch"},
-    "sls/data/loader.py": {"torch"},
+    "sls/data/batches.py": {"torch"},
     "sls/data/rawboost_batched.py": {"torch"},
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
 }

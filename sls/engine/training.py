@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sls.config import Config
+from sls.config import Config, OptimizerConfig
 from sls.data.dataset import Batch, TrialDataset, make_loader
 from sls.data.protocols import Label
 from sls.engine.stopping import MONITORED_METRICS, EarlyStopping
 from sls.metrics.det import compute_eer
+from sls.models.countermeasure import Countermeasure
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class StepResult:
 
 
 def fit(
-    model: nn.Module,
+    model: Countermeasure,
     train: TrialDataset,
     validation: TrialDataset | None,
     config: Config,
@@ -80,9 +81,7 @@ def fit(
         )
     model.to(device)
     loss_function = nn.CrossEntropyLoss(torch.tensor(config.optimizer.loss_weights, device=device))
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay
-    )
+    optimizer = make_optimizer(model, config.optimizer)
     stopping = EarlyStopping(training.patience)
     for epoch in range(training.num_epochs):
         metrics = train_epoch(model, train, loss_function, optimizer, config, epoch, device, on_step)
@@ -95,8 +94,17 @@ def fit(
             return
 
 
+def make_optimizer(model: Countermeasure, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Returns Adam over all weights, with a learning rate of its own for the classifier where one is set."""
+    head = list(model.classifier.parameters())
+    ids_of_head = {id(parameter) for parameter in head}
+    encoder = [parameter for parameter in model.parameters() if id(parameter) not in ids_of_head]
+    groups = [{"params": encoder, "lr": config.lr}, {"params": head, "lr": config.head_lr or config.lr}]
+    return torch.optim.Adam(groups, weight_decay=config.weight_decay)
+
+
 def train_epoch(
-    model: nn.Module,
+    model: Countermeasure,
     dataset: TrialDataset,
     loss_function: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -143,7 +151,7 @@ def train_epoch(
 
 @torch.no_grad()
 def validate(
-    model: nn.Module, dataset: TrialDataset, config: Config, epoch: int, device: torch.device
+    model: Countermeasure, dataset: TrialDataset, config: Config, epoch: int, device: torch.device
 ) -> dict[str, float]:
     """Returns loss, accuracy and EER on the validation trials, in evaluation mode."""
     model.eval()
