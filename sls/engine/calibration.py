@@ -12,9 +12,7 @@ from sls.metrics.calibration import Calibration, calibration_from_dict, fit_logi
 METHODS = ("logistic", "pav")
 
 
-def fit_calibration(
-    joined: JoinedScores, method: str = "logistic", spoof_prior: float = 0.5
-) -> Calibration:
+def fit_calibration(joined: JoinedScores, method: str = "logistic", spoof_prior: float = 0.5) -> Calibration:
     """Fits a map from scores to log-likelihood ratios (bona fide against spoof, natural logarithm).
 
     Args:
