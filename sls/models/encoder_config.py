@@ -135,7 +135,7 @@ NAMED_ENCODERS: Mapping[str, EncoderConfig] = MappingProxyType(
             num_heads=4,
             ffn_dim=64,
             pos_conv_kernel=16,
-            pos_conv_groups=4,
+            pos_conv_groups=2,
         ),
         "base": EncoderConfig(
             extractor_mode="group_norm",

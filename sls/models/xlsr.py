@@ -83,10 +83,19 @@ class Xlsr(nn.Module):
             features = _ScaleGradient.apply(features, self.config.feature_grad_mult)
         x = self.wav2vec2.encoder.feature_projection(features)
         transformer = self.wav2vec2.encoder.transformer
-        x = x + transformer.pos_conv_embed(x)
+        x = x + self._encode_positions(x)
         if not self.config.layer_norm_first:
             x = transformer.layer_norm(x)
         return transformer.dropout(x)
+
+    def _encode_positions(self, x: Tensor) -> Tensor:
+        pos_conv = self.wav2vec2.encoder.transformer.pos_conv_embed
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return pos_conv(x)
+        # In bf16 on a CPU with AMX, PyTorch 2.11 computes a grouped convolution of fewer than 16 channels in a
+        # group wrongly, by more than the result itself. In fp32 this small part of the work costs little.
+        with torch.autocast("cpu", enabled=False):
+            return pos_conv(x.float())
 
     def _draw_kept_layers(self) -> list[bool]:
         num_layers = self.config.num_layers

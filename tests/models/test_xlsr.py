@@ -93,3 +93,16 @@ def test_every_parameter_that_asks_for_a_gradient_gets_one(
     encoder = make_encoder(replace(small_config, layer_norm_first=layer_norm_first))
     trainable = {name for name, p in encoder.named_parameters() if p.requires_grad}
     assert gradients(encoder, waveforms).keys() == trainable
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast_moves_layer_outputs_by_rounding_alone(
+    small_config: EncoderConfig, waveforms: Tensor, dtype: torch.dtype
+) -> None:
+    encoder = make_encoder(small_config).eval()
+    with torch.no_grad():
+        expected = list(encoder(waveforms))
+        with torch.autocast("cpu", dtype):
+            found = list(encoder(waveforms))
+    for output, other in zip(found, expected, strict=True):
+        assert (output.float() - other).abs().mean() < 0.03 * other.abs().mean()
