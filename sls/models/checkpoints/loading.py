@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +34,6 @@ from sls.models.xlsr import Xlsr
 Backend = Literal["torchaudio", "fairseq"]
 
 RANDOM_SCHEME = "random:"
-
-_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -183,10 +180,7 @@ def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretr
 def _take(
     state: Mapping[str, Tensor], encoder: EncoderConfig, names: Mapping[str, str], unused: Any, source: str
 ) -> TakenWeights:
-    taken = take_weights(state, names, published.encoder_shapes(encoder), unused, source)
-    if taken.unused:
-        _LOGGER.info("%s: not used: %s", source, ", ".join(sorted(taken.unused)))
-    return taken
+    return take_weights(state, names, published.encoder_shapes(encoder), unused, source)
 
 
 def _flat_weights(content: Any) -> dict[str, Tensor]:

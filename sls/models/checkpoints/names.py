@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from sls.models.encoder_config import EncoderConfig
+
+_LOGGER = logging.getLogger(__name__)
 
 MAX_LISTED = 12  # names of one kind in an error
 
@@ -125,6 +128,8 @@ def take_weights(
     if any(found.values()):
         listed = "; ".join(_list_names(kind, items) for kind, items in found.items() if items)
         raise ValueError(f"{source}: the weights do not fit the model: {listed}")
+    if rest:
+        _LOGGER.info("%s: not used: %s", source, ", ".join(sorted(rest)))
     weights = {ours: _as_float32(state[theirs]) for ours, theirs in names.items()}
     return TakenWeights(weights, rest)
 

@@ -118,5 +118,10 @@ def test_keys_that_are_not_used_are_kept_for_the_export(
 ) -> None:
     with caplog.at_level(logging.INFO):
         loaded = load_checkpoint(path, xlsr=xlsr, num_samples=8_000)
-    assert "not used: final_proj.bias, final_proj.weight, mask_emb, project_q.bias" in caplog.text
+    prefix = "ssl_model.model."
+    assert (
+        f"epoch_2.pth: not used: {prefix}final_proj.bias, {prefix}final_proj.weight, {prefix}mask"
+        in caplog.text
+    )
+    assert "xlsr.pt: not used: final_proj.bias, final_proj.weight, mask_emb, project_q.bias" in caplog.text
     assert torch.equal(loaded.model.pretraining_weights["quantizer.vars"], fairseq_state["quantizer.vars"])
