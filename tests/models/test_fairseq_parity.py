@@ -32,6 +32,9 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
+few_shapes = pytest.mark.parametrize("fields", ["like XLS-R", "like base", "no projection"], indirect=True)
+
+
 @pytest.fixture(params=SHAPES, ids=str)
 def fields(request: pytest.FixtureRequest, fairseq_fields: dict[str, Any]) -> dict[str, Any]:
     return fairseq_fields | SHAPES[request.param]
@@ -107,6 +110,7 @@ def test_layer_outputs_and_gradients_are_those_of_fairseq(
             assert_close(parameter.grad, gradient, ours)
 
 
+@few_shapes
 def test_fairseq_as_backend_gives_equal_scores(path: Path, waveforms: Tensor, tmp_path: Path) -> None:
     ours = build_countermeasure(path, waveforms.shape[1], seed=1).eval()
     theirs = build_countermeasure(path, waveforms.shape[1], seed=1, backend="fairseq").eval()
@@ -166,6 +170,7 @@ class SeedModel(nn.Module):
         self.fc3 = nn.Linear(1024, 2)
 
 
+@few_shapes
 def test_a_strict_loader_over_fairseq_accepts_an_export(
     original: nn.Module, path: Path, waveforms: Tensor, tmp_path: Path
 ) -> None:
