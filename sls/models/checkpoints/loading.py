@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,8 @@ from sls.models.xlsr import Xlsr
 Backend = Literal["torchaudio", "fairseq"]
 
 RANDOM_SCHEME = "random:"
+
+_HINT = "a pre-trained encoder is a start for training (xlsr_model), and cannot score"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def build_countermeasure(
     with WithoutInitialValues():
         xlsr = Xlsr(encoder)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU: those of GPUs are not put back
         if pretrained:
             xlsr.load_state_dict(pretrained.weights, assign=True)
         else:
@@ -134,9 +137,6 @@ def load_checkpoint(
     return LoadedCheckpoint(_with_backend(model, backend).eval(), info, digest)
 
 
-_HINT = "a pre-trained encoder is a start for training (xlsr_model), and cannot score"
-
-
 def _named_encoder(name: str) -> EncoderConfig:
     if name not in NAMED_ENCODERS:
         raise ValueError(f"xlsr_model: found random:{name}, expected random: and {', '.join(NAMED_ENCODERS)}")
@@ -178,7 +178,11 @@ def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretr
 
 
 def _take(
-    state: Mapping[str, Tensor], encoder: EncoderConfig, names: Mapping[str, str], unused: Any, source: str
+    state: Mapping[str, Tensor],
+    encoder: EncoderConfig,
+    names: Mapping[str, str],
+    unused: re.Pattern[str],
+    source: str,
 ) -> TakenWeights:
     return take_weights(state, names, published.encoder_shapes(encoder), unused, source)
 
