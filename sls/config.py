@@ -121,6 +121,10 @@ class OptimizerConfig:
     """Learning rate of Adam."""
     head_lr: float = 0
     """Learning rate of the SLS classifier, where it is to differ from that of XLS-R; 0 for the same."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Course of the learning rate: constant, or falling to 0 over num_epochs."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate rises from 0."""
     weight_decay: float = 1e-4
     """Weight decay of Adam (added to the gradient)."""
     loss_weights: tuple[float, float] = (0.1, 0.9)
@@ -129,6 +133,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         """Check ranges."""
         _require(self.lr > 0, "lr", self.lr, "a positive learning rate")
+        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         _require(self.head_lr >= 0, "head_lr", self.head_lr, "0 or more")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
         _require(min(self.loss_weights) > 0, "loss_weights", self.loss_weights, "two positive weights")

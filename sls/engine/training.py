@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sls.config import Config, OptimizerConfig
+from sls.config import Config
 from sls.data.dataset import Batch, TrialDataset, make_loader
 from sls.data.protocols import Label
+from sls.engine.optimizer import make_optimizer, make_schedule
 from sls.engine.stopping import MONITORED_METRICS, EarlyStopping
 from sls.metrics.det import compute_eer
 from sls.models.countermeasure import Countermeasure
@@ -81,10 +82,14 @@ def fit(
         )
     model.to(device)
     loss_function = nn.CrossEntropyLoss(torch.tensor(config.optimizer.loss_weights, device=device))
+    num_steps = training.num_epochs * (len(train) // training.batch_size)
     optimizer = make_optimizer(model, config.optimizer)
+    schedule = make_schedule(optimizer, config.optimizer, num_steps)
     stopping = EarlyStopping(training.patience)
     for epoch in range(training.num_epochs):
-        metrics = train_epoch(model, train, loss_function, optimizer, config, epoch, device, on_step)
+        metrics = train_epoch(
+            model, train, loss_function, optimizer, schedule, config, epoch, device, on_step
+        )
         if validation is not None:
             metrics |= validate(model, validation, config, epoch, device)
         is_best = stopping.update(epoch, metrics[MONITORED_METRICS[training.monitor]])
@@ -94,20 +99,12 @@ def fit(
             return
 
 
-def make_optimizer(model: Countermeasure, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Returns Adam over all weights, with a learning rate of its own for the classifier where one is set."""
-    head = list(model.classifier.parameters())
-    ids_of_head = {id(parameter) for parameter in head}
-    encoder = [parameter for parameter in model.parameters() if id(parameter) not in ids_of_head]
-    groups = [{"params": encoder, "lr": config.lr}, {"params": head, "lr": config.head_lr or config.lr}]
-    return torch.optim.Adam(groups, weight_decay=config.weight_decay)
-
-
 def train_epoch(
     model: Countermeasure,
     dataset: TrialDataset,
     loss_function: nn.Module,
     optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
     config: Config,
     epoch: int,
     device: torch.device,
@@ -115,6 +112,7 @@ def train_epoch(
 ) -> dict[str, float]:
     """Trains for one epoch and returns its metrics, with losses and accuracies meant over its trials."""
     model.train()
+    learning_rate = optimizer.param_groups[0]["lr"]
     loader = make_loader(
         dataset,
         batch_size=config.training.batch_size,
@@ -136,6 +134,7 @@ def train_epoch(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+        schedule.step()
         loss_sum += loss_value * len(labels)
         num_correct += int((log_probs.argmax(dim=1) == labels).sum())
         num_trials += len(labels)
@@ -144,7 +143,7 @@ def train_epoch(
     return {
         "train/loss": loss_sum / num_trials,
         "train/accuracy": num_correct / num_trials,
-        "train/lr": optimizer.param_groups[0]["lr"],
+        "train/lr": learning_rate,
         "train/utterances_per_second": num_trials / (time.perf_counter() - start_s),
     }
 

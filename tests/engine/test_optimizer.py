@@ -1,0 +1,48 @@
+from itertools import pairwise
+
+import pytest
+
+from sls.config import OptimizerConfig
+from sls.engine.optimizer import learning_rate_factor, make_optimizer, make_schedule
+from sls.models.checkpoints import build_countermeasure
+
+
+def test_papers_learning_rate_never_changes() -> None:
+    assert {learning_rate_factor(OptimizerConfig(), step, 100) for step in range(200)} == {1.0}
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_schedule_rises_over_the_warm_up_and_falls_to_nothing(schedule) -> None:
+    config = OptimizerConfig(schedule=schedule, warmup_steps=10)
+    factors = [learning_rate_factor(config, step, 110) for step in range(111)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == factors[10] == 1
+    assert factors[60] == pytest.approx(0.5)
+    assert factors[110] == pytest.approx(0, abs=1e-12)
+    assert all(later <= earlier for earlier, later in pairwise(factors[10:]))
+
+
+def test_training_shorter_than_its_warm_up_still_has_a_rate() -> None:
+    config = OptimizerConfig(schedule="cosine", warmup_steps=100)
+    assert all(0 < learning_rate_factor(config, step, 10) <= 1 for step in range(10))
+
+
+def test_classifier_can_have_a_rate_of_its_own_and_every_weight_has_one() -> None:
+    model = build_countermeasure("random:tiny", 64_600, seed=0)
+    optimizer = make_optimizer(model, OptimizerConfig(lr=1e-3, head_lr=1e-5))
+    rates = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    of_head = {id(weight) for weight in model.classifier.parameters()}
+    assert {id(weight) for weight in model.parameters()} == set(rates)
+    assert {rate for weight, rate in rates.items() if weight in of_head} == {1e-5}
+    assert {rate for weight, rate in rates.items() if weight not in of_head} == {1e-3}
+
+
+def test_schedule_multiplies_both_rates() -> None:
+    model = build_countermeasure("random:tiny", 64_600, seed=0)
+    config = OptimizerConfig(lr=1e-3, head_lr=1e-5, schedule="linear")
+    optimizer = make_optimizer(model, config)
+    schedule = make_schedule(optimizer, config, 4)
+    for _ in range(2):
+        optimizer.step()
+        schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([5e-4, 5e-6])
