@@ -34,7 +34,7 @@ class AudioConfig:
     audio_max_len: int = 64_600
     """Samples given to the countermeasure: longer recordings are cut, shorter ones repeated."""
     random_crop: bool = False
-    """Train on a random stretch of a long recording instead of its beginning."""
+    """Train on a random stretch of a recording, repeated where it is short, instead of its beginning."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -112,10 +112,10 @@ def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarr
 
 
 def crop_randomly(waveform: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Cuts a stretch at a random place out of a long waveform; a short one is returned as it is."""
+    """Cuts a stretch at a random place out of a waveform; a short one, to be repeated, begins at a random sample."""
     spare = len(waveform) - num_samples
     if spare <= 0:
-        return waveform
+        return np.roll(waveform, -int(rng.integers(len(waveform))))
     start = int(rng.integers(spare + 1))
     return waveform[start : start + num_samples]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow.entities import Dataset
 
@@ -84,7 +84,9 @@ def _load_trials(
     track = corpus.track(name)
     trials = track.trials(corpus.data_root, subset, is_labelled=True)
     data = run.log_dataset(track.key(corpus.data_root), f"{corpus.name}-{name}", context)
-    augment = context == "training" or config.training.validation_rawboost
+    is_training = context == "training"
+    augment = is_training or config.training.validation_rawboost
+    audio = replace(config.audio, random_crop=config.audio.random_crop and is_training)
     logger.info("%s: %d trials of %s (%s)", context, len(trials), name, corpus.name)
     return TrialDataset(
         trials, config.audio, config.rawboost if augment else None, config.training.seed

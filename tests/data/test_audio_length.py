@@ -43,4 +43,14 @@ def test_a_crop_is_a_stretch_and_every_place_occurs():
         np.testing.assert_array_equal(crop, waveform[crop[0] : crop[0] + 10])
         starts.add(int(crop[0]))
     assert starts == {0, 1, 2}
-    assert crop_randomly(waveform, 20, rng) is waveform
+
+
+def test_random_crop_of_a_short_recording_begins_at_a_random_sample() -> None:
+    waveform = np.arange(20, dtype=np.float32)
+    rng = np.random.default_rng(0)
+    starts = set()
+    for _ in range(200):
+        turned = crop_randomly(waveform, 30, rng)
+        np.testing.assert_array_equal(np.roll(turned, int(turned[0])), waveform)
+        starts.add(int(turned[0]))
+    assert starts == set(range(20))
