@@ -11,10 +11,11 @@ from entrypoints.tables import recipe_table
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpus import Corpus, open_corpus
 from sls.tracking.checkpoints import ModelSource, resolve_model
-from sls.tracking.evaluation import EvaluationRequest, find_scores, track_evaluation
+from sls.tracking.evaluation import EvaluationRequest
+from sls.tracking.pipeline import Pipeline
 from sls.tracking.registry import RegisteredVersion, appoint_champion, choose_champion, register
-from sls.tracking.runs import TrackedRun, scratch_directory, tracked_run
-from sls.tracking.scoring import track_scoring, track_trials
+from sls.tracking.runs import TrackedRun, tracked_run
+from sls.tracking.scoring import track_trials
 from sls.tracking.training import track_training
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
@@ -40,8 +41,12 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     for setting in settings:
         recipe = setting.training.recipe
         source = _train(run, setting, corpus)
+        pipeline = Pipeline(run.client, corpus, setting.compute, {"main_run_id": run.run_id}, progress_bar)
         metrics[recipe] = {
-            track: _score_and_evaluate(run, setting, corpus, source, track) for track in tracks
+            track: pipeline.run(
+                source, track_trials(corpus, track), EvaluationRequest(track)
+            ).evaluation.metrics()
+            for track in tracks
         }
         versions.append(register(run.client, run.experiment_id, source, "staging"))
     champion = choose_champion(run.client)
@@ -59,22 +64,6 @@ def _train(main_run: TrackedRun, config: Config, corpus: Corpus) -> ModelSource:
     ):
         trained = track_training(run, config, corpus, progress.on_step, progress.on_epoch)
     return resolve_model(run.client, trained.uri)
-
-
-def _score_and_evaluate(
-    main_run: TrackedRun, config: Config, corpus: Corpus, source: ModelSource, track: str
-) -> dict[str, float]:
-    links = {"main_run_id": main_run.run_id}
-    trials = track_trials(corpus, track)
-    with (
-        scratch_directory() as directory,
-        tracked_run("score", f"score {source.recipe} {track}", links) as run,
-        progress_bar(f"{source.recipe} score {track}", len(trials.trials)) as advance,
-    ):
-        track_scoring(run, source, trials, config.compute, directory / f"{track}.txt", advance)
-    scores = find_scores(run.client, run.run_id, track)
-    with tracked_run("evaluate", f"evaluate {source.recipe} {track}", links) as run:
-        return track_evaluation(run, scores, corpus, EvaluationRequest(track)).metrics()
 
 
 def _print_next_commands(run: TrackedRun) -> None:

@@ -1,0 +1,55 @@
+"""Evaluates all epochs of training runs: `mlflow run . -e epochs -P runs=RUN_ID,RUN_ID`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from entrypoints.door import console, door_command
+from entrypoints.options import compute_config, config_options, data_config, split_list, text_option
+from entrypoints.progress import progress_bar
+from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
+from sls.tracking.epochs import FIGURE_FILE, EvaluatedEpoch, find_training_runs, track_epochs
+from sls.tracking.pipeline import Pipeline, find_tracks
+from sls.tracking.runs import TrackedRun
+
+
+@door_command("epochs")
+@text_option("runs", "ids of training runs, separated by commas")
+@text_option("track", "tracks, separated by commas [default: all evaluation tracks that have data]")
+@config_options("data", "compute")
+def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
+    """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""
+    trainings = find_training_runs(run.client, split_list(runs))
+    corpus = open_corpus(data_config(options))
+    tracks = find_tracks(corpus, split_list(track))
+    links = {"epochs_run_id": run.run_id}
+    pipeline = Pipeline(run.client, corpus, compute_config(options), links, progress_bar)
+    evaluated = track_epochs(run, pipeline, trainings, tracks)
+    console.print(_epochs_table(corpus.name, tracks, evaluated))
+    for item in evaluated:
+        if item.note:
+            console.print(f"{item.title}: {item.note}", highlight=False, soft_wrap=True)
+    num_new = sum(item.is_new for item in evaluated)
+    console.print(f"Evaluated {num_new} of {len(evaluated)}; the others were known.", highlight=False)
+    console.print(f"Chart: runs:/{run.run_id}/{FIGURE_FILE}", highlight=False, soft_wrap=True)
+
+
+def _epochs_table(corpus: str, tracks: Sequence[str], evaluated: Sequence[EvaluatedEpoch]) -> Table:
+    table = Table(
+        title=f"EER % by epoch ({corpus})", caption=SYNTHETIC_NOTE if corpus == DEMO_CORPUS else None
+    )
+    for heading in ("recipe", "epoch", *tracks):
+        table.add_column(heading, justify="left" if heading == "recipe" else "right")
+    eer_percent = {(item.recipe, item.epoch, item.track): item.eer_percent for item in evaluated}
+    rows = {(item.recipe, item.epoch): item.is_chosen for item in evaluated}
+    for (recipe, epoch), is_chosen in rows.items():
+        found = [eer_percent[recipe, epoch, track] for track in tracks]
+        cells = ["-" if value is None else f"{value:.2f}" for value in found]
+        table.add_row(recipe, f"{epoch} (chosen)" if is_chosen else str(epoch), *cells)
+    return table
+
+
+if __name__ == "__main__":
+    epochs()

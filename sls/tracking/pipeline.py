@@ -1,0 +1,121 @@
+"""Scoring and evaluation in one go, each as a tracked run of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+from mlflow import MlflowClient
+
+from sls.config import ComputeConfig
+from sls.data.corpus import Corpus
+from sls.engine.evaluation import Evaluation
+from sls.tracking.checkpoints import ModelSource
+from sls.tracking.evaluation import EvaluationRequest, find_scores, track_evaluation
+from sls.tracking.runs import scratch_directory, tracked_run
+from sls.tracking.scoring import TrialList, track_scoring
+
+TRAINING_TRACKS = ("train", "dev")
+"""What recipes train and validate on: no evaluation."""
+
+logger = logging.getLogger(__name__)
+
+ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Opens a bar of a title and a number of trials; the block gets a function that advances it."""
+
+
+@contextmanager
+def no_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar that nobody sees."""
+    yield lambda amount: None
+
+
+@dataclass(frozen=True)
+class TrackedEvaluation:
+    """The outcome of an evaluation, and the run that holds it."""
+
+    run_id: str
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Scores and evaluates checkpoints on the tracks of a corpus."""
+
+    client: MlflowClient
+    corpus: Corpus
+    compute: ComputeConfig
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Tags of every run, by which it is found again from the run that asked for it."""
+    progress: ProgressBar = no_progress
+
+    def run(
+        self, source: ModelSource, trials: TrialList, request: EvaluationRequest, title: str = ""
+    ) -> TrackedEvaluation:
+        """Scores a track and evaluates the scores; see `score` and `evaluate`."""
+        title = title or source.recipe
+        return self.evaluate(self.score(source, trials, title), request, title)
+
+    def score(self, source: ModelSource, trials: TrialList, title: str) -> str:
+        """Scores a track and returns the id of the scoring run, which keeps the score file.
+
+        Args:
+            source: the checkpoint.
+            trials: those of the track.
+            title: what to call the checkpoint in the name of the run, such as its recipe.
+
+        Raises:
+            ValueError: recordings cannot be read, or the checkpoint is not one.
+        """
+        with (
+            scratch_directory() as directory,
+            tracked_run("score", f"score {title} {trials.name}", self.links) as run,
+            self.progress(f"{title} score {trials.name}", len(trials.trials)) as advance,
+        ):
+            track_scoring(run, source, trials, self.compute, directory / f"{trials.name}.txt", advance)
+        return run.run_id
+
+    def evaluate(self, score_run_id: str, request: EvaluationRequest, title: str) -> TrackedEvaluation:
+        """Evaluates the scores of a scoring run.
+
+        Raises:
+            FileNotFoundError: the key is missing.
+            ValueError: scores and key do not cover the same trials, or one of them is malformed.
+        """
+        scores = find_scores(self.client, score_run_id, request.track)
+        with tracked_run("evaluate", f"evaluate {title} {request.track}", self.links) as run:
+            return TrackedEvaluation(run.run_id, track_evaluation(run, scores, self.corpus, request))
+
+
+def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:
+    """Returns the tracks to evaluate: those named, or all that earn an EER and have key and audio.
+
+    Raises:
+        ValueError: there is no such track, or none of the corpus has data.
+    """
+    if names:
+        return [corpus.track(name).name for name in dict.fromkeys(names)]
+    wanted = [
+        name
+        for name, track in corpus.tracks.items()
+        if name not in TRAINING_TRACKS and "eer" in track.metrics
+    ]
+    there = [name for name in wanted if _has_data(corpus, name)]
+    if not there:
+        raise ValueError(
+            f"track: found data of none of {', '.join(wanted)} under {corpus.data_root}, "
+            "expected one at least (see mlflow run . -e check_data)"
+        )
+    return there
+
+
+def _has_data(corpus: Corpus, name: str) -> bool:
+    track = corpus.track(name)
+    try:
+        track.locate(track.key(corpus.data_root), corpus.data_root)
+    except FileNotFoundError as error:
+        logger.info("%s is left out: %s", name, error)
+        return False
+    return True
