@@ -5,11 +5,19 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+from entrypoints.epochs import epochs
+from entrypoints.evaluate import evaluate
+from entrypoints.train import train
+from sls.tracking.store import connect
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 IN_THE_WILD = ROOT / "notebooks" / "in_the_wild_comparison.ipynb"
+RUNS = ROOT / "notebooks" / "runs.ipynb"
 
 
 def run_notebook(path: Path) -> str:
@@ -24,7 +32,7 @@ def run_notebook(path: Path) -> str:
 
 
 def test_there_are_notebooks():
-    assert IN_THE_WILD in NOTEBOOKS
+    assert {IN_THE_WILD, RUNS} <= set(NOTEBOOKS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -62,3 +70,37 @@ def test_the_in_the_wild_notebook_runs_on_any_score_files(tmp_path, monkeypatch)
         (tmp_path / f"scores_{system}.txt").write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("SLS_SCORES_DIR", str(tmp_path))
     assert "paper is better than v2 on In-the-Wild" in run_notebook(IN_THE_WILD)
+
+
+@pytest.mark.slow
+def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus):
+    data = ["--data_root", str(small_corpus), "--num_workers", "0", "--device", "cpu"]
+    tiny = ["--xlsr_model", "random:tiny", "--num_epochs", "1", "--lr", "1e-4"]
+    assert CliRunner().invoke(train, [*data, *tiny]).exit_code == 0
+    client = connect()
+    (trained,) = client.search_runs(["1"], "tags.kind = 'train'")
+    run_id = trained.info.run_id
+    door = CliRunner().invoke(epochs, [*data, "--runs", run_id, "--track", "DF,In-the-Wild"])
+    assert door.exit_code == 0, door.output
+    # The newer number has intervals; without them, DF's stays as it is.
+    words = ["--data_root", str(small_corpus), "--track", "In-the-Wild", "--num_resamples", "50"]
+    assert CliRunner().invoke(evaluate, words).exit_code == 0
+    with_intervals, *others = client.search_runs(
+        ["1"], "tags.kind = 'evaluate'", order_by=["attributes.end_time DESC"]
+    )
+    text = run_notebook(RUNS)
+    metrics = with_intervals.data.metrics
+    eer, low, high = (metrics[f"In-the-Wild/eer_percent{end}"] for end in ("", "_low", "_high"))
+    assert f"{eer:.2f} [{low:.2f}, {high:.2f}]" in text
+    assert "synthetic" in text
+    assert f"{trained.data.metrics['train/loss']:.6f}" in text
+    assert "1 training and 3 evaluation runs" in text
+    for step in (run_id, with_intervals.data.tags["model_id"], with_intervals.data.tags["key_sha256"][:16]):
+        assert step in text
+    assert len(others) == 2
+
+
+@pytest.mark.slow
+def test_the_runs_notebook_says_so_where_nothing_was_evaluated(store):
+    with pytest.raises(CellExecutionError, match="no finished evaluation"):
+        run_notebook(RUNS)
