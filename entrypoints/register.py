@@ -1,12 +1,22 @@
-"""Registers a training run's checkpoint: `mlflow run . -e register -P run_id=RUN_ID`."""
+"""Registers a checkpoint, moves a version to a stage, or names the champion.
+
+mlflow run . -e register -P run_id=RUN_ID
+mlflow run . -e register -P version=3 -P stage=production
+mlflow run . -e register -P champion=DF -P apply=true
+"""
 
 from __future__ import annotations
 
 from entrypoints.door import console, door_command
-from entrypoints.options import text_option
+from entrypoints.options import parse_boolean, text_option
 from sls.tracking.checkpoints import resolve_model
+from sls.tracking.evaluation import find_calibration
+from sls.tracking.registry import check_calibration
 from sls.tracking.registry import register as register_version
 from sls.tracking.runs import TrackedRun
+from sls.tracking.stages import PRODUCTION, StageMove, choose_champion, find_champion, move_stage
+
+STAGING = "staging"
 
 
 @door_command("register")
@@ -14,16 +24,69 @@ from sls.tracking.runs import TrackedRun
 @text_option("epoch", "its epoch [default: the one that the recipe chose]")
 @text_option("recipe", "name of the recipe [default: the run's]")
 @text_option("stage", "staging, production or archived [default: staging]")
-def register(run: TrackedRun, run_id: str, epoch: str, recipe: str, stage: str) -> None:
-    """Register a checkpoint as a version of xlsr-sls that can be served."""
+@text_option("calibration", "JSON file or evaluation run that fitted it, for decisions of the served model")
+@text_option("version", "move this version to `stage`; nothing is registered")
+@text_option("champion", "name the champion: the version with the lowest EER on this track")
+@text_option("apply", "true: move that champion to production [default: false, only say why]")
+def register(run: TrackedRun, champion: str, apply: str, version: str, stage: str, **options: str) -> None:
+    """Register a checkpoint as a version of xlsr-sls that can be served, or say which version is served."""
+    is_applied = parse_boolean("apply", apply)
+    typed = [name for name, value in {**options, "version": version, "champion": champion}.items() if value]
+    if champion:
+        _refuse_others("champion", {*typed, *(["stage"] if stage else [])})
+        _name_champion(run, champion, is_applied)
+    elif is_applied:
+        raise ValueError("apply: found true without champion, expected a track, such as -P champion=DF")
+    elif version:
+        _refuse_others("version", set(typed))
+        _move(run, version, stage)
+    else:
+        _register(run, stage or STAGING, **options)
+
+
+def _register(run: TrackedRun, stage: str, run_id: str, epoch: str, recipe: str, calibration: str) -> None:
     if not run_id:
         raise ValueError("run_id: found nothing, expected the id of a training run")
     source = resolve_model(run.client, f"runs:/{run_id}/epoch_{epoch}" if epoch else f"runs:/{run_id}")
-    version = register_version(run.client, run.experiment_id, source, stage or "staging", recipe=recipe)
+    check_calibration(run.client, calibration, source)
+    path = find_calibration(run.client, calibration)
+    version = register_version(run.client, run.experiment_id, source, stage, recipe=recipe, calibration=path)
     run.set_tags({**source.tags(), "model_version": version.version, "recipe": version.recipe})
+    ending = ", with its calibration" if path else ""
     console.print(
-        f"Registered {source.uri} as {version.uri} (recipe {version.recipe}, stage {stage or 'staging'})"
+        f"Registered {source.uri} as {version.uri} (recipe {version.recipe}, stage {stage}){ending}",
+        soft_wrap=True,
     )
+
+
+def _move(run: TrackedRun, version: str, stage: str) -> None:
+    move = move_stage(run.client, version, stage)
+    run.set_tags({"model_version": version, "stage": stage})
+    _print_move(move)
+
+
+def _name_champion(run: TrackedRun, track: str, is_applied: bool) -> None:
+    best = choose_champion(run.client, track)
+    now = find_champion(run.client)
+    run.set_tags({"champion": best.version, "reason": best.reason})
+    console.print(f"Champion: {best.reason}. Now: {f'version {now}' if now else 'none'}.", soft_wrap=True)
+    if is_applied:
+        _print_move(move_stage(run.client, best.version, PRODUCTION))
+    else:
+        console.print("Nothing was changed; add -P apply=true to move it to production.", soft_wrap=True)
+
+
+def _print_move(move: StageMove) -> None:
+    lines = [f"Version {move.version}: {move.before or 'no stage'} -> {move.after}"]
+    lines += [f"Version {other}: production -> archived" for other in move.archived]
+    lines.append(f"Champion: {f'version {move.champion}' if move.champion else 'none'}")
+    console.print("\n".join(lines), soft_wrap=True, highlight=False)
+
+
+def _refuse_others(name: str, typed: set[str]) -> None:
+    others = sorted(typed - {name})
+    if others:
+        raise ValueError(f"{name}: found {', '.join(others)} beside it, expected it alone")
 
 
 if __name__ == "__main__":

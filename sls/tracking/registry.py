@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowException
 
-from sls.config import PROJECT_ROOT
-from sls.tracking import pyfunc
+from sls.models.checkpoints import load_checkpoint
 from sls.tracking.checkpoints import ModelSource
-from sls.tracking.runs import run_link, scratch_directory
+from sls.tracking.model_card import is_default_subset, newest_evaluations, renew_evaluations, write_card
+from sls.tracking.served_model import log_served_model
+from sls.tracking.stages import (
+    CHAMPION,
+    PRODUCTION,
+    STAGES,
+    Champion,
+    appoint_champion,
+    check_stage,
+    choose_champion,
+    eer_tag,
+    move_stage,
+)
 from sls.tracking.store import REGISTERED_MODEL_NAME
 
-STAGES = ("staging", "production", "archived")
-CHAMPION = "champion"
-# The champion is the best version on this track: the largest, and the one whose attacks training has not seen.
-CHAMPION_TRACK = "DF"
-# What the served model imports, and no more.
-SERVING_PACKAGES = (
-    "mlflow",
-    "torch",
-    "torchaudio",
-    "numpy",
-    "scipy",
-    "pandas",
-    "safetensors",
-    "huggingface-hub",
-    "soundfile",
-    "av",
-    "soxr",
-    "pyyaml",
-)
+__all__ = [
+    "CHAMPION",
+    "STAGES",
+    "Champion",
+    "RegisteredVersion",
+    "appoint_champion",
+    "check_calibration",
+    "choose_champion",
+    "eer_tag",
+    "evaluated_eer_tags",
+    "move_stage",
+    "note_evaluation",
+    "register",
+]
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ def register(
     stage: str,
     recipe: str = "",
     tags: Mapping[str, str] | None = None,
+    calibration: Path | None = None,
 ) -> RegisteredVersion:
     """Registers a checkpoint as a new version, which can be served, and points `recipe-NAME` at it.
 
@@ -65,27 +68,32 @@ def register(
         client: the tracking store.
         experiment: where the served model is kept.
         source: the checkpoint.
-        stage: staging, production or archived, a tag.
+        stage: staging, production or archived, a tag; production takes the place of the version there.
         recipe: name of the recipe; empty for the one that the checkpoint was trained by.
         tags: further tags of the version.
+        calibration: what turns its scores into log-likelihood ratios when it is served, as JSON.
 
     Raises:
-        ValueError: an unknown stage.
+        FileNotFoundError: there is no such calibration.
+        ValueError: an unknown stage, or a file that is no checkpoint or no calibration.
     """
-    if stage not in STAGES:
-        raise ValueError(f"stage: found {stage}, expected one of {', '.join(STAGES)}")
+    check_stage(stage)
     recipe = recipe or source.recipe
-    model_id = _log_served_model(client, experiment, source)
+    info = load_checkpoint(source.path).info
+    model_id = log_served_model(client, experiment, source, calibration)
+    heard_s = info.num_samples / info.sample_rate_hz
+    card = write_card(client, source, recipe, heard_s, is_calibrated=calibration is not None)
     _ensure_registered_model(client)
     version = client.create_model_version(
         REGISTERED_MODEL_NAME,
         source=f"models:/{model_id}",
         run_id=source.train_run_id or None,
         model_id=model_id,
-        description=_describe(client, source, recipe),
+        description=card,
         tags={
             "recipe": recipe,
-            "stage": stage,
+            # A version enters production by the move below, which makes room there.
+            "stage": STAGES[0] if stage == PRODUCTION else stage,
             "epoch": source.epoch,
             "run_id": source.train_run_id,
             "checkpoint_model_id": source.model_id,
@@ -95,81 +103,32 @@ def register(
     )
     if recipe:
         client.set_registered_model_alias(REGISTERED_MODEL_NAME, f"recipe-{recipe}", version.version)
+    if stage == PRODUCTION:
+        move_stage(client, str(version.version), stage)
     return RegisteredVersion(
         str(version.version), recipe, source.epoch, f"models:/{REGISTERED_MODEL_NAME}/{version.version}"
     )
 
 
-@dataclass(frozen=True)
-class Champion:
-    """The version that a policy prefers, and why."""
-
-    version: str
-    reason: str
-
-
-def choose_champion(client: MlflowClient, track: str = CHAMPION_TRACK) -> Champion:
-    """Chooses the version with the lowest EER on a track, the newer one of equals.
+def check_calibration(client: MlflowClient, name: str, source: ModelSource) -> None:
+    """Checks that the run that fitted a calibration, where a run is named, evaluated this very checkpoint.
 
     Raises:
-        ValueError: no version has been evaluated on that track.
+        ValueError: it evaluated another one, whose scores are on another scale.
     """
-    versions = client.search_model_versions(f"name='{REGISTERED_MODEL_NAME}'")
-    tag = eer_tag(track)
-    evaluated = {
-        int(version.version): float(version.tags[tag]) for version in versions if tag in version.tags
-    }
-    if not evaluated:
-        raise ValueError(f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {track}")
-    best = min(evaluated, key=lambda version: (evaluated[version], -version))
-    reason = (
-        f"version {best} has the lowest EER on {track}, {evaluated[best]:.2f} %, "
-        f"of {len(evaluated)} evaluated versions"
-    )
-    return Champion(str(best), reason)
-
-
-def appoint_champion(client: MlflowClient, version: str) -> None:
-    """Points the alias `champion` at a version."""
-    client.set_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION, version)
-
-
-def serving_requirements() -> list[str]:
-    """Returns the pinned packages that serving needs, as they are installed here."""
-    return [f"{name}=={importlib.metadata.version(name)}" for name in SERVING_PACKAGES]
-
-
-def _describe(client: MlflowClient, source: ModelSource, recipe: str) -> str:
-    lines = [f"Recipe {recipe or 'unknown'}, epoch {source.epoch or 'unknown'}."]
-    if source.train_run_id:
-        lines.append(f"Training: {run_link(client.get_run(source.train_run_id))}")
-    return "  \n".join(lines)
-
-
-def _log_served_model(client: MlflowClient, experiment: str, source: ModelSource) -> str:
-    logged = client.create_logged_model(
-        experiment,
-        name="served",
-        source_run_id=source.train_run_id or None,
-        tags={"recipe": source.recipe, "epoch": source.epoch},
-        model_type="pyfunc",
-    )
-    with scratch_directory() as directory:
-        path = directory / "model"
-        code = shutil.copytree(
-            PROJECT_ROOT / "sls", directory / "sls", ignore=shutil.ignore_patterns("__pycache__")
+    if not name or Path(name).is_file():
+        return
+    try:
+        fitted_on = client.get_run(name).data.tags.get("model_id", "")
+    except MlflowException:
+        raise ValueError(
+            f"calibration: found {name}, expected a JSON file or the id of an evaluation run"
+        ) from None
+    if fitted_on and source.model_id and fitted_on != source.model_id:
+        raise ValueError(
+            f"calibration: run {name} evaluated {fitted_on}, expected an evaluation of {source.uri} "
+            f"({source.model_id})"
         )
-        mlflow.pyfunc.save_model(
-            path=str(path),
-            python_model=str(Path(pyfunc.__file__)),
-            artifacts={"checkpoint": str(source.path)},
-            code_paths=[str(code)],
-            signature=pyfunc.SIGNATURE,
-            pip_requirements=serving_requirements(),
-        )
-        client.log_model_artifacts(logged.model_id, str(path))
-    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    return str(logged.model_id)
 
 
 def _ensure_registered_model(client: MlflowClient) -> None:
@@ -182,31 +141,31 @@ def _ensure_registered_model(client: MlflowClient) -> None:
             raise
 
 
-def eer_tag(track: str) -> str:
-    """Returns the name of the version tag that holds a track's EER in percent."""
-    return f"{track}.eer_percent"
-
-
 def note_evaluation(
     client: MlflowClient, checkpoint_model_id: str, track: str, metrics: Mapping[str, float]
 ) -> None:
-    """Writes a track's EER on each registered version of a checkpoint."""
+    """Writes a track's EER on each registered version of a checkpoint, and into its model card."""
     for version in client.search_model_versions(f"name='{REGISTERED_MODEL_NAME}'"):
-        if version.tags.get("checkpoint_model_id") == checkpoint_model_id:
-            client.set_model_version_tag(
-                REGISTERED_MODEL_NAME, version.version, eer_tag(track), f"{metrics['eer_percent']:.4f}"
-            )
+        if version.tags.get("checkpoint_model_id") != checkpoint_model_id:
+            continue
+        client.set_model_version_tag(
+            REGISTERED_MODEL_NAME, version.version, eer_tag(track), f"{metrics['eer_percent']:.4f}"
+        )
+        card = version.description or ""
+        renewed = renew_evaluations(client, card, checkpoint_model_id, version.tags.get("run_id", ""))
+        if renewed != card:
+            client.update_model_version(REGISTERED_MODEL_NAME, version.version, renewed)
 
 
 def evaluated_eer_tags(client: MlflowClient, checkpoint_model_id: str) -> dict[str, str]:
-    """Returns the version tags for all evaluations of a checkpoint so far, the newest of each track."""
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(
-        experiments,
-        f"tags.kind = 'evaluate' and tags.model_id = '{checkpoint_model_id}' and attributes.status = 'FINISHED'",
-        order_by=["attributes.end_time ASC"],
-    )
-    return {
-        eer_tag(run.data.tags["track"]): f"{run.data.metrics[run.data.tags['track'] + '/eer_percent']:.4f}"
-        for run in runs
-    }
+    """Returns the version tags for all evaluations of a checkpoint so far: the newest of each track.
+
+    Evaluations of other subsets than the track's own are left out, as `note_evaluation` is not called for them.
+    """
+    runs = newest_evaluations(client, checkpoint_model_id)
+    tags = {}
+    for run in sorted(runs, key=lambda run: run.info.start_time):
+        track = run.data.tags["track"]
+        if is_default_subset(track, run.data.tags.get("subset", "")):
+            tags[eer_tag(track)] = f"{run.data.metrics[f'{track}/eer_percent']:.4f}"
+    return tags

@@ -1,0 +1,213 @@
+"""Recordings that strangers send: decoded from their bytes alone, and within limits.
+
+`read_audio` trusts its files. FFmpeg, its second decoder, guesses the format from the content, and what looks
+like a list of files (concat, HLS) or a description of a session (SDP) makes it open other files, or sockets.
+Here the format is one of four, known by the first bytes, and each decoder is held to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+import soxr
+
+# The very parts of read_audio, so that a score cannot depend on who reads the file.
+from sls.data.audio import _UNKNOWN, RESAMPLER, AudioError, _audio_stream, _check_wav_size, _frame_samples
+
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+MAX_CHANNELS = 8
+_SAMPLES_PER_S = 2 * 48_000
+"""Samples of all channels for each second of the longest recording; bounds the memory of decoding."""
+
+SHORT_S = 1.0
+FULL_SCALE = 0.999
+CLIPPED_SHARE = 1e-3
+SILENT_DBFS = -60.0
+
+_ID3_HEADER_BYTES = 10
+_ID3_HAS_FOOTER = 0x10
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """What is taken; the defaults are safe on a machine with little memory."""
+
+    max_bytes: int = 20 * 2**20
+    """Bytes of a file."""
+    max_duration_s: float = 600.0
+    """Seconds of a recording."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A recording as it was sent, and as the countermeasure takes it."""
+
+    waveform: np.ndarray
+    """Mono, resampled. Shape: `(num_samples,)`, float32."""
+    samples: np.ndarray
+    """As decoded. Shape: `(num_frames, channels)`, float32."""
+    rate_hz: int
+    """Of `samples`."""
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of the recording."""
+        return len(self.samples) / self.rate_hz
+
+    def warnings(self, heard_s: float) -> list[str]:
+        """Says what makes a score less sure: short, clipped or silent, of the seconds that are heard.
+
+        Short is under 1 s of speech; clipped is more than one sample in 1,000 at full scale; silent is a level
+        under -60 dB of full scale.
+        """
+        heard = self.samples[: max(1, int(heard_s * self.rate_hz))]
+        is_full = np.abs(heard).max(axis=1) >= FULL_SCALE
+        level = float(np.sqrt(np.mean(np.square(heard, dtype=np.float64))))
+        found = {
+            "short": self.duration_s < SHORT_S,
+            "clipped": is_full.mean() > CLIPPED_SHARE,
+            "silent": level < 10 ** (SILENT_DBFS / 20),
+        }
+        return [name for name, holds in found.items() if holds]
+
+
+def decode_base64(value: Any, max_bytes: int) -> bytes:
+    """Returns the bytes of a base64 string, which may hold line breaks.
+
+    Raises:
+        AudioError: it is no base64, or of too many bytes; the message quotes nothing of it.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise AudioError("found nothing, expected a recording as base64")
+    text = "".join(value.split())
+    num_bytes = len(text) * 3 // 4
+    if num_bytes > max_bytes + 2:
+        raise AudioError(f"found about {num_bytes} bytes, expected at most {max_bytes}")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise AudioError("not base64") from None
+
+
+def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Upload:
+    """Decodes a WAV, FLAC, MP3 or OGG file, mono by mean over channels, resampled as `read_audio` does.
+
+    Args:
+        content: the file.
+        sample_rate_hz: the sampling rate to return, Hz.
+        limits: what is taken.
+
+    Raises:
+        AudioError: anything else; the message quotes nothing of the content.
+    """
+    if not content:
+        raise AudioError("found no bytes, expected a recording")
+    if len(content) > limits.max_bytes:
+        raise AudioError(f"found {len(content)} bytes, expected at most {limits.max_bytes}")
+    content = _without_id3(content)
+    container = _name_container(content)
+    samples, rate_hz = _decode(content, container, limits)
+    if len(samples) == 0:
+        raise AudioError(f"found a {container.upper()} file without samples, expected a recording")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise AudioError("found samples that are NaN or infinite")
+    if rate_hz != sample_rate_hz:
+        mono = soxr.resample(mono, rate_hz, sample_rate_hz, quality=RESAMPLER)
+        if len(mono) == 0:
+            raise AudioError("found no samples after resampling, expected a recording")
+    return Upload(np.ascontiguousarray(mono, dtype=np.float32), samples, rate_hz)
+
+
+def _without_id3(content: bytes) -> bytes:
+    """Drops ID3 tags, behind which FFmpeg would guess once more."""
+    while content[:3] == b"ID3" and len(content) > _ID3_HEADER_BYTES:
+        size = 0
+        for byte in content[6:10]:
+            size = size << 7 | byte & 0x7F
+        footer = _ID3_HEADER_BYTES if content[5] & _ID3_HAS_FOOTER else 0
+        content = content[_ID3_HEADER_BYTES + size + footer :].lstrip(b"\0")
+    return content
+
+
+def _name_container(content: bytes) -> str:
+    """Returns FFmpeg's name of the format."""
+    if content[:4] in (b"RIFF", b"RIFX", b"RF64") and content[8:12] == b"WAVE":
+        return "wav"
+    if content[:4] == b"fLaC":
+        return "flac"
+    if content[:4] == b"OggS":
+        return "ogg"
+    if _starts_mpeg_frame(content):
+        return "mp3"
+    raise AudioError("not a WAV, FLAC, MP3 or OGG file")
+
+
+def _starts_mpeg_frame(content: bytes) -> bool:
+    """Whether there are 11 bits of synchronisation, a version and a layer, none of them reserved."""
+    first, second = (*content[:2], 0, 0)[:2]
+    return first == 0xFF and second & 0xE0 == 0xE0 and second & 0x18 != 0x08 and second & 0x06 != 0
+
+
+def _decode(content: bytes, container: str, limits: UploadLimits) -> tuple[np.ndarray, int]:
+    try:
+        return _decode_soundfile(content, limits)
+    except AudioError:
+        raise
+    except (soundfile.SoundFileError, OSError, MemoryError, TypeError, ValueError):
+        pass  # some builds of libsndfile cannot read a third of the FLAC files of ASVspoof 2021
+    try:
+        return _decode_av(content, container, limits)
+    except AudioError:
+        raise
+    except (av.error.FFmpegError, OSError, MemoryError, ValueError):
+        raise AudioError(f"found a {container.upper()} file that cannot be decoded") from None
+
+
+def _decode_soundfile(content: bytes, limits: UploadLimits) -> tuple[np.ndarray, int]:
+    with soundfile.SoundFile(io.BytesIO(content)) as file:
+        _check_wav_size(file)
+        most = _most_frames(file.samplerate, file.channels, limits)
+        samples = file.read(most + 1, dtype="float32", always_2d=True)
+        _check_duration(len(samples), most, file.samplerate, limits)
+        if file.format == "FLAC" and len(samples) < file.frames < _UNKNOWN:
+            raise AudioError(f"ends after {len(samples)} of {file.frames} samples")
+        return samples, file.samplerate
+
+
+def _decode_av(content: bytes, container: str, limits: UploadLimits) -> tuple[np.ndarray, int]:
+    with av.open(io.BytesIO(content), mode="r", format=container) as file:
+        stream = _audio_stream(file)
+        stream.codec_context.thread_count = 1
+        rate_hz = int(stream.codec_context.sample_rate)
+        most = _most_frames(rate_hz, stream.codec_context.channels, limits)
+        blocks, count = [], 0
+        for frame in file.decode(stream):
+            blocks.append(_frame_samples(frame))
+            count += len(blocks[-1])
+            _check_duration(count, most, rate_hz, limits)
+        if container == "flac" and stream.duration and stream.time_base:
+            expected = round(stream.duration * stream.time_base * rate_hz)
+            if count < expected:
+                raise AudioError(f"ends after {count} of {expected} samples")
+        return np.concatenate(blocks) if blocks else np.empty((0, 1), np.float32), rate_hz
+
+
+def _most_frames(rate_hz: int, channels: int, limits: UploadLimits) -> int:
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise AudioError(f"found a rate of {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(f"found {channels} channels, expected 1 to {MAX_CHANNELS}")
+    return int(limits.max_duration_s * min(rate_hz, _SAMPLES_PER_S / channels))
+
+
+def _check_duration(count: int, most: int, rate_hz: int, limits: UploadLimits) -> None:
+    if count > most:
+        seconds = min(limits.max_duration_s, most / rate_hz)
+        raise AudioError(f"found a recording of more than {seconds:g} s, expected at most that")

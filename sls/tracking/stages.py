@@ -1,0 +1,188 @@
+"""Which version is in production, and which is the champion.
+
+A stage is a tag of a version (MLflow's own stages are deprecated). One version at most is in production, and the
+alias `champion`, by which it is served, follows it. While none is in production, the champion is whatever
+a policy has named.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from sls.tracking.store import REGISTERED_MODEL_NAME
+
+PRODUCTION = "production"
+ARCHIVED = "archived"
+STAGES = ("staging", PRODUCTION, ARCHIVED)
+STAGE_TAG = "stage"
+CHAMPION = "champion"
+# The champion is the best version on this track: the largest, and the one whose attacks training has not seen.
+CHAMPION_TRACK = "DF"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageMove:
+    """What a move has changed."""
+
+    version: str
+    before: str
+    """Its stage until now; empty if it had none."""
+    after: str
+    archived: tuple[str, ...]
+    """Versions that made room in production."""
+    champion: str
+    """The champion now; empty if there is none."""
+
+
+def check_stage(stage: str) -> str:
+    """Returns a stage.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"stage: found {stage or 'nothing'}, expected one of {', '.join(STAGES)}")
+    return stage
+
+
+def move_stage(client: MlflowClient, version: str, stage: str) -> StageMove:
+    """Moves a version to a stage.
+
+    Into production, the version that was there becomes archived, and `champion` points at the new one. Out of
+    production, `champion` goes with it, so that no archived version is served by that name.
+
+    Raises:
+        ValueError: an unknown stage or version; or another process moved a version at the same time, so that
+            production is no longer one version.
+    """
+    check_stage(stage)
+    moved = get_version(client, version)
+    before = moved.tags.get(STAGE_TAG, "")
+    archived = []
+    if stage == PRODUCTION:
+        for other in in_production(client):
+            if other != version:
+                _set_stage(client, other, ARCHIVED)
+                archived.append(other)
+    _set_stage(client, version, stage)
+    if stage == PRODUCTION:
+        client.set_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION, version)
+        found = in_production(client)
+        if found != [version]:
+            raise ValueError(
+                f"production: found versions {', '.join(found)}, expected {version}; move it again"
+            )
+    elif find_champion(client) == version and (before == PRODUCTION or stage == ARCHIVED):
+        client.delete_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION)
+    return StageMove(version, before, stage, tuple(archived), find_champion(client))
+
+
+def get_version(client: MlflowClient, version: str) -> ModelVersion:
+    """Returns a version of `xlsr-sls`.
+
+    Raises:
+        ValueError: there is none of that number; the message says which there are.
+    """
+    numbers = sorted((item.version for item in _all_versions(client)), key=int)
+    if version not in [str(number) for number in numbers]:
+        have = ", ".join(str(number) for number in numbers) or "none"
+        raise ValueError(
+            f"version: found {version}, expected a version of {REGISTERED_MODEL_NAME}; there are {have}"
+        )
+    return client.get_model_version(REGISTERED_MODEL_NAME, version)
+
+
+def in_production(client: MlflowClient) -> list[str]:
+    """Returns the versions in production: one at most, unless someone has set the tags by hand."""
+    return [str(item.version) for item in _all_versions(client) if item.tags.get(STAGE_TAG) == PRODUCTION]
+
+
+def find_champion(client: MlflowClient) -> str:
+    """Returns the version that is the champion, or an empty string."""
+    try:
+        return str(client.get_model_version_by_alias(REGISTERED_MODEL_NAME, CHAMPION).version)
+    except MlflowException:
+        return ""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that a policy prefers, and why."""
+
+    version: str
+    reason: str
+
+
+def choose_champion(client: MlflowClient, track: str = CHAMPION_TRACK) -> Champion:
+    """Chooses the version with the lowest EER on a track, the newer one of equals; archived ones are left out.
+
+    Raises:
+        ValueError: no version has been evaluated on that track.
+    """
+    tag = eer_tag(track)
+    versions = _all_versions(client)
+    evaluated = {
+        int(version.version): float(version.tags[tag])
+        for version in versions
+        if tag in version.tags and version.tags.get(STAGE_TAG) != ARCHIVED
+    }
+    if not evaluated:
+        suffix = eer_tag("")
+        tracks = sorted(
+            {name.removesuffix(suffix) for item in versions for name in item.tags if name.endswith(suffix)}
+        )
+        have = f"; there are evaluations on {', '.join(tracks)}" if tracks else ""
+        raise ValueError(
+            f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {track}{have}"
+        )
+    best = min(evaluated, key=lambda version: (evaluated[version], -version))
+    reason = (
+        f"version {best} has the lowest EER on {track}, {evaluated[best]:.2f} %, "
+        f"of {len(evaluated)} evaluated versions"
+    )
+    return Champion(str(best), reason)
+
+
+def appoint_champion(client: MlflowClient, version: str) -> str:
+    """Points the alias `champion` at a version, unless another one is in production, and returns the champion.
+
+    What is served in production moves by command only (`move_stage`), not because an experiment has ended.
+    """
+    others = [other for other in in_production(client) if other != version]
+    if others:
+        logger.warning(
+            "champion stays at version %s, which is in production; to change that: "
+            "mlflow run . -e register -P version=%s -P stage=production",
+            others[0],
+            version,
+        )
+        return others[0]
+    client.set_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION, version)
+    return version
+
+
+def eer_tag(track: str) -> str:
+    """Returns the name of the version tag that holds a track's EER in percent."""
+    return f"{track}.eer_percent"
+
+
+def _all_versions(client: MlflowClient) -> list[ModelVersion]:
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name='{REGISTERED_MODEL_NAME}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _set_stage(client: MlflowClient, version: str, stage: str) -> None:
+    client.set_model_version_tag(REGISTERED_MODEL_NAME, version, STAGE_TAG, stage)

@@ -1,0 +1,256 @@
+"""Versions of the registered model: their cards, their stages, and the champion."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Dataset, DatasetInput, InputTag
+
+from sls.engine.calibration import save_calibration
+from sls.metrics.calibration import LogisticCalibration
+from sls.models.checkpoints import CheckpointInfo, build_countermeasure
+from sls.tracking import registry
+from sls.tracking.checkpoints import ModelSource, log_checkpoint, resolve_model
+from sls.tracking.model_card import MAX_CARD_LENGTH
+from sls.tracking.runs import tracked_run
+from sls.tracking.served_model import example_recording
+from sls.tracking.stages import (
+    appoint_champion,
+    choose_champion,
+    eer_tag,
+    find_champion,
+    in_production,
+    move_stage,
+)
+from sls.tracking.store import REGISTERED_MODEL_NAME, connect
+
+NUM_SAMPLES = 8_000
+
+
+def make_versions(count: int) -> None:
+    """Versions with tags alone, which is all that stages need."""
+    client = connect()
+    client.create_registered_model(REGISTERED_MODEL_NAME)
+    for _ in range(count):
+        client.create_model_version(REGISTERED_MODEL_NAME, source="nowhere/model", tags={"stage": "staging"})
+
+
+def stages() -> dict[str, str]:
+    versions = connect().search_model_versions(f"name='{REGISTERED_MODEL_NAME}'")
+    return {str(version.version): version.tags["stage"] for version in versions}
+
+
+def set_eer(version: str, track: str, eer_percent: float) -> None:
+    connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, eer_tag(track), str(eer_percent))
+
+
+@pytest.fixture
+def trained(store) -> ModelSource:
+    """A checkpoint of a training run on the demo corpus."""
+    with tracked_run("train", "train v1", {"recipe": "v1", "corpus": "demo"}) as run:
+        data = Dataset(
+            "demo-train", "0123", "local", json.dumps({"uri": "x"}), profile=json.dumps({"trials": 48})
+        )
+        tags = [InputTag("mlflow.data.context", "training")]
+        run.client.log_inputs(run.run_id, [DatasetInput(data, tags)])
+        model = build_countermeasure("random:tiny", NUM_SAMPLES, 3)
+        info = CheckpointInfo(model.encoder, NUM_SAMPLES, epoch=2, recipe="v1", run_id=run.run_id)
+        model_id = log_checkpoint(run, model, info, {})
+    return resolve_model(connect(), f"models:/{model_id}")
+
+
+def record_evaluation(
+    source: ModelSource, track: str, eer_percent: float, subset: str = "eval", corpus: str = "demo"
+) -> str:
+    tags = {"model_id": source.model_id, "track": track, "subset": subset, "corpus": corpus}
+    with tracked_run("evaluate", f"evaluate v1 {track}", tags) as run:
+        name = f"{track}/eer_percent"
+        run.log_metrics(
+            {
+                name: eer_percent,
+                f"{name}_low": eer_percent - 1,
+                f"{name}_high": eer_percent + 1,
+                f"{name}_clustered_low": eer_percent - 2,
+                f"{name}_clustered_high": eer_percent + 2,
+            }
+        )
+    return run.run_id
+
+
+def card_of(version: str) -> str:
+    return connect().get_model_version(REGISTERED_MODEL_NAME, version).description
+
+
+def test_model_card_tells_recipe_data_eer_with_intervals_use_and_that_it_is_synthetic(trained) -> None:
+    run_id = record_evaluation(trained, "LA", 3.51)
+    record_evaluation(trained, "LA", 9.0, subset="progress")
+    client = connect()
+    version = registry.register(client, "1", trained, "staging")
+    card = card_of(version.version)
+    assert "Recipe v1, epoch 2." in card
+    assert f"[train v1](#/experiments/1/runs/{trained.train_run_id})" in card
+    assert "Training: demo-train (48 trials)" in card
+    assert "| demo | LA | eval | 3.51 | 2.51 to 4.51 | 1.51 to 5.51 | " in card
+    assert f"/runs/{run_id})" in card
+    assert "| demo | LA | progress | 9.00 |" in card
+    assert "Synthetic corpus" in card
+    assert "Intended use and limits" in card
+    assert "the first 0.50 s" in card
+    assert "no calibration" in card
+    assert len(card) <= MAX_CARD_LENGTH
+    tags = client.get_model_version(REGISTERED_MODEL_NAME, version.version).tags
+    assert tags == {
+        "recipe": "v1",
+        "stage": "staging",
+        "epoch": "2",
+        "run_id": trained.train_run_id,
+        "checkpoint_model_id": trained.model_id,
+        "LA.eer_percent": "3.5100",
+    }
+
+
+def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wrote(trained) -> None:
+    client = connect()
+    version = registry.register(client, "1", trained, "staging").version
+    assert "Not evaluated yet." in card_of(version)
+    client.update_model_version(REGISTERED_MODEL_NAME, version, card_of(version) + "\n\nSeen by A. B.")
+    record_evaluation(trained, "DF", 2.14)
+    registry.note_evaluation(client, trained.model_id, "DF", {"eer_percent": 2.14})
+    card = card_of(version)
+    assert "Not evaluated yet." not in card
+    assert "| demo | DF | eval | 2.14 |" in card
+    assert card.endswith("Seen by A. B.")
+    client.update_model_version(REGISTERED_MODEL_NAME, version, "All my own words.")
+    registry.note_evaluation(client, trained.model_id, "DF", {"eer_percent": 2.14})
+    assert card_of(version) == "All my own words."
+
+
+def test_card_of_many_evaluations_fits_into_a_description(trained) -> None:
+    for index in range(13):
+        record_evaluation(trained, f"a-track-with-a-rather-long-name-{index:02d}", index + 0.5)
+    card = card_of(registry.register(connect(), "1", trained, "staging").version)
+    assert len(card) <= MAX_CARD_LENGTH
+    assert "more, in the runs of kind evaluate" in card
+    assert "Intended use and limits" in card
+
+
+def test_version_with_a_calibration_decides_when_it_is_served(trained, tmp_path) -> None:
+    path = tmp_path / "anything.json"
+    save_calibration(path, LogisticCalibration(3.0, -1.0))
+    version = registry.register(connect(), "1", trained, "staging", calibration=path)
+    path.unlink()
+    served = mlflow.pyfunc.load_model(version.uri)
+    row = served.predict(pd.DataFrame({"audio": [example_recording()]})).iloc[0]
+    assert row["llr"] == pytest.approx(3 * row["score"] - 1)
+    assert row["decision"] in {"bonafide", "spoof"}
+    assert np.isfinite(row["threshold"])
+    assert "served with a calibration" in card_of(version.version)
+    # The score door finds the checkpoint in the same bundle.
+    assert resolve_model(connect(), version.uri).path.is_file()
+
+
+def test_file_that_is_no_calibration_registers_nothing(trained, tmp_path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="broken.json"):
+        registry.register(connect(), "1", trained, "staging", calibration=path)
+    assert not connect().search_model_versions(f"name='{REGISTERED_MODEL_NAME}'")
+
+
+def test_calibration_of_another_checkpoint_is_refused(trained) -> None:
+    client = connect()
+    own = record_evaluation(trained, "LA", 1)
+    registry.check_calibration(client, own, trained)
+    with tracked_run("evaluate", tags={"model_id": "m-other"}) as run:
+        pass
+    with pytest.raises(ValueError, match="evaluated m-other, expected an evaluation of"):
+        registry.check_calibration(client, run.run_id, trained)
+    with pytest.raises(ValueError, match="found nonsense, expected a JSON file"):
+        registry.check_calibration(client, "nonsense", trained)
+
+
+def test_registration_into_production_makes_room_there(trained) -> None:
+    make_versions(1)
+    move_stage(connect(), "1", "production")
+    version = registry.register(connect(), "1", trained, "production")
+    assert stages() == {"1": "archived", version.version: "production"}
+    assert find_champion(connect()) == version.version
+
+
+def test_one_version_is_in_production_and_the_champion_follows(store) -> None:
+    make_versions(3)
+    client = connect()
+    first = move_stage(client, "1", "production")
+    assert (first.before, first.after, first.archived, first.champion) == ("staging", "production", (), "1")
+    second = move_stage(client, "3", "production")
+    assert second.archived == ("1",)
+    assert stages() == {"1": "archived", "2": "staging", "3": "production"}
+    assert find_champion(client) == "3"
+    again = move_stage(client, "3", "production")
+    assert again.archived == ()
+    assert stages()["3"] == "production"
+
+
+@pytest.mark.parametrize("stage", ["archived", "staging"])
+def test_leaving_production_leaves_no_champion(store, stage: str) -> None:
+    make_versions(1)
+    move_stage(connect(), "1", "production")
+    assert move_stage(connect(), "1", stage).champion == ""
+    assert in_production(connect()) == []
+    assert find_champion(connect()) == ""
+
+
+def test_two_versions_set_to_production_by_hand_become_one(store) -> None:
+    make_versions(3)
+    for version in ("1", "2"):
+        connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, "stage", "production")
+    assert set(move_stage(connect(), "3", "production").archived) == {"1", "2"}
+    assert in_production(connect()) == ["3"]
+
+
+def test_unknown_version_or_stage_is_named_and_changes_nothing(store) -> None:
+    make_versions(2)
+    with pytest.raises(ValueError, match="version: found 9, expected .* there are 1, 2"):
+        move_stage(connect(), "9", "production")
+    with pytest.raises(ValueError, match="stage: found live, expected one of staging, production, archived"):
+        move_stage(connect(), "1", "live")
+    with pytest.raises(ValueError, match="stage: found nothing"):
+        move_stage(connect(), "1", "")
+    assert set(stages().values()) == {"staging"}
+
+
+def test_policy_takes_the_lowest_eer_of_a_track_and_no_archived_version(store) -> None:
+    make_versions(4)
+    for version, eer_percent in (("1", 3.0), ("2", 2.0), ("3", 2.0), ("4", 1.0)):
+        set_eer(version, "DF", eer_percent)
+    set_eer("1", "LA", 0.5)
+    move_stage(connect(), "4", "archived")
+    best = choose_champion(connect())
+    assert best.version == "3"
+    assert best.reason == "version 3 has the lowest EER on DF, 2.00 %, of 3 evaluated versions"
+    assert choose_champion(connect(), "LA").version == "1"
+    with pytest.raises(ValueError, match="evaluated on PA; there are evaluations on DF, LA"):
+        choose_champion(connect(), "PA")
+
+
+def test_experiment_does_not_replace_what_is_in_production(store, caplog) -> None:
+    make_versions(2)
+    client = connect()
+    assert appoint_champion(client, "2") == "2"
+    assert find_champion(client) == "2"
+    move_stage(client, "1", "production")
+    assert appoint_champion(client, "2") == "1"
+    assert find_champion(client) == "1"
+    assert "version=2 -P stage=production" in caplog.text
+
+
+def test_bundle_is_whole_in_the_artifact_store(trained, tmp_path) -> None:
+    version = registry.register(connect(), "1", trained, "staging")
+    directory = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(tmp_path / "elsewhere")))
+    assert {"MLmodel", "requirements.txt", "python_env.yaml", "input_example.json", "pyfunc.py"} <= {
+        path.name for path in directory.iterdir()
+    }
+    assert not list(directory.rglob("__pycache__"))
