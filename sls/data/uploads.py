@@ -40,7 +40,7 @@ class UploadLimits:
 
     max_bytes: int = 20 * 2**20
     """Bytes of a file."""
-    max_duration_s: float = 600.0
+    max_duration_s: float = 300.0
     """Seconds of a recording."""
 
 
@@ -175,7 +175,7 @@ def _decode_soundfile(content: bytes, limits: UploadLimits) -> tuple[np.ndarray,
         _check_wav_size(file)
         most = _most_frames(file.samplerate, file.channels, limits)
         samples = file.read(most + 1, dtype="float32", always_2d=True)
-        _check_duration(len(samples), most, file.samplerate, limits)
+        _check_duration(len(samples), most, file.samplerate)
         if file.format == "FLAC" and len(samples) < file.frames < _UNKNOWN:
             raise AudioError(f"ends after {len(samples)} of {file.frames} samples")
         return samples, file.samplerate
@@ -191,7 +191,7 @@ def _decode_av(content: bytes, container: str, limits: UploadLimits) -> tuple[np
         for frame in file.decode(stream):
             blocks.append(_frame_samples(frame))
             count += len(blocks[-1])
-            _check_duration(count, most, rate_hz, limits)
+            _check_duration(count, most, rate_hz)
         if container == "flac" and stream.duration and stream.time_base:
             expected = round(stream.duration * stream.time_base * rate_hz)
             if count < expected:
@@ -207,7 +207,7 @@ def _most_frames(rate_hz: int, channels: int, limits: UploadLimits) -> int:
     return int(limits.max_duration_s * min(rate_hz, _SAMPLES_PER_S / channels))
 
 
-def _check_duration(count: int, most: int, rate_hz: int, limits: UploadLimits) -> None:
+def _check_duration(count: int, most: int, rate_hz: int) -> None:
     if count > most:
-        seconds = min(limits.max_duration_s, most / rate_hz)
-        raise AudioError(f"found a recording of more than {seconds:g} s, expected at most that")
+        longest_s = round(most / rate_hz, 2)
+        raise AudioError(f"found a recording of more than {longest_s:g} s, expected at most that")
