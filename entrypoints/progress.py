@@ -69,7 +69,8 @@ class TrainingProgress:
                 f"val loss {epoch.metrics['val/loss']:.6f}, EER {epoch.metrics['val/eer_percent']:.2f} %"
             )
         self._progress.console.print(
-            f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}{' (best so far)' if epoch.is_best else ''}"
+            f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}{' (best so far)' if epoch.is_best else ''}",
+            soft_wrap=True,
         )
 
 

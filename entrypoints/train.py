@@ -19,7 +19,7 @@ def train(run: TrackedRun, config: str, **options: str) -> None:
     corpus = open_corpus(settings.data)
     with TrainingProgress(settings.training.recipe) as progress:
         trained = track_training(run, settings, corpus, progress.on_step, progress.on_epoch)
-    console.print(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}")
+    console.print(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}", soft_wrap=True)
 
 
 if __name__ == "__main__":
