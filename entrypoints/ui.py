@@ -19,7 +19,18 @@ def ui(port: int) -> None:
     experiment = experiment_id(connect())
     address = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs"
     print(f"Compare runs: {address}?compareRunsMode=CHART&workflowType=machine_learning", flush=True)
-    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "ui",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     uri = mlflow.get_tracking_uri()
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_TRACKING_URI": uri}
     sys.exit(subprocess.call([*command, "--backend-store-uri", uri], env=environment))
