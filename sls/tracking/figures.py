@@ -163,10 +163,12 @@ def epochs_figure(
                 colour = SYSTEM_COLOURS[recipe_place % len(SYSTEM_COLOURS)]
                 style = (TRACK_STYLES[track_place % len(TRACK_STYLES)], MARKERS[track_place % len(MARKERS)])
                 label = track if len(recipes) == 1 else f"{recipe} on {track}"
-                _draw_epochs(axes, line, (chosen or {}).get(recipe), colour, style, label)
+                # Recipes that take the same steps have the same line: the later, thinner one leaves both visible.
+                width = max(5 - 2.5 * recipe_place, 1.5) if len(recipes) > 1 else 2
+                _draw_epochs(axes, line, (chosen or {}).get(recipe), colour, style, label, width)
     axes.set_xlabel("epoch (from 0)", fontsize=LABEL_SIZE)
     axes.set_ylabel("EER, %", fontsize=LABEL_SIZE)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color=GRID_COLOUR, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -183,9 +185,19 @@ def _draw_epochs(
     colour: str,
     style: tuple[str, str],
     label: str,
+    width: float,
 ) -> None:
     epochs, eers = zip(*line, strict=True)
-    axes.plot(epochs, eers, color=colour, linestyle=style[0], marker=style[1], markersize=5, label=label)
+    axes.plot(
+        epochs,
+        eers,
+        color=colour,
+        linestyle=style[0],
+        linewidth=width,
+        marker=style[1],
+        markersize=5,
+        label=label,
+    )
     for epoch, eer in line:
         if epoch == chosen:
             axes.plot([epoch], [eer], "o", markersize=15, mfc="none", mec=colour, mew=2.2, zorder=6)
