@@ -64,7 +64,7 @@ def track_training(
     run.log_config(config)
     run.set_tags({"recipe": training.recipe, "corpus": corpus.name})
     device = resolve_device(config.compute.device)
-    train, train_data = _load_trials(run, corpus, config, TRAIN_TRACK, "training")
+    train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
     validation, validation_data = _load_validation(run, corpus, config)
     model = build_countermeasure(
         config.model.xlsr_model, config.audio.audio_max_len, training.seed, config.compute.backend
@@ -77,7 +77,7 @@ def track_training(
     return recorder.choose()
 
 
-def _load_trials(
+def load_trials(
     run: TrackedRun, corpus: Corpus, config: Config, name: str, context: str, subset: str | None = None
 ) -> tuple[TrialDataset, Dataset]:
     """Reads the trials of a track, and records its protocol as a dataset of the run."""
@@ -88,9 +88,8 @@ def _load_trials(
     augment = is_training or config.training.validation_rawboost
     audio = replace(config.audio, random_crop=config.audio.random_crop and is_training)
     logger.info("%s: %d trials of %s (%s)", context, len(trials), name, corpus.name)
-    return TrialDataset(
-        trials, config.audio, config.rawboost if augment else None, config.training.seed
-    ), data
+    dataset = TrialDataset(trials, audio, config.rawboost if augment else None, config.training.seed)
+    return dataset, data
 
 
 def _load_validation(
@@ -99,7 +98,7 @@ def _load_validation(
     if config.training.validation == "none":
         return None, None
     name, _, subset = config.training.validation.partition(":")
-    return _load_trials(run, corpus, config, name, "validation", subset or None)
+    return load_trials(run, corpus, config, name, "validation", subset or None)
 
 
 class _EpochRecorder:
