@@ -49,10 +49,10 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
             for track in tracks
         }
         versions.append(register(run.client, run.experiment_id, source, "staging"))
-    champion = choose_champion(run.client)
-    appoint_champion(run.client, champion.version)
-    console.print(recipe_table(corpus.name, tracks, versions, metrics, champion.version))
-    console.print(f"Champion: {champion.reason}")
+    best = choose_champion(run.client)
+    champion = appoint_champion(run.client, best.version)
+    console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
+    console.print(f"Champion: version {champion}; {best.reason}", soft_wrap=True)
     _print_next_commands(run)
 
 

@@ -40,10 +40,9 @@ def test_imported_checkpoint_scores_as_the_seed_system(
 ) -> None:
     import_golden(reference_dir)
     output = tmp_path / "scores.txt"
-    result = CliRunner().invoke(
-        score,
-        ["--model", "models:/xlsr-sls@recipe-golden", "--audio_dir", str(golden_audio), "--output", str(output), "--backend", backend, *CPU],
-    )
+    where = ["--audio_dir", str(golden_audio), "--output", str(output)]
+    model = ["--model", "models:/xlsr-sls@recipe-golden", "--backend", backend]
+    result = CliRunner().invoke(score, [*model, *where, *CPU])
     assert result.exit_code == 0, result.output
     table = read_scores(output)
     expected = np.load(reference_dir / "golden" / "sls_tiny_eval.npz")["log_probs"][:, 1]
