@@ -23,7 +23,7 @@ def test_the_filterbank_hears_a_tone_at_its_frequency(frequency_hz: int) -> None
     initialise_encoder(encoder)
     weight = encoder.wav2vec2.feature_extractor.conv_layers[0].conv.weight.squeeze(1)  # (filters, samples)
     tone = torch.exp(2j * math.pi * frequency_hz * torch.arange(weight.shape[1]) / SAMPLE_RATE_HZ)
-    loudest = (weight * tone).sum(dim=1).abs()[: len(weight) // 2].argmax()
+    loudest = (weight * tone).sum(dim=1).abs().argmax()
     spectrum = torch.fft.rfft(weight[loudest], n=SAMPLE_RATE_HZ).abs()  # one bin for each Hz
     assert abs(int(spectrum.argmax()) - frequency_hz) < 0.15 * frequency_hz + 30
 
