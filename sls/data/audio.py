@@ -170,6 +170,9 @@ def _inspect_soundfile(path: str) -> AudioFacts:
 def _inspect_av(path: str) -> AudioFacts:
     with av.open(path, mode="r") as container:
         stream = _audio_stream(container)
+        if not stream.codec_context.sample_rate:
+            # Opened by its name's ending alone: there is no header.
+            raise AudioError("no sampling rate")
         duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
         return AudioFacts(stream.codec_context.sample_rate, None if duration is None else float(duration))
 

@@ -212,3 +212,11 @@ def test_decoding_finds_what_a_header_hides(tmp_path):
     path.write_bytes(spoil_length(content))
     assert inspect_audio(path).duration_s is None
     assert inspect_audio(path, is_decoded=True).duration_s == 1.0
+
+
+def test_header_without_a_sampling_rate_is_no_recording(tmp_path):
+    """FFmpeg opens a file by its name's ending, whatever it holds."""
+    path = tmp_path / "text.flac"
+    path.write_bytes(b"no audio")
+    with pytest.raises(AudioError, match="text.flac"):
+        inspect_audio(path)

@@ -1,0 +1,52 @@
+"""The check_data door: what is there, what is missing, and what can be run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import mlflow
+from click.testing import CliRunner
+
+from entrypoints.check_data import check_data
+from sls.tracking.store import connect
+
+TRACKS = "train,dev,LA,DF,In-the-Wild"
+
+
+def newest_run() -> mlflow.entities.Run:
+    experiment = connect().get_experiment_by_name("xlsr-sls")
+    return connect().search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"])[0]
+
+
+def test_whole_corpus_is_usable_and_the_report_is_kept(store, small_corpus) -> None:
+    result = CliRunner().invoke(
+        check_data, ["--data_root", str(small_corpus), "--track", TRACKS, "--depth", "decode"]
+    )
+    assert result.exit_code == 0, result.output + result.stderr
+    assert "can train on: train" in result.output
+    assert "can score: train, dev, LA, DF, In-the-Wild" in result.output
+    report = json.loads(mlflow.artifacts.load_text(f"runs:/{newest_run().info.run_id}/check_data.json"))
+    assert [item["track"] for item in report] == TRACKS.split(",")
+    assert all(item["audio"]["missing"] == 0 and not item["audio"]["unreadable"] for item in report)
+    assert set(report[-1]["audio"]["sample_rates_hz"]) > {"16000"}
+
+
+def test_missing_and_broken_recordings_are_counted_and_exit_with_2(store, small_corpus, tmp_path) -> None:
+    root = Path(shutil.copytree(small_corpus, tmp_path / "corpus"))
+    gone, broken = sorted(root.rglob("*_T_*.flac"))[:2]
+    gone.unlink()
+    broken.write_bytes(b"no audio")
+    result = CliRunner().invoke(check_data, ["--data_root", str(root), "--track", "train,dev"])
+    assert result.exit_code == 2
+    assert "not usable as they are: train (of 2 tracks)" in result.stderr
+    assert gone.stem in result.output
+    (train, dev) = json.loads(mlflow.artifacts.load_text(f"runs:/{newest_run().info.run_id}/check_data.json"))
+    assert train["audio"]["missing"] == 1
+    assert [Path(item["path"]).name for item in train["audio"]["unreadable"]] == [broken.name]
+    assert not dev["problems"]
+
+
+def test_corpus_that_is_not_there_is_said_with_where_to_get_it(store, small_corpus) -> None:
+    result = CliRunner().invoke(check_data, ["--data_root", str(small_corpus), "--track", "ASVspoof5"])
+    assert result.exit_code == 2
+    assert "to download for ASVspoof5" in result.output
