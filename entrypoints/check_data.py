@@ -52,9 +52,13 @@ def check_data(run: TrackedRun, track: str, depth: str, **options: str) -> None:
     ]
     for line in (*problems, *describe_use(inventories)):
         console.print(line, highlight=False, soft_wrap=True)
-    unusable = [inventory.track for inventory in inventories if not inventory.is_usable]
+    # A track that nobody asked for by name, and of which nothing is there, is absent and not broken.
+    asked = [inventory for inventory in inventories if track or inventory.audio.present or inventory.trials]
+    unusable = [inventory.track for inventory in asked if not inventory.is_usable]
+    if not asked:
+        raise ValueError(f"data_root: found no track of {len(inventories)} in {corpus.data_root}")
     if unusable:
-        raise ValueError(f"not usable as they are: {', '.join(unusable)} (of {len(inventories)} tracks)")
+        raise ValueError(f"not usable as they are: {', '.join(unusable)} (of {len(asked)} tracks)")
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.logging import RichHandler
 
 from sls.config_file import check_field_name
 from sls.tracking.runs import Terminated, TrackedRun, one_line, tracked_run
 
+EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -62,18 +64,19 @@ def _refuse_unknown(context: click.Context) -> None:
 def door(kind: str, name: str | None = None) -> Iterator[TrackedRun]:
     """Opens the run of a door and turns errors into one line and an exit code.
 
-    Bad input, a `ValueError` or an `OSError`, exits with 2 and one line on standard error; its traceback is an
-    artifact of the run. Set SLS_DEBUG=1 to see it at once.
+    Bad input, a `ValueError` or an `OSError`, exits with 2 and one line on standard error; a tracking server that
+    fails or a loss that is not finite with 1 and one line. The traceback is an artifact of the run; set SLS_DEBUG=1
+    to see it at once.
     """
     _set_up_log()
     try:
         with tracked_run(kind, name) as run:
             yield run
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MlflowException, FloatingPointError) as error:
         if os.environ.get("SLS_DEBUG"):
             raise
         print(f"{kind}: {one_line(error)}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
+        sys.exit(EXIT_BAD_INPUT if isinstance(error, (ValueError, OSError)) else EXIT_FAILURE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Terminated:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from entrypoints.door import console, door_command
 from entrypoints.options import text_option
+from sls.config import check_name
 from sls.tracking.importing import ImportRequest, track_import
 from sls.tracking.runs import TrackedRun
 
@@ -21,8 +22,7 @@ def import_checkpoint(
     """Bring a published checkpoint into the registry, to be scored, evaluated and served without training."""
     if not checkpoint:
         raise ValueError("checkpoint: found nothing, expected a published SLS file or hf://owner/repo/file")
-    if not recipe:
-        raise ValueError("recipe: found nothing, expected a name, such as v1 or paper")
+    check_name("recipe", recipe)
     request = ImportRequest(checkpoint, recipe, stage or "staging", xlsr, source, licence)
     version = track_import(run, request)
     console.print(f"Registered {checkpoint} as {version.uri} (recipe {recipe})", soft_wrap=True)

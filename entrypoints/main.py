@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from entrypoints.door import console, door_command
@@ -33,9 +34,14 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     """Run every recipe on every track, register the results, and print recipe by track."""
     recipes = [Path(path) for path in config.split(",")] if config else RECIPES
     settings = [read_config(path, options) for path in recipes]
+    _require_distinct(settings)
     corpus = open_corpus(settings[0].data)
     run.set_tags({"corpus": corpus.name})
     tracks = [name for name in TRACKS if name in corpus.tracks]
+    # What is missing is found before the first recipe trains, not after.
+    trials = {track: track_trials(corpus, track) for track in tracks}
+    for track in tracks:
+        corpus.track(track).key(corpus.data_root)
     metrics: dict[str, Metrics] = {}
     versions: list[RegisteredVersion] = []
     for setting in settings:
@@ -43,9 +49,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
         source = _train(run, setting, corpus)
         pipeline = Pipeline(run.client, corpus, setting.compute, {"main_run_id": run.run_id}, progress_bar)
         metrics[recipe] = {
-            track: pipeline.run(
-                source, track_trials(corpus, track), EvaluationRequest(track)
-            ).evaluation.metrics()
+            track: pipeline.run(source, trials[track], EvaluationRequest(track)).evaluation.metrics()
             for track in tracks
         }
         versions.append(register(run.client, run.experiment_id, source, "staging"))
@@ -54,6 +58,16 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
     console.print(f"Champion: version {champion}; {best.reason}", soft_wrap=True)
     _print_next_commands(run)
+
+
+def _require_distinct(settings: Sequence[Config]) -> None:
+    recipes = [setting.training.recipe for setting in settings]
+    if len(set(recipes)) < len(recipes):
+        raise ValueError(f"recipe: found {', '.join(recipes)}, expected a name of its own in each YAML file")
+    if any(setting.data != settings[0].data for setting in settings):
+        raise ValueError(
+            "data_root, tracks: found different ones in the YAML files, expected the same for all recipes"
+        )
 
 
 def _train(main_run: TrackedRun, config: Config, corpus: Corpus) -> ModelSource:

@@ -65,9 +65,9 @@ class TrainingProgress:
         """Prints what the epoch gave."""
         values = [f"train loss {epoch.metrics['train/loss']:.6f}"]
         if "val/loss" in epoch.metrics:
-            values.append(
-                f"val loss {epoch.metrics['val/loss']:.6f}, EER {epoch.metrics['val/eer_percent']:.2f} %"
-            )
+            values.append(f"val loss {epoch.metrics['val/loss']:.6f}")
+        if "val/eer_percent" in epoch.metrics:
+            values.append(f"val EER {epoch.metrics['val/eer_percent']:.2f} %")
         self._progress.console.print(
             f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}{' (best so far)' if epoch.is_best else ''}",
             soft_wrap=True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from entrypoints.door import console, door_command
 from entrypoints.options import parse_boolean, text_option
+from sls.config import check_name
 from sls.tracking.checkpoints import resolve_model
 from sls.tracking.evaluation import find_calibration
 from sls.tracking.registry import check_calibration
@@ -47,6 +48,8 @@ def register(run: TrackedRun, champion: str, apply: str, version: str, stage: st
 def _register(run: TrackedRun, stage: str, run_id: str, epoch: str, recipe: str, calibration: str) -> None:
     if not run_id:
         raise ValueError("run_id: found nothing, expected the id of a training run")
+    if recipe:
+        check_name("recipe", recipe)
     source = resolve_model(run.client, f"runs:/{run_id}/epoch_{epoch}" if epoch else f"runs:/{run_id}")
     check_calibration(run.client, calibration, source)
     path = find_calibration(run.client, calibration)

@@ -32,6 +32,9 @@ def ui(port: int) -> None:
         "1",
     ]
     uri = mlflow.get_tracking_uri()
+    if uri.startswith("http"):
+        print(f"The tracking server has a UI of its own: {uri}/#/experiments/{experiment}/runs")
+        return
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_TRACKING_URI": uri}
     sys.exit(subprocess.call([*command, "--backend-store-uri", uri], env=environment))
 

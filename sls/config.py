@@ -8,10 +8,12 @@ live in one flat namespace, `lr` and not `optimizer.lr`, so that a YAML file is 
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+NAME_RULE = "a name of letters, digits, _ and -"
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -166,7 +168,7 @@ class TrainingConfig:
         """Check ranges and what the monitor needs."""
         for name in ("batch_size", "num_epochs", "patience", "log_every_steps"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        _require(bool(self.recipe), "recipe", self.recipe, "a name")
+        check_name("recipe", self.recipe)
         if self.monitor == "val_loss" and self.validation == "none":
             raise ValueError("monitor: val_loss needs validation, and validation is none; set validation=dev")
         if self.validation_rawboost and self.validation == "none":
@@ -215,6 +217,15 @@ class Config:
             for section in dataclasses.fields(self)
             for item in dataclasses.fields(getattr(self, section.name))
         }
+
+
+def check_name(field_name: str, name: str) -> None:
+    """Refuses a name that the tracking server would refuse later, when all the work is done.
+
+    Raises:
+        ValueError: an empty name, or characters beside letters, digits, `_` and `-`.
+    """
+    _require(re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None, field_name, name or "nothing", NAME_RULE)
 
 
 def _require(holds: bool, name: str, found: Any, expected: str) -> None:

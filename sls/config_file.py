@@ -128,7 +128,7 @@ def _convert(name: str, value: Any, annotation: Any) -> Any:
     """Converts a YAML value or a typed string to a field's type, without guessing."""
     try:
         return _convert_to(value, annotation)
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise ValueError(f"{name}: found {value!r}, expected {_describe(annotation)}") from error
 
 

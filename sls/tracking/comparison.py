@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from mlflow import MlflowClient
@@ -37,6 +38,10 @@ def find_systems(
     named += [(model, "", find_scores(client, "", track, model)) for model in models]
     for item, name, source in named:
         system = name or source.system
+        if re.fullmatch(r"[\w .:-]+", system) is None:
+            raise ValueError(
+                f"compare: found the name {system}, expected letters, digits, _, - and .; use NAME=FILE"
+            )
         if system in found:
             raise ValueError(
                 f"compare: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."

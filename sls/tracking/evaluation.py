@@ -9,12 +9,14 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, Run
+from mlflow.exceptions import MlflowException
 
 from sls.data.corpus import Corpus
 from sls.data.scores import JoinedScores, join_scores, read_scores
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import Evaluation, evaluate
+from sls.tracking.checkpoints import resolve_model
 from sls.tracking.registry import note_evaluation
 from sls.tracking.report import write_evaluation_report
 from sls.tracking.runs import TrackedRun, run_link, scratch_directory
@@ -34,7 +36,6 @@ LINEAGE_TAGS = (
     "model_id",
     "model_version",
     "checkpoint_sha256",
-    "corpus",
 )
 
 
@@ -81,7 +82,7 @@ def find_scores(client: MlflowClient, scores: str, track: str, model: str = "") 
                 f"scores: no file {scores} (looked in {Path.cwd()}); expected a score file or the id of a scoring run"
             )
         return ScoreSource(path)
-    return _from_run(client.get_run(scores) if scores else _newest_scoring_run(client, track, model))
+    return _from_run(_get_run(client, scores) if scores else _newest_scoring_run(client, track, model))
 
 
 def find_calibration(client: MlflowClient, name: str) -> Path | None:
@@ -97,6 +98,7 @@ def find_calibration(client: MlflowClient, name: str) -> Path | None:
         if not Path(name).is_file():
             raise FileNotFoundError(f"calibration: no file {name} (looked in {Path.cwd()})")
         return Path(name)
+    _get_run(client, name)
     if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(name)}:
         raise ValueError(f"calibration: run {name} fitted none; evaluate with -P fit_calibration=logistic")
     return Path(mlflow.artifacts.download_artifacts(f"runs:/{name}/{CALIBRATION_FILE}"))
@@ -166,8 +168,8 @@ def track_evaluation(
         settings=BootstrapSettings(num_resamples=request.num_resamples),
     )
     _record(run, source, evaluation, run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation"))
-    if subset == track.default_subset and "model_id" in source.tags:
-        note_evaluation(run.client, source.tags["model_id"], track.name, evaluation.metrics())
+    if subset == track.default_subset and joined.coverage.is_complete and "model_id" in source.tags:
+        note_evaluation(run.client, source.tags["model_id"], track.name, evaluation.metrics(), key.digest)
     return evaluation
 
 
@@ -189,6 +191,13 @@ def _record(run: TrackedRun, source: ScoreSource, evaluation: Evaluation, datase
         run.log_directory(directory, REPORT_DIRECTORY)
 
 
+def _get_run(client: MlflowClient, run_id: str) -> Run:
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        raise ValueError(f"the tracking store has no run {run_id}") from error
+
+
 def _is_run_id(text: str) -> bool:
     return len(text) == 32 and all(character in "0123456789abcdef" for character in text)
 
@@ -196,7 +205,10 @@ def _is_run_id(text: str) -> bool:
 def _newest_scoring_run(client: MlflowClient, track: str, model: str) -> Run:
     conditions = ["tags.kind = 'score'", f"tags.track = '{track}'", "attributes.status = 'FINISHED'"]
     if model:
-        conditions.append(f"tags.model = '{model}'")
+        # By checkpoint, since an alias, a version and a run's epoch may name the same one.
+        found = resolve_model(client, model)
+        same = f"tags.model_id = '{found.model_id}'" if found.model_id else f"tags.model = '{found.uri}'"
+        conditions.append(same)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     runs = client.search_runs(
         experiments, " and ".join(conditions), order_by=["attributes.end_time DESC"], max_results=1

@@ -22,6 +22,7 @@ from sls.tracking.stages import (
     check_stage,
     choose_champion,
     eer_tag,
+    key_tag,
     move_stage,
 )
 from sls.tracking.store import REGISTERED_MODEL_NAME
@@ -142,15 +143,15 @@ def _ensure_registered_model(client: MlflowClient) -> None:
 
 
 def note_evaluation(
-    client: MlflowClient, checkpoint_model_id: str, track: str, metrics: Mapping[str, float]
+    client: MlflowClient, checkpoint_model_id: str, track: str, metrics: Mapping[str, float], key_sha256: str
 ) -> None:
-    """Writes a track's EER on each registered version of a checkpoint, and into its model card."""
+    """Writes a track's EER, and the key it is of, on each registered version of a checkpoint and into its card."""
     for version in client.search_model_versions(f"name='{REGISTERED_MODEL_NAME}'"):
         if version.tags.get("checkpoint_model_id") != checkpoint_model_id:
             continue
-        client.set_model_version_tag(
-            REGISTERED_MODEL_NAME, version.version, eer_tag(track), f"{metrics['eer_percent']:.4f}"
-        )
+        values = {eer_tag(track): f"{metrics['eer_percent']:.4f}", key_tag(track): key_sha256}
+        for name, value in values.items():
+            client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
         card = version.description or ""
         renewed = renew_evaluations(client, card, checkpoint_model_id, version.tags.get("run_id", ""))
         if renewed != card:
@@ -166,6 +167,8 @@ def evaluated_eer_tags(client: MlflowClient, checkpoint_model_id: str) -> dict[s
     tags = {}
     for run in sorted(runs, key=lambda run: run.info.start_time):
         track = run.data.tags["track"]
-        if is_default_subset(track, run.data.tags.get("subset", "")):
+        is_whole = run.data.metrics.get(f"{track}/coverage_percent", 100) == 100
+        if is_whole and is_default_subset(track, run.data.tags.get("subset", "")):
             tags[eer_tag(track)] = f"{run.data.metrics[f'{track}/eer_percent']:.4f}"
+            tags[key_tag(track)] = run.data.tags.get("key_sha256", "")
     return tags

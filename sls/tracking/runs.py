@@ -13,7 +13,7 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -136,12 +136,11 @@ def tracked_run(
     """
     client = connect()
     run = _open_run(client, kind, name)
-    run.set_tags({"kind": kind, **provenance.code_tags(), **dict(tags or {})})
-    run.log_json(
-        {"packages": provenance.package_versions(), "hardware": provenance.hardware()}, "environment.json"
-    )
     with _sigterm_raises():
         try:
+            run.set_tags({"kind": kind, **provenance.code_tags(), **dict(tags or {})})
+            environment = {"packages": provenance.package_versions(), "hardware": provenance.hardware()}
+            run.log_json(environment, "environment.json")
             yield run
         except (KeyboardInterrupt, Terminated):
             _end(run, "KILLED", {"error": "stopped by a signal"})
@@ -169,16 +168,19 @@ def _open_run(client: MlflowClient, kind: str, name: str | None) -> TrackedRun:
 
 def _end(run: TrackedRun, status: str, tags: Mapping[str, str] | None = None) -> None:
     """Ends a run; while an error is under way, a tracking server that fails must not hide that error."""
-    try:
-        if tags:
-            run.set_tags(tags)
-        if status == "FAILED":
-            run.log_text(traceback.format_exc(), "traceback.txt")
+    if status == "FINISHED":
         run.client.set_terminated(run.run_id, status)
-    except Exception:
-        if status == "FINISHED":
-            raise
-        logger.exception("run %s: could not be ended as %s", run.run_id, status)
+        return
+    steps: list[Callable[[], object]] = [
+        lambda: run.set_tags(tags or {}),
+        lambda: run.log_text(traceback.format_exc(), "traceback.txt"),
+        lambda: run.client.set_terminated(run.run_id, status),
+    ]
+    for step in steps:
+        try:
+            step()
+        except Exception as error:  # whatever the server does, the next step is still tried
+            logger.warning("run %s: could not be ended as %s: %s", run.run_id, status, one_line(error))
 
 
 @contextmanager

@@ -142,10 +142,13 @@ def choose_champion(client: MlflowClient, track: str = CHAMPION_TRACK) -> Champi
         raise ValueError(
             f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {track}{have}"
         )
-    best = min(evaluated, key=lambda version: (evaluated[version], -version))
+    # Error rates on different data do not compare: only versions evaluated on the newest one's key take part.
+    key_of = {int(version.version): version.tags.get(key_tag(track), "") for version in versions}
+    rivals = {version: eer for version, eer in evaluated.items() if key_of[version] == key_of[max(evaluated)]}
+    best = min(rivals, key=lambda version: (rivals[version], -version))
     reason = (
-        f"version {best} has the lowest EER on {track}, {evaluated[best]:.2f} %, "
-        f"of {len(evaluated)} evaluated versions"
+        f"version {best} has the lowest EER on {track}, {rivals[best]:.2f} %, "
+        f"of {len(rivals)} versions evaluated on the same key"
     )
     return Champion(str(best), reason)
 
@@ -166,6 +169,11 @@ def appoint_champion(client: MlflowClient, version: str) -> str:
         return others[0]
     client.set_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION, version)
     return version
+
+
+def key_tag(track: str) -> str:
+    """Returns the name of the version tag that says on which key that EER was measured."""
+    return f"{track}.key_sha256"
 
 
 def eer_tag(track: str) -> str:
