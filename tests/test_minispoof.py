@@ -3,6 +3,7 @@
 How far a full training gets is in benchmarks/results/minispoof.md; here it is shortened to what a test can wait for.
 """
 
+import math
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def test_training_scoring_and_evaluation_on_real_speech(store, where) -> None:
     (training,) = client.search_runs(["1"], "tags.kind = 'train'")
     losses = [metric.value for metric in client.get_metric_history(training.info.run_id, "train/loss")]
     assert len(losses) == NUM_EPOCHS
-    assert losses[-1] < losses[0]
+    # Below the loss of a countermeasure that says nothing, at which a saturated one stays.
+    assert all(loss < math.log(2) - 0.05 for loss in losses)
     assert training.data.tags["corpus"] == "minispoof"
     assert 0 < training.data.metrics["val/eer_percent"] < 100
     call(score, "--model", f"runs:/{training.info.run_id}", "--track", "LA", *where)
