@@ -89,6 +89,8 @@ def test_retired_option_says_what_to_use_instead(tmp_path, name: str) -> None:
         ({"random_crop": "maybe"}, "random_crop: found 'maybe', expected true or false"),
         ({"loss_weights": "0.5"}, "loss_weights: found '0.5', expected 2 numbers"),
         ({"loss_weights": [0.1, -1]}, "loss_weights"),
+        ({"recipe": "v1.1"}, "recipe: found v1.1, expected a name of letters, digits"),
+        ({"patience": "inf"}, "patience: found 'inf', expected a whole number"),
         ({"recipe": 1}, "recipe: found 1, expected text"),
         ({"minF": 9000}, "minF: found 9000.0, expected at most maxF, which is 8000"),
     ],

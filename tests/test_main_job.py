@@ -14,8 +14,10 @@ from pathlib import Path
 import mlflow
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
 
+from entrypoints.compare import compare
 from sls.config import PROJECT_ROOT
 from sls.data.scores import read_scores
 
@@ -191,6 +193,23 @@ def test_each_recipe_has_a_version_and_the_champion_is_the_better_on_df(job: str
     champion = client.get_model_version_by_alias("xlsr-sls", "champion")
     lowest = min(float(version.tags["DF.eer_percent"]) for version in versions.values())
     assert float(champion.tags["DF.eer_percent"]) == lowest
+
+
+def test_registered_recipes_are_compared_by_their_aliases(job: str, small_corpus: Path) -> None:
+    models = "models:/xlsr-sls@recipe-v1,models:/xlsr-sls@recipe-v2"
+    arguments = [
+        "--track",
+        "DF",
+        "--models",
+        models,
+        "--data_root",
+        str(small_corpus),
+        "--num_resamples",
+        "20",
+    ]
+    result = CliRunner().invoke(compare, arguments)
+    assert result.exit_code == 0, result.output + result.stderr
+    assert re.search(r"v1 epoch \d .* v2 epoch \d .*on DF", result.output, re.DOTALL)
 
 
 def test_served_model_gives_the_scores_of_the_score_file(

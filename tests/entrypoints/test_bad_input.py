@@ -7,9 +7,11 @@ from click.testing import CliRunner, Result
 from mlflow.entities import Run
 
 from entrypoints.evaluate import evaluate
+from entrypoints.main import main
 from entrypoints.register import register
 from entrypoints.score import score
 from entrypoints.train import train
+from sls.config import PROJECT_ROOT
 from sls.tracking.store import connect
 
 TINY = ["--xlsr_model", "random:tiny", "--num_workers", "0", "--device", "cpu"]
@@ -174,6 +176,19 @@ def test_empty_score_file_is_named(store, small_corpus, tmp_path) -> None:
     scores.write_text("")
     result = call(evaluate, "--data_root", str(small_corpus), "--track", "LA", "--scores", str(scores))
     assert_fails_with(result, "scores.txt")
+
+
+def test_unknown_scoring_run_is_named(store, small_corpus) -> None:
+    unknown = "0123456789abcdef0123456789abcdef"
+    result = call(evaluate, "--data_root", str(small_corpus), "--track", "LA", "--scores", unknown)
+    assert_fails_with(result, f"no run {unknown}")
+
+
+def test_recipes_of_one_name_are_refused_before_training(store, small_corpus) -> None:
+    configs = ",".join([str(PROJECT_ROOT / "configs" / "v1.yaml")] * 2)
+    assert_fails_with(
+        call(main, "--config", configs, "--data_root", str(small_corpus)), "recipe: found v1, v1"
+    )
 
 
 def test_register_without_a_run_is_refused(store) -> None:

@@ -92,7 +92,10 @@ def test_policy_says_why_and_changes_nothing_unless_applied(store) -> None:
     make_versions(2.5, 1.5)
     said = call("--champion", "DF")
     assert said.exit_code == 0, said.output
-    assert "version 2 has the lowest EER on DF, 1.50 %, of 2 evaluated versions. Now: none." in said.output
+    assert (
+        "version 2 has the lowest EER on DF, 1.50 %, of 2 versions evaluated on the same key. Now: none."
+        in said.output
+    )
     assert "Nothing was changed" in said.output
     assert find_champion(connect()) == ""
     assert version_tags("2")["stage"] == "staging"

@@ -118,13 +118,13 @@ def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wr
     assert "Not evaluated yet." in card_of(version)
     client.update_model_version(REGISTERED_MODEL_NAME, version, card_of(version) + "\n\nSeen by A. B.")
     record_evaluation(trained, "DF", 2.14)
-    registry.note_evaluation(client, trained.model_id, "DF", {"eer_percent": 2.14})
+    registry.note_evaluation(client, trained.model_id, "DF", {"eer_percent": 2.14}, "a" * 64)
     card = card_of(version)
     assert "Not evaluated yet." not in card
     assert "| demo | DF | eval | 2.14 |" in card
     assert card.endswith("Seen by A. B.")
     client.update_model_version(REGISTERED_MODEL_NAME, version, "All my own words.")
-    registry.note_evaluation(client, trained.model_id, "DF", {"eer_percent": 2.14})
+    registry.note_evaluation(client, trained.model_id, "DF", {"eer_percent": 2.14}, "a" * 64)
     assert card_of(version) == "All my own words."
 
 
@@ -230,10 +230,23 @@ def test_policy_takes_the_lowest_eer_of_a_track_and_no_archived_version(store) -
     move_stage(connect(), "4", "archived")
     best = choose_champion(connect())
     assert best.version == "3"
-    assert best.reason == "version 3 has the lowest EER on DF, 2.00 %, of 3 evaluated versions"
+    assert (
+        best.reason == "version 3 has the lowest EER on DF, 2.00 %, of 3 versions evaluated on the same key"
+    )
     assert choose_champion(connect(), "LA").version == "1"
     with pytest.raises(ValueError, match="evaluated on PA; there are evaluations on DF, LA"):
         choose_champion(connect(), "PA")
+
+
+def test_policy_compares_only_versions_that_were_evaluated_on_the_same_key(store) -> None:
+    """An EER on the demo corpus, or on another corpus with a track of that name, beats nothing elsewhere."""
+    make_versions(3)
+    for version, eer_percent, key in (("1", 0.1, "demo"), ("2", 2.0, "real"), ("3", 3.0, "real")):
+        set_eer(version, "DF", eer_percent)
+        connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, "DF.key_sha256", key)
+    best = choose_champion(connect())
+    assert best.version == "2"
+    assert "of 2 versions evaluated on the same key" in best.reason
 
 
 def test_experiment_does_not_replace_what_is_in_production(store, caplog) -> None:
