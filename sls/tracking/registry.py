@@ -170,5 +170,6 @@ def evaluated_eer_tags(client: MlflowClient, checkpoint_model_id: str) -> dict[s
         is_whole = run.data.metrics.get(f"{track}/coverage_percent", 100) == 100
         if is_whole and is_default_subset(track, run.data.tags.get("subset", "")):
             tags[eer_tag(track)] = f"{run.data.metrics[f'{track}/eer_percent']:.4f}"
-            tags[key_tag(track)] = run.data.tags.get("key_sha256", "")
+            if "key_sha256" in run.data.tags:
+                tags[key_tag(track)] = run.data.tags["key_sha256"]
     return tags
