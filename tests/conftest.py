@@ -51,8 +51,9 @@ def store(_empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     path = tmp_path / "mlflow.db"
     shutil.copyfile(_empty_store, path)
+    # First, since forgetting an address that was set also forgets the variable.
+    mlflow.set_tracking_uri(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "SLS_DATA_ROOT"):
         monkeypatch.delenv(name, raising=False)
-    mlflow.set_tracking_uri(None)
     return path

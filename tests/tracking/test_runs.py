@@ -1,7 +1,6 @@
 import json
 import os
 import signal
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -83,15 +82,17 @@ def test_configuration_is_recorded_whole_and_builds_again(store) -> None:
     assert build_config(stored) != Config()
 
 
-def test_default_store_is_at_the_project_root(monkeypatch, tmp_path) -> None:
-    from sls.config import PROJECT_ROOT
-
+def test_default_store_is_at_the_project_root_whatever_the_working_directory(monkeypatch, tmp_path) -> None:
+    root, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    mlflow.set_tracking_uri(None)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.chdir(tmp_path)
-    before = mlflow.get_tracking_uri()
+    monkeypatch.setattr("sls.tracking.store.PROJECT_ROOT", root)
+    monkeypatch.chdir(elsewhere)
     try:
         connect()
-        assert mlflow.get_tracking_uri() == f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}"
-        assert not list(Path.cwd().iterdir())
+        assert mlflow.get_tracking_uri() == f"sqlite:///{root / 'mlflow.db'}"
+        assert not list(elsewhere.iterdir())
     finally:
-        mlflow.set_tracking_uri(before)
+        mlflow.set_tracking_uri(None)
