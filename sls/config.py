@@ -185,6 +185,8 @@ class ComputeConfig:
     """Processes that read and augment audio; 0 works in the main process."""
     eval_batch_size: int = 8
     """Utterances in a batch of scoring or validation."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Arithmetic: fp32, tf32 (matrix products on a GPU), or bf16 by autocast; weights are fp32 throughout."""
     backend: Literal["torchaudio", "fairseq"] = "torchaudio"
     """Whose implementation runs the encoder; fairseq, the reference, must be installed for its own."""
     max_failures: int = 0

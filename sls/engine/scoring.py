@@ -15,6 +15,7 @@ from torch import nn
 from sls.config import ComputeConfig
 from sls.data.dataset import AudioFailure, TrialDataset, make_loader
 from sls.data.protocols import Label
+from sls.engine.precision import arithmetic
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def score(
     Args:
         model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
         dataset: the trials, not augmented.
-        compute: batch size, workers, and how many unreadable recordings to leave out.
+        compute: batch size, workers, precision, and how many unreadable recordings to leave out.
         device: where to run the model.
 
     Raises:
@@ -59,7 +60,7 @@ def score(
         if not len(batch):
             yield ScoredBatch(np.empty(0, np.int64), np.empty(0, np.float32), batch.failures)
             continue
-        with torch.inference_mode():
+        with torch.inference_mode(), arithmetic(compute.precision, device):
             log_probs = model(batch.waveforms.to(device, non_blocking=True))
         scores = log_probs[:, Label.BONAFIDE].float().cpu().numpy()
         indices = batch.indices.numpy()

@@ -125,6 +125,7 @@ def track_scoring(
             "track": trials.name,
             "corpus": trials.corpus,
             "checkpoint_sha256": checkpoint.digest,
+            "precision": compute.precision,
             **model.tags(),
         }
     )
@@ -155,7 +156,7 @@ def track_scoring(
         str(trials.protocol.source) if trials.protocol else "",
         trials.protocol.digest if trials.protocol else "",
         len(scores),
-        "fp32",
+        compute.precision,
         compute.backend,
         str(device),
         provenance.package_versions(),
