@@ -25,6 +25,18 @@ class Places:
     """The byte after each field. Shape: `(rows, columns)`."""
 
 
+@dataclass(frozen=True)
+class _Separators:
+    """The separators of one block of a text."""
+
+    places: np.ndarray
+    """Shape: `(separators,)`."""
+    num_lines: int
+    """How many of them are newlines."""
+    has_neighbours: bool
+    """Whether two of them follow each other, or the first begins the text."""
+
+
 def find_fields(rows: np.ndarray, start: int, delimiter: str, num_columns: int) -> Places | None:
     """Finds the fields of the lines of a text.
 
@@ -37,28 +49,33 @@ def find_fields(rows: np.ndarray, start: int, delimiter: str, num_columns: int) 
     Returns:
         Their places, or None where some line has another number of fields.
     """
-    bounds = np.concatenate([[start - 1], *_find_separators(rows, start, delimiter)])
+    found = list(_find_separators(rows, start, delimiter))
+    bounds = np.concatenate([np.array([start - 1], dtype=np.int32), *(block.places for block in found)])
     ends = bounds[1:]
-    num_rows = np.count_nonzero(rows[start:] == NEWLINE)
+    num_rows = sum(block.num_lines for block in found)
     has_all = (
         len(ends) == num_rows * num_columns and (rows[ends[num_columns - 1 :: num_columns]] == NEWLINE).all()
     )
-    if has_all and (delimiter != WHITESPACE or bool((np.diff(bounds) > 1).all())):
+    is_parted_once = delimiter != WHITESPACE or not any(block.has_neighbours for block in found)
+    if has_all and is_parted_once:
         return Places(bounds[:-1].reshape(-1, num_columns), ends.reshape(-1, num_columns))
     return _find_fields_between_runs(rows, start, num_columns) if delimiter == WHITESPACE else None
 
 
-def _find_separators(rows: np.ndarray, start: int, delimiter: str) -> Iterator[np.ndarray]:
-    """Yields the places of separators and newlines, block by block, so that the work stays in the cache."""
+def _find_separators(rows: np.ndarray, start: int, delimiter: str) -> Iterator[_Separators]:
+    """Yields separators and newlines, block by block, so that the work stays in the cache."""
     place_type = np.int32 if len(rows) < np.iinfo(np.int32).max else np.int64
     for block_start in range(start, len(rows), _BLOCK_BYTES):
         block = rows[block_start : block_start + _BLOCK_BYTES]
-        if delimiter == WHITESPACE:
-            is_separator = block <= _LAST_SPACE
-        else:
-            is_separator = (block == NEWLINE) | (block == ord(delimiter))
+        is_newline = block == NEWLINE
+        is_space = delimiter == WHITESPACE
+        is_separator = block <= _LAST_SPACE if is_space else is_newline | (block == ord(delimiter))
+        is_after_separator = block_start == start or rows[block_start - 1] <= _LAST_SPACE
+        has_neighbours = bool(is_separator[0] and is_after_separator) or bool(
+            (is_separator[1:] & is_separator[:-1]).any()
+        )
         places = np.flatnonzero(is_separator) + block_start
-        yield places.astype(place_type)
+        yield _Separators(places.astype(place_type), int(np.count_nonzero(is_newline)), has_neighbours)
 
 
 def _find_fields_between_runs(rows: np.ndarray, start: int, num_columns: int) -> Places | None:

@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,13 @@ class Table:
             values, codes = np.unique(self.strings(column), return_inverse=True)
             return Categories(tuple(values.tolist()), codes)
         return Categories(tuple(self.value(int(row), column) for row in first_rows), codes)
+
+    def differing_rows(self, column: int, other: Table, other_column: int) -> np.ndarray:
+        """Returns the rows in which a column differs from that of a table of as many rows, ascending."""
+        found, expected = self._words(column), other._words(other_column)
+        empty = np.zeros(len(self), dtype=np.uint64)
+        pairs = zip_longest(found, expected, fillvalue=empty)
+        return np.flatnonzero(np.logical_or.reduce([one != two for one, two in pairs]))
 
     def floats(self, column: int) -> np.ndarray:
         """Returns a column of finite numbers. Shape: `(rows,)`, float64.

@@ -76,30 +76,36 @@ def break_down(source: BreakdownSource, fields: Sequence[str]) -> tuple[Breakdow
     A field of spoofed trials (attack, vocoder) crosses one of both classes (codec, compression); speakers
     cross nothing, since few trials would be left.
     """
-    found = (source.find(name) for name in dict.fromkeys(fields))
-    factors = [factor for factor in found if factor is not None]
-    single = [_break_down_by_one(source, factor) for factor in factors]
+    named = (source.find(name) for name in dict.fromkeys(fields))
+    factors = [factor for factor in named if factor is not None]
     crossed = [
-        _break_down_by_two(source, spoofed, shared)
+        (spoofed, shared)
         for spoofed in factors
         for shared in factors
         if spoofed.is_spoof_only and not shared.is_spoof_only and shared.name != SPEAKER
         if len(spoofed.values) * len(shared.values) <= MAX_CROSSED_CELLS
         if not spoofed.is_nested_in(shared, source.ranking)
     ]
-    return tuple(single + crossed)
+    # NumPy lets go of the interpreter while it computes; each cell has its own stream of random numbers.
+    with ThreadPoolExecutor(count_threads()) as pool:
+        single = [(factor, _map_cells(pool, source, factor)) for factor in factors]
+        double = [pool.submit(_break_down_by_two, source, *pair) for pair in crossed]
+        found = [Breakdown((factor.name,), (factor.is_spoof_only,), tuple(cells)) for factor, cells in single]
+        return (*found, *(table.result() for table in double))
 
 
-def _break_down_by_one(source: BreakdownSource, factor: Factor) -> Breakdown:
-    conditions = _split(_Condition((), source.ranking, source.tandem), factor)
+def count_threads() -> int:
+    """Returns how many threads share the work of an evaluation."""
+    return min(MAX_THREADS, os.cpu_count() or 1)
+
+
+def _map_cells(pool: ThreadPoolExecutor, source: BreakdownSource, factor: Factor) -> Iterator[Cell]:
+    """Starts to measure each value of a factor; the cells come in the order of the values."""
 
     def measure(condition: _Condition) -> Cell:
         return _measure(condition, _draw_intervals(source, factor, condition))
 
-    # NumPy lets go of the interpreter while it computes; each cell has its own stream of random numbers.
-    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        cells = tuple(pool.map(measure, conditions))
-    return Breakdown((factor.name,), (factor.is_spoof_only,), cells)
+    return pool.map(measure, _split(_Condition((), source.ranking, source.tandem), factor))
 
 
 def _break_down_by_two(source: BreakdownSource, spoofed: Factor, shared: Factor) -> Breakdown:

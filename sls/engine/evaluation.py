@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from sls.data.keys import AsvScores
 from sls.data.protocols import ALL_SUBSETS, Label
 from sls.data.scores import JoinedScores
-from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down
+from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down, count_threads
 from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, make_factor, name_clusters
 from sls.engine.results import BITS, COST, FRACTION, SHARE, CurvePoints, Evaluation, Histogram, Measure
 from sls.engine.tandem import make_tandem, pick_costs
@@ -141,9 +142,14 @@ def make_factors(
     joined: JoinedScores, is_bonafide: NDArray[np.bool_], names: Collection[str]
 ) -> list[Factor]:
     """Returns the factors of those columns that the key has, and that hold more than one value."""
-    found = (
-        make_factor(name, column, is_bonafide) for name, column in joined.key.fields.items() if name in names
-    )
+    fields = joined.key.fields
+
+    def make(name: str) -> Factor | None:
+        return make_factor(name, fields[name], is_bonafide)
+
+    # A column is read when it is asked for: a key has many, and each takes a while.
+    with ThreadPoolExecutor(count_threads()) as pool:
+        found = list(pool.map(make, [name for name in fields if name in names]))
     return [factor for factor in found if factor is not None]
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from sls.data.keys import NONTARGET, SPOOF, TARGET, AsvScores
+from sls.data.keys import AsvScores, Role
 from sls.engine.factors import encode
 from sls.metrics.det import compute_eer
 from sls.metrics.tdcf import AsvErrorRates, LegacyTandemCosts, LinearCost, TandemCosts, asv_error_rates
@@ -87,10 +87,7 @@ def make_tandem(
     asv: AsvScores, costs: TandemCosts | LegacyTandemCosts, fields: Collection[str] = ()
 ) -> Tandem:
     """Builds the tandem over all trials of an ASV, ready for conditions on some fields."""
-    roles, role_codes = encode(asv.roles)
-    is_target, is_nontarget, is_spoof = (
-        role_codes == (roles.index(role) if role in roles else -1) for role in (TARGET, NONTARGET, SPOOF)
-    )
+    is_target, is_spoof = asv.roles == Role.TARGET, asv.roles == Role.SPOOF
     values, codes = {}, {}
     for name in fields:
         if name in asv.fields:
@@ -98,7 +95,7 @@ def make_tandem(
             values[name] = {value: code for code, value in enumerate(found)}
     genuine, spoofed = (
         _Trials(asv.scores[chosen], is_target[chosen], {name: held[chosen] for name, held in codes.items()})
-        for chosen in (is_target | is_nontarget, is_spoof)
+        for chosen in (~is_spoof, is_spoof)
     )
     return Tandem(genuine, spoofed, values, costs)
 

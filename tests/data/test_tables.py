@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sls.data import field_places
 from sls.data.tables import read_first_line, read_table
 
 
@@ -133,3 +134,18 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_the_first_line_is_read_without_its_end(tmp_path):
     assert read_first_line(write(tmp_path, "\ufeffa b\r\nc d\r\n")) == "a b"
+
+
+@pytest.mark.parametrize("block_bytes", [2, 3, 4, 5, 7])
+def test_runs_of_spaces_are_found_wherever_a_block_ends(tmp_path, monkeypatch, block_bytes):
+    monkeypatch.setattr(field_places, "_BLOCK_BYTES", block_bytes)
+    assert rows_of(read_table(write(tmp_path, "ab  c\nde f\n")), 2) == [("ab", "c"), ("de", "f")]
+    with pytest.raises(ValueError, match=r":2: found 1 columns, expected 2"):
+        read_table(write(tmp_path, "ab c\nde  \nf g\n"))
+
+
+def test_columns_of_two_tables_differ_where_their_fields_do(tmp_path):
+    one = read_table(write(tmp_path, "a LA_E_1000001\nb LA_E_1\nc x\nd y\n"))
+    other = tmp_path / "other.txt"
+    other.write_text("LA_E_1000001 1\nLA_E_1000001 2\nx 3\nY 4\n")
+    assert one.differing_rows(1, read_table(other), 0).tolist() == [1, 3]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.keys import AsvScores
+from sls.data.keys import AsvScores, Role
 from sls.data.protocols import Protocol
 from sls.data.scores import Coverage, JoinedScores, ScoreTable
 
@@ -47,12 +47,12 @@ def make_corpus(seed: int = 1, size: int = 1_200, shift: float = 2.0) -> JoinedS
 
 def make_asv(seed: int = 2, size: int = 3_000) -> AsvScores:
     rng = np.random.default_rng(seed)
-    roles = np.array(["target", "nontarget", "spoof"], dtype=object)[rng.integers(3, size=size)]
-    means = {"target": 3.0, "nontarget": -1.0, "spoof": 2.0}
-    scores = rng.normal(size=size) + np.array([means[role] for role in roles])
+    roles = rng.integers(3, size=size)
+    means = {Role.TARGET: 3.0, Role.NONTARGET: -1.0, Role.SPOOF: 2.0}
+    scores = rng.normal(size=size) + np.array([means[role] for role in roles.tolist()])
     attacks = np.array(ATTACKS, dtype=object)[rng.integers(3, size=size)]
     fields = {
-        "attack": np.where(roles == "spoof", attacks, "bonafide"),
+        "attack": np.where(roles == Role.SPOOF, attacks, "bonafide"),
         "codec": np.array(CODECS, dtype=object)[rng.integers(2, size=size)],
     }
     return AsvScores(Path("asv.txt"), "a" * 64, scores, roles, fields)

@@ -1,10 +1,13 @@
 import json
 import logging
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
+from sls.data.formats import Columns
+from sls.data.keys import Role
 from sls.data.scores import Coverage, join_scores, read_scores
 from sls.data.tracks import load_tracks
 from sls.engine.breakdown import BootstrapSettings
@@ -79,7 +82,7 @@ def test_tdcf_of_a_condition_meets_the_asv_in_the_same_condition():
     found = evaluate_corpus(asv=asv, metrics=("eer", "min_tdcf"))
     of_codec, of_attack = fields["codec"] == "none", fields["attack"] == "A11"
     there = asv.select(asv.fields["codec"] == "none")
-    attacked = there.select((there.fields["attack"] == "A11") | (there.roles != "spoof"))
+    attacked = there.select((there.fields["attack"] == "A11") | (there.roles != Role.SPOOF))
     rates = asv_error_rates(attacked.target, attacked.nontarget, attacked.spoof)
     expected = compute_min_tdcf(*scores_where(of_codec, of_codec & of_attack), rates).cost
     assert find_cell(find_breakdown(found, "attack", "codec"), "A11", "none").min_tdcf == pytest.approx(
@@ -151,6 +154,16 @@ def test_intervals_say_over_what_they_are_and_hold_the_number():
     assert [interval.over for interval in cell.intervals] == ["trials", "speakers"]  # one attack
     speaker = find_breakdown(found, "speaker").cells[0]
     assert [interval.over for interval in speaker.intervals] == ["trials"]
+
+
+def test_columns_that_no_breakdown_asks_for_are_not_read():
+    joined = make_corpus()
+    fields = {name: partial(np.asarray, joined.key.fields[name]) for name in ("speaker", "attack", "codec")}
+    fields["team"] = partial(pytest.fail, "read a column that nobody asked for")
+    joined = replace(joined, key=replace(joined.key, fields=Columns(fields)))
+    assert evaluate(joined, track="LA", breakdown=("codec",), settings=NONE).breakdowns[0].fields == (
+        "codec",
+    )
 
 
 def test_a_key_without_speakers_has_intervals_over_trials_alone():
