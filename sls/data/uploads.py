@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,11 @@ SHORT_S = 1.0
 FULL_SCALE = 0.999
 CLIPPED_SHARE = 1e-3
 SILENT_DBFS = -60.0
+
+BYTES_PER_SAMPLE = 4
+"""Of a list of numbers, once it is an array."""
+MAX_PEAK = 8.0
+"""Full scale is 1; decoders overshoot it a little, and 16-bit integers by thousands."""
 
 _ID3_HEADER_BYTES = 10
 _ID3_HAS_FOOTER = 0x10
@@ -115,6 +121,49 @@ def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Up
     samples, rate_hz = _decode(content, container, limits)
     if len(samples) == 0:
         raise AudioError(f"found a {container.upper()} file without samples, expected a recording")
+    return _resample(samples, rate_hz, sample_rate_hz)
+
+
+def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadLimits) -> Upload:
+    """Takes one channel of samples as a list of numbers, 1 at full scale.
+
+    Args:
+        values: the list.
+        rate_hz: its sampling rate, Hz, a whole number.
+        sample_rate_hz: the sampling rate to return, Hz.
+        limits: what is taken; `max_bytes` counts four bytes for each number.
+
+    Raises:
+        AudioError: anything else; the message quotes nothing of the list but its peak.
+    """
+    is_list = isinstance(values, (list, tuple, np.ndarray))
+    if not is_list or len(values) == 0:
+        raise AudioError("found no samples, expected a list of numbers")
+    if len(values) * BYTES_PER_SAMPLE > limits.max_bytes:
+        most = limits.max_bytes // BYTES_PER_SAMPLE
+        raise AudioError(f"found {len(values)} samples, expected at most {most}")
+    rate = _whole_rate(rate_hz)
+    _check_duration(len(values), _most_frames(rate, 1, limits), rate)
+    try:
+        samples = np.asarray(values)
+    except ValueError:
+        raise AudioError("found lists of several lengths, expected a list of numbers") from None
+    if samples.ndim != 1 or samples.dtype.kind not in "iuf":
+        raise AudioError("found something else than numbers, expected a list of numbers")
+    peak = float(np.abs(samples.astype(np.float64)).max())
+    if np.isfinite(peak) and peak > MAX_PEAK:
+        raise AudioError(f"found a peak of {peak:g}, expected samples with full scale at 1")
+    return _resample(samples.astype(np.float32)[:, None], rate, sample_rate_hz)
+
+
+def _whole_rate(rate_hz: Any) -> int:
+    is_number = isinstance(rate_hz, (int, float, np.number)) and not isinstance(rate_hz, bool)
+    if not is_number or not math.isfinite(rate_hz) or rate_hz != int(rate_hz):
+        raise AudioError("found no sample_rate_hz beside the samples, expected a whole number of Hz")
+    return int(rate_hz)
+
+
+def _resample(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload:
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if not np.isfinite(mono).all():
         raise AudioError("found samples that are NaN or infinite")

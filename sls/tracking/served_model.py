@@ -19,7 +19,7 @@ from sls.config import PROJECT_ROOT
 from sls.engine.calibration import load_calibration
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.runs import scratch_directory
-from sls.tracking.serving import AUDIO, make_signature
+from sls.tracking.serving_contract import AUDIO, make_signature
 
 # What the served model imports, and no more; a test holds this list to the imports.
 SERVING_PACKAGES = (

@@ -1,231 +1,190 @@
-"""What the served model takes and answers: its signature, its limits, and the answer for each row."""
+"""The served model's answer for each row: decoded, scored, and decided upon."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 
 from sls.data.audio import AudioError, fit_length
 from sls.data.protocols import Label
-from sls.data.uploads import UploadLimits, decode_base64, read_upload
+from sls.data.uploads import Upload, decode_base64, read_samples, read_upload
+from sls.engine.batching import SharedBatches
+from sls.engine.precision import Precision, arithmetic
+from sls.engine.windows import window_starts
 from sls.metrics.calibration import Calibration
 from sls.metrics.dcf import DetectionCosts
 from sls.models.checkpoints import LoadedCheckpoint
+from sls.tracking.refusals import RefusedRequest
+from sls.tracking.serving_contract import (
+    AUDIO,
+    CALIBRATED_OUTPUTS,
+    CURVE,
+    CURVE_HOP,
+    LAYER_WEIGHTS,
+    OUTPUTS,
+    RATE,
+    SAMPLES,
+    RequestParams,
+    ServingLimits,
+)
 
-AUDIO = "audio"
-MAX_ROWS = 64
 BATCH_SIZE = 8
-"""Rows that go through the model at once; bounds its memory, whatever the request."""
-LIMIT_VARIABLES = {
-    "max_bytes": "SLS_SERVE_MAX_BYTES",
-    "max_duration_s": "SLS_SERVE_MAX_DURATION_S",
-    "max_rows": "SLS_SERVE_MAX_ROWS",
-}
-
-_STRING, _DOUBLE = DataType.string, DataType.double
-_OUTPUTS = {"score": _DOUBLE, "duration_used_s": _DOUBLE, "warnings": _STRING, "error": _STRING}
-_CALIBRATED_OUTPUTS = {
-    "llr": _DOUBLE,
-    "probability_bonafide": _DOUBLE,
-    "decision": _STRING,
-    "threshold": _DOUBLE,
-}
-LAYER_WEIGHTS = "layer_weights"
-ALWAYS_PRESENT = ("warnings", "error")
-
-
-class RefusedRequest(MlflowException):
-    """Answered by the server with 400 and one sentence.
-
-    MLflow's server puts the request's data before an error's message; here the message stays as it was written,
-    so that the answer does not hold the audio. (Where a request breaks the signature, by the name of a column or
-    the type of a parameter, MLflow answers by itself, and quotes the data to who sent it.)
-    """
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence, INVALID_PARAMETER_VALUE)
-
-    @property
-    def message(self) -> str:
-        """The sentence."""
-        return self._sentence
-
-    @message.setter
-    def message(self, text: str) -> None:
-        self._sentence: str = self.__dict__.get("_sentence", text)
+"""Windows that go through the model at once; bounds its memory, whatever the requests."""
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class ServingLimits:
-    """What one request may hold."""
+class _Window:
+    """What the countermeasure says of one stretch."""
 
-    upload: UploadLimits = field(default_factory=UploadLimits)
-    max_rows: int = MAX_ROWS
+    score: float
+    layer_weights: np.ndarray
 
 
 @dataclass(frozen=True)
-class RequestParams:
-    """The parameters of one request."""
+class _Recording:
+    """A row that could be read, cut into what the countermeasure hears of it."""
 
-    costs: DetectionCosts
-    with_layer_weights: bool
-
-
-def make_signature(is_calibrated: bool) -> ModelSignature:
-    """Returns the signature of the served model; without a calibration there is no decision."""
-    costs = DetectionCosts()
-    outputs = {**_OUTPUTS, **(_CALIBRATED_OUTPUTS if is_calibrated else {})}
-    columns = [ColSpec(kind, name, required=name in ALWAYS_PRESENT) for name, kind in outputs.items()]
-    return ModelSignature(
-        inputs=Schema([ColSpec(_STRING, AUDIO)]),
-        outputs=Schema([*columns, ColSpec(_STRING, LAYER_WEIGHTS, required=False)]),
-        params=ParamSchema(
-            [
-                ParamSpec("spoof_prior", _DOUBLE, costs.spoof_prior),
-                ParamSpec("miss_cost", _DOUBLE, float(costs.miss_cost)),
-                ParamSpec("false_alarm_cost", _DOUBLE, float(costs.false_alarm_cost)),
-                ParamSpec(LAYER_WEIGHTS, DataType.boolean, False),
-            ]
-        ),
-    )
-
-
-def limits_from_environment() -> ServingLimits:
-    """Returns the limits: the defaults, or what SLS_SERVE_MAX_BYTES, _DURATION_S and _ROWS say.
-
-    Raises:
-        ValueError: one of them is not a positive number.
-    """
-    default = ServingLimits()
-    values = {
-        "max_bytes": float(default.upload.max_bytes),
-        "max_duration_s": default.upload.max_duration_s,
-        "max_rows": float(default.max_rows),
-    }
-    for name, variable in LIMIT_VARIABLES.items():
-        text = os.environ.get(variable, "")
-        if not text:
-            continue
-        try:
-            values[name] = float(text)
-        except ValueError:
-            values[name] = 0
-        if not (math.isfinite(values[name]) and values[name] > 0):
-            raise ValueError(f"{variable}: found {text!r}, expected a positive number")
-    upload = UploadLimits(int(values["max_bytes"]), values["max_duration_s"])
-    return ServingLimits(upload, int(values["max_rows"]))
-
-
-def read_params(params: dict[str, Any] | None) -> RequestParams:
-    """Reads the parameters of a request; what is not given is that of ASVspoof 5.
-
-    Raises:
-        RefusedRequest: a prior that is no share, or a cost that is not positive.
-    """
-    given = dict(params or {})
-    with_layer_weights = bool(given.pop(LAYER_WEIGHTS, False))
-    values = {name: float(value) for name, value in given.items()}
-    for name, value in values.items():
-        if not math.isfinite(value):
-            raise RefusedRequest(f"{name}: found {value}, expected a number")
-    try:
-        return RequestParams(DetectionCosts(**values), with_layer_weights)
-    except ValueError as error:
-        raise RefusedRequest(str(error)) from None
+    row: dict[str, Any]
+    """Its answer, to be filled."""
+    stretches: list[np.ndarray]
+    """Its beginning alone, or all windows of its curve, of which that is the first."""
+    starts_s: list[float]
+    """Where they begin."""
 
 
 class Answerer:
-    """Answers requests with one countermeasure. It changes nothing of itself, so threads may share it.
+    """Answers requests with one countermeasure. Threads may share it: what they ask for is computed together.
 
     Args:
         checkpoint: the countermeasure, in evaluation mode.
         calibration: from scores to log-likelihood ratios; without one, answers hold no decision.
         limits: what a request may hold.
+        precision: of the arithmetic.
     """
 
     def __init__(
-        self, checkpoint: LoadedCheckpoint, calibration: Calibration | None, limits: ServingLimits
+        self,
+        checkpoint: LoadedCheckpoint,
+        calibration: Calibration | None,
+        limits: ServingLimits,
+        precision: Precision = "fp32",
     ) -> None:
         self.checkpoint, self.calibration, self.limits = checkpoint, calibration, limits
+        self.precision = precision
+        self._explain = SharedBatches(self._explain_batch, BATCH_SIZE)
 
-    def answer(self, values: list[Any], params: RequestParams) -> pd.DataFrame:
+    def answer(self, table: pd.DataFrame, params: RequestParams) -> pd.DataFrame:
         """Returns one row for each recording, in order.
 
         Args:
-            values: recordings, as base64.
+            table: columns `audio`, or `samples` and `sample_rate_hz`.
             params: of the request.
 
         Raises:
             RefusedRequest: no row can be used, or there are none or too many.
         """
-        if not 1 <= len(values) <= self.limits.max_rows:
-            raise RefusedRequest(f"found {len(values)} rows, expected 1 to {self.limits.max_rows}")
+        given = [name for name in (AUDIO, SAMPLES, RATE) if name in table.columns]
+        if AUDIO not in given and SAMPLES not in given:
+            raise RefusedRequest(f"columns: expected {AUDIO}, or {SAMPLES} and {RATE}")
+        if not 1 <= len(table) <= self.limits.max_rows:
+            raise RefusedRequest(f"found {len(table)} rows, expected 1 to {self.limits.max_rows}")
         rows: list[dict[str, Any]] = []
-        waveforms: dict[int, np.ndarray] = {}
-        for index, value in enumerate(values):
-            row, waveform = self._read(value)
-            rows.append(row)
-            if waveform is not None:
-                waveforms[index] = waveform
-        if not waveforms:
+        recordings: list[_Recording] = []
+        num_windows_left = self.limits.max_windows
+        for values in zip(*(table[name] for name in given), strict=True):
+            try:
+                recording = self._read(dict(zip(given, values, strict=True)), params, num_windows_left)
+            except AudioError as error:
+                rows.append({"warnings": "", "error": str(error)})
+                continue
+            num_windows_left -= len(recording.stretches)
+            recordings.append(recording)
+            rows.append(recording.row)
+        windows = iter(self._explain([piece for item in recordings for piece in item.stretches]))
+        for recording in recordings:
+            self._fill(recording, [next(windows) for _ in recording.stretches], params)
+        if all(row["error"] for row in rows):
             count = f"none of {len(rows)} recordings can be used; the first: " if len(rows) > 1 else ""
             raise RefusedRequest(count + rows[0]["error"])
-        good = list(waveforms)
-        for start in range(0, len(good), BATCH_SIZE):
-            batch = good[start : start + BATCH_SIZE]
-            self._score([rows[index] for index in batch], [waveforms[index] for index in batch], params)
-        if all(row["error"] for row in rows):
-            raise RefusedRequest(rows[good[0]]["error"])
         return self._tabulate(rows, params)
 
-    def _read(self, value: Any) -> tuple[dict[str, Any], np.ndarray | None]:
+    def _read(self, given: Mapping[str, Any], params: RequestParams, max_windows: int) -> _Recording:
         info = self.checkpoint.info
-        longest_s = info.num_samples / info.sample_rate_hz
-        try:
-            content = decode_base64(value, self.limits.upload.max_bytes)
-            upload = read_upload(content, info.sample_rate_hz, self.limits.upload)
-        except AudioError as error:
-            return {"warnings": "", "error": f"{AUDIO}: {error}"}, None
-        used_s = min(upload.duration_s, longest_s)
+        upload = self._read_upload(given)
+        used_s = min(upload.duration_s, info.num_samples / info.sample_rate_hz)
         row = {"duration_used_s": used_s, "warnings": ", ".join(upload.warnings(used_s)), "error": ""}
-        # A copy, so that a long recording does not stay in memory for its first seconds.
-        return row, fit_length(upload.waveform, info.num_samples).copy()
+        starts = [0]
+        if params.curve_hop_s is not None:
+            hop = max(1, round(params.curve_hop_s * info.sample_rate_hz))
+            starts = window_starts(len(upload.waveform), info.num_samples, hop)
+            if len(starts) > max_windows:
+                raise AudioError(
+                    f"{CURVE}: found {len(starts)} windows, expected at most {max_windows}; raise {CURVE_HOP}"
+                )
+        # Copies, so that a long recording does not stay in memory for its first seconds.
+        stretches = [
+            fit_length(upload.waveform[start : start + info.num_samples], info.num_samples).copy()
+            for start in starts
+        ]
+        return _Recording(row, stretches, [start / info.sample_rate_hz for start in starts])
 
-    def _score(self, rows: list[dict[str, Any]], waveforms: list[np.ndarray], params: RequestParams) -> None:
-        with torch.inference_mode():
+    def _read_upload(self, given: Mapping[str, Any]) -> Upload:
+        """Reads a row that brings a file or a list of samples; what it does not bring is None or NaN."""
+        rate_hz, limits = self.checkpoint.info.sample_rate_hz, self.limits.upload
+        brought = [name for name in (AUDIO, SAMPLES) if not _is_missing(given.get(name))]
+        if len(brought) > 1:
+            raise AudioError(f"found {AUDIO} and {SAMPLES} in one row, expected one of them")
+        name = brought[0] if brought else AUDIO
+        try:
+            if name == SAMPLES:
+                return read_samples(given[SAMPLES], given.get(RATE), rate_hz, limits)
+            return read_upload(decode_base64(given.get(AUDIO), limits.max_bytes), rate_hz, limits)
+        except AudioError as error:
+            raise AudioError(f"{name}: {error}") from None
+
+    def _explain_batch(self, waveforms: list[np.ndarray]) -> list[_Window]:
+        with torch.inference_mode(), arithmetic(self.precision, CPU):
             explanation = self.checkpoint.model.explain(torch.from_numpy(np.stack(waveforms)))
         scores = explanation.log_probs[:, Label.BONAFIDE].double().numpy()
         weights = explanation.layer_weights.double().numpy()
-        for row, score, layer_weights in zip(rows, scores, weights, strict=True):
-            if not np.isfinite(score):
-                row["error"] = f"{AUDIO}: the score of this recording is not finite"
-                continue
-            row["score"] = float(score)
-            if params.with_layer_weights:
-                row[LAYER_WEIGHTS] = json.dumps([round(float(weight), 6) for weight in layer_weights])
-            if self.calibration is not None:
-                row |= decide(float(self.calibration.apply(score)), params.costs)
+        return [_Window(float(score), by_layer) for score, by_layer in zip(scores, weights, strict=True)]
+
+    def _fill(self, recording: _Recording, windows: list[_Window], params: RequestParams) -> None:
+        row, first = recording.row, windows[0]
+        if not all(math.isfinite(window.score) for window in windows):
+            row["error"] = "the score of this recording is not finite"
+            return
+        row["score"] = first.score
+        if params.with_layer_weights:
+            row[LAYER_WEIGHTS] = json.dumps([round(float(weight), 6) for weight in first.layer_weights])
+        if params.curve_hop_s is not None:
+            points = zip(recording.starts_s, windows, strict=True)
+            row[CURVE] = json.dumps([{"start_s": start_s, "score": item.score} for start_s, item in points])
+        if self.calibration is not None:
+            row |= decide(float(self.calibration.apply(first.score)), params.costs)
 
     def _tabulate(self, rows: list[dict[str, Any]], params: RequestParams) -> pd.DataFrame:
-        names = [*_OUTPUTS, *(_CALIBRATED_OUTPUTS if self.calibration is not None else ())]
-        if params.with_layer_weights:
-            names.append(LAYER_WEIGHTS)
+        names = [*OUTPUTS, *(CALIBRATED_OUTPUTS if self.calibration is not None else ())]
+        names += [LAYER_WEIGHTS] if params.with_layer_weights else []
+        names += [CURVE] if params.curve_hop_s is not None else []
         columns = {}
         for name in names:
             values = [row.get(name) for row in rows]
             # None becomes JSON's null; in a column of numbers it would be NaN, which JSON does not have.
             columns[name] = pd.Series(values, dtype=object if None in values else None)
         return pd.DataFrame(columns)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def decide(llr: float, costs: DetectionCosts) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import ast
 import base64
+import http.client
 import importlib.metadata
 import io
 import json
@@ -11,7 +12,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -193,6 +193,94 @@ def test_layer_weights_come_on_request_as_json(served, loaded) -> None:
     assert json.loads(row["layer_weights"]) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 44_100])
+def test_list_of_samples_scores_as_the_file_of_them(served, rate_hz: int) -> None:
+    samples = made_speech(1.5, rate_hz).astype(np.float32)
+    content = encode(samples, rate_hz, format="WAV", subtype="FLOAT")
+    table = pd.DataFrame({"samples": [samples[:, 0].tolist()], "sample_rate_hz": [rate_hz]})
+    answer, expected = served.predict(table), served.predict(frame_of(content))
+    assert answer["score"][0] == pytest.approx(expected["score"][0], abs=1e-6)
+    assert answer["warnings"][0] == expected["warnings"][0] == ""
+
+
+BAD_SAMPLES = {
+    "a string": ("0.1, 0.2", 16_000, "expected a list of numbers"),
+    "empty": ([], 16_000, "found no samples"),
+    "nested": ([[0.1], [0.2]], 16_000, "expected a list of numbers"),
+    "ragged": ([[0.1], [0.2, 0.3]], 16_000, "several lengths"),
+    "words": (["a", "b"], 16_000, "something else than numbers"),
+    "digits in quotes": (["0.1", "0.2"], 16_000, "something else than numbers"),
+    "a gap": ([0.1, None], 16_000, "something else than numbers"),
+    "truths": ([True, False], 16_000, "something else than numbers"),
+    "not a number": ([0.1, float("nan")], 16_000, "NaN or infinite"),
+    "infinite": ([0.1, float("inf")], 16_000, "NaN or infinite"),
+    "16-bit integers": ([0, 12_000, -9_000], 16_000, "peak of 12000"),
+    "no rate": ([0.1, 0.2], None, "found no sample_rate_hz"),
+    "rate in quotes": ([0.1, 0.2], "16000", "found no sample_rate_hz"),
+    "rate NaN": ([0.1, 0.2], float("nan"), "found no sample_rate_hz"),
+    "rate zero": ([0.1, 0.2], 0, "rate of 0 Hz"),
+    "too long": ([0.1] * 301_000, 1_000, "more than 300 s"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SAMPLES)
+def test_bad_list_of_samples_is_refused_in_one_sentence_and_leaves_the_other_rows(served, name: str) -> None:
+    samples, rate_hz, reason = BAD_SAMPLES[name]
+    bad = {"samples": samples, "sample_rate_hz": rate_hz}
+    with pytest.raises(MlflowException, match=f"samples: .*{reason}") as caught:
+        served.predict(pd.DataFrame([bad]))
+    assert caught.value.get_http_status_code() == 400
+    assert len(caught.value.message) < 120
+    answer = served.predict(pd.DataFrame([{"audio": base64_of(WAV)}, bad]))
+    assert answer["score"][0] == pytest.approx(served.predict(frame_of(WAV))["score"][0], abs=1e-6)
+    assert reason in answer["error"][1]
+
+
+def test_row_brings_a_file_or_samples_and_not_both(served) -> None:
+    both = {"audio": base64_of(WAV), "samples": [0.1, 0.2], "sample_rate_hz": 16_000}
+    with pytest.raises(MlflowException, match="found audio and samples in one row"):
+        served.predict(pd.DataFrame([both]))
+    with pytest.raises(MlflowException, match="columns: expected audio, or samples"):
+        served.predict(pd.DataFrame({"sample_rate_hz": [16_000]}))
+
+
+def test_curve_has_the_score_of_each_window_as_if_it_were_sent_alone(served) -> None:
+    samples = made_speech(1.3, 16_000)
+    assert "curve" not in served.predict(frame_of(WAV)).columns
+    content = encode(samples, 16_000, format="WAV", subtype="FLOAT")
+    row = served.predict(frame_of(content), params={"curve": True, "curve_hop_s": 0.5}).iloc[0]
+    curve = json.loads(row["curve"])
+    # Half a second is heard at once; the last window ends with the recording.
+    assert [point["start_s"] for point in curve] == [0.0, 0.5, 0.8]
+    for point in curve:
+        start = round(point["start_s"] * 16_000)
+        piece = encode(samples[start : start + NUM_SAMPLES], 16_000, format="WAV", subtype="FLOAT")
+        assert point["score"] == pytest.approx(served.predict(frame_of(piece))["score"][0], abs=1e-5)
+    assert row["score"] == curve[0]["score"]
+
+
+def test_windows_of_all_curves_of_a_request_are_limited(bundle, monkeypatch) -> None:
+    monkeypatch.setenv("SLS_SERVE_MAX_WINDOWS", "7")
+    model = mlflow.pyfunc.load_model(str(bundle))
+    params = {"curve": True, "curve_hop_s": 0.25}  # five windows for each recording of 1.5 s
+    answer = model.predict(frame_of(WAV, WAV), params=params)
+    assert len(json.loads(answer["curve"][0])) == 5
+    assert answer["curve"][1] is None
+    assert answer["error"][1] == "curve: found 5 windows, expected at most 2; raise curve_hop_s"
+
+
+def test_bf16_on_request_moves_scores_a_little_and_is_refused_by_another_name(
+    bundle, served, monkeypatch
+) -> None:
+    monkeypatch.setenv("SLS_SERVE_PRECISION", "bf16")
+    half = mlflow.pyfunc.load_model(str(bundle))
+    shift = abs(half.predict(frame_of(WAV))["score"][0] - served.predict(frame_of(WAV))["score"][0])
+    assert 0 < shift < 0.1
+    monkeypatch.setenv("SLS_SERVE_PRECISION", "tf32")
+    with pytest.raises(ValueError, match="SLS_SERVE_PRECISION: found 'tf32', expected one of fp32, bf16"):
+        mlflow.pyfunc.load_model(str(bundle))
+
+
 @pytest.mark.parametrize(
     ("samples", "expected"),
     [
@@ -281,6 +369,7 @@ def test_number_of_rows_is_limited(served, count: int) -> None:
         ({"spoof_prior": 0.0}, "spoof_prior: found 0"),
         ({"spoof_prior": float("nan")}, "spoof_prior: found nan"),
         ({"miss_cost": -1.0}, "expected positive costs"),
+        ({"curve_hop_s": 0.0}, "curve_hop_s: found 0"),
         ({"false_alarm_cost": float("inf")}, "false_alarm_cost: found inf"),
     ],
 )
@@ -348,18 +437,20 @@ def test_threads_get_the_scores_of_one_after_the_other(served) -> None:
     expected = [served.predict(frame)["score"][0] for frame in frames]
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda frame: served.predict(frame)["score"][0], frames))
-    assert found == expected
+    assert found == pytest.approx(expected, abs=1e-5)
 
 
 def test_bundle_has_a_signature_with_params_and_an_example_that_it_can_answer(bundle, served) -> None:
     signature = served.metadata.signature
-    assert signature.inputs.input_names() == ["audio"]
+    assert signature.inputs.input_names() == ["audio", "samples", "sample_rate_hz"]
     params = {spec.name: spec.default for spec in signature.params.params}
     assert params == {
         "spoof_prior": 0.05,
         "miss_cost": 1.0,
         "false_alarm_cost": 10.0,
         "layer_weights": False,
+        "curve": False,
+        "curve_hop_s": 2.0,
     }
     example = served.input_example
     assert example["audio"][0] == example_recording()
@@ -418,16 +509,19 @@ def test_bundle_needs_nothing_of_the_place_where_it_was_made(checkpoint, tmp_pat
 
 
 def post(port: int, body: object) -> tuple[int, str]:
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/invocations",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
+    return send(port, json.dumps(body).encode(), "application/json")
+
+
+def send(port: int, body: bytes, content_type: str | None) -> tuple[int, str]:
+    # Of http.client, since urllib adds a type of its own.
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        headers = {"Content-Type": content_type} if content_type else {}
+        connection.request("POST", "/invocations", body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -508,6 +602,44 @@ def test_server_refuses_with_400_and_a_sentence_and_no_traceback(port: int, serv
     assert rows[0]["score"] == pytest.approx(served.predict(frame_of(WAV))["score"][0], abs=1e-5)
     assert rows[1]["score"] is None
     assert rows[1]["error"] == "audio: not base64"
+
+
+@pytest.mark.slow
+def test_server_refuses_broken_requests_without_a_traceback_and_without_an_echo(port: int) -> None:
+    audio = base64_of(WAV)
+    good = {"dataframe_records": [{"audio": audio}]}
+    requests = {
+        "no JSON": (b'{"dataframe_records": "' + audio.encode(), "application/json"),
+        "not UTF-8": (b"\xff\xfe" + audio.encode(), "application/json"),
+        "a list": (json.dumps([audio]).encode(), "application/json"),
+        "another key": (json.dumps({"rows": [audio]}).encode(), "application/json"),
+        "no table": (json.dumps({"dataframe_split": {"data": audio}}).encode(), "application/json"),
+        "another column": (json.dumps({"dataframe_records": [{"wav": audio}]}).encode(), "application/json"),
+        "wrong parameter": (
+            json.dumps({**good, "params": {"spoof_prior": "high"}}).encode(),
+            "application/json",
+        ),
+        "params no table": (json.dumps({**good, "params": audio}).encode(), "application/json"),
+        "broken parquet": (WAV, "application/vnd.apache.parquet"),
+        "broken csv": (b'audio,b\n"' + audio.encode(), "text/csv"),
+        "no type, no JSON": (audio.encode(), None),
+    }
+    for name, (body, content_type) in requests.items():
+        status, text = send(port, body, content_type)
+        assert status == 400, (name, text)
+        assert "Traceback" not in text, name
+        assert "stack_trace" not in text, name
+        assert audio[:12] not in text, name
+        assert len(text) < 300, name
+        assert "\n" not in json.loads(text)["message"], name
+
+
+@pytest.mark.slow
+def test_server_takes_json_without_a_content_type(port: int, served) -> None:
+    status, text = send(port, json.dumps({"dataframe_records": [{"audio": base64_of(WAV)}]}).encode(), None)
+    assert status == 200
+    expected = served.predict(frame_of(WAV))["score"][0]
+    assert json.loads(text)["predictions"][0]["score"] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.slow
