@@ -29,7 +29,7 @@ from sls.tracking.runs import TrackedRun
 @config_options("data")
 def compare(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
     """Say which of two or more systems is better on a track, and whether the data can tell."""
-    corpus = open_corpus(data_config(options))
+    corpus = open_corpus(data_config(options), options["key"])
     corpus.track(track)
     systems = find_systems(run.client, track, split_list(scores), split_list(models))
     request = EvaluationRequest(

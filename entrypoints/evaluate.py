@@ -35,7 +35,7 @@ from sls.tracking.runs import TrackedRun
 @config_options("data")
 def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: str) -> None:
     """Compute EER, min t-DCF and the rest from a score file and a key."""
-    corpus = open_corpus(data_config(options))
+    corpus = open_corpus(data_config(options), options["key"])
     corpus.track(track)
     source = find_scores(run.client, scores, track, model)
     request = EvaluationRequest(

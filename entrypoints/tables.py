@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
+from sls.data.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NOTE
 from sls.data.inventory import TrackInventory
 from sls.engine.comparison_results import Comparison
 from sls.engine.results import FRACTION, Evaluation
@@ -23,6 +23,9 @@ class Shown(NamedTuple):
 
 
 SHOWN_METRICS = {"eer_percent": Shown("EER %", "{:.2f}"), "min_tdcf": Shown("min t-DCF", "{:.4f}")}
+
+
+COMPARED_MEASURES = ("eer", "min_tdcf", "min_tdcf_legacy")
 
 
 def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
@@ -45,23 +48,27 @@ def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """Two or more systems on the trials that they share: EER with its intervals, and min t-DCF."""
+    """Two or more systems on the trials that they share: EER and min t-DCF with their intervals."""
     title = _title(comparison.track, comparison.subset, comparison.corpus)
     table = Table(title=f"{title}, {comparison.num_common} common trials")
-    table.add_column("system")
-    measures = comparison.evaluations[0].measures
-    shown = [measure for measure in measures if measure.name in {"eer", "min_tdcf", "min_tdcf_legacy"}]
-    for measure in shown:
-        table.add_column(f"{measure.title} %" if measure.unit == FRACTION else measure.title, justify="right")
-        for interval in measure.intervals:
-            table.add_column(f"over {interval.over}", justify="right")
-    for evaluation in comparison.evaluations:
-        cells = []
-        for measure in evaluation.measures:
-            if measure.name in {column.name for column in shown}:
-                cells.append(_number(measure.value, measure.unit))
-                cells += [_interval(interval, measure.unit) for interval in measure.intervals]
-        table.add_row(evaluation.system, *cells)
+    for heading in ("measure", "system"):
+        table.add_column(heading)
+    table.add_column("value", justify="right")
+    for interval in comparison.evaluations[0].measures[0].intervals:
+        table.add_column(f"{100 * interval.level:g} % over {interval.over}", justify="right")
+    for measure in comparison.evaluations[0].measures:
+        if measure.name not in COMPARED_MEASURES:
+            continue
+        for evaluation in comparison.evaluations:
+            found = next(item for item in evaluation.measures if item.name == measure.name)
+            intervals = (_interval(interval, found.unit) for interval in found.intervals)
+            table.add_row(
+                f"{found.title} %" if found.unit == FRACTION else found.title,
+                evaluation.system,
+                _number(found.value, found.unit),
+                *intervals,
+            )
+        table.add_section()
     return table
 
 
@@ -97,8 +104,8 @@ def inventory_table(inventories: Sequence[TrackInventory]) -> Table:
 
 
 def _title(track: str, subset: str, corpus: str) -> str:
-    note = f" ({SYNTHETIC_NOTE})" if corpus == DEMO_CORPUS else f" ({corpus})"
-    return f"{track}, {subset}{note}"
+    note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else corpus
+    return f"{track}, {subset}" if corpus == PUBLISHED_CORPORA else f"{track}, {subset} ({note})"
 
 
 def _number(value: float, unit: str) -> str:

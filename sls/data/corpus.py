@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sls.config import PROJECT_ROOT, DataConfig
-from sls.data.counts import read_corpus_note
+from sls.data.counts import CORPUS_NOTE, find_corpus_note, read_corpus_note
 from sls.data.demo_corpus import make_demo_corpus
 from sls.data.tracks import BUILT_IN_TRACKS, Track, load_tracks
 
 logger = logging.getLogger(__name__)
 
+PUBLISHED_CORPORA = "asvspoof"
+"""Name of a data root with the corpora that the built-in tracks file describes."""
 DEMO_CORPUS = "demo"
 SYNTHETIC_NOTE = "synthetic corpus: these figures say nothing about real deepfakes"
 DEMO_DIRECTORY = PROJECT_ROOT / "outputs" / "demo_corpus"
@@ -43,8 +45,13 @@ class Corpus:
         raise ValueError(f"track: found {found}, expected one of {', '.join(self.tracks)}{hint}")
 
 
-def open_corpus(data: DataConfig) -> Corpus:
+def open_corpus(data: DataConfig, key: str = "") -> Corpus:
     """Finds the corpus that a configuration names; without a data_root, makes the synthetic demo corpus.
+
+    Args:
+        data: where the corpora lie, and how they are read.
+        key: the key, or its directory, that a user named: without a data_root, what is evaluated against it
+            is no demo corpus, unless the key is that of one.
 
     Raises:
         FileNotFoundError: the data_root or the tracks file does not exist.
@@ -52,18 +59,24 @@ def open_corpus(data: DataConfig) -> Corpus:
     """
     tracks_file = Path(data.tracks) if data.tracks else BUILT_IN_TRACKS
     tracks = load_tracks(tracks_file)
-    if not data.data_root:
+    if not data.data_root and not key:
         logger.warning("no data_root: using the demo corpus, %s", SYNTHETIC_NOTE)
         return Corpus(DEMO_CORPUS, make_demo_corpus(DEMO_DIRECTORY), tracks)
-    root = Path(data.data_root)
+    root = Path(data.data_root) if data.data_root else _directory_of(Path(key))
     if not root.is_dir():
         raise FileNotFoundError(
             f"data_root: no directory {data.data_root} (looked in {Path.cwd()}); "
             "expected the directory under which the corpora lie"
         )
-    note = read_corpus_note(root)
+    note = read_corpus_note(root) if data.data_root else find_corpus_note(root / CORPUS_NOTE)
     if note is not None:
         return Corpus(note.corpus, root, tracks)
     return Corpus(
-        "asvspoof" if tracks_file == BUILT_IN_TRACKS else tracks_file.stem.split(".")[0], root, tracks
+        PUBLISHED_CORPORA if tracks_file == BUILT_IN_TRACKS else tracks_file.stem.split(".")[0], root, tracks
     )
+
+
+def _directory_of(key: Path) -> Path:
+    if not key.exists():
+        raise FileNotFoundError(f"key: no file or directory {key} (looked in {Path.cwd()})")
+    return key if key.is_dir() else key.parent

@@ -112,7 +112,10 @@ def say_verdict(difference: Difference, track: str) -> str:
     ends = sorted((sign * interval.low, sign * interval.high))
     low, high = (f"{factor * end:.{digits}f}" for end in ends)
     result = "distinguishable" if resampled.is_distinguishable else "not distinguishable"
+    p_value = f"p = {resampled.p_value:.2g}"
+    if resampled.p_value_holm != resampled.p_value:
+        p_value += f", {resampled.p_value_holm:.2g} adjusted for all pairs"
     return (
         f"{lead}; the {100 * interval.level:g} % interval of the difference is [{low}, {high}]{points} "
-        f"(over {interval.over}, p = {resampled.p_value:.2g}): {result}"
+        f"(over {interval.over}, {p_value}): {result}"
     )

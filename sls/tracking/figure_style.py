@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sls.data.corpus import DEMO_CORPUS
+from sls.data.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
 
 BONAFIDE_COLOUR, SPOOF_COLOUR = "#0072B2", "#D55E00"
 SYSTEM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -58,7 +58,7 @@ def label_value(value: str) -> str:
 def describe(track: str, subset: str, corpus: str) -> str:
     """Returns which data a figure shows."""
     parts = [track] if subset in ("", "all") else [track, f"{subset} subset"]
-    named = corpus if corpus not in ("", DEMO_CORPUS, "asvspoof") else ""
+    named = corpus if corpus not in ("", DEMO_CORPUS, PUBLISHED_CORPORA) else ""
     return ", ".join([*parts, named] if named else parts)
 
 

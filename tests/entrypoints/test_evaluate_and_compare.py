@@ -121,3 +121,30 @@ def test_comparison_of_fewer_than_two_systems_is_refused(store, small_corpus, sc
     same = CliRunner().invoke(compare, [*arguments, "--scores", f"{path},{path}"])
     assert same.exit_code == 2
     assert "second system called good" in same.stderr
+
+
+def test_a_named_key_needs_no_data_root_and_makes_no_demo_corpus_of_it(
+    store, small_corpus, score_files, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.delenv("SLS_DATA_ROOT", raising=False)
+    key = load_tracks()["In-the-Wild"].key(small_corpus)
+    away = tmp_path / "away"
+    away.mkdir()
+    rows = zip(key.names.tolist(), key.labels.tolist(), strict=True)
+    lines = [f"- {name} - - - {'bonafide' if label else 'spoof'}\n" for name, label in rows]
+    (away / "key.txt").write_text("".join(lines))
+    (away / "CORPUS.yaml").write_text("corpus: mine\n")
+    write_scores(away / "scores.txt", key.names, np.arange(len(key), dtype=np.float32))
+    options = ["--track", "In-the-Wild", "--key", str(away / "key.txt")]
+    result = CliRunner().invoke(evaluate, [*options, "--scores", str(away / "scores.txt"), *FEW])
+    assert result.exit_code == 0, result.output
+    assert "synthetic" not in result.output
+    assert newest_run("evaluate").data.tags["corpus"] == "mine"
+
+
+def test_a_key_that_is_not_there_is_named(store, score_files, monkeypatch, capfd) -> None:
+    monkeypatch.delenv("SLS_DATA_ROOT", raising=False)
+    options = ["--track", "LA", "--key", "nowhere.txt", "--scores", str(score_files["good"])]
+    result = CliRunner().invoke(evaluate, options)
+    assert result.exit_code == 2
+    assert "key: no file or directory nowhere.txt" in capfd.readouterr().err + result.output
