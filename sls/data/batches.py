@@ -108,6 +108,10 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         """Prepares the order; see `make_loader` for the arguments."""
         if batch_size < 1:
             raise ValueError(f"batch_size: found {batch_size}, expected 1 or more")
+        if world_size < 1 or batch_size % world_size:
+            raise ValueError(
+                f"batch_size: found {batch_size}, expected a multiple of the {world_size} processes"
+            )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank: found {rank}, expected 0 to {world_size - 1}")
         if epoch < 0 or start_batch < 0:
@@ -120,7 +124,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         self.epoch = epoch
         self._order = order
         self._batch_size = batch_size
-        self._part = slice(rank, None, world_size)
+        self._rank = rank
+        self._world_size = world_size
         last = num_trials - num_trials % batch_size if drop_last else num_trials
         self._starts = range(start_batch * batch_size, last, batch_size)
 
@@ -129,5 +134,6 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for start in self._starts:
-            batch = self._order[start : start + self._batch_size][self._part]
-            yield [(self.epoch, index) for index in batch.tolist()]
+            batch = self._order[start : start + self._batch_size]
+            first, end = (len(batch) * rank // self._world_size for rank in (self._rank, self._rank + 1))
+            yield [(self.epoch, index) for index in batch[first:end].tolist()]

@@ -145,14 +145,15 @@ def make_loader(
 
     Args:
         dataset: the trials.
-        batch_size: utterances in a batch, over all ranks together.
+        batch_size: utterances in a batch, over all ranks together; a multiple of `world_size`.
         epoch: the epoch, from 0; with the dataset's seed it decides order and augmentation.
         shuffle: mix the trials; else they come in the order of the dataset.
         drop_last: leave out the last batch where it is incomplete.
         num_workers: processes that read and augment; 0 works in this one. It does not change the batches.
-        start_batch: batches to leave out at the beginning, to go on in the middle of an epoch.
-        rank: which part of each batch to yield: trials rank, rank + world_size, ... of it.
-        world_size: number of parts. All ranks get equally many batches; the last may be empty for some.
+        start_batch: batches to leave out, unread, at the beginning, to go on in the middle of an epoch.
+        rank: which of the `world_size` contiguous parts of each batch to yield.
+        world_size: number of parts, all of one size. All ranks get equally many batches; an incomplete last
+            one is divided as evenly as can be, and may be empty for some.
         pin_memory: put batches into page-locked memory, for a GPU.
         max_failures: recordings that may be unreadable before it is an error; up to then, batches come
             without them and name them in `failures`. 0: the first one raises.

@@ -120,25 +120,48 @@ def test_every_trial_comes_once_and_the_last_part_may_be_dropped(trials):
     assert [len(batch) for batch in load(trials, drop_last=True)] == [5, 5, 5, 5]
 
 
-@pytest.mark.parametrize("world_size", [2, 3, 4])
-def test_the_ranks_together_have_the_batches_of_one(trials, world_size):
-    expected = load(trials, RawBoostConfig(algo=3))
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("world_size", [2, 3, 6])
+def test_the_ranks_one_after_another_have_the_batches_of_one(trials, world_size, drop_last):
+    options = {"batch_size": 6, "drop_last": drop_last, "epoch": 2}
+    expected = load(trials, RawBoostConfig(algo=3), **options)
     parts = [
-        load(trials, RawBoostConfig(algo=3), rank=rank, world_size=world_size) for rank in range(world_size)
+        load(trials, RawBoostConfig(algo=3), rank=rank, world_size=world_size, **options)
+        for rank in range(world_size)
     ]
     assert {len(part) for part in parts} == {len(expected)}
-    for step, whole in enumerate(expected):
-        indices = torch.cat([part[step].indices for part in parts])
-        waveforms = torch.cat([part[step].waveforms for part in parts])
-        assert sorted(indices.tolist()) == sorted(whole.indices.tolist())
-        order = torch.tensor([whole.indices.tolist().index(index) for index in indices.tolist()])
-        assert torch.equal(waveforms, whole.waveforms[order])
+    assert all(len(batch) == 6 // world_size for part in parts for batch in part[:3])
+    for whole, *shares in zip(expected, *parts, strict=True):
+        assert torch.equal(torch.cat([share.indices for share in shares]), whole.indices)
+        assert torch.equal(torch.cat([share.labels for share in shares]), whole.labels)
+        assert torch.equal(torch.cat([share.waveforms for share in shares]), whole.waveforms)
 
 
-def test_a_rank_without_a_trial_gets_an_empty_batch(trials):
-    parts = [load(trials[:6], rank=rank, world_size=2, shuffle=False) for rank in (0, 1)]
-    assert [[len(batch) for batch in part] for part in parts] == [[3, 1], [2, 0]]
-    assert parts[1][1].waveforms.shape == (0, 4000)
+def test_the_parts_of_a_last_batch_differ_by_one_at_most(trials):
+    parts = [
+        load(trials[:5], batch_size=4, rank=rank, world_size=2, shuffle=False, start_batch=start)
+        for start in (0, 1)
+        for rank in (0, 1)
+    ]
+    assert [[batch.indices.tolist() for batch in part] for part in parts] == [
+        [[0, 1], []],
+        [[2, 3], [4]],
+        [[]],
+        [[4]],
+    ]
+    assert parts[0][1].waveforms.shape == (0, 4000)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resume_reads_no_recording_of_the_batches_before(trials, tmp_path, num_workers):
+    expected = load(trials, RawBoostConfig(algo=3), epoch=1)
+    before = torch.cat([batch.indices for batch in expected[:2]]).tolist()
+    gone = [
+        Trial(trial.name, tmp_path / "gone.flac", trial.label) if index in before else trial
+        for index, trial in enumerate(trials)
+    ]
+    options = {"epoch": 1, "start_batch": 2, "num_workers": num_workers}
+    assert_same(load(gone, RawBoostConfig(algo=3), **options), expected[2:])
 
 
 def test_a_trial_without_a_label_says_so(trials):
@@ -211,7 +234,8 @@ def test_workers_end_with_their_loader(trials):
     [
         ({"batch_size": 0}, "batch_size: found 0"),
         ({"batch_size": 24, "drop_last": True}, "batch_size: found 24, expected at most the 23 trials"),
-        ({"rank": 2, "world_size": 2}, "rank: found 2, expected 0 to 1"),
+        ({"batch_size": 6, "rank": 2, "world_size": 2}, "rank: found 2, expected 0 to 1"),
+        ({"world_size": 2}, "batch_size: found 5, expected a multiple of the 2 processes"),
         ({"epoch": -1}, "epoch, start_batch: found -1, 0"),
     ],
 )
