@@ -28,10 +28,11 @@ console = Console()
 _log_console = Console(stderr=True)
 
 
-def door_command(kind: str) -> Callable[[Callable[..., None]], click.Command]:
+def door_command(kind: str, *, journal: bool = False) -> Callable[[Callable[..., None]], click.Command]:
     """Makes a door of a function `(run, **options)`: a click command whose whole work is one tracked run.
 
     What is typed wrongly is found inside the run, so that a run that `mlflow run` has opened says why it failed.
+    With `journal`, the run goes on while the tracking server is away; an option `resume` takes a run up again.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
@@ -39,8 +40,8 @@ def door_command(kind: str) -> Callable[[Callable[..., None]], click.Command]:
         @click.pass_context
         @functools.wraps(function)
         def command(context: click.Context, **options: Any) -> None:
-            with door(kind) as run:
-                _refuse_unknown(context)
+            with door(kind, journal=journal, resume=options.get("resume", "")) as run:
+                refuse_unknown(context)
                 function(run, **options)
 
         return command
@@ -48,7 +49,8 @@ def door_command(kind: str) -> Callable[[Callable[..., None]], click.Command]:
     return decorate
 
 
-def _refuse_unknown(context: click.Context) -> None:
+def refuse_unknown(context: click.Context) -> None:
+    """Raises a `ValueError` for what the user typed and the door does not know."""
     for argument in context.args:
         if not argument.startswith("--"):
             continue
@@ -61,8 +63,17 @@ def _refuse_unknown(context: click.Context) -> None:
 
 
 @contextmanager
-def door(kind: str, name: str | None = None) -> Iterator[TrackedRun]:
-    """Opens the run of a door and turns errors into one line and an exit code.
+def door(
+    kind: str, name: str | None = None, *, journal: bool = False, resume: str = ""
+) -> Iterator[TrackedRun]:
+    """Opens the run of a door (see `tracked_run`) and turns errors into one line and an exit code."""
+    with errors_exit(kind), tracked_run(kind, name, journal=journal, resume=resume) as run:
+        yield run
+
+
+@contextmanager
+def errors_exit(kind: str) -> Iterator[None]:
+    """Sets up the log, and turns errors into one line and an exit code.
 
     Bad input, a `ValueError` or an `OSError`, exits with 2 and one line on standard error; a tracking server that
     fails or a loss that is not finite with 1 and one line. The traceback is an artifact of the run; set SLS_DEBUG=1
@@ -70,8 +81,7 @@ def door(kind: str, name: str | None = None) -> Iterator[TrackedRun]:
     """
     _set_up_log()
     try:
-        with tracked_run(kind, name) as run:
-            yield run
+        yield
     except (ValueError, OSError, MlflowException, FloatingPointError) as error:
         if os.environ.get("SLS_DEBUG"):
             raise

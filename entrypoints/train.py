@@ -10,7 +10,7 @@ from sls.tracking.runs import TrackedRun
 from sls.tracking.training import track_training
 
 
-@door_command("train")
+@door_command("train", journal=True)
 @text_option("config", "YAML file with the recipe [default: configs/v1.yaml]")
 @config_options()
 def train(run: TrackedRun, config: str, **options: str) -> None:

@@ -54,6 +54,7 @@ def store(_empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     # First, since forgetting an address that was set also forgets the variable.
     mlflow.set_tracking_uri(None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path / "journal"))
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "SLS_DATA_ROOT"):
         monkeypatch.delenv(name, raising=False)
     return path

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Run
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 
 from sls.models.checkpoints import CheckpointInfo, save_checkpoint
 from sls.models.countermeasure import Countermeasure
-from sls.tracking.runs import TrackedRun, scratch_directory
-from sls.tracking.store import REGISTERED_MODEL_NAME
+from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.runs import TrackedRun
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_run
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 CHOSEN_EPOCH_TAG = "chosen_epoch"
@@ -56,22 +57,22 @@ def epoch_name(epoch: int) -> str:
 def log_checkpoint(
     run: TrackedRun, model: Countermeasure, info: CheckpointInfo, tags: Mapping[str, str]
 ) -> str:
-    """Writes a checkpoint to the artifact store and returns the id of its LoggedModel."""
+    """Records a checkpoint as a LoggedModel; its weights are written once.
+
+    Returns:
+        A handle that `run.log_metrics` and `run.delete_checkpoint` take; of a run without a journal the id of the
+        LoggedModel.
+    """
     known = {"recipe": info.recipe, "epoch": None if info.epoch is None else str(info.epoch), **tags}
-    logged = run.client.create_logged_model(
-        run.experiment_id,
-        name="imported" if info.epoch is None else epoch_name(info.epoch),
-        source_run_id=run.run_id,
-        tags={name: value for name, value in known.items() if value},
-        params={name: value for name in ("recipe", "epoch") if (value := known[name])},
-        model_type="checkpoint",
-    )
-    with scratch_directory() as directory:
+    description = {
+        "name": "imported" if info.epoch is None else epoch_name(info.epoch),
+        "tags": {name: str(value) for name, value in known.items() if value},
+        "params": {name: value for name in ("recipe", "epoch") if (value := known[name])},
+        "step": info.epoch or 0,
+    }
+    with run.staging() as directory:
         save_checkpoint(directory / CHECKPOINT_FILE, model, info)
-        run.client.log_model_artifacts(logged.model_id, str(directory))
-    run.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    run.client.log_outputs(run.run_id, [LoggedModelOutput(logged.model_id, info.epoch or 0)])
-    return str(logged.model_id)
+        return run.log_model(description, directory)
 
 
 def resolve_model(client: MlflowClient, name: str) -> ModelSource:
@@ -158,7 +159,7 @@ def _from_run(client: MlflowClient, uri: str) -> ModelSource:
         raise ValueError(f"model: found {uri}, expected runs:/RUN_ID or runs:/RUN_ID/epoch_N")
     run_id, epoch = match.groups()
     try:
-        run = client.get_run(run_id)
+        run = find_run(client, run_id)
     except MlflowException as error:
         raise ValueError(f"model: the tracking store has no run {run_id}") from error
     epoch = epoch or run.data.tags.get(CHOSEN_EPOCH_TAG)
@@ -178,6 +179,8 @@ def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel:
 
 
 def _from_logged_model(model: LoggedModel, uri: str) -> ModelSource:
+    if model.tags.get(WEIGHTS_TAG) == WEIGHTS_DELETED:
+        raise ValueError(f"model: the weights of {uri} were not kept; name another epoch of the run")
     directory = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}"))
     return ModelSource(
         uri,

@@ -9,31 +9,37 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import tempfile
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import FrameType
 from typing import Any
 
 import mlflow
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities import Dataset
+from mlflow.exceptions import MlflowException
 
 from sls.config import Config
 from sls.data.protocols import Protocol
 from sls.tracking import provenance
-from sls.tracking.store import connect, experiment_id
+from sls.tracking.courier import send_journal, short_calls
+from sls.tracking.delivery import is_refusal
+from sls.tracking.journal import find_journals
+from sls.tracking.recorders import DirectRecorder, JournalRecorder, Recorder
+from sls.tracking.store import connect, find_run, wanted_experiment
 
 logger = logging.getLogger(__name__)
 
 MAX_TAG_LENGTH = 4_000
 MAX_PARAM_LENGTH = 4_000
-MAX_PARAMS_IN_A_CALL = 100
 # MLflow's databases hold 36 characters of a digest.
 DATASET_DIGEST_LENGTH = 32
 
@@ -45,15 +51,19 @@ class Terminated(BaseException):
 class TrackedRun:
     """A run on the tracking server, by which everything is recorded."""
 
-    def __init__(self, client: MlflowClient, run_id: str, experiment: str) -> None:
+    def __init__(self, client: MlflowClient, recorder: Recorder) -> None:
         self.client = client
-        self.run_id = run_id
-        self.experiment_id = experiment
+        self.run_id = recorder.run_id
+        self._recorder = recorder
+
+    @property
+    def experiment_id(self) -> str:
+        """The run's experiment; empty where a server that is away has not made the run yet."""
+        return self._recorder.experiment_id
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; values are cut at what every store can hold."""
-        entries = [RunTag(key, str(value)[:MAX_TAG_LENGTH]) for key, value in tags.items()]
-        self.client.log_batch(self.run_id, tags=entries)
+        self._recorder.record("tags", {key: str(value)[:MAX_TAG_LENGTH] for key, value in tags.items()})
 
     def log_config(self, config: Config) -> None:
         """Records the whole configuration: as parameters `cfg/NAME`, and as `config.yaml` to run it again.
@@ -61,9 +71,8 @@ class TrackedRun:
         The prefix keeps them apart from the parameters that `mlflow run` records as they were typed.
         """
         flat = config.to_flat()
-        params = [Param(f"cfg/{name}", str(value)[:MAX_PARAM_LENGTH]) for name, value in flat.items()]
-        for start in range(0, len(params), MAX_PARAMS_IN_A_CALL):
-            self.client.log_batch(self.run_id, params=params[start : start + MAX_PARAMS_IN_A_CALL])
+        params = {f"cfg/{name}": str(value)[:MAX_PARAM_LENGTH] for name, value in flat.items()}
+        self._recorder.record("params", params)
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
         self.log_text(yaml.safe_dump(plain, sort_keys=False), "config.yaml")
 
@@ -74,22 +83,16 @@ class TrackedRun:
         model_id: str | None = None,
         dataset: Dataset | None = None,
     ) -> None:
-        """Records metrics, tied to a checkpoint (`model_id`) and a dataset where given."""
-        now_ms = int(time.time() * 1000)
-        entries = [
-            Metric(
-                key,
-                float(value),
-                now_ms,
-                step,
-                model_id=model_id,
-                dataset_name=dataset.name if dataset else None,
-                dataset_digest=dataset.digest if dataset else None,
-                run_id=self.run_id,
-            )
-            for key, value in metrics.items()
-        ]
-        self.client.log_batch(self.run_id, metrics=entries)
+        """Records metrics, tied to a checkpoint (`model_id`, or its handle) and a dataset where given."""
+        payload = {
+            "metrics": {key: float(value) for key, value in metrics.items()},
+            "timestamp_ms": int(time.time() * 1000),
+            "step": step,
+            "handle": model_id,
+            "dataset_name": dataset.name if dataset else None,
+            "dataset_digest": dataset.digest if dataset else None,
+        }
+        self._recorder.record("metrics", payload)
 
     def log_dataset(self, protocol: Protocol, name: str, context: str) -> Dataset:
         """Records a protocol or key as an MLflow dataset, with its digest and its counts."""
@@ -100,30 +103,79 @@ class TrackedRun:
             source=json.dumps({"uri": str(protocol.source)}),
             profile=json.dumps({"trials": len(protocol), **protocol.counts()}),
         )
-        tags = [InputTag("mlflow.data.context", context)]
-        self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+        self._recorder.record("dataset", {"dataset": dataset.to_dictionary(), "context": context})
         return dataset
 
     def log_text(self, text: str, name: str) -> None:
         """Records a text as an artifact."""
-        self.client.log_text(self.run_id, text, name)
+        path = PurePosixPath(name)
+        with self.staging() as directory:
+            (directory / path.name).write_text(text, encoding="utf-8")
+            self._log_files(directory, str(path.parent))
 
     def log_json(self, value: Any, name: str) -> None:
         """Records a value as a JSON artifact."""
         self.log_text(json.dumps(value, indent=2, default=str) + "\n", name)
 
     def log_file(self, path: Path, directory: str | None = None) -> None:
-        """Records a file as an artifact."""
-        self.client.log_artifact(self.run_id, str(path), directory)
+        """Records a file, as it is now, as an artifact."""
+        with self.staging() as staging:
+            shutil.copy2(path, staging / path.name)
+            self._log_files(staging, directory)
 
     def log_directory(self, path: Path, directory: str | None = None) -> None:
-        """Records all files of a directory as artifacts."""
-        self.client.log_artifacts(self.run_id, str(path), directory)
+        """Records all files of a directory, as they are now, as artifacts."""
+        with self.staging() as staging:
+            shutil.copytree(path, staging, dirs_exist_ok=True)
+            self._log_files(staging, directory)
+
+    def replace_directory(self, path: Path, name: str) -> None:
+        """Records a directory in place of the former one of that name, to be read with `read_directory`.
+
+        The directory is taken over: it is gone afterwards. Made by `staging`, it is not copied.
+        """
+        payload = {"name": name, "recorded_ns": time.time_ns()}
+        with self.staging() as staging:
+            # A rename within the journal's disk; elsewhere a copy.
+            shutil.move(path, staging / name)
+            self._recorder.record("state", payload, staging / name)
+
+    def log_model(self, description: Mapping[str, Any], files: Path) -> str:
+        """Records a LoggedModel with its files; see `log_checkpoint`."""
+        handle = uuid.uuid4().hex
+        self._recorder.record("checkpoint", {"handle": handle, **description}, files)
+        return self._recorder.model_handle(handle)
+
+    def delete_checkpoint(self, handle: str) -> None:
+        """Removes the weights of a checkpoint; its LoggedModel and its metrics stay, tagged `weights=deleted`."""
+        self._recorder.record("removal", {"handle": handle})
+
+    def end(self, status: str, is_signalled: bool = False) -> None:
+        """Ends the run; nothing can be recorded any more."""
+        self._recorder.record("end", {"status": status, "end_ms": int(time.time() * 1000)})
+        self._recorder.finish(is_signalled)
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A directory for files on their way, on the disk where they are kept; recording may take it over."""
+        directory = self._recorder.staging_directory()
+        try:
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _log_files(self, staging: Path, directory: str | None) -> None:
+        self._recorder.record("artifacts", {"directory": "" if directory == "." else directory}, staging)
 
 
 @contextmanager
 def tracked_run(
-    kind: str, name: str | None = None, tags: Mapping[str, object] | None = None
+    kind: str,
+    name: str | None = None,
+    tags: Mapping[str, object] | None = None,
+    *,
+    journal: bool = False,
+    resume: str = "",
 ) -> Iterator[TrackedRun]:
     """Opens a run for the duration of a `with` block.
 
@@ -133,22 +185,29 @@ def tracked_run(
         kind: the door, recorded as the tag `kind`: train, score, evaluate and so on.
         name: the run's name; None leaves it to MLflow.
         tags: further tags.
+        journal: keeps everything on the local disk until the tracking server has it. Trouble with the server
+            then never reaches the block, and `run.client` may still know nothing of what was recorded.
+        resume: the id of a run to take up again, after what a journal of it still holds has been sent.
+
+    Raises:
+        ValueError: there is no run to resume, or another process is still at it.
+        MlflowException: the server fails; with a journal only if it refuses the run itself.
     """
     client = connect()
-    run = _open_run(client, kind, name)
+    run = _open_run(client, kind, name, journal, resume)
     with _sigterm_raises():
         try:
-            run.set_tags({"kind": kind, **provenance.code_tags(), **dict(tags or {})})
+            run.set_tags(_opening_tags(kind, tags, bool(resume)))
             environment = {"packages": provenance.package_versions(), "hardware": provenance.hardware()}
-            run.log_json(environment, "environment.json")
+            run.log_json(environment, "environment_resumed.json" if resume else "environment.json")
             yield run
         except (KeyboardInterrupt, Terminated):
-            _end(run, "KILLED", {"error": "stopped by a signal"})
+            _end_badly(run, "KILLED", {"error": "stopped by a signal"})
             raise
         except BaseException as error:
-            _end(run, "FAILED", {"error": one_line(error)})
+            _end_badly(run, "FAILED", {"error": one_line(error)})
             raise
-    _end(run, "FINISHED")
+        run.end("FINISHED")
 
 
 def one_line(error: BaseException) -> str:
@@ -156,25 +215,57 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _open_run(client: MlflowClient, kind: str, name: str | None) -> TrackedRun:
-    given = os.environ.pop("MLFLOW_RUN_ID", None)
-    if given:
-        client.update_run(given, status="RUNNING", name=name)
-        return TrackedRun(client, given, client.get_run(given).info.experiment_id)
-    experiment = experiment_id(client)
-    created = client.create_run(experiment, run_name=name, tags={"mlflow.source.name": f"entrypoints.{kind}"})
-    return TrackedRun(client, created.info.run_id, experiment)
+def _open_run(
+    client: MlflowClient, kind: str, name: str | None, has_journal: bool, resume: str
+) -> TrackedRun:
+    launched = os.environ.pop("MLFLOW_RUN_ID", "")
+    if resume:
+        resume = _prepare_to_resume(client, resume)
+    opening = {
+        "run_id": resume or launched,
+        "launched": launched if resume and launched != resume else "",
+        "name": name,
+        "source": f"entrypoints.{kind}",
+        "experiment": wanted_experiment(),
+        "tracking_uri": client.tracking_uri,
+        "start_ms": int(time.time() * 1000),
+        "journal": uuid.uuid4().hex,
+    }
+    recorder = JournalRecorder(client, opening) if has_journal else DirectRecorder(client, opening)
+    return TrackedRun(client, recorder)
 
 
-def _end(run: TrackedRun, status: str, tags: Mapping[str, str] | None = None) -> None:
-    """Ends a run; while an error is under way, a tracking server that fails must not hide that error."""
-    if status == "FINISHED":
-        run.client.set_terminated(run.run_id, status)
-        return
+def _prepare_to_resume(client: MlflowClient, run_id: str) -> str:
+    """Sends what a journal of the run still holds, and returns the run's id on the server."""
+    for path in find_journals(run_id):
+        try:
+            send_journal(path)
+        except BlockingIOError as error:
+            raise ValueError(f"resume: run {run_id} is still at work: {error}") from error
+    try:
+        with short_calls():
+            return str(find_run(client, run_id).info.run_id)
+    except MlflowException as error:
+        if is_refusal(error):
+            raise ValueError(f"resume: the tracking store has no run {run_id}") from error
+        raise
+
+
+def _opening_tags(kind: str, tags: Mapping[str, object] | None, is_resumed: bool) -> dict[str, object]:
+    """What a run says of its code; one that is resumed keeps the tags of its beginning and adds its own."""
+    code = provenance.code_tags()
+    if is_resumed:
+        return {**{f"resumed.{name}": value for name, value in code.items()}, "error": "", **dict(tags or {})}
+    return {"kind": kind, **code, **dict(tags or {})}
+
+
+def _end_badly(run: TrackedRun, status: str, tags: Mapping[str, str]) -> None:
+    """Ends a run while an error is under way, which a tracking server that fails must not hide."""
+    text = traceback.format_exc()
     steps: list[Callable[[], object]] = [
-        lambda: run.set_tags(tags or {}),
-        lambda: run.log_text(traceback.format_exc(), "traceback.txt"),
-        lambda: run.client.set_terminated(run.run_id, status),
+        lambda: run.set_tags(tags),
+        lambda: run.log_text(text, "traceback.txt"),
+        lambda: run.end(status, is_signalled=status == "KILLED"),
     ]
     for step in steps:
         try:

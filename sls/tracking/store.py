@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
 
 EXPERIMENT_NAME = "xlsr-sls"
 REGISTERED_MODEL_NAME = "xlsr-sls"
+JOURNAL_TAG = "journal"
+"""The id by which a run was known before the server had made it."""
 
 
 def connect() -> MlflowClient:
@@ -25,28 +29,58 @@ def connect() -> MlflowClient:
     return MlflowClient()
 
 
-def experiment_id(client: MlflowClient) -> str:
-    """Returns the experiment for new runs, made if need be: MLFLOW_EXPERIMENT_NAME, or `xlsr-sls`."""
-    given = os.environ.get("MLFLOW_EXPERIMENT_ID")
-    if given:
-        return given
-    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME
-    experiment = client.get_experiment_by_name(name)
+def experiment_id(client: MlflowClient, wanted: str = "") -> str:
+    """Returns the experiment for new runs by its id or name (`wanted_experiment`), made if need be."""
+    wanted = wanted or wanted_experiment()
+    if wanted.isdecimal():
+        return wanted
+    experiment = client.get_experiment_by_name(wanted)
     if experiment is None:
         try:
-            return str(client.create_experiment(name, artifact_location=_artifact_location(name)))
+            return str(client.create_experiment(wanted, _artifact_location(wanted, client.tracking_uri)))
         except MlflowException:
             # Another process made it in the meantime.
-            experiment = client.get_experiment_by_name(name)
+            experiment = client.get_experiment_by_name(wanted)
             if experiment is None:
                 raise
     return str(experiment.experiment_id)
 
 
-def _artifact_location(experiment_name: str) -> str | None:
+def wanted_experiment() -> str:
+    """Returns MLFLOW_EXPERIMENT_ID, MLFLOW_EXPERIMENT_NAME, or `xlsr-sls`."""
+    names = (os.environ.get(f"MLFLOW_EXPERIMENT_{what}") for what in ("ID", "NAME"))
+    return next((name for name in names if name), EXPERIMENT_NAME)
+
+
+def find_run(client: MlflowClient, run_id: str) -> Run:
+    """Returns a run by its id, or by the id that it had while the server was away.
+
+    Raises:
+        MlflowException: there is none.
+    """
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        experiments = [item.experiment_id for item in client.search_experiments()]
+        run = find_by_journal(client, run_id, experiments)
+        if run is None:
+            raise
+        return run
+
+
+def find_by_journal(client: MlflowClient, journal: str, experiments: list[str]) -> Run | None:
+    """Returns the run that a journal was sent to."""
+    if not re.fullmatch(r"\w+", journal):
+        return None
+    found = client.search_runs(experiments, f"tags.{JOURNAL_TAG} = '{journal}'", max_results=1)
+    return found[0] if found else None
+
+
+def _artifact_location(experiment_name: str, tracking_uri: str) -> str | None:
     """Artifacts of a local database lie beside it; a server knows its own place (None)."""
     prefix = "sqlite:///"
-    uri = mlflow.get_tracking_uri()
-    if not uri.startswith(prefix):
+    if not tracking_uri.startswith(prefix):
         return None
-    return (Path(uri.removeprefix(prefix)).resolve().parent / "mlruns" / experiment_name).as_uri()
+    return (Path(tracking_uri.removeprefix(prefix)).resolve().parent / "mlruns" / experiment_name).as_uri()

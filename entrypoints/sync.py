@@ -1,0 +1,42 @@
+"""Sends what runs recorded while the tracking server was away: `mlflow run . -e sync`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from entrypoints.door import EXIT_FAILURE, console, errors_exit, refuse_unknown
+from entrypoints.options import text_option
+from sls.tracking.courier import send_journal
+from sls.tracking.journal import find_journals, journal_directory
+
+
+@click.command("sync", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@text_option("run_id", "the run whose recordings to send [default: all]")
+@text_option("tracking_uri", "where to send them [default: where each run was meant for]")
+@click.pass_context
+def sync(context: click.Context, run_id: str, tracking_uri: str) -> None:
+    """Send what was kept while the tracking server was away. It needs no run of its own."""
+    with errors_exit("sync"):
+        refuse_unknown(context)
+        journals = find_journals(run_id)
+        if run_id and not journals:
+            raise ValueError(f"run_id: no journal of run {run_id} in {journal_directory()}")
+        held = 0
+        for path in journals:
+            try:
+                sent = send_journal(path, tracking_uri)
+            except (BlockingIOError, ConnectionError) as error:
+                print(f"sync: {error}", file=sys.stderr)
+                held += 1
+            else:
+                console.print(str(sent), highlight=False, soft_wrap=True)
+        if not journals:
+            console.print(f"Nothing to send in {journal_directory()}.", highlight=False, soft_wrap=True)
+        if held:
+            sys.exit(EXIT_FAILURE)
+
+
+if __name__ == "__main__":
+    sync()
