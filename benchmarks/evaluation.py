@@ -23,6 +23,7 @@ import numpy as np
 LA_SUBSETS = {"eval": (14_816, 133_360), "progress": (1_676, 14_788), "hidden": (1_960, 14_966)}
 DF_SUBSETS = {"eval": (14_869, 519_059), "progress": (5_768, 53_557), "hidden": (1_980, 16_596)}
 LA_CODECS = ("none", "alaw", "pstn", "g722", "ulaw", "gsm", "opus")
+TRANSMISSIONS = ("loc_tx", "ita_tx", "sin_tx", "mad_tx")
 DF_CODECS = (
     *("nocodec", "low_mp3", "high_mp3", "low_m4a", "high_m4a", "low_ogg", "high_ogg"),
     *("mp3m4a", "oggm4a"),
@@ -201,7 +202,7 @@ def _la_row(name: str, subset: str, is_bonafide: bool, draw: np.ndarray) -> str:
     codec = LA_CODECS[int(draw[1] * len(LA_CODECS))]
     label = "bonafide" if is_bonafide else "spoof"
     attack = label if is_bonafide else f"A{7 + int(draw[2] * 13):02d}"
-    transmission = ("loc_tx", "ita_tx", "sin_tx", "mad_tx")[int(draw[3] * 4)] if codec != "none" else "-"
+    transmission = "-" if codec == "none" else TRANSMISSIONS[int(draw[3] * len(TRANSMISSIONS))]
     return f"{speaker} {name} {codec} {transmission} {attack} {label} notrim {subset}"
 
 
@@ -222,14 +223,15 @@ def _generate_asv(root: Path, rng: np.random.Generator) -> None:
     roles = np.array(["target", "nontarget", "spoof"])[rng.choice(3, NUM_ASV_ROWS, p=[0.02, 0.75, 0.23])]
     means = {"target": 3.0, "nontarget": -1.0, "spoof": 2.0}
     subsets = rng.choice(["eval", "progress", "hidden"], NUM_ASV_ROWS, p=[0.82, 0.09, 0.09])
-    draws = rng.random((NUM_ASV_ROWS, 3))
+    draws = rng.random((NUM_ASV_ROWS, 4))
     scores = rng.normal(size=NUM_ASV_ROWS)
     keys, lines = [], []
     for row, role in enumerate(roles.tolist()):
         codec = LA_CODECS[int(draws[row, 0] * len(LA_CODECS))]
         attack = f"A{7 + int(draws[row, 1] * 13):02d}" if role == "spoof" else "bonafide"
         names = f"LA_{int(draws[row, 2] * 48):04d} LA_E_{row % 181_566:07d}"
-        keys.append(f"{names} {codec} loc_tx {attack} {role} notrim {subsets[row]}")
+        sent = "-" if codec == "none" else TRANSMISSIONS[int(draws[row, 3] * len(TRANSMISSIONS))]
+        keys.append(f"{names} {codec} {sent} {attack} {role} notrim {subsets[row]}")
         lines.append(f"{names} {scores[row] + means[role]:.6f}")
     _write(root / "keys/LA/ASV/trial_metadata.txt", keys)
     _write(root / "keys/LA/ASV/ASVTorch_Kaldi/score.txt", lines)

@@ -53,7 +53,8 @@ def heat_map_figure(evaluation: Evaluation, breakdown: Breakdown, measure: str =
     figure, axes = new_figure(width, 1.9 + 0.36 * len(rows) + (0.5 if is_slanted else 0))
     _draw_cells(axes, numbers, "{:.1f}" if measure == "eer" else "{:.3f}")
     labels = [label_value(column) for column in columns]
-    axes.set_xticks(range(len(columns)), labels, rotation=35 if is_slanted else 0)
+    slant: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_slanted else {}
+    axes.set_xticks(range(len(columns)), labels, **slant)
     axes.set_yticks(range(len(rows)), [label_value(row) for row in rows])
     axes.set_xlabel(breakdown.fields[1], fontsize=LABEL_SIZE)
     axes.set_ylabel(breakdown.fields[0], fontsize=LABEL_SIZE)

@@ -32,6 +32,8 @@ DET_TICKS_PERCENT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 40, 5
 DET_MARGIN = 1.1
 """How far a DET plot reaches beyond its EERs, in normal deviates."""
 LEAST_RATE = 1e-4
+FAR_RIGHT = 0.75
+"""Share of the scores' range beyond which the note on the threshold stands on its left."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 TRACK_STYLES = ("-", "--", "-.", ":")
 PLAIN_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
@@ -110,12 +112,16 @@ def score_figure(evaluation: Evaluation) -> Figure:
         label = f"{name} ({int(counts.sum()):,})"
         axes.stairs(share, histogram.edges, color=colour, fill=True, alpha=0.35)
         axes.stairs(share, histogram.edges, color=colour, linewidth=1.6, label=label)
-    axes.axvline(evaluation.eer_threshold, color=MUTED_COLOUR, linestyle="--", linewidth=1.4)
+    threshold = evaluation.eer_threshold
+    # On the side where there is room.
+    is_right = threshold > (1 - FAR_RIGHT) * histogram.edges[0] + FAR_RIGHT * histogram.edges[-1]
+    axes.axvline(threshold, color=MUTED_COLOUR, linestyle="--", linewidth=1.4)
     axes.annotate(
-        f"EER {100 * evaluation.eer:.2f} %\nat {evaluation.eer_threshold:.3g}",
-        (evaluation.eer_threshold, 0.98),
+        f"EER {100 * evaluation.eer:.2f} %\nat {threshold:.3g}",
+        (threshold, 0.98),
         xycoords=("data", "axes fraction"),
-        xytext=(6, 0),
+        xytext=(-6 if is_right else 6, 0),
+        ha="right" if is_right else "left",
         textcoords="offset points",
         va="top",
         fontsize=TICK_SIZE,

@@ -10,6 +10,7 @@ from typing import Any
 
 from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
 
+NO_VALUE = "-"
 TableCell = str | tuple[str, float | None]
 """A text, or a number as its text and the value by which it sorts (None sorts last)."""
 
@@ -20,11 +21,11 @@ h1{margin-bottom:.2rem}h2{margin-top:2.4rem;border-bottom:1px solid #ddd;padding
 .verdict{background:#eef5fb;border-left:4px solid #0072b2;padding:.6rem 1rem;margin:.5rem 0;font-size:16px}
 .synthetic{background:#fdecee;border-left:4px solid #b00020;padding:.6rem 1rem;margin:.8rem 0;font-weight:600}
 table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .7rem;border-bottom:1px solid #e4e4e4;text-align:right}
+th,td{padding:.25rem .7rem;border-bottom:1px solid #e4e4e4;text-align:right}td{white-space:nowrap}
 th{cursor:pointer;background:#f6f6f6;position:sticky;top:0;user-select:none}th:hover{background:#e9e9e9}
 td:first-child,th:first-child,.text{text-align:left}.heat td{border:2px solid #fff;min-width:3.6rem}
 .heat th{cursor:default;position:static}.scroll{overflow:auto;max-height:640px}
-img{max-width:100%;height:auto}svg{max-width:640px;width:100%;height:auto}
+img{max-width:min(100%,780px);height:auto}svg{max-width:640px;width:100%;height:auto}
 #det-reading{min-height:1.5em;font-weight:600}code{font-size:13px}
 """
 
@@ -55,8 +56,9 @@ const yl=el('text',{x:0,y:0,'text-anchor':'middle','font-size':14},'false reject
 yl.setAttribute('transform',`translate(16 ${(H-B)/2}) rotate(-90)`);
 data.curves.forEach((c,k)=>{el('polyline',{points:c.far.map((f,i)=>X(f)+','+Y(c.frr[i])).join(' '),fill:'none',
 stroke:c.colour,'stroke-width':2.2,'clip-path':'url(#box)'});el('circle',{cx:X(c.eer),cy:Y(c.eer),r:5,fill:c.colour});
-el('rect',{x:W-R-200,y:T+10+20*k,width:14,height:4,fill:c.colour});
-el('text',{x:W-R-180,y:T+16+20*k,'font-size':13},c.name)});
+el('rect',{x:W-R-14,y:T+10+20*k,width:14,height:4,fill:c.colour});
+el('text',{x:W-R-20,y:T+16+20*k,'text-anchor':'end','font-size':13,stroke:'white','stroke-width':4,
+'paint-order':'stroke'},c.name)});
 const cross=el('line',{y1:T,y2:H-B,stroke:'#444','stroke-dasharray':'4 3',visibility:'hidden'});
 svg.onmousemove=e=>{const p=svg.createSVGPoint();p.x=e.clientX;p.y=e.clientY;
 const x=p.matrixTransform(svg.getScreenCTM().inverse()).x;if(x<L||x>W-R)return;
@@ -86,13 +88,18 @@ def render_section(title: str, *parts: str) -> str:
 
 
 def render_table(header: Sequence[str], rows: Iterable[Sequence[TableCell]]) -> str:
-    """Returns a table that sorts by a click on a column.
+    """Returns a table that sorts by a click on a column; columns without content are left out.
 
     Args:
         header: Names of the columns.
         rows: A cell for each column.
     """
     rows = list(rows)
+    kept = [
+        place for place in range(len(header)) if not rows or any(_has_content(row[place]) for row in rows)
+    ]
+    header = [header[place] for place in kept]
+    rows = [[row[place] for place in kept] for row in rows]
     is_text = [isinstance(cell, str) for cell in rows[0]] if rows else [True] * len(header)
     kinds = [' class="text"' if text else "" for text in is_text]
     head = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(header, kinds, strict=True))
@@ -150,6 +157,10 @@ def render_det(data: Mapping[str, Any]) -> str:
 def render_note(text: str, kind: str = "note") -> str:
     """Returns a paragraph that stands out: `note` or `verdict`."""
     return f'<p class="{kind}">{escape(text)}</p>'
+
+
+def _has_content(cell: TableCell) -> bool:
+    return (cell if isinstance(cell, str) else cell[0]) not in ("", NO_VALUE)
 
 
 def _render_cell(cell: TableCell) -> str:

@@ -11,14 +11,13 @@ from sls.metrics.bootstrap import Interval
 from sls.tracking.figure_style import SYSTEM_COLOURS, label_value
 from sls.tracking.figures import det_limits
 from sls.tracking.report_page import (
+    NO_VALUE,
     TableCell,
     render_heat_table,
     render_image,
     render_section,
     render_table,
 )
-
-NO_VALUE = "-"
 
 
 def format_measure(measure: Measure) -> str:
@@ -58,23 +57,17 @@ def tabulate_measures(evaluation: Evaluation) -> str:
 
 
 def tabulate_systems(evaluations: Sequence[Evaluation]) -> str:
-    """Returns one row for each system, with intervals where there are any."""
-    header = ["system"]
-    table: list[list[TableCell]] = [[evaluation.system] for evaluation in evaluations]
-    for measure in evaluations[0].measures:
-        header.append(measure.title)
-        kinds = [interval.over for interval in measure.intervals]
-        header += [f"over {over}" for over in kinds]
-        for row, evaluation in zip(table, evaluations, strict=True):
-            found = evaluation.measure(measure.name)
+    """Returns one row for each measure and system, with intervals where there are any."""
+    over = [interval.over for interval in evaluations[0].measures[0].intervals]
+    rows: list[list[TableCell]] = []
+    for name in [measure.name for measure in evaluations[0].measures]:
+        for evaluation in evaluations:
+            found = evaluation.measure(name)
             if found is None:
-                row += [NO_VALUE] * (1 + len(kinds))
                 continue
-            row.append((format_measure(found), found.value))
-            for over in kinds:
-                interval = found.interval(over)
-                row.append((format_interval(interval, found.unit), interval.low if interval else None))
-    return render_table(header, table)
+            intervals = [format_interval(found.interval(kind), found.unit) for kind in over]
+            rows.append([found.title, evaluation.system, (format_measure(found), found.value), *intervals])
+    return render_table(["measure", "system", "value", *(f"interval over {kind}" for kind in over)], rows)
 
 
 def _clusters_of(evaluation: Evaluation) -> str:
@@ -161,6 +154,7 @@ def _heat_table(breakdown: Breakdown, measure: str, title: str) -> str:
 
 def tabulate_differences(differences: Sequence[Difference]) -> str:
     """Returns the difference of each pair of systems, with intervals and p-values."""
+    is_one_of_many = len({(found.first, found.second) for found in differences}) > 1
     rows: list[list[TableCell]] = []
     for difference in differences:
         rows.append(
@@ -168,19 +162,20 @@ def tabulate_differences(differences: Sequence[Difference]) -> str:
                 f"{difference.first} minus {difference.second}",
                 TITLES[difference.measure],
                 (_format(difference.value, difference.unit).replace("%", "points"), difference.value),
-                *_resampled_cells(difference.over_trials, difference.unit),
-                *_resampled_cells(difference.over_clusters, difference.unit),
+                *_resampled_cells(difference.over_trials, difference.unit, is_one_of_many),
+                *_resampled_cells(difference.over_clusters, difference.unit, is_one_of_many),
             ]
         )
     header = ["pair", "measure", "difference", "interval over trials", "p", "p (Holm)"]
     return render_table([*header, "interval over clusters", "p", "p (Holm)"], rows)
 
 
-def _resampled_cells(resampled: Resampled | None, unit: str) -> list[TableCell]:
+def _resampled_cells(resampled: Resampled | None, unit: str, is_one_of_many: bool) -> list[TableCell]:
     if resampled is None:
         return [NO_VALUE, NO_VALUE, NO_VALUE]
-    p_values = [(f"{value:.3f}", value) for value in (resampled.p_value, resampled.p_value_holm)]
-    return [format_interval(resampled.interval, unit), *p_values]
+    p_value, adjusted = ((f"{value:.3f}", value) for value in (resampled.p_value, resampled.p_value_holm))
+    # One pair alone has nothing to adjust.
+    return [format_interval(resampled.interval, unit), p_value, adjusted if is_one_of_many else NO_VALUE]
 
 
 def tabulate_disagreements(comparison: Comparison) -> str:
