@@ -11,6 +11,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import is_local_uri
 
 from sls.models.checkpoints import CheckpointInfo, save_checkpoint
 from sls.models.countermeasure import Countermeasure
@@ -75,13 +76,15 @@ def log_checkpoint(
         return run.log_model(description, directory)
 
 
-def resolve_model(client: MlflowClient, name: str) -> ModelSource:
+def resolve_model(client: MlflowClient, name: str, directory: Path | None = None) -> ModelSource:
     """Finds the checkpoint that a user names.
 
     Args:
         client: the tracking store.
         name: `models:/xlsr-sls@recipe-v1`, `models:/xlsr-sls/3`, `models:/MODEL_ID`, `runs:/RUN_ID` (the epoch that
             its recipe chose), `runs:/RUN_ID/epoch_2`, or a file; empty for the champion.
+        directory: where to download a run's checkpoint from a tracking server, for a caller that removes it after
+            use; None for a temporary place that stays.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -93,7 +96,7 @@ def resolve_model(client: MlflowClient, name: str) -> ModelSource:
     if name.startswith("models:/"):
         return _from_registry(client, name)
     if name.startswith("runs:/"):
-        return _from_run(client, name)
+        return _from_run(client, name, directory)
     path = Path(name)
     if not path.is_file():
         raise FileNotFoundError(
@@ -153,7 +156,7 @@ def _what_registry_has(client: MlflowClient, name: str) -> str:
     return f"it has versions {numbers} and aliases {', '.join(aliases) or 'none'}"
 
 
-def _from_run(client: MlflowClient, uri: str) -> ModelSource:
+def _from_run(client: MlflowClient, uri: str, directory: Path | None) -> ModelSource:
     match = re.fullmatch(r"runs:/([0-9a-f]+)(?:/epoch_(\d+))?", uri)
     if match is None:
         raise ValueError(f"model: found {uri}, expected runs:/RUN_ID or runs:/RUN_ID/epoch_N")
@@ -168,7 +171,7 @@ def _from_run(client: MlflowClient, uri: str) -> ModelSource:
         raise ValueError(
             f"model: run {run_id} has no checkpoint of epoch {epoch}; it has {sorted(models) or 'none'}"
         )
-    return _from_logged_model(models[int(epoch)], f"runs:/{run_id}/{epoch_name(int(epoch))}")
+    return _from_logged_model(models[int(epoch)], f"runs:/{run_id}/{epoch_name(int(epoch))}", directory)
 
 
 def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel:
@@ -178,13 +181,15 @@ def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel:
         raise ValueError(f"model: the tracking store has no model {model_id}") from error
 
 
-def _from_logged_model(model: LoggedModel, uri: str) -> ModelSource:
+def _from_logged_model(model: LoggedModel, uri: str, directory: Path | None = None) -> ModelSource:
     if model.tags.get(WEIGHTS_TAG) == WEIGHTS_DELETED:
         raise ValueError(f"model: the weights of {uri} were not kept; name another epoch of the run")
-    directory = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}"))
+    # What lies on this machine is used where it lies.
+    place = None if directory is None or is_local_uri(model.artifact_location) else str(directory)
+    held = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}", dst_path=place))
     return ModelSource(
         uri,
-        _find_checkpoint(directory, uri),
+        _find_checkpoint(held, uri),
         model.source_run_id or "",
         model.tags.get("epoch", ""),
         model.tags.get("recipe", ""),

@@ -4,71 +4,25 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, Run
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG, checkpoints_of, epoch_name, resolve_model
-from sls.tracking.evaluation import EvaluationRequest
+from sls.tracking.checkpoints import checkpoints_of
+from sls.tracking.epoch_evaluation import EpochCheckpoint, EpochEvaluator, EvaluatedEpoch, TrainingRun
 from sls.tracking.figure_style import to_png
 from sls.tracking.figures import EpochPoint, epochs_figure
 from sls.tracking.pipeline import Pipeline
-from sls.tracking.runs import TrackedRun, one_line, run_link, scratch_directory
-from sls.tracking.scoring import TrialList, track_trials
+from sls.tracking.runs import TrackedRun, run_link, scratch_directory
+from sls.tracking.scoring import track_trials
 
 FIGURE_FILE, TABLE_FILE = "epochs.png", "epochs.tsv"
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """A training run and the checkpoints that it kept."""
-
-    name: str
-    """Its recipe; with the start of its id where two of the runs share a recipe."""
-    run: Run
-    checkpoints: Mapping[int, LoggedModel]
-    """By epoch, from 0."""
-
-    @property
-    def run_id(self) -> str:
-        """Its id in the tracking store."""
-        return str(self.run.info.run_id)
-
-    @property
-    def chosen_epoch(self) -> int | None:
-        """The epoch that the recipe chose; None for a run that did not come to its end."""
-        tag = self.run.data.tags.get(CHOSEN_EPOCH_TAG)
-        return None if tag is None else int(tag)
-
-
-@dataclass(frozen=True)
-class EvaluatedEpoch:
-    """One epoch's checkpoint on one track."""
-
-    recipe: str
-    """As `TrainingRun.name`."""
-    epoch: int
-    track: str
-    is_chosen: bool
-    train_run_id: str
-    model_id: str
-    eer_percent: float | None = None
-    """None where `note` says why there is none."""
-    evaluate_run_id: str = ""
-    is_new: bool = False
-    """Evaluated by this call; otherwise found in the tracking store."""
-    note: str = ""
-
-    @property
-    def title(self) -> str:
-        """Such as `v1 epoch 3 on LA`."""
-        return f"{self.recipe} epoch {self.epoch} on {self.track}"
 
 
 def find_training_runs(client: MlflowClient, run_ids: Sequence[str]) -> list[TrainingRun]:
@@ -127,94 +81,19 @@ def track_epochs(
     )
     is_audio_needed = pipeline.compute.max_failures == 0
     trials = [track_trials(corpus, name, require_audio=is_audio_needed) for name in tracks]
-    evaluator = _Evaluator(pipeline, trials)
+    evaluator = EpochEvaluator(pipeline, trials)
     evaluated: list[EvaluatedEpoch] = []
     for training in trainings:
         for epoch in sorted(training.checkpoints):
-            for item in trials:
-                found = evaluator.evaluate(training, epoch, item)
-                evaluated.append(found)
-                if found.eer_percent is not None:
-                    metric = f"{found.track}/eer_percent.{found.recipe}"
-                    run.log_metrics({metric: found.eer_percent}, epoch)
+            # A checkpoint is fetched once for all tracks, and goes when they are done.
+            with scratch_directory() as directory:
+                checkpoint = EpochCheckpoint(pipeline.client, training, epoch, directory)
+                found = [evaluator.evaluate(checkpoint, item) for item in trials]
+            evaluated += found
+            rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
+            run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
     _log_results(run, evaluated, corpus.name)
     return evaluated
-
-
-class _Evaluator:
-    """Evaluates checkpoints on tracks, unless the tracking store knows the answer."""
-
-    def __init__(self, pipeline: Pipeline, trials: Sequence[TrialList]) -> None:
-        self.pipeline = pipeline
-        self.key_digests = {
-            item.name: pipeline.corpus.track(item.name).key(pipeline.corpus.data_root).digest
-            for item in trials
-        }
-
-    def evaluate(self, training: TrainingRun, epoch: int, trials: TrialList) -> EvaluatedEpoch:
-        """Returns the EER of an epoch on a track, from the store or anew."""
-        model_id = str(training.checkpoints[epoch].model_id)
-        found = EvaluatedEpoch(
-            recipe=training.name,
-            epoch=epoch,
-            track=trials.name,
-            is_chosen=epoch == training.chosen_epoch,
-            train_run_id=training.run_id,
-            model_id=model_id,
-        )
-        known = self._find_evaluation(model_id, trials.name)
-        if known is None:
-            return self._evaluate_anew(found, trials)
-        logger.info("%s: known from run %s", found.title, known.info.run_id)
-        eer_percent = known.data.metrics[f"{trials.name}/eer_percent"]
-        return replace(found, eer_percent=eer_percent, evaluate_run_id=known.info.run_id)
-
-    def _evaluate_anew(self, found: EvaluatedEpoch, trials: TrialList) -> EvaluatedEpoch:
-        # No intervals: the chart has none, and every epoch would cost the resampling. The scores are kept, and
-        # `-e evaluate` gives them for any of these numbers.
-        request = EvaluationRequest(trials.name, num_resamples=0)
-        name = f"{found.recipe} epoch {found.epoch}"
-        score_run_id = self._find_scoring(found.model_id, trials)
-        if score_run_id is None:
-            uri = f"runs:/{found.train_run_id}/{epoch_name(found.epoch)}"
-            score_run_id = self.pipeline.score(resolve_model(self.pipeline.client, uri), trials, name)
-        try:
-            tracked = self.pipeline.evaluate(score_run_id, request, name)
-        except ValueError as error:
-            # An epoch that collapsed, whose scores are all alike, must not cost the chart of the others.
-            logger.warning("%s: not evaluated: %s", found.title, error)
-            return replace(found, note=one_line(error), is_new=True)
-        eer_percent = tracked.evaluation.metrics()["eer_percent"]
-        return replace(found, eer_percent=eer_percent, evaluate_run_id=tracked.run_id, is_new=True)
-
-    def _find_evaluation(self, model_id: str, track: str) -> Run | None:
-        wanted = {
-            "track": track,
-            "corpus": self.pipeline.corpus.name,
-            "subset": self.pipeline.corpus.track(track).default_subset,
-            "key_sha256": self.key_digests[track],
-        }
-        for run in self._finished_runs("evaluate", model_id, wanted):
-            # An evaluation of some of the trials, which allow_partial permits, is another number.
-            if run.data.metrics.get(f"{track}/coverage_percent", 100) == 100:
-                return run
-        return None
-
-    def _find_scoring(self, model_id: str, trials: TrialList) -> str | None:
-        digest = trials.protocol.digest if trials.protocol else ""
-        wanted = {"track": trials.name, "corpus": trials.corpus, "protocol_sha256": digest}
-        runs = self._finished_runs("score", model_id, wanted)
-        return runs[0].info.run_id if runs else None
-
-    def _finished_runs(self, kind: str, model_id: str, tags: Mapping[str, str]) -> list[Run]:
-        """Returns a checkpoint's finished runs that have these tags, the newest first."""
-        experiments = [item.experiment_id for item in self.pipeline.client.search_experiments()]
-        runs = self.pipeline.client.search_runs(
-            experiments,
-            f"tags.kind = '{kind}' and tags.model_id = '{model_id}' and attributes.status = 'FINISHED'",
-            order_by=["attributes.end_time DESC"],
-        )
-        return [run for run in runs if tags.items() <= run.data.tags.items()]
 
 
 def _get_run(client: MlflowClient, run_id: str) -> Run:

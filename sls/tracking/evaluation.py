@@ -62,7 +62,9 @@ class ScoreSource:
         return self.tags.get("model", self.path.stem)
 
 
-def find_scores(client: MlflowClient, scores: str, track: str, model: str = "") -> ScoreSource:
+def find_scores(
+    client: MlflowClient, scores: str, track: str, model: str = "", directory: Path | None = None
+) -> ScoreSource:
     """Finds the score file that a user means.
 
     Args:
@@ -70,6 +72,7 @@ def find_scores(client: MlflowClient, scores: str, track: str, model: str = "") 
         scores: a file, the id of a scoring run, or empty for the newest finished scoring run of the track.
         track: the track.
         model: for an empty `scores`: only runs of this model, as it was named when it was scored.
+        directory: where to download the scores of a run; None for a temporary place that stays.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -82,7 +85,8 @@ def find_scores(client: MlflowClient, scores: str, track: str, model: str = "") 
                 f"scores: no file {scores} (looked in {Path.cwd()}); expected a score file or the id of a scoring run"
             )
         return ScoreSource(path)
-    return _from_run(_get_run(client, scores) if scores else _newest_scoring_run(client, track, model))
+    scored = _get_run(client, scores) if scores else _newest_scoring_run(client, track, model)
+    return _from_run(scored, directory)
 
 
 def find_calibration(client: MlflowClient, name: str) -> Path | None:
@@ -223,10 +227,11 @@ def _newest_scoring_run(client: MlflowClient, track: str, model: str) -> Run:
     return runs[0]
 
 
-def _from_run(scored: Run) -> ScoreSource:
+def _from_run(scored: Run, directory: Path | None) -> ScoreSource:
     run_id = scored.info.run_id
-    directory = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{SCORES_DIRECTORY}"))
-    files = sorted(path for path in directory.iterdir() if path.suffix != ".json")
+    place = None if directory is None else str(directory)
+    held = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{SCORES_DIRECTORY}", dst_path=place))
+    files = sorted(path for path in held.iterdir() if path.suffix != ".json")
     if len(files) != 1:
         raise ValueError(f"scores: run {run_id} holds {len(files)} score files, expected one")
     tags = {name: scored.data.tags[name] for name in LINEAGE_TAGS if name in scored.data.tags}

@@ -84,8 +84,11 @@ class Pipeline:
             FileNotFoundError: the key is missing.
             ValueError: scores and key do not cover the same trials, or one of them is malformed.
         """
-        scores = find_scores(self.client, score_run_id, request.track)
-        with tracked_run("evaluate", f"evaluate {title} {request.track}", self.links) as run:
+        with (
+            scratch_directory() as directory,
+            tracked_run("evaluate", f"evaluate {title} {request.track}", self.links) as run,
+        ):
+            scores = find_scores(self.client, score_run_id, request.track, directory=directory)
             return TrackedEvaluation(run.run_id, track_evaluation(run, scores, self.corpus, request))
 
 

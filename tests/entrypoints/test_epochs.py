@@ -1,6 +1,7 @@
 """The epochs door: every epoch of training runs on every track, each evaluated once."""
 
 import csv
+import tempfile
 from pathlib import Path
 
 import mlflow
@@ -123,6 +124,29 @@ def test_scores_are_reused_and_a_collapsed_epoch_leaves_a_gap(
     rows = read_table(runs_of("epochs")[0])
     assert rows[0]["eer_percent"] == ""
     assert 0 <= float(rows[1]["eer_percent"]) <= 100
+
+
+@pytest.mark.slow
+def test_a_served_checkpoint_is_downloaded_once_for_all_tracks_and_nothing_stays_behind(
+    training_run: Run, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched = []
+
+    def fetch(uri: str, dst_path: str | None = None) -> str:
+        fetched.append(uri)
+        return str(download(uri, dst_path=dst_path))
+
+    download = mlflow.artifacts.download_artifacts
+    monkeypatch.setattr("sls.tracking.checkpoints.is_local_uri", lambda uri: False)
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fetch)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    result = call_epochs(small_corpus, [training_run.info.run_id], "--track", "LA,DF")
+    assert result.exit_code == 0, result.output
+    models = [uri for uri in fetched if uri.startswith("models:/")]
+    assert len(models) == len(set(models)) == 2
+    assert [path for path in scratch.rglob("*") if path.is_file()] == []
 
 
 def test_runs_of_one_recipe_are_told_apart(store: Path) -> None:
