@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
 from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG, ModelSource, epoch_name, resolve_model
+from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
 from sls.tracking.evaluation import EvaluationRequest
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.runs import one_line
@@ -106,6 +107,9 @@ class EpochEvaluator:
             model_id=model_id,
         )
         known = self._find_evaluation(model_id, trials.name)
+        if known is None and training.checkpoints[epoch].tags.get(WEIGHTS_TAG) == WEIGHTS_DELETED:
+            logger.warning("%s: not evaluated: its weights were not kept", found.title)
+            return replace(found, note="its weights were not kept")
         if known is None:
             return self._evaluate_anew(found, checkpoint, trials)
         logger.info("%s: known from run %s", found.title, known.info.run_id)

@@ -164,6 +164,20 @@ def test_runs_of_one_recipe_are_told_apart(store: Path) -> None:
     assert trainings[0].chosen_epoch == 3
 
 
+def test_epoch_whose_weights_were_not_kept_leaves_a_gap(
+    store: Path, small_corpus: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect()
+    run = client.create_run("0", tags={"kind": "train", "recipe": "v1", "chosen_epoch": "1"})
+    model = client.create_logged_model("0", tags={"epoch": "0", "weights": "deleted"})
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 0)])
+    result = call_epochs(small_corpus, [run.info.run_id], "--track", "DF")
+    assert result.exit_code == 2
+    assert "found no evaluated epoch" in result.stderr
+    assert "v1 epoch 0 on DF: not evaluated: its weights were not kept" in caplog.text
+
+
 def test_no_run_is_refused(store: Path, small_corpus: Path) -> None:
     result = call_epochs(small_corpus, [])
     assert result.exit_code == 2
