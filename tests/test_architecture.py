@@ -24,6 +24,7 @@ ROOMS = {
 EXCEPTIONS = {
     "sls/data/dataset.py": {"torch"},
     "sls/data/batches.py": {"torch"},
+    "sls/data/batch_draws.py": {"torch"},
     "sls/data/rawboost_batched.py": {"torch"},
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
 }

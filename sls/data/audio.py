@@ -111,12 +111,17 @@ def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarr
     return np.tile(waveform, num_samples // length + 1)[:num_samples]
 
 
+def draw_crop_start(num_found: int, num_samples: int, rng: np.random.Generator) -> int:
+    """Draws where a crop of `num_samples` begins; a short recording, to be repeated, may begin at any sample."""
+    spare = num_found - num_samples
+    return int(rng.integers(spare + 1 if spare > 0 else num_found))
+
+
 def crop_randomly(waveform: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Cuts a stretch at a random place out of a waveform; a short one, to be repeated, begins at a random sample."""
-    spare = len(waveform) - num_samples
-    if spare <= 0:
-        return np.roll(waveform, -int(rng.integers(len(waveform))))
-    start = int(rng.integers(spare + 1))
+    """Cuts a stretch at a random place out of a waveform; a short one comes whole, from a random sample on."""
+    start = draw_crop_start(len(waveform), num_samples, rng)
+    if len(waveform) <= num_samples:
+        return np.roll(waveform, -start)
     return waveform[start : start + num_samples]
 
 

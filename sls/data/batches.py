@@ -11,6 +11,10 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from sls.data.batch_draws import map_tensors
+from sls.data.rawboost import RawBoostDraws
+from sls.data.rawboost_batched import DeferredRawBoost
+
 UNKNOWN_LABEL = -1
 """Stands for the label of a trial without one."""
 
@@ -35,13 +39,16 @@ class Batch:
     """Waveforms of the readable trials, and what became of the others."""
 
     waveforms: torch.Tensor
-    """Shape: `(batch, num_samples)`, float32; `batch` is 0 where no trial of the batch is readable."""
+    """Shape: `(batch, num_samples)`, float32; `batch` is 0 where no trial of the batch is readable, and
+    `num_samples` is 0 as long as the augmentation is `deferred`."""
     labels: torch.Tensor
     """`Label`, or `UNKNOWN_LABEL`. Shape: `(batch,)`, int64."""
     indices: torch.Tensor
     """Place of each trial in the dataset. Shape: `(batch,)`, int64."""
     failures: tuple[AudioFailure, ...] = ()
     """Trials that are not in the batch, since their recordings cannot be read."""
+    deferred: DeferredRawBoost | None = None
+    """What `to` augments on its device, if that is left to the device."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -61,21 +68,21 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Returns the batch in page-locked memory, from which copies to a GPU run beside its work."""
-        return replace(
-            self,
-            waveforms=self.waveforms.pin_memory(),
-            labels=self.labels.pin_memory(),
-            indices=self.indices.pin_memory(),
-        )
+        return map_tensors(self, torch.Tensor.pin_memory)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Returns the batch on a device; the copy does not block where memory is pinned."""
-        return replace(
-            self,
-            waveforms=self.waveforms.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            indices=self.indices.to(device, non_blocking=True),
-        )
+        """Returns the batch on a device, augmented there if that was deferred.
+
+        The copy does not block where memory is pinned.
+        """
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        on_device = map_tensors(self, moved)
+        if on_device.deferred is None:
+            return on_device
+        return replace(on_device, waveforms=on_device.deferred.apply(), deferred=None)
 
 
 @dataclass(frozen=True)
@@ -85,8 +92,13 @@ class Example:
     index: int
     label: int
     waveform: np.ndarray | None
-    """Shape: `(num_samples,)`, float32; None where the recording cannot be read."""
+    """Shape: `(num_samples,)`, float32; None where the recording cannot be read. The whole recording, as it
+    is, where there are `draws`."""
     error: Exception | None = None
+    draws: RawBoostDraws | None = None
+    """What the training device is to do to the recording."""
+    start: int = 0
+    """The first sample to keep of it then."""
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sls.config import AudioConfig, RawBoostConfig
-from sls.data.audio import AudioError, crop_randomly, fit_length, read_audio
+from sls.data.audio import AudioError, crop_randomly, draw_crop_start, fit_length, read_audio
 from sls.data.batches import (
     TRIAL_STREAM,
     UNKNOWN_LABEL,
@@ -22,7 +22,8 @@ from sls.data.batches import (
     Example,
 )
 from sls.data.protocols import Trial
-from sls.data.rawboost import apply_rawboost
+from sls.data.rawboost import RawBoostDraws, apply_rawboost, draw_rawboost
+from sls.data.rawboost_batched import DeferredRawBoost
 
 __all__ = ["AudioFailure", "Batch", "Trial", "TrialDataset", "TrialLoader", "make_loader"]
 
@@ -77,7 +78,10 @@ class TrialDataset(Dataset[Example]):
         return Path(os.fsdecode(self._paths[index]))
 
     def __getitem__(self, key: tuple[int, int]) -> Example:
-        """Reads a recording, augments it and fits its length; (epoch, index) says which."""
+        """Reads a recording, augments it and fits its length; (epoch, index) says which.
+
+        Where augmentation is left to the device, it only draws what is random, by the same generator.
+        """
         epoch, index = key
         label = int(self.labels[index])
         try:
@@ -85,6 +89,11 @@ class TrialDataset(Dataset[Example]):
         except (AudioError, FileNotFoundError) as error:
             return Example(index, label, None, error)
         rng = np.random.default_rng([TRIAL_STREAM, self.seed, epoch, index])
+        if self.rawboost is not None and self.rawboost.rawboost_on == "device":
+            draws = draw_rawboost(self.rawboost, len(waveform), rng)
+            length = self.audio.audio_max_len
+            start = draw_crop_start(len(waveform), length, rng) if self.audio.random_crop else 0
+            return Example(index, label, waveform, draws=draws, start=start)
         # The published system augments the whole recording, then fits it.
         if self.rawboost is not None:
             waveform = apply_rawboost(waveform, self.rawboost, rng, self.audio.sample_rate)
@@ -197,15 +206,32 @@ class _Collator:
 
     def __call__(self, examples: list[Example]) -> Batch:
         readable = [(example, example.waveform) for example in examples if example.waveform is not None]
-        num_samples = self._dataset.audio.audio_max_len
+        deferred = self._defer(readable)
+        num_samples = self._dataset.audio.audio_max_len if deferred is None else 0
         waveforms = np.empty((len(readable), num_samples), dtype=np.float32)
-        for row, (_, waveform) in enumerate(readable):
-            waveforms[row] = waveform
+        if deferred is None:
+            for row, (_, waveform) in enumerate(readable):
+                waveforms[row] = waveform
         return Batch(
             torch.from_numpy(waveforms),
             torch.tensor([example.label for example, _ in readable], dtype=torch.int64),
             torch.tensor([example.index for example, _ in readable], dtype=torch.int64),
             tuple(self._failure(example) for example in examples if example.error is not None),
+            deferred,
+        )
+
+    def _defer(self, readable: list[tuple[Example, np.ndarray]]) -> DeferredRawBoost | None:
+        """Designs the filters here, in the worker, so that the main process only moves tensors."""
+        draws: list[RawBoostDraws] = [example.draws for example, _ in readable if example.draws is not None]
+        if not draws or self._dataset.rawboost is None:
+            return None
+        return DeferredRawBoost.prepare(
+            [waveform for _, waveform in readable],
+            [example.start for example, _ in readable],
+            draws,
+            self._dataset.rawboost,
+            self._dataset.audio.audio_max_len,
+            self._dataset.audio.sample_rate,
         )
 
     def _failure(self, example: Example) -> AudioFailure:

@@ -1,33 +1,75 @@
 """RawBoost for a whole batch of waveforms, on the device where they lie.
 
-It imports torch, as otherwise only the dataset and its loader do in this package. Draws are made on the CPU
-with NumPy, from one generator for each trial, so that an augmentation depends on its generator alone, and
-not on its batch or device, but for rounding; powers, FFTs and scaling run on the device. The result equals
-that of `sls.data.rawboost.apply_rawboost` within 5e-6 of full scale, or of the waveform's peak beyond it.
+It imports torch, as otherwise only the dataset and its loader do in this package. Draws are made and filters
+designed on the CPU with NumPy, from one generator for each trial, so that an augmentation depends on its
+generator alone, and not on its batch or device, but for rounding; powers, FFTs and scaling run on the device.
+The result equals that of `sls.data.rawboost.apply_rawboost` within 5e-6 of full scale, or of the waveform's
+peak beyond it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from sls.config import RawBoostConfig
-from sls.data.rawboost import (
-    MAX_LOG_GAIN,
-    MAX_NOISE_SCALE,
-    PARALLEL,
-    ImpulseDraws,
-    NoiseDraws,
-    RawBoostDraws,
-    draw_rawboost,
+from sls.data.batch_draws import (
+    BatchDraws,
+    BatchFilters,
+    BatchImpulses,
+    BatchNoise,
+    map_tensors,
+    stack_draws,
 )
-from sls.data.rawboost_filters import FilterDraws, RandomSource, fft_length, zero_phase_response
+from sls.data.rawboost import MAX_LOG_GAIN, MAX_NOISE_SCALE, PARALLEL, RawBoostDraws, draw_rawboost
+from sls.data.rawboost_filters import RandomSource
 
 NEPERS_PER_DB = math.log(10) / 20
+
+
+@dataclass(frozen=True)
+class DeferredRawBoost:
+    """Recordings with what a loader's worker drew for them, to be augmented on another device."""
+
+    recordings: torch.Tensor
+    """Whole recordings, 0 beyond the end of each, shape `(batch, longest)`, float32."""
+    lengths: torch.Tensor
+    """Samples of each, shape `(batch,)`, int64."""
+    starts: torch.Tensor
+    """The first sample to keep of each, shape `(batch,)`, int64."""
+    draws: BatchDraws
+    params: RawBoostConfig
+    num_samples: int
+    """Samples to keep; a shorter recording is repeated."""
+
+    @classmethod
+    def prepare(
+        cls,
+        recordings: Sequence[np.ndarray],
+        starts: Sequence[int],
+        draws: Sequence[RawBoostDraws],
+        params: RawBoostConfig,
+        num_samples: int,
+        sample_rate_hz: int,
+    ) -> DeferredRawBoost:
+        """Does what is done on the CPU, for one recording or more of shape `(n,)`."""
+        lengths = [len(recording) for recording in recordings]
+        padded = np.zeros((len(recordings), max(lengths)), np.float32)
+        for row, recording in zip(padded, recordings, strict=True):
+            row[: len(recording)] = recording
+        stacked = stack_draws(draws, max(lengths), sample_rate_hz)
+        parts = torch.from_numpy(padded), torch.tensor(lengths), torch.tensor(starts)
+        return cls(*parts, stacked, params, num_samples)
+
+    def apply(self) -> torch.Tensor:
+        """Returns the augmented waveforms, of fitted length, `(batch, num_samples)`, where the recordings are."""
+        boosted = apply_stacked_draws(self.recordings, self.lengths, self.params, self.draws)
+        steps = torch.arange(self.num_samples, device=boosted.device)
+        return boosted.gather(1, (self.starts[:, None] + steps) % self.lengths[:, None])
 
 
 def apply_rawboost_batch(
@@ -59,100 +101,99 @@ def apply_rawboost_batch(
     return apply_draws_batch(waveforms, params, draws, sample_rate_hz)
 
 
-@torch.no_grad()
 def apply_draws_batch(
     waveforms: torch.Tensor,
     params: RawBoostConfig,
     draws: Sequence[RawBoostDraws],
     sample_rate_hz: int = 16_000,
 ) -> torch.Tensor:
-    """Returns `waveforms` with the noises that `draw_rawboost` drew for each, perhaps in a loader's worker.
+    """Returns `waveforms`, `(batch, num_samples)`, float32, with the noises that `draw_rawboost` drew for each."""
+    num_samples = waveforms.shape[-1]
+    stacked = map_tensors(stack_draws(draws, num_samples, sample_rate_hz), lambda t: t.to(waveforms.device))
+    lengths = torch.full((len(waveforms),), num_samples, device=waveforms.device)
+    return apply_stacked_draws(waveforms, lengths, params, stacked)
 
-    Shape: `(batch, num_samples)`, float32, in and out.
+
+@torch.no_grad()
+def apply_stacked_draws(
+    waveforms: torch.Tensor, lengths: torch.Tensor, params: RawBoostConfig, draws: BatchDraws
+) -> torch.Tensor:
+    """Returns the augmented waveforms: the part that is done on the device.
+
+    Args:
+        waveforms: `(batch, num_samples)`, float32, 0 beyond the end of each.
+        lengths: the number of samples of each, `(batch,)`, int64.
+        params: the algorithm and its bounds.
+        draws: from `stack_draws`, on the device of the waveforms.
+
+    Returns:
+        A new tensor of the same shape, 0 beyond the end of each.
     """
+    is_inside = torch.arange(waveforms.shape[-1], device=waveforms.device) < lengths[:, None]
     boosted = waveforms.clone()
-    lnl = [one.lnl for one in draws if one.lnl is not None]
-    isd = [one.isd for one in draws if one.isd is not None]
-    ssi = [one.ssi for one in draws if one.ssi is not None]
-    if lnl:
-        boosted = _lnl(boosted, lnl, sample_rate_hz)
-    if isd and params.algo == PARALLEL:
-        boosted = _unclipped(boosted + _isd(waveforms, params.g_sd, isd))
-    elif isd:
-        boosted = _isd(boosted, params.g_sd, isd)
-    if ssi:
-        boosted = _ssi(boosted, ssi, sample_rate_hz)
+    if draws.lnl is not None:
+        boosted = _lnl(boosted, is_inside, draws.lnl)
+    if draws.isd is not None and params.algo == PARALLEL:
+        boosted = _unclipped(boosted + _isd(waveforms, params.g_sd, draws.isd))
+    elif draws.isd is not None:
+        boosted = _isd(boosted, params.g_sd, draws.isd)
+    if draws.ssi is not None:
+        boosted = _ssi(boosted, is_inside, draws.ssi)
     return boosted
 
 
-def _lnl(waveforms: torch.Tensor, draws: Sequence[FilterDraws], sample_rate_hz: int) -> torch.Tensor:
+def _lnl(waveforms: torch.Tensor, is_inside: torch.Tensor, filters: BatchFilters) -> torch.Tensor:
     """Linear and non-linear convolutive noise: a filter for each power of a waveform, summed."""
     peak = waveforms.abs().amax(dim=-1, keepdim=True)
     peak = torch.where(peak > 0, peak, 1)
-    orders = torch.arange(1, len(draws[0].gain_db) + 1, device=waveforms.device)
+    orders = torch.arange(1, filters.gain_db.shape[-1] + 1, device=waveforms.device)
     powers = (waveforms / peak)[:, None] ** orders[:, None]
-    gain_db = torch.from_numpy(np.stack([draw.gain_db for draw in draws])).to(waveforms.device)
-    log_gains = orders * peak.double().log() + gain_db * NEPERS_PER_DB
+    log_gains = orders * peak.double().log() + filters.gain_db * NEPERS_PER_DB
     greatest = log_gains.amax(dim=-1, keepdim=True)
     relative = (log_gains - greatest).exp().float()
-    summed = _filter_and_sum(powers * relative[..., None], draws, sample_rate_hz)
-    summed -= summed.mean(dim=-1, keepdim=True)
+    summed = _filter_and_sum(powers * relative[..., None], filters) * is_inside
+    mean = summed.sum(dim=-1, keepdim=True) / is_inside.sum(dim=-1, keepdim=True)
+    summed = (summed - mean) * is_inside
     return _unclipped(summed, greatest.clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN).exp())
 
 
-def _isd(waveforms: torch.Tensor, gain: float, draws: Sequence[ImpulseDraws]) -> torch.Tensor:
+def _isd(waveforms: torch.Tensor, gain: float, impulses: BatchImpulses) -> torch.Tensor:
     """Impulsive signal-dependent noise on a random share of the samples."""
-    num_samples = waveforms.shape[-1]
-    positions = np.concatenate([row * num_samples + draw.positions for row, draw in enumerate(draws)])
-    factors = 1 + gain * np.concatenate([draw.factors for draw in draws])
     disturbed = waveforms.flatten()  # a copy only if the rows are not contiguous
-    where = torch.from_numpy(positions).to(waveforms.device)
-    impulsive = disturbed[where] * torch.from_numpy(factors).to(waveforms.device)
+    impulsive = disturbed[impulses.places] * (1 + gain * impulses.factors)
     greatest = torch.finfo(torch.float32).max
-    disturbed = disturbed.index_put((where,), impulsive.clamp(-greatest, greatest).float())
+    disturbed = disturbed.index_put((impulses.places,), impulsive.clamp(-greatest, greatest).float())
     return _unclipped(disturbed.view_as(waveforms))
 
 
-def _ssi(waveforms: torch.Tensor, draws: Sequence[NoiseDraws], sample_rate_hz: int) -> torch.Tensor:
+def _ssi(waveforms: torch.Tensor, is_inside: torch.Tensor, draws: BatchNoise) -> torch.Tensor:
     """Stationary signal-independent noise: filtered white noise at a random signal-to-noise ratio."""
-    white = torch.from_numpy(np.stack([draw.white for draw in draws])).to(waveforms.device)
-    noise = _filter_and_sum(white[:, None], [draw.notches for draw in draws], sample_rate_hz)
+    noise = _filter_and_sum(draws.white[:, None], draws.filters) * is_inside
     noise_norm = torch.linalg.vector_norm(noise, dim=-1, keepdim=True, dtype=torch.float64)
     signal_norm = torch.linalg.vector_norm(waveforms, dim=-1, keepdim=True, dtype=torch.float64)
-    snr_db = torch.tensor([[draw.snr_db] for draw in draws], dtype=torch.float64, device=waveforms.device)
-    ratio = (-snr_db * NEPERS_PER_DB).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN).exp()
+    ratio = (-draws.snr_db * NEPERS_PER_DB).clamp(-MAX_LOG_GAIN, MAX_LOG_GAIN).exp()
     scale = signal_norm / torch.where(noise_norm > 0, noise_norm, 1) * ratio
     return waveforms + noise * scale.clamp(max=MAX_NOISE_SCALE).float()
 
 
-def _filter_and_sum(signals: torch.Tensor, draws: Sequence[FilterDraws], sample_rate_hz: int) -> torch.Tensor:
+def _filter_and_sum(signals: torch.Tensor, filters: BatchFilters) -> torch.Tensor:
     """As `rawboost_filters.filter_powers`, for a batch of which the powers are there.
 
     Args:
         signals: `(batch, filters, num_samples)`.
-        draws: the filters of each waveform.
-        sample_rate_hz: sampling rate in Hz.
+        filters: a filter for each of them.
 
     Returns:
         The sums of the filtered signals, `(batch, num_samples)`.
     """
-    stacked = FilterDraws(
-        *(
-            np.concatenate([getattr(draw, field.name) for draw in draws])
-            for field in dataclasses.fields(FilterDraws)
-        )
-    )
-    num_points = fft_length(stacked.half_length)
-    response = zero_phase_response(stacked, sample_rate_hz, num_points).astype(np.float32)
-    responses = torch.from_numpy(response).to(signals.device).view(*signals.shape[:2], 1, -1)
-
-    batch, filters, num_samples = signals.shape
-    half_length = max(stacked.half_length, 1)
+    batch, num_filters, num_samples = signals.shape
+    num_points = 2 * (filters.responses.shape[-1] - 1)
+    half_length = filters.half_length
     step = num_points - 2 * half_length
     num_blocks = -(-num_samples // step)
-    padded = signals.new_zeros(batch, filters, (num_blocks - 1) * step + num_points)
+    padded = signals.new_zeros(batch, num_filters, (num_blocks - 1) * step + num_points)
     padded[..., half_length - 1 : half_length - 1 + num_samples] = signals
-    spectra = torch.fft.rfft(padded.unfold(-1, num_points, step)) * responses
+    spectra = torch.fft.rfft(padded.unfold(-1, num_points, step)) * filters.responses[:, :, None]
     filtered = torch.fft.irfft(spectra.sum(dim=1), num_points)
     return filtered[..., half_length : half_length + step].reshape(batch, -1)[:, :num_samples]
 
