@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from entrypoints.door import console, door_command
-from entrypoints.options import compute_config, config_options, data_config, split_list, text_option
+from entrypoints.options import (
+    compute_config,
+    config_options,
+    data_config,
+    scoring_config,
+    split_list,
+    text_option,
+)
 from entrypoints.progress import progress_bar
 from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
 from sls.tracking.epochs import FIGURE_FILE, EvaluatedEpoch, find_training_runs, track_epochs
@@ -18,14 +25,16 @@ from sls.tracking.runs import TrackedRun
 @door_command("epochs")
 @text_option("runs", "ids of training runs, separated by commas")
 @text_option("track", "tracks, separated by commas [default: all evaluation tracks that have data]")
-@config_options("data", "compute")
+@config_options("data", "compute", "scoring")
 def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""
     trainings = find_training_runs(run.client, split_list(runs))
     corpus = open_corpus(data_config(options))
     tracks = find_tracks(corpus, split_list(track))
     links = {"epochs_run_id": run.run_id}
-    pipeline = Pipeline(run.client, corpus, compute_config(options), links, progress_bar)
+    pipeline = Pipeline(
+        run.client, corpus, compute_config(options), links, progress_bar, scoring_config(options)
+    )
     evaluated = track_epochs(run, pipeline, trainings, tracks)
     console.print(_epochs_table(corpus.name, tracks, evaluated))
     for item in evaluated:

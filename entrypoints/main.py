@@ -16,8 +16,8 @@ from sls.tracking.evaluation import EvaluationRequest
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.registry import RegisteredVersion, appoint_champion, choose_champion, register
 from sls.tracking.runs import TrackedRun, tracked_run
-from sls.tracking.scoring import track_trials
 from sls.tracking.training import track_training
+from sls.tracking.trial_lists import track_trials
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
 TRACKS = ("LA", "DF", "In-the-Wild")
@@ -47,7 +47,8 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     for setting in settings:
         recipe = setting.training.recipe
         source = _train(run, setting, corpus)
-        pipeline = Pipeline(run.client, corpus, setting.compute, {"main_run_id": run.run_id}, progress_bar)
+        links = {"main_run_id": run.run_id}
+        pipeline = Pipeline(run.client, corpus, setting.compute, links, progress_bar, setting.scoring)
         metrics[recipe] = {
             track: pipeline.run(source, trials[track], EvaluationRequest(track)).evaluation.metrics()
             for track in tracks

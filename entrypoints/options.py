@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from sls.config import PROJECT_ROOT, ComputeConfig, Config, DataConfig
+from sls.config import PROJECT_ROOT, ComputeConfig, Config, DataConfig, ScoringConfig
 from sls.config_file import build_config, config_fields, read_config_values
+from sls.data.scoring_batches import Shard
 
 DATA_ROOT_VARIABLE = "SLS_DATA_ROOT"
 DEFAULT_CONFIG = PROJECT_ROOT / "configs" / "v1.yaml"
@@ -67,6 +68,25 @@ def data_config(options: Mapping[str, str]) -> DataConfig:
 def compute_config(options: Mapping[str, str]) -> ComputeConfig:
     """Returns where to compute, for a door that needs no more of the configuration."""
     return build_config(_only("compute", options)).compute
+
+
+def scoring_config(options: Mapping[str, str]) -> ScoringConfig:
+    """Returns what of a long recording is scored, for a door that needs no more of the configuration."""
+    return build_config(_only("scoring", options)).scoring
+
+
+def parse_shard(text: str) -> Shard:
+    """Returns which part of several to score; the whole where none was given.
+
+    Raises:
+        ValueError: not NUMBER/COUNT.
+    """
+    if not text:
+        return Shard()
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal()):
+        raise ValueError(f"shard: found {text!r}, expected NUMBER/COUNT with numbers from 1, such as 3/16")
+    return Shard(int(number), int(count))
 
 
 def optional_path(text: str) -> Path | None:

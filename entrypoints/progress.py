@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,7 +19,12 @@ from rich.progress import (
 from entrypoints.door import console
 from sls.engine.training import EpochResult, StepResult
 
+LOG_INTERVAL_S = 60.0
+"""Seconds between two lines of progress where no terminal shows a bar."""
+
 Advance = Callable[[int], None]
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -26,6 +33,51 @@ def progress_bar(text: str, total: int) -> Iterator[Advance]:
     with _bar() as progress:
         task = progress.add_task(text, total=total, note="")
         yield lambda amount: progress.advance(task, amount)
+
+
+@contextmanager
+def scoring_progress(text: str, total: int) -> Iterator[Advance]:
+    """A bar with rate and time left; without a terminal, a line in the log once a minute."""
+    pace = _Pace(text, total)
+    with _bar() as progress:
+        task = progress.add_task(text, total=total, note="")
+
+        def advance(amount: int) -> None:
+            pace.advance(amount)
+            progress.update(task, advance=amount, note=f"{pace.rate:.1f}/s")
+            if not console.is_terminal:
+                pace.log()
+
+        yield advance
+
+
+class _Pace:
+    """Counts units, and says how fast they come; the first count is what was there before."""
+
+    def __init__(self, text: str, total: int) -> None:
+        self.text, self.total = text, total
+        self.done = self.kept = 0
+        self.is_started = False
+        self.start_s = self.logged_s = time.monotonic()
+
+    @property
+    def rate(self) -> float:
+        """Units in a second."""
+        return (self.done - self.kept) / max(time.monotonic() - self.start_s, 1e-9)
+
+    def advance(self, amount: int) -> None:
+        """Adds units."""
+        self.done += amount
+        if not self.is_started:
+            self.is_started, self.kept, self.start_s = True, amount, time.monotonic()
+
+    def log(self) -> None:
+        """Says where the work stands, once a minute."""
+        if time.monotonic() - self.logged_s < LOG_INTERVAL_S or not self.rate:
+            return
+        self.logged_s = time.monotonic()
+        left_s = (self.total - self.done) / self.rate
+        logger.info("%s: %d of %d, %.1f/s, %.0f s left", self.text, self.done, self.total, self.rate, left_s)
 
 
 @contextmanager

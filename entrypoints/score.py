@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from entrypoints.door import console, door_command
-from entrypoints.options import compute_config, config_options, data_config, optional_path, text_option
-from entrypoints.progress import progress_bar
-from sls.config import PROJECT_ROOT
+from entrypoints.door import EXIT_BAD_INPUT, console, door_command
+from entrypoints.options import (
+    compute_config,
+    config_options,
+    data_config,
+    optional_path,
+    parse_boolean,
+    parse_shard,
+    scoring_config,
+    text_option,
+)
+from entrypoints.progress import scoring_progress
+from entrypoints.tables import recording_table, scoring_summary
 from sls.data.corpus import open_corpus
+from sls.engine.ranks import join_ranks
 from sls.tracking.checkpoints import resolve_model
+from sls.tracking.prepared_scoring import ScoringOptions, follow_scoring
+from sls.tracking.recordings import track_recording
 from sls.tracking.runs import TrackedRun
-from sls.tracking.scoring import TrialList, listed_trials, track_scoring, track_trials
-
-OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
+from sls.tracking.scoring import track_scoring
+from sls.tracking.trial_lists import TrialList, listed_trials, track_trials
 
 
 @door_command("score")
@@ -24,23 +37,34 @@ OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
 @text_option(
     "audio_dir", "the directory of their recordings; without a protocol, all recordings in it are scored"
 )
-@text_option("output", "score file to write [default: outputs/scores/RUN_ID/TRACK.txt]")
-@config_options("data", "compute")
-def score(run: TrackedRun, model: str, track: str, output: str, **options: str) -> None:
+@text_option("audio", "instead of a list: one recording, whose score is printed")
+@text_option("output", "score file to write [default: outputs/scores/KEY/TRACK.txt]")
+@text_option("shard", "the part to score, NUMBER/COUNT such as 3/16; -e join joins all parts")
+@text_option("force", "true: score anew what is already scored")
+@config_options("data", "compute", "scoring")
+def score(
+    run: TrackedRun, model: str, audio: str, output: str, shard: str, force: str, **options: str
+) -> None:
     """Score trials with a checkpoint, and write a score file."""
-    compute = compute_config(options)
-    trials = _find_trials(track, options, require_audio=compute.max_failures == 0)
+    settings = ScoringOptions(
+        compute_config(options), scoring_config(options), parse_shard(shard), parse_boolean("force", force)
+    )
+    if audio:
+        scored = track_recording(run, resolve_model(run.client, model), Path(audio), settings)
+        console.print(recording_table(scored), soft_wrap=True)
+        return
+    trials = _find_trials(options, require_audio=settings.compute.max_failures == 0)
     source = resolve_model(run.client, model)
-    path = Path(output) if output else OUTPUT_DIRECTORY / run.run_id / f"{trials.name}.txt"
-    with progress_bar(f"score {trials.name}", len(trials.trials)) as advance:
-        track_scoring(run, source, trials, compute, path, advance)
+    with join_ranks() as ranks, scoring_progress(f"score {trials.name}", len(trials.trials)) as advance:
+        scored_list = track_scoring(run, source, trials, settings, optional_path(output), advance, ranks)
     console.print(
-        f"Scored {len(trials.trials)} trials of {trials.name} ({trials.corpus}) with {source.uri}: {path}"
+        scoring_summary(scored_list, trials, source, settings.shard), soft_wrap=True, highlight=False
     )
 
 
-def _find_trials(track: str, options: Mapping[str, str], *, require_audio: bool) -> TrialList:
+def _find_trials(options: Mapping[str, str], *, require_audio: bool) -> TrialList:
     protocol, audio_dir = optional_path(options["protocol"]), optional_path(options["audio_dir"])
+    track = options["track"]
     if audio_dir is None and protocol is None:
         return track_trials(open_corpus(data_config(options)), track, require_audio=require_audio)
     if track:
@@ -50,5 +74,18 @@ def _find_trials(track: str, options: Mapping[str, str], *, require_audio: bool)
     return listed_trials(protocol, audio_dir, options["tracks"], require_audio=require_audio)
 
 
+def follow() -> None:
+    """What the other processes of a launch do: a shard each, and no word to the tracking server."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with join_ranks() as ranks:
+        try:
+            follow_scoring(ranks)
+        except (ValueError, OSError) as error:
+            print(f"score: rank {ranks.rank}: {error}", file=sys.stderr)
+            sys.exit(EXIT_BAD_INPUT)
+
+
 if __name__ == "__main__":
-    score()
+    import os
+
+    follow() if int(os.environ.get("RANK") or 0) else score()

@@ -9,10 +9,16 @@ from rich.table import Table
 
 from sls.data.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NOTE
 from sls.data.inventory import TrackInventory
+from sls.data.scoring_batches import Shard
 from sls.engine.comparison_results import Comparison
 from sls.engine.results import FRACTION, Evaluation
+from sls.engine.scoring_job import WHOLE
 from sls.metrics.bootstrap import Interval
+from sls.tracking.checkpoints import ModelSource
+from sls.tracking.recordings import ScoredRecording
 from sls.tracking.registry import RegisteredVersion
+from sls.tracking.scoring import ScoredList
+from sls.tracking.trial_lists import TrialList
 
 
 class Shown(NamedTuple):
@@ -44,6 +50,49 @@ def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
         )
     table.add_row("bona fide trials", str(evaluation.num_bonafide))
     table.add_row("spoofed trials", str(evaluation.num_spoof))
+    return table
+
+
+def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, shard: Shard) -> str:
+    """What a scoring run did: trials, rate, and where the time went."""
+    summary = scored.summary
+    what = f"{len(trials.trials)} trials of {trials.name} ({trials.corpus}) with {model.uri}"
+    if summary is None:
+        return f"Already scored, with the same settings: {what}: {scored.path}; force=true scores anew"
+    times = summary.times
+    if shard == WHOLE:
+        lines = [f"Scored {what}: {scored.path}"]
+    else:
+        lines = [
+            f"Scored shard {shard} of {what}.",
+            f"When all shards are scored: mlflow run . -e join -P output={scored.path}",
+        ]
+    kept = f" ({summary.num_kept} more were there)" if summary.num_kept else ""
+    lines += [
+        f"{summary.num_trials} scored{kept}, {len(summary.failures)} failures, "
+        f"{summary.utterances_per_second:.1f} utterances/s, {summary.duration_s:.1f} s: "
+        f"wait {times.wait_s:.1f} s, compute {times.compute_s:.1f} s; "
+        f"in the workers: read {times.read_s:.1f} s, decode {times.decode_s:.1f} s"
+    ]
+    return "\n".join(lines)
+
+
+def recording_table(scored: ScoredRecording) -> Table:
+    """One recording: its score, the decision if there is one, its most suspicious window, the layer weights."""
+    table = Table(title=scored.recording, caption=scored.model, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("score, log P(bona fide)", f"{scored.score:.9g}")
+    table.add_row("duration, s", f"{scored.duration_s:.2f}")
+    if len(scored.windows) > 1:
+        lowest = scored.lowest
+        table.add_row("windows", f"{len(scored.windows)}, {scored.combination}")
+        where = f"{lowest.score:.6g} at {lowest.start_s:.2f} to {lowest.end_s:.2f} s"
+        table.add_row("most suspicious window", where)
+    for name, value in scored.decision.items():
+        table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+    for layer, weight in enumerate(scored.layer_weights, start=1):
+        table.add_row(f"weight of layer {layer}", f"{weight:.4f}")
     return table
 
 

@@ -186,7 +186,7 @@ class ComputeConfig:
     num_workers: int = 2
     """Processes that read and augment audio; 0 works in the main process."""
     eval_batch_size: int = 8
-    """Utterances in a batch of scoring or validation."""
+    """Utterances in a batch of scoring or validation; 0 finds what fits into the memory of a GPU."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Arithmetic: fp32, tf32 (matrix products on a GPU), or bf16 by autocast; weights are fp32 throughout."""
     backend: Literal["torchaudio", "fairseq"] = "torchaudio"
@@ -199,7 +199,22 @@ class ComputeConfig:
         """Check ranges."""
         _require(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
         _require(self.max_failures >= 0, "max_failures", self.max_failures, "0 or more")
-        _require(self.eval_batch_size >= 1, "eval_batch_size", self.eval_batch_size, "at least 1")
+        _require(self.eval_batch_size >= 0, "eval_batch_size", self.eval_batch_size, "0 or more")
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """What of a recording is scored that is longer than the countermeasure hears at once."""
+
+    window_hop: int = 0
+    """Samples from one window of a long recording to the next; 0 hears its first audio_max_len samples alone,
+    as published."""
+    window_combination: Literal["mean", "median", "min", "log-mean"] = "mean"
+    """How the scores of its windows become one: log-mean is the logarithm of their mean probability."""
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        _require(self.window_hop >= 0, "window_hop", self.window_hop, "0 or more samples")
 
 
 @dataclass(frozen=True)
@@ -213,6 +228,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
 
     def to_flat(self) -> dict[str, Any]:
         """Returns every field by its name, in the order of declaration."""

@@ -25,6 +25,7 @@ EXCEPTIONS = {
     "sls/data/dataset.py": {"torch"},
     "sls/data/batches.py": {"torch"},
     "sls/data/batch_draws.py": {"torch"},
+    "sls/data/scoring_batches.py": {"torch"},
     "sls/data/rawboost_batched.py": {"torch"},
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
 }

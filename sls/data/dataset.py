@@ -193,7 +193,7 @@ def make_loader(
         collate_fn=_Collator(dataset),
         pin_memory=pin_memory,
         prefetch_factor=prefetch_batches if num_workers else None,
-        worker_init_fn=_prepare_worker,
+        worker_init_fn=prepare_worker,
     )
     return TrialLoader(loader, max_failures)
 
@@ -239,7 +239,7 @@ class _Collator:
         return AudioFailure(index, self._dataset.name(index), self._dataset.path(index), str(example.error))
 
 
-def _prepare_worker(worker: int) -> None:
+def prepare_worker(worker: int) -> None:
     """Leaves signals to the main process, and one core to each worker."""
     del worker
     torch.set_num_threads(1)

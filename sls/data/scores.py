@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,11 @@ class JoinedScores:
         return self.select(self.key.subset_mask(subset))
 
 
+def format_score(score: float) -> str:
+    """Returns a score with enough digits to be read back as the same float32."""
+    return f"{score:.{SCORE_DIGITS}g}"
+
+
 def write_scores(path: str | Path, names: Sequence[str] | np.ndarray, scores: np.ndarray) -> None:
     """Writes a score file, one `trial score` line for each trial; whole, or not at all.
 
@@ -96,7 +102,7 @@ def write_scores(path: str | Path, names: Sequence[str] | np.ndarray, scores: np
     _check_writable(path, names, values)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"{name} {score:.{SCORE_DIGITS}g}\n" for name, score in zip(names, values.tolist(), strict=True)]
+    lines = [f"{name} {format_score(score)}\n" for name, score in zip(names, values.tolist(), strict=True)]
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
@@ -164,17 +170,26 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
     )
 
 
-def _check_writable(path: str | Path, names: list[str], scores: np.ndarray) -> None:
-    if len(names) != len(scores):
-        raise ValueError(f"{path}: found {len(names)} names and {len(scores)} scores, expected as many")
+def check_names(path: str | Path, names: Sequence[str]) -> None:
+    """Refuses names that a score file cannot hold.
+
+    Raises:
+        ValueError: no name, one twice, or one with white space.
+    """
     if not names:
         raise ValueError(f"{path}: found no score to write, expected one at least")
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"{path}: found trial '{twice}' twice, expected each trial once")
     unfit = next((name for name in names if len(name.split()) != 1), None)
     if unfit is not None:
         raise ValueError(f"{path}: found trial name '{unfit}', expected a name without white space")
+
+
+def _check_writable(path: str | Path, names: list[str], scores: np.ndarray) -> None:
+    if len(names) != len(scores):
+        raise ValueError(f"{path}: found {len(names)} names and {len(scores)} scores, expected as many")
+    check_names(path, names)
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise ValueError(

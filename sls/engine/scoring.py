@@ -5,66 +5,183 @@ The score of a trial is its log-probability of bona fide speech.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from sls.config import ComputeConfig
-from sls.data.dataset import AudioFailure, TrialDataset, make_loader
+from sls.config import ComputeConfig, ScoringConfig
+from sls.data.audio import AudioError
+from sls.data.batches import AudioFailure
 from sls.data.protocols import Label
+from sls.data.scoring_batches import ScoringBatch, ScoringBatches, load_batches
+from sls.data.windows import combine_scores
 from sls.engine.precision import arithmetic
 
 
 @dataclass(frozen=True)
-class ScoredBatch:
-    """Scores of some trials of a dataset."""
+class StageTimes:
+    """Where the time went, in seconds."""
 
-    indices: np.ndarray
-    """Places of the trials in the dataset: `(batch,)` int64."""
+    read_s: float = 0
+    """In workers: files read."""
+    decode_s: float = 0
+    """In workers: decoded, resampled and cut."""
+    wait_s: float = 0
+    """In the main process: waiting for batches."""
+    compute_s: float = 0
+    """In the main process: the countermeasure."""
+
+    def __add__(self, other: StageTimes) -> StageTimes:
+        return StageTimes(
+            self.read_s + other.read_s,
+            self.decode_s + other.decode_s,
+            self.wait_s + other.wait_s,
+            self.compute_s + other.compute_s,
+        )
+
+
+@dataclass(frozen=True)
+class ScoredBatch:
+    """The scores of one batch of trials."""
+
+    number: int
+    trials: range
+    """Places of the trials in the dataset."""
     scores: np.ndarray
-    """log P(bona fide): `(batch,)` float32."""
+    """log P(bona fide), NaN where a recording cannot be read: `(trials,)` float32."""
     failures: tuple[AudioFailure, ...]
-    """Trials whose recordings cannot be read; they have no score."""
+    """Trials whose recordings cannot be read."""
+    times: StageTimes
 
 
 def score(
-    model: nn.Module, dataset: TrialDataset, compute: ComputeConfig, device: torch.device
+    model: nn.Module,
+    batches: ScoringBatches,
+    numbers: Sequence[int],
+    compute: ComputeConfig,
+    scoring: ScoringConfig,
+    device: torch.device,
 ) -> Iterator[ScoredBatch]:
-    """Scores every trial of a dataset, in its order.
+    """Scores batches of a list of trials, in the order of their numbers.
+
+    A batch is launched before the scores of the one before it are fetched, so that a GPU does not wait.
 
     Args:
         model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
-        dataset: the trials, not augmented.
-        compute: batch size, workers, precision, and how many unreadable recordings to leave out.
+        batches: the trials.
+        numbers: which batches.
+        compute: workers, precision, and how many unreadable recordings to leave out.
+        scoring: how the scores of the windows of a long recording become one.
         device: where to run the model.
 
     Raises:
-        ValueError: more recordings cannot be read than `max_failures`; or a score that is not finite, with
-            its trial.
+        ValueError: more recordings cannot be read than `max_failures`; a score that is not finite, with its
+            trial; or a batch that does not fit into memory.
     """
     model.to(device).eval()
-    loader = make_loader(
-        dataset,
-        batch_size=compute.eval_batch_size,
-        epoch=0,
-        shuffle=False,
-        drop_last=False,
-        num_workers=compute.num_workers,
-        pin_memory=device.type == "cuda",
-        max_failures=compute.max_failures,
-    )
-    for batch in loader:
-        if not len(batch):
-            yield ScoredBatch(np.empty(0, np.int64), np.empty(0, np.float32), batch.failures)
-            continue
+    num_failures = 0
+    pending: _LaunchedBatch | None = None
+    loaded = load_batches(batches, numbers, compute.num_workers, pin_memory=device.type == "cuda")
+    start_s = time.perf_counter()
+    for batch in loaded:
+        wait_s = time.perf_counter() - start_s
+        num_failures += len(batch.failures)
+        _check_failures(batch, num_failures, compute.max_failures)
+        launched = _launch(model, batch, batches.batch_size, compute, device, wait_s)
+        if pending is not None:
+            yield pending.finish(batches, scoring)
+        pending = launched
+        start_s = time.perf_counter()
+    if pending is not None:
+        yield pending.finish(batches, scoring)
+
+
+@dataclass
+class _LaunchedBatch:
+    """A batch whose scores the device may still be computing."""
+
+    batch: ScoringBatch
+    scores: Tensor
+    """Of each window, on the device."""
+    wait_s: float
+    launch_s: float
+
+    def finish(self, batches: ScoringBatches, scoring: ScoringConfig) -> ScoredBatch:
+        start_s = time.perf_counter()
+        scores = self.scores.cpu().numpy()
+        of_trials = np.split(scores, np.cumsum(self.batch.window_counts)[:-1])
+        combined = [
+            combine_scores(of_trial, scoring.window_combination) if len(of_trial) else np.nan
+            for of_trial in of_trials
+        ]
+        if not np.isfinite(scores).all():
+            broken = next(i for i, of_trial in enumerate(of_trials) if not np.isfinite(of_trial).all())
+            name = batches.trials.name(self.batch.trials[broken])
+            raise ValueError(f"trial {name}: the score is not finite")
+        compute_s = self.launch_s + time.perf_counter() - start_s
+        times = StageTimes(self.batch.read_s, self.batch.decode_s, self.wait_s, compute_s)
+        return ScoredBatch(
+            self.batch.number,
+            self.batch.trials,
+            np.array(combined, dtype=np.float32),
+            self.batch.failures,
+            times,
+        )
+
+
+def score_windows(
+    model: nn.Module, windows: Tensor, batch_size: int, compute: ComputeConfig, device: torch.device
+) -> Tensor:
+    """Returns the scores of windows, float32 on the device, at most `batch_size` of them at once.
+
+    Args:
+        model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
+        windows: shape `(windows, num_samples)`.
+        batch_size: windows that go through the model at once.
+        compute: the precision.
+        device: where the model is.
+
+    Raises:
+        ValueError: they do not fit into memory.
+    """
+    try:
         with torch.inference_mode(), arithmetic(compute.precision, device):
-            log_probs = model(batch.waveforms.to(device, non_blocking=True))
-        scores = log_probs[:, Label.BONAFIDE].float().cpu().numpy()
-        indices = batch.indices.numpy()
-        broken = indices[~np.isfinite(scores)]
-        if len(broken):
-            raise ValueError(f"trial {dataset.name(int(broken[0]))}: the score is not finite")
-        yield ScoredBatch(indices, scores, batch.failures)
+            parts = [
+                model(part.to(device, non_blocking=True))[:, Label.BONAFIDE].float()
+                for part in windows.split(batch_size)
+                if len(part)
+            ]
+            return torch.cat(parts) if parts else torch.empty(0)
+    except torch.OutOfMemoryError:
+        raise ValueError(
+            f"eval_batch_size: found {batch_size}, which does not fit into the memory of {device}; expected "
+            "less, or 0 to find what fits"
+        ) from None
+
+
+def _launch(
+    model: nn.Module,
+    batch: ScoringBatch,
+    batch_size: int,
+    compute: ComputeConfig,
+    device: torch.device,
+    wait_s: float,
+) -> _LaunchedBatch:
+    start_s = time.perf_counter()
+    scores = score_windows(model, batch.windows, batch_size, compute, device)
+    return _LaunchedBatch(batch, scores, wait_s, time.perf_counter() - start_s)
+
+
+def _check_failures(batch: ScoringBatch, num_failures: int, max_failures: int) -> None:
+    if num_failures <= max_failures or not batch.failures:
+        return
+    message = batch.failures[-1].message
+    if max_failures:
+        message = (
+            f"{num_failures} recordings cannot be read, expected at most {max_failures}; the last: {message}"
+        )
+    raise AudioError(message)

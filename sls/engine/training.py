@@ -156,7 +156,7 @@ def validate(
     model.eval()
     loader = make_loader(
         dataset,
-        batch_size=config.compute.eval_batch_size,
+        batch_size=config.compute.eval_batch_size or config.training.batch_size,
         # Augmented validation (v2) hears the same noise in every epoch, so that the losses of two epochs
         # can be compared; the known reproduction draws it anew.
         epoch=0,

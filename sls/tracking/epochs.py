@@ -18,7 +18,7 @@ from sls.tracking.figure_style import to_png
 from sls.tracking.figures import EpochPoint, epochs_figure
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.runs import TrackedRun, run_link, scratch_directory
-from sls.tracking.scoring import track_trials
+from sls.tracking.trial_lists import track_trials
 
 FIGURE_FILE, TABLE_FILE = "epochs.png", "epochs.tsv"
 

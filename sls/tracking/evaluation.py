@@ -20,7 +20,7 @@ from sls.tracking.checkpoints import resolve_model
 from sls.tracking.registry import note_evaluation
 from sls.tracking.report import write_evaluation_report
 from sls.tracking.runs import TrackedRun, run_link, scratch_directory
-from sls.tracking.scoring import SCORES_DIRECTORY
+from sls.tracking.score_files import SCORES_DIRECTORY
 
 CALIBRATION_FILE = "calibration.json"
 REPORT_DIRECTORY = "report"

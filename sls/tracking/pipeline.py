@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 
 from mlflow import MlflowClient
 
-from sls.config import ComputeConfig
+from sls.config import ComputeConfig, ScoringConfig
 from sls.data.corpus import Corpus
 from sls.engine.evaluation import Evaluation
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.evaluation import EvaluationRequest, find_scores, track_evaluation
+from sls.tracking.prepared_scoring import ScoringOptions
 from sls.tracking.runs import scratch_directory, tracked_run
-from sls.tracking.scoring import TrialList, track_scoring
+from sls.tracking.scoring import track_scoring
+from sls.tracking.trial_lists import TrialList
 
 TRAINING_TRACKS = ("train", "dev")
 """What recipes train and validate on: no evaluation."""
@@ -50,6 +52,7 @@ class Pipeline:
     links: Mapping[str, str] = field(default_factory=dict)
     """Tags of every run, by which it is found again from the run that asked for it."""
     progress: ProgressBar = no_progress
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
 
     def run(
         self, source: ModelSource, trials: TrialList, request: EvaluationRequest, title: str = ""
@@ -74,7 +77,8 @@ class Pipeline:
             tracked_run("score", f"score {title} {trials.name}", self.links) as run,
             self.progress(f"{title} score {trials.name}", len(trials.trials)) as advance,
         ):
-            track_scoring(run, source, trials, self.compute, directory / f"{trials.name}.txt", advance)
+            options = ScoringOptions(self.compute, self.scoring)
+            track_scoring(run, source, trials, options, directory / f"{trials.name}.txt", advance)
         return run.run_id
 
     def evaluate(self, score_run_id: str, request: EvaluationRequest, title: str) -> TrackedEvaluation:

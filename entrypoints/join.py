@@ -1,0 +1,24 @@
+"""Joins the shards of a score file: `mlflow run . -e join -P output=FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from entrypoints.door import console, door_command
+from entrypoints.options import text_option
+from sls.tracking.runs import TrackedRun
+from sls.tracking.scoring import track_join
+
+
+@door_command("join")
+@text_option("output", "the score file that was given to each shard, or that each of them named")
+def join(run: TrackedRun, output: str) -> None:
+    """Join the shards of a score file, byte for byte as one process writes it."""
+    if not output:
+        raise ValueError("output: found nothing, expected the score file of the shards")
+    path = track_join(run, Path(output))
+    console.print(f"Joined: {path}", soft_wrap=True, highlight=False)
+
+
+if __name__ == "__main__":
+    join()

@@ -1,0 +1,54 @@
+"""One process at a time: a lock beside a file, which names its holder and ends with it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def hold_lock(path: Path) -> Iterator[None]:
+    """Holds `PATH.lock` for the duration of a `with` block; the system frees it if the process is killed.
+
+    It is a POSIX record lock: worker processes do not inherit it, and it holds between machines on a file
+    system that shares such locks.
+
+    Raises:
+        ValueError: another process holds it; the error names its process id and host.
+    """
+    lock = path.with_name(f"{path.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _acquire(lock, path)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _acquire(lock: Path, path: Path) -> int:
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
+            os.close(descriptor)
+            raise ValueError(f"{path}: found {holder} at work on it, expected to be alone") from None
+        if _is_still_there(lock, descriptor):
+            return descriptor
+        # Its last holder removed it between our opening and locking it.
+        os.close(descriptor)
+
+
+def _is_still_there(lock: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(lock.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,208 @@
+"""A scoring job: what to score with what, into a journal that the next process continues if this one is killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from sls.config import AudioConfig, ComputeConfig, ScoringConfig
+from sls.data.batches import AudioFailure
+from sls.data.file_lock import hold_lock
+from sls.data.protocols import Trial
+from sls.data.score_journal import JournalContent, JournalHeader, ScoreJournal, read_journal
+from sls.data.scores import check_names
+from sls.data.scoring_batches import ScoringBatches, Shard
+from sls.engine.scoring import ScoredBatch, StageTimes, score
+
+REMEDY = "name another output, or add force=true to score anew"
+WHOLE = Shard()
+JOURNAL_ENDING = ".partial"
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """All that scoring needs, with the batch size settled."""
+
+    model: nn.Module
+    batches: ScoringBatches
+    compute: ComputeConfig
+    scoring: ScoringConfig
+    device: torch.device
+    header: JournalHeader
+
+    @property
+    def num_batches(self) -> int:
+        """Batches of the whole list of trials."""
+        return len(self.batches)
+
+
+@dataclass
+class ScoringSummary:
+    """What came of scoring a list of trials, or a shard of it."""
+
+    num_trials: int = 0
+    """Trials scored now."""
+    num_kept: int = 0
+    """Trials that an earlier process had scored."""
+    duration_s: float = 0
+    times: StageTimes = field(default_factory=StageTimes)
+    failures: list[AudioFailure] = field(default_factory=list)
+    incomplete: list[ScoredBatch] = field(default_factory=list)
+    """Batches with failures. They are not in the journal, so that the next run tries their recordings again."""
+
+    @property
+    def utterances_per_second(self) -> float:
+        """Of what was scored now."""
+        return self.num_trials / self.duration_s if self.duration_s else 0.0
+
+
+def bind(
+    trials: Sequence[Trial],
+    checkpoint_sha256: str,
+    protocol_sha256: str,
+    audio: AudioConfig,
+    compute: ComputeConfig,
+    scoring: ScoringConfig,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Returns all that decides over scores, by name, for a journal and for finding finished scores.
+
+    Recordings count by name and path; one whose content changes in its place is not noticed.
+    """
+    names = hashlib.sha256()
+    for trial in trials:
+        names.update(f"{trial.name}\t{trial.path}\n".encode(errors="surrogateescape"))
+    return {
+        "checkpoint_sha256": checkpoint_sha256,
+        "protocol_sha256": protocol_sha256,
+        "recordings_sha256": names.hexdigest(),
+        "num_trials": len(trials),
+        "sample_rate": audio.sample_rate,
+        "audio_max_len": audio.audio_max_len,
+        "window_hop": scoring.window_hop,
+        # Without windows nothing is combined.
+        "window_combination": scoring.window_combination if scoring.window_hop else "none",
+        "precision": compute.precision,
+        "backend": compute.backend,
+        "device": device.type,
+        "eval_batch_size": compute.eval_batch_size,
+    }
+
+
+def binding_key(binding: dict[str, Any]) -> str:
+    """Returns a short name for a binding: the same for the same model, protocol and settings."""
+    return hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def journal_path(output: Path, shard: Shard = WHOLE) -> Path:
+    """Returns where the scores of a shard are kept until the score file is whole."""
+    part = "" if shard == WHOLE else f".{shard.number}-of-{shard.count}"
+    return output.with_name(f"{output.name}{part}{JOURNAL_ENDING}")
+
+
+def run_shard(
+    job: ScoringJob, output: Path, shard: Shard = WHOLE, on_batch: Callable[[int], None] | None = None
+) -> ScoringSummary:
+    """Scores what of a shard its journal does not hold yet, and holds the lock of that journal.
+
+    Args:
+        job: what to score.
+        output: the score file, beside which the journal is kept.
+        shard: which part.
+        on_batch: called with the number of trials of each batch, those of earlier processes first.
+
+    Raises:
+        ValueError: the journal is of something else, another process is at work on it; or what `score` raises.
+    """
+    names = [job.batches.trials.name(index) for index in range(len(job.batches.trials))]
+    check_names(output, names)
+    summary = ScoringSummary()
+    path = journal_path(output, shard)
+    with hold_lock(path), ScoreJournal(path, job.header, REMEDY) as journal:
+        wanted = shard.batches(job.num_batches)
+        missing = [number for number in wanted if number not in journal.content.batches]
+        is_missing = set(missing)
+        kept = (len(job.batches.members(number)) for number in wanted if number not in is_missing)
+        summary.num_kept = sum(kept)
+        if on_batch is not None:
+            on_batch(summary.num_kept)
+        start_s = time.perf_counter()
+        for batch in score(job.model, job.batches, missing, job.compute, job.scoring, job.device):
+            if batch.failures:
+                summary.failures += batch.failures
+                summary.incomplete.append(batch)
+            else:
+                journal.append(batch.number, names[batch.trials.start : batch.trials.stop], batch.scores)
+            summary.num_trials += len(batch.trials)
+            summary.times += batch.times
+            if on_batch is not None:
+                on_batch(len(batch.trials))
+        summary.duration_s = time.perf_counter() - start_s
+    return summary
+
+
+def find_shards(output: Path) -> list[JournalContent]:
+    """Reads the journals of the shards of a score file, or of the single process that works on it.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    paths = sorted(output.parent.glob(f"{output.name}.*-of-*{JOURNAL_ENDING}"))
+    contents = [content for path in paths if (content := read_journal(path)) is not None]
+    if not contents:
+        raise FileNotFoundError(
+            f"{output}: found no shards of it, expected {output.name}.1-of-N{JOURNAL_ENDING}"
+        )
+    return contents
+
+
+def join_shards(
+    output: Path, contents: Iterable[JournalContent]
+) -> tuple[JournalHeader, list[str], np.ndarray]:
+    """Returns what the shards of a score file hold together: header, trials and scores, in the order of the protocol.
+
+    Raises:
+        ValueError: shards of different models, protocols or settings, or batches that none of them has.
+    """
+    contents = list(contents)
+    first = contents[0]
+    whole = JournalContent(output, first.header)
+    for content in contents:
+        content.header.check(first.header.binding, content.source, f"the others are as {first.source.name}")
+        whole.batches |= content.batches
+    binding = first.header.binding
+    num_batches = -(-binding["num_trials"] // binding["eval_batch_size"])
+    missing = [number for number in range(num_batches) if number not in whole.batches]
+    if missing:
+        found = ", ".join(content.source.name for content in contents)
+        raise ValueError(
+            f"{output}: {len(missing)} of {num_batches} batches are not scored, the first of them trial "
+            f"{missing[0] * binding['eval_batch_size'] + 1} and on; found {found}; "
+            "score the missing shards, or continue those that were stopped"
+        )
+    names, scores = whole.names_and_scores(num_batches)
+    return first.header, names, scores
+
+
+def incomplete_scores(
+    job: ScoringJob, journal: Path, summary: ScoringSummary
+) -> tuple[list[str], np.ndarray]:
+    """Returns names and scores of all trials that have one, where recordings could not be read."""
+    content = read_journal(journal)
+    words = [word for batch in (content.batches.values() if content else ()) for word in batch]
+    names, scores = words[::2], [float(word) for word in words[1::2]]
+    for batch in summary.incomplete:
+        for index, value in zip(batch.trials, batch.scores.tolist(), strict=True):
+            if value == value:  # NaN where the recording could not be read
+                names.append(job.batches.trials.name(index))
+                scores.append(value)
+    return names, np.array(scores)

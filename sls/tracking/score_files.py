@@ -1,0 +1,127 @@
+"""The score file on disk: what it was made with, whether it is already there, and how it becomes whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+
+from sls.config import PROJECT_ROOT
+from sls.data.score_journal import JournalHeader, read_journal
+from sls.data.scores import write_scores
+from sls.engine.scoring_job import JOURNAL_ENDING, REMEDY, binding_key, journal_path
+from sls.tracking.runs import TrackedRun
+
+SCORES_DIRECTORY = "scores"
+OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
+KEY_TAG = "scoring_key"
+
+
+def sidecar_path(output: Path) -> Path:
+    """Returns the JSON beside a score file."""
+    return output.with_name(f"{output.name}.json")
+
+
+def default_output(name: str, binding: dict[str, Any]) -> Path:
+    """Returns where scores go by default: the same place for the same model, protocol and settings."""
+    return OUTPUT_DIRECTORY / binding_key(binding) / f"{name}.txt"
+
+
+def write_score_file(output: Path, header: JournalHeader, names: Sequence[str], scores: np.ndarray) -> None:
+    """Writes a score file and what it was made with, then removes the journals.
+
+    A score file that is there is whole: it appears last, by renaming. Whoever finds journals beside it after that
+    may remove them.
+
+    Raises:
+        ValueError: names or scores that a score file cannot hold.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as directory:
+        staged = Path(directory) / output.name
+        write_scores(staged, names, scores)
+        sidecar = {**header.about, **header.binding, "scores_sha256": _digest(staged)}
+        staged_sidecar = sidecar_path(staged)
+        staged_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
+        staged_sidecar.replace(sidecar_path(output))
+        staged.replace(output)
+    remove_journals(output)
+
+
+def is_finished(output: Path, binding: dict[str, Any]) -> bool:
+    """Whether a score file is there, whole, of this model, protocol and settings.
+
+    Raises:
+        ValueError: one of something else is there; the line names what differs.
+    """
+    if not output.is_file():
+        return False
+    try:
+        sidecar = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
+        is_same = sidecar["scores_sha256"] == _digest(output)
+    except (OSError, ValueError, KeyError, TypeError):
+        is_same = False
+    if not is_same:
+        raise ValueError(f"{output}: found a score file without the JSON that says what made it; {REMEDY}")
+    found = {name: sidecar.get(name) for name in binding}
+    JournalHeader(found, {}).check(binding, output, REMEDY)
+    return True
+
+
+def known_batch_size(output: Path) -> int | None:
+    """Returns the batch size of what is there of a score file, which an automatic choice takes over."""
+    try:
+        return int(json.loads(sidecar_path(output).read_text(encoding="utf-8"))["eval_batch_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    path = journal_path(output)
+    content = read_journal(path) if path.is_file() else None
+    return int(content.header.binding["eval_batch_size"]) if content else None
+
+
+def remove_output(output: Path) -> None:
+    """Removes a score file, so that it is made anew."""
+    output.unlink(missing_ok=True)
+    sidecar_path(output).unlink(missing_ok=True)
+    remove_journals(output)
+
+
+def remove_journals(output: Path) -> None:
+    """Removes the journals of a score file."""
+    for path in [journal_path(output), *output.parent.glob(f"{output.name}.*-of-*{JOURNAL_ENDING}")]:
+        path.unlink(missing_ok=True)
+
+
+def record_score_file(run: TrackedRun, output: Path) -> None:
+    """Keeps a score file and its JSON as artifacts of a run."""
+    run.log_file(sidecar_path(output), SCORES_DIRECTORY)
+    run.log_file(output, SCORES_DIRECTORY)
+
+
+def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> bool:
+    """Fetches the scores of a finished scoring run of the same model, protocol and settings, if there is one."""
+    conditions = f"tags.kind = 'score' and tags.{KEY_TAG} = '{key}' and attributes.status = 'FINISHED'"
+    runs = client.search_runs([experiment], conditions, max_results=1)
+    if not runs:
+        return False
+    found = Path(mlflow.artifacts.download_artifacts(f"runs:/{runs[0].info.run_id}/{SCORES_DIRECTORY}"))
+    (sidecar,) = found.glob("*.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(sidecar, sidecar_path(output))
+    staged = output.with_name(f".{output.name}.fetched")
+    shutil.copyfile(found / sidecar.stem, staged)
+    staged.replace(output)
+    return True
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
