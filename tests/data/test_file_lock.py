@@ -1,0 +1,45 @@
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sls.data.file_lock import hold_lock
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from sls.data.file_lock import hold_lock
+with hold_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "scores.txt")], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path, holder) -> None:
+    expected = f"scores.txt: found process {holder.pid} on {re.escape(platform.node())} at work on it"
+    with pytest.raises(ValueError, match=expected), hold_lock(tmp_path / "scores.txt"):
+        pass
+
+
+def test_a_killed_holder_leaves_no_lock(tmp_path, holder) -> None:
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with hold_lock(tmp_path / "scores.txt"):
+        assert (tmp_path / "scores.txt.lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sls.data.score_journal import JournalHeader, ScoreJournal, read_journal
+
+HEADER = JournalHeader({"model": "a", "precision": "fp32"}, {"track": "LA"})
+BATCHES = {0: (["t0", "t1"], [-0.1, -2.5]), 2: (["t4"], [-1e-7]), 1: (["t2", "t3"], [-13.842713, 0.0])}
+
+
+def write_journal(path: Path, header: JournalHeader = HEADER) -> bytes:
+    with ScoreJournal(path, header, "remedy") as journal:
+        for number, (names, scores) in BATCHES.items():
+            journal.append(number, names, np.float32(scores))
+    return path.read_bytes()
+
+
+def test_trials_come_back_in_the_order_of_batches_with_their_float32(tmp_path) -> None:
+    write_journal(tmp_path / "journal")
+    content = read_journal(tmp_path / "journal")
+    assert content is not None
+    names, scores = content.names_and_scores(3)
+    assert names == ["t0", "t1", "t2", "t3", "t4"]
+    np.testing.assert_array_equal(scores.astype(np.float32), np.float32([-0.1, -2.5, -13.842713, 0.0, -1e-7]))
+
+
+def test_a_journal_cut_at_any_byte_is_continued_to_the_same_bytes(tmp_path) -> None:
+    path = tmp_path / "journal"
+    whole = write_journal(path)
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with ScoreJournal(path, HEADER, "remedy") as journal:
+            known = set(journal.content.batches)
+            assert known == set(list(BATCHES)[: max(whole[:length].count(b"\n") - 1, 0)])
+            for number, (names, scores) in BATCHES.items():
+                if number not in known:
+                    journal.append(number, names, np.float32(scores))
+        assert path.read_bytes() == whole, length
+
+
+@pytest.mark.parametrize("damage", [b"\0", b"7", b"\n"])
+def test_what_follows_a_damaged_line_is_not_believed(tmp_path, damage: bytes) -> None:
+    path = tmp_path / "journal"
+    whole = bytearray(write_journal(path))
+    second_record = whole.index(b"\n", whole.index(b"\n") + 1) + 1
+    whole[second_record + 12 : second_record + 13] = damage
+    path.write_bytes(whole)
+    content = read_journal(path)
+    assert content is not None
+    assert set(content.batches) == {0}
+
+
+def test_scores_of_something_else_are_refused_by_what_differs(tmp_path) -> None:
+    path = tmp_path / "journal"
+    whole = write_journal(path)
+    other = JournalHeader({"model": "b", "precision": "fp32"}, {})
+    with pytest.raises(ValueError, match=r"journal: found scores with model a, expected model b; remedy$"):
+        ScoreJournal(path, other, "remedy")
+    assert path.read_bytes() == whole
+
+
+def test_a_file_that_is_no_journal_is_left_alone(tmp_path) -> None:
+    path = tmp_path / "journal"
+    path.write_text("my thesis\n")
+    with pytest.raises(ValueError, match="found no journal of scores"):
+        ScoreJournal(path, HEADER, "remedy")
+    assert path.read_text() == "my thesis\n"

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import soundfile
+
+from sls.config import AudioConfig
+from sls.data.dataset import TrialDataset
+from sls.data.protocols import Trial
+from sls.data.scoring_batches import ScoringBatches, Shard, load_batches
+
+
+@pytest.mark.parametrize("num_batches", [0, 1, 5, 16, 17])
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+def test_shards_hold_each_batch_once_and_in_order(num_batches: int, count: int) -> None:
+    parts = [Shard(number, count).batches(num_batches) for number in range(1, count + 1)]
+    assert [batch for part in parts for batch in part] == list(range(num_batches))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@pytest.mark.parametrize(("number", "count"), [(0, 2), (3, 2), (1, 0)])
+def test_a_shard_that_is_none_is_refused(number: int, count: int) -> None:
+    with pytest.raises(ValueError, match="shard: found"):
+        Shard(number, count)
+
+
+@pytest.fixture
+def trials(tmp_path) -> TrialDataset:
+    rng = np.random.default_rng(3)
+    found = []
+    for index, length in enumerate([500, 1000, 2600, 400, 1700]):
+        path = tmp_path / f"t{index}.wav"
+        soundfile.write(path, rng.normal(0, 0.1, length), 16_000, subtype="FLOAT")
+        found.append(Trial(path.stem, path))
+    (tmp_path / "t3.wav").write_bytes(b"no audio")
+    return TrialDataset(found, AudioConfig(audio_max_len=1000))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_have_fixed_places_and_windows_in_the_order_of_trials(trials, num_workers: int) -> None:
+    batches = ScoringBatches(trials, batch_size=2, window_hop=800)
+    loaded = list(load_batches(batches, [1, 2], num_workers, pin_memory=False))
+    assert [(batch.number, batch.trials) for batch in loaded] == [(1, range(2, 4)), (2, range(4, 5))]
+    assert loaded[0].window_counts.tolist() == [3, 0]
+    assert loaded[0].windows.shape == (3, 1000)
+    assert [failure.name for failure in loaded[0].failures] == ["t3"]
+    assert "t3.wav: not readable" in loaded[0].failures[0].message
+    waveform, _ = soundfile.read(trials.path(2), dtype="float32")
+    np.testing.assert_array_equal(loaded[0].windows[2].numpy(), waveform[-1000:])
+
+
+def test_a_recording_that_is_not_there_is_named(trials) -> None:
+    trials.path(0).unlink()
+    (failure,) = ScoringBatches(trials, batch_size=2)[0].failures
+    assert failure.message == f"{trials.path(0)}: no such file"

@@ -1,0 +1,122 @@
+"""Scoring that is killed, doubled and launched over ranks, each in processes of their own."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sls.data.scores import read_scores
+from sls.data.scoring_batches import Shard
+from sls.engine.scoring_job import journal_path
+from sls.tracking.store import connect
+from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, score_command, start_door
+
+pytestmark = pytest.mark.slow
+
+NUM_KILLS = 10
+NUM_RECORDINGS = 1_600
+
+
+@pytest.fixture
+def work(store, tmp_path) -> tuple[Path, Path]:
+    return make_checkpoint(tmp_path / "tiny.safetensors"), make_recordings(
+        tmp_path / "noises", NUM_RECORDINGS
+    )
+
+
+def finish(process) -> str:
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return output
+
+
+def wait_for(path: Path, num_bytes: int, process) -> None:
+    """Waits until a journal has grown to some bytes, or its process has ended."""
+    while process.poll() is None and not (path.is_file() and path.stat().st_size >= num_bytes):
+        time.sleep(0.002)
+
+
+def test_ten_kills_on_two_shards_leave_the_exact_file(work, tmp_path) -> None:
+    model, audio = work
+    rng = np.random.default_rng(20)
+    whole = tmp_path / "whole.txt"
+    finish(start_door("entrypoints.score", *score_command(model, audio, whole)))
+    output = tmp_path / "cut.txt"
+    kills, torn = {1: 0, 2: 0}, 0
+    while sum(kills.values()) < NUM_KILLS:
+        number = 1 if kills[1] <= kills[2] else 2
+        journal = journal_path(output, Shard(number, 2))
+        size = journal.stat().st_size if journal.is_file() else 0
+        command = score_command(model, audio, output, "--shard", f"{number}/2")
+        process = start_door("entrypoints.score", *command)
+        # The moments are drawn in bytes of the journal: a shard has some 20,000.
+        wait_for(journal, size + int(rng.integers(0, 3_000)), process)
+        time.sleep(float(rng.uniform(0, 0.01)))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        kills[number] += 1
+        content = journal.read_bytes() if journal.is_file() else b""
+        # As a power cut may leave it, beside what a kill does.
+        if content and rng.random() < 0.5:
+            journal.write_bytes(content[: -int(rng.integers(1, 60))])
+            torn += 1
+    assert torn
+    assert not output.exists()
+    for number in (1, 2):
+        printed = finish(
+            start_door("entrypoints.score", *score_command(model, audio, output, "--shard", f"{number}/2"))
+        )
+        assert re.search(r"\([1-9]\d* more were there\)", printed), printed
+    finish(start_door("entrypoints.join", "--output", str(output)))
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_of_two_processes_with_one_output_the_second_is_refused_by_the_name_of_the_first(
+    work, tmp_path
+) -> None:
+    model, audio = work
+    output = tmp_path / "scores.txt"
+    first = start_door("entrypoints.score", *score_command(model, audio, output))
+    wait_for(journal_path(output), 1, first)
+    os.kill(first.pid, signal.SIGSTOP)
+    try:
+        second = start_door("entrypoints.score", *score_command(model, audio, output))
+        _, errors = second.communicate(timeout=300)
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert second.returncode == 2
+    assert f"scores.txt: found process {first.pid} on " in errors
+    finish(first)
+    assert len(read_scores(output)) == NUM_RECORDINGS
+
+
+def test_two_ranks_write_the_file_of_one_process_in_one_run(work, tmp_path) -> None:
+    model, audio = work
+    whole, output = tmp_path / "whole.txt", tmp_path / "ranks.txt"
+    finish(start_door("entrypoints.score", *score_command(model, audio, whole)))
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    for _ in ("scored", "found"):
+        finish(start_door("entrypoints.score", *score_command(model, audio, output), launcher=launcher))
+        assert output.read_bytes() == whole.read_bytes()
+    runs = connect().search_runs(["1"], "tags.kind = 'score' and attributes.status = 'FINISHED'")
+    assert len(runs) == 3
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_a_rank_that_fails_fails_the_run_and_names_the_recording(work, tmp_path) -> None:
+    model, audio = work
+    last = f"r{NUM_RECORDINGS - 1:04d}.wav"
+    (audio / last).write_bytes(b"no audio")
+    output = tmp_path / "ranks.txt"
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    process = start_door("entrypoints.score", *score_command(model, audio, output), launcher=launcher)
+    process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert not output.exists()
+    (run,) = connect().search_runs(["1"], "tags.kind = 'score'")
+    assert run.info.status in ("FAILED", "KILLED")

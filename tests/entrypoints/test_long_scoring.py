@@ -1,0 +1,232 @@
+"""Scoring that is cut, repeated, divided and joined: the score file is the same to the byte."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner, Result
+
+from entrypoints.join import join
+from entrypoints.score import score
+from sls.data.scores import read_scores
+from sls.tracking import score_files
+from sls.tracking.store import connect
+from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, score_command
+
+NUM_RECORDINGS = 22
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("model") / "tiny.safetensors")
+
+
+@pytest.fixture(scope="module")
+def audio(tmp_path_factory) -> Path:
+    return make_recordings(tmp_path_factory.mktemp("audio") / "noises", NUM_RECORDINGS)
+
+
+def run_score(*arguments: str) -> Result:
+    return CliRunner().invoke(score, list(arguments))
+
+
+def newest_run():
+    return connect().search_runs(["1"], order_by=["attributes.start_time DESC"])[0]
+
+
+@pytest.fixture
+def whole(store, model, audio, tmp_path) -> Path:
+    output = tmp_path / "whole" / "scores.txt"
+    result = run_score(*score_command(model, audio, output))
+    assert result.exit_code == 0, result.output
+    assert f"{NUM_RECORDINGS} scored, 0 failures" in result.output
+    return output
+
+
+def test_a_score_file_is_alone_with_what_made_it(whole) -> None:
+    assert {path.name for path in whole.parent.iterdir()} == {"scores.txt", "scores.txt.json"}
+    sidecar = json.loads(whole.with_name("scores.txt.json").read_text())
+    assert (sidecar["precision"], sidecar["eval_batch_size"], sidecar["num_trials"]) == ("fp32", 4, 22)
+    assert len(read_scores(whole)) == NUM_RECORDINGS
+
+
+def test_a_run_that_an_error_cut_is_continued_to_the_same_bytes(whole, model, audio, tmp_path) -> None:
+    broken = audio / "r0013.wav"
+    content = broken.read_bytes()
+    output = tmp_path / "cut.txt"
+    broken.write_bytes(b"no audio")
+    try:
+        result = run_score(*score_command(model, audio, output))
+    finally:
+        broken.write_bytes(content)
+    assert result.exit_code == 2
+    assert not output.exists()
+    result = run_score(*score_command(model, audio, output))
+    assert result.exit_code == 0, result.output
+    assert "14 scored (8 more were there)" in result.output
+    assert output.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+def test_recordings_that_were_left_out_are_tried_again(whole, model, audio, tmp_path) -> None:
+    broken = audio / "r0013.wav"
+    content = broken.read_bytes()
+    output = tmp_path / "cut.txt"
+    broken.write_bytes(b"no audio")
+    try:
+        result = run_score(*score_command(model, audio, output, "--max_failures", "1"))
+    finally:
+        broken.write_bytes(content)
+    assert result.exit_code == 2
+    assert "1 of 22 recordings cannot be read" in result.stderr
+    result = run_score(*score_command(model, audio, output))
+    assert "4 scored (18 more were there)" in result.output
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_finished_result_is_found_and_said_unless_forced(whole, model, audio) -> None:
+    made_ns = whole.stat().st_mtime_ns
+    result = run_score(*score_command(model, audio, whole))
+    assert result.exit_code == 0, result.output
+    assert "Already scored" in result.output
+    assert whole.stat().st_mtime_ns == made_ns
+    found = newest_run()
+    assert found.info.status == "FINISHED"
+    assert {item.path for item in connect().list_artifacts(found.info.run_id, "scores")} == {
+        "scores/scores.txt",
+        "scores/scores.txt.json",
+    }
+    expected = whole.read_bytes()
+    result = run_score(*score_command(model, audio, whole, "--force", "true"))
+    assert "22 scored, 0 failures" in result.output
+    assert whole.read_bytes() == expected
+
+
+@pytest.mark.slow
+def test_without_an_output_the_finished_run_is_found_on_the_server(
+    store, model, audio, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(score_files, "OUTPUT_DIRECTORY", tmp_path / "outputs")
+    arguments = score_command(model, audio, tmp_path)
+    at = arguments.index("--output")
+    del arguments[at : at + 2]
+    assert "22 scored" in run_score(*arguments).output
+    (output,) = (tmp_path / "outputs").rglob("noises.txt")
+    expected = output.read_bytes()
+    output.unlink()
+    result = run_score(*arguments)
+    assert "Already scored" in result.output
+    assert output.read_bytes() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (["--precision", "bf16"], "precision fp32, expected precision bf16"),
+        (["--eval_batch_size", "5"], "eval_batch_size 4, expected eval_batch_size 5"),
+        (["--window_hop", "4000"], "window_hop 0, window_combination none, expected window_hop 4000"),
+    ],
+)
+def test_scores_of_other_settings_are_not_overwritten(whole, model, audio, change, named: str) -> None:
+    expected = whole.read_bytes()
+    result = run_score(*score_command(model, audio, whole), *change)
+    assert result.exit_code == 2
+    assert named in result.stderr
+    assert "force=true" in result.stderr
+    assert whole.read_bytes() == expected
+
+
+def test_scores_of_another_model_are_not_overwritten(whole, audio, tmp_path) -> None:
+    other = make_checkpoint(tmp_path / "other.safetensors", seed=2)
+    result = run_score(*score_command(other, audio, whole))
+    assert result.exit_code == 2
+    assert "found scores with checkpoint_sha256" in result.stderr
+
+
+def test_a_file_of_unknown_origin_is_not_overwritten(store, model, audio, tmp_path) -> None:
+    output = tmp_path / "mine.txt"
+    output.write_text("r0000.wav 1\n")
+    result = run_score(*score_command(model, audio, output))
+    assert result.exit_code == 2
+    assert "found a score file without the JSON that says what made it" in result.stderr
+    assert output.read_text() == "r0000.wav 1\n"
+
+
+def test_shards_are_joined_to_the_bytes_of_one_process(whole, model, audio, tmp_path) -> None:
+    output = tmp_path / "shards" / "scores.txt"
+    for shard in ("3/3", "1/3"):
+        result = run_score(*score_command(model, audio, output, "--shard", shard))
+        assert result.exit_code == 0, result.output
+        assert f"-e join -P output={output}" in result.output
+        assert newest_run().data.tags["kind"] == "score-shard"
+    result = CliRunner().invoke(join, ["--output", str(output)])
+    assert result.exit_code == 2
+    assert "2 of 6 batches are not scored, the first of them trial 9 and on" in result.stderr
+    assert not output.exists()
+    assert run_score(*score_command(model, audio, output, "--shard", "2/3")).exit_code == 0
+    result = CliRunner().invoke(join, ["--output", str(output)])
+    assert result.exit_code == 0, result.output
+    assert output.read_bytes() == whole.read_bytes()
+    assert {path.name for path in output.parent.iterdir()} == {"scores.txt", "scores.txt.json"}
+    joined = newest_run()
+    assert (joined.data.tags["kind"], joined.data.tags["track"]) == ("score", "noises")
+
+
+@pytest.mark.slow
+def test_shards_of_different_settings_are_not_joined(store, model, audio, tmp_path) -> None:
+    output = tmp_path / "scores.txt"
+    for shard, precision in (("1/2", "fp32"), ("2/2", "bf16")):
+        more = ["--shard", shard, "--precision", precision]
+        assert run_score(*score_command(model, audio, output, *more)).exit_code == 0
+    result = CliRunner().invoke(join, ["--output", str(output)])
+    assert result.exit_code == 2
+    assert "2-of-2.partial: found scores with precision bf16, expected precision fp32" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--shard", "0/3"], "shard: found 0/3"),
+        (["--shard", "a"], "shard: found 'a', expected NUMBER/COUNT"),
+        (["--shard", "1/2", "--eval_batch_size", "0"], "eval_batch_size: found 0 (automatic) with shard"),
+        (["--precision", "tf32"], "precision: found tf32 on cpu"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(store, model, audio, tmp_path, more, message: str) -> None:
+    result = run_score(*score_command(model, audio, tmp_path / "scores.txt"), *more)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_join_of_nothing_is_refused(store, tmp_path) -> None:
+    result = CliRunner().invoke(join, ["--output", str(tmp_path / "scores.txt")])
+    assert result.exit_code == 2
+    assert "found no shards of it" in result.stderr
+
+
+def test_one_recording_is_scored_with_its_layers_and_its_curve(store, model, audio, whole, tmp_path) -> None:
+    arguments = ["--model", str(model), "--device", "cpu"]
+    result = run_score("--audio", str(audio / "r0003.wav"), *arguments)
+    assert result.exit_code == 0, result.output
+    table = read_scores(whole)
+    assert f"{table.scores[3]:.5g}" in result.output
+    assert "weight of layer 1" in result.output
+    waveform, _ = soundfile.read(audio / "r0003.wav", dtype="float32")
+    path = tmp_path / "long.wav"
+    soundfile.write(path, np.tile(waveform, 4)[:30_000], 16_000, subtype="FLOAT")
+    more = ["--window_hop", "8000", "--window_combination", "min"]
+    result = run_score("--audio", str(path), *arguments, *more)
+    assert result.exit_code == 0, result.output
+    assert "most suspicious window" in result.output
+    run = newest_run()
+    client = connect()
+    names = {item.path for item in client.list_artifacts(run.info.run_id, "recording")}
+    assert names == {"recording/windows.tsv", "recording/curve.png", "recording/score.json"}
+    lines = Path(client.download_artifacts(run.info.run_id, "recording/windows.tsv")).read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["start_s", "0.0000", "0.5000", "1.0000", "1.3750"]
+    scores = [float(line.split("\t")[2]) for line in lines[1:]]
+    assert run.data.metrics["score/score"] == pytest.approx(min(scores))
