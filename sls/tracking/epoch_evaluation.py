@@ -16,7 +16,7 @@ from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
 from sls.tracking.evaluation import EvaluationRequest
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.runs import one_line
-from sls.tracking.scoring import TrialList
+from sls.tracking.trial_lists import TrialList
 
 logger = logging.getLogger(__name__)
 
