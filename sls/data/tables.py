@@ -108,7 +108,9 @@ class Table:
             numbers = texts.astype(np.float64)
         except ValueError:
             numbers = np.array([_float_or_nan(text) for text in texts.tolist()])
-        bad_rows = np.flatnonzero(~np.isfinite(numbers))
+        # Python, and NumPy after it, read 1_000 as a number.
+        grouped = (words.view(np.uint8) == ord("_")).any(axis=1)
+        bad_rows = np.flatnonzero(~np.isfinite(numbers) | grouped)
         if len(bad_rows):
             row = int(bad_rows[0])
             found = self.value(row, column)

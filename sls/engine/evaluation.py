@@ -14,8 +14,10 @@ from sls.data.keys import AsvScores
 from sls.data.protocols import ALL_SUBSETS, Label
 from sls.data.scores import JoinedScores
 from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down, count_threads
+from sls.engine.cautions import find_warnings
 from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, make_factor, name_clusters
-from sls.engine.results import BITS, COST, FRACTION, SHARE, CurvePoints, Evaluation, Histogram, Measure
+from sls.engine.outlines import count_scores, thin_curve
+from sls.engine.results import BITS, COST, FRACTION, SHARE, Evaluation, Measure
 from sls.engine.tandem import make_tandem, pick_costs
 from sls.metrics.bootstrap import Interval, percentile_interval, resample_eer
 from sls.metrics.calibration import Calibration
@@ -23,20 +25,12 @@ from sls.metrics.classification import compute_auc, confusion_at
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
 from sls.metrics.clusters import resample_clusters
 from sls.metrics.dcf import DetectionCosts, compute_act_dcf
-from sls.metrics.det import DetCurve, compute_eer, eer_of_curve
+from sls.metrics.det import DetCurve, eer_of_curve
 from sls.metrics.paired import resample_trials
-from sls.metrics.ranking import Ranking, rank_trials
+from sls.metrics.ranking import rank_trials
 from sls.metrics.tdcf import LegacyTandemCosts, LinearCost, TandemCosts, minimum_of_curve
 
 logger = logging.getLogger(__name__)
-
-MAX_BINS = 80
-CURVE_GRID = 0.02
-"""Distance of two points of a thinned DET curve, in natural-log odds: finer than a line is wide."""
-RULE_OF_THREE = 3
-"""No event among n leaves up to 3 / n as its rate, at 95 % (Hanley and Lippman-Hand, JAMA 1983)."""
-FEW_TRIALS = 30
-"""Below this many trials of a class, a rate moves by more than 3 points with each error."""
 
 
 def evaluate(
@@ -105,7 +99,7 @@ def evaluate(
         Measure("balanced_accuracy", confusion.balanced_accuracy, FRACTION),
         Measure("f1", confusion.f1, SHARE),
     ]
-    warnings = find_warnings(ranking, eer.eer, joined)
+    warnings = find_warnings(source, eer.eer, joined)
     for warning in warnings:
         logger.warning("%s: %s", source_name, warning)
     return Evaluation(
@@ -119,7 +113,7 @@ def evaluate(
         measures=tuple(measures),
         confusion=confusion,
         curve=thin_curve(curve),
-        histogram=_count_scores(bonafide, spoof),
+        histogram=count_scores(bonafide, spoof),
         breakdowns=break_down(source, breakdown),
         warnings=warnings,
         is_calibrated=calibration is not None,
@@ -190,54 +184,6 @@ def _draw_intervals(source: BreakdownSource, name: str, cost: LinearCost | None)
         drawn = resample_clusters([ranking], clusters, rng, settings.num_resamples, cost)[:, 0]
         found.append(percentile_interval(drawn, name_clusters(clusters), settings.level))
     return tuple(interval for interval in found if interval is not None)
-
-
-def find_warnings(ranking: Ranking, eer: float, joined: JoinedScores) -> tuple[str, ...]:
-    """Returns what a reader must know before believing the numbers."""
-    found = []
-    negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
-    if negated < eer:
-        found.append(
-            f"these scores do better negated: EER {100 * negated:.2f} % in the place of {100 * eer:.2f} %; "
-            "a higher score must mean more bona fide"
-        )
-    if eer == 0:
-        bound = 100 * RULE_OF_THREE / min(ranking.num_bonafide, ranking.num_spoof)
-        found.append(
-            "no error at all, so that intervals by resampling have no width: the EER may be as high as about "
-            f"{min(bound, 50):.2g} % all the same"
-        )
-    for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
-        if count < FEW_TRIALS:
-            found.append(f"only {count} {name} trials: every rate is coarse")
-    if np.unique(ranking.scores).size < 3:
-        found.append("fewer than 3 different scores: these are decisions, an EER needs scores")
-    coverage = joined.coverage
-    if not coverage.is_complete:
-        found.append(
-            f"partial coverage: {coverage.joined} trials in both, of {coverage.keyed} in the key and "
-            f"{coverage.scored} scored"
-        )
-    return tuple(found)
-
-
-def thin_curve(curve: DetCurve) -> CurvePoints:
-    """Returns the points of a DET curve that a figure can tell apart."""
-    edge = 1e-9
-    grid = [
-        np.round(np.log((rate + edge) / (1 - rate + edge)) / CURVE_GRID) for rate in (curve.frr, curve.far)
-    ]
-    is_new = np.ones(curve.frr.size, dtype=bool)
-    is_new[1:-1] = (np.diff(grid[0])[:-1] != 0) | (np.diff(grid[1])[:-1] != 0)
-    return CurvePoints(curve.frr[is_new], curve.far[is_new])
-
-
-def _count_scores(bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> Histogram:
-    low, high = min(bonafide[0], spoof[0]), max(bonafide[-1], spoof[-1])
-    num_bins = min(MAX_BINS, max(10, round(np.sqrt(bonafide.size + spoof.size))))
-    edges = np.linspace(low, high, num_bins + 1)
-    counts = (np.histogram(scores, edges)[0].astype(np.int64) for scores in (bonafide, spoof))
-    return Histogram(edges, *counts)
 
 
 def _describe(joined: JoinedScores, asv: AsvScores | None, settings: BootstrapSettings) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from mlflow.exceptions import MlflowException
 
 from sls.tracking.checkpoints import checkpoints_of
 from sls.tracking.epoch_evaluation import EpochCheckpoint, EpochEvaluator, EvaluatedEpoch, TrainingRun
+from sls.tracking.epochs_figure import EpochPoint, epochs_figure
 from sls.tracking.figure_style import to_png
-from sls.tracking.figures import EpochPoint, epochs_figure
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.runs import TrackedRun, run_link, scratch_directory
 from sls.tracking.trial_lists import track_trials

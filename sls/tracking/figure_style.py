@@ -26,28 +26,43 @@ def new_figure(width: float = 8.0, height: float = 5.6) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    style_axes(axes)
+    return figure, axes
+
+
+def style_axes(axes: Axes) -> None:
+    """Sets the size of the ticks, and leaves out the frame where there are none."""
     axes.tick_params(labelsize=TICK_SIZE)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    return figure, axes
 
 
 def set_title(figure: Figure, axes: Axes, title: str, subtitle: str, corpus: str) -> None:
     """Puts a title over a figure, with what it shows below, and marks the synthetic corpus across it."""
-    is_synthetic = corpus == DEMO_CORPUS
     axes.set_title(subtitle, fontsize=LABEL_SIZE - 1, color=MUTED_COLOUR, loc="left", pad=8)
-    heading = f"{title} (synthetic demo corpus)" if is_synthetic else title
+    heading = title_text(title, corpus)
     figure.suptitle(heading, fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
-    if is_synthetic:
-        mark: dict[str, Any] = {
-            "fontsize": 44,
-            "fontweight": "bold",
-            "color": WARNING_COLOUR,
-            "alpha": 0.13,
-            "zorder": 10,
-        }
-        centre: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
-        axes.text(0.5, 0.5, "SYNTHETIC", rotation=18, **mark, **centre)
+    mark_synthetic(axes, corpus)
+
+
+def title_text(title: str, corpus: str) -> str:
+    """Returns a title that says where the corpus is synthetic."""
+    return f"{title} (synthetic demo corpus)" if corpus == DEMO_CORPUS else title
+
+
+def mark_synthetic(axes: Axes, corpus: str) -> None:
+    """Marks axes on which the synthetic corpus is drawn."""
+    if corpus != DEMO_CORPUS:
+        return
+    mark: dict[str, Any] = {
+        "fontsize": 44,
+        "fontweight": "bold",
+        "color": WARNING_COLOUR,
+        "alpha": 0.13,
+        "zorder": 10,
+    }
+    centre: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(0.5, 0.5, "SYNTHETIC", rotation=18, **mark, **centre)
 
 
 def label_value(value: str) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from sls.engine.comparison_results import Comparison
@@ -34,21 +32,8 @@ DET_MARGIN = 1.1
 LEAST_RATE = 1e-4
 FAR_RIGHT = 0.75
 """Share of the scores' range beyond which the note on the threshold stands on its left."""
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-TRACK_STYLES = ("-", "--", "-.", ":")
 PLAIN_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
 _NORMAL = NormalDist()
-
-
-@dataclass(frozen=True)
-class EpochPoint:
-    """The EER of one epoch's checkpoint on one track."""
-
-    track: str
-    recipe: str
-    epoch: int
-    """From 0."""
-    eer_percent: float
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
@@ -138,86 +123,6 @@ def score_figure(evaluation: Evaluation) -> Figure:
     note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
     set_title(figure, axes, f"Scores, {note}", evaluation.system, evaluation.corpus)
     return figure
-
-
-def epochs_figure(
-    points: Sequence[EpochPoint], chosen: Mapping[str, int] | None = None, corpus: str = ""
-) -> Figure:
-    """Draws the EER of every epoch on every track, with the epoch that each recipe chose marked.
-
-    Args:
-        points: In any order; a recipe has a colour, a track a style of line.
-        chosen: The chosen epoch by recipe.
-        corpus: Which data this is (`demo` is labelled as synthetic).
-
-    Raises:
-        ValueError: There is no point.
-    """
-    if not points:
-        raise ValueError("epochs figure: found no evaluated epoch, expected one or more")
-    figure, axes = new_figure(8.6, 5.8)
-    recipes = list(dict.fromkeys(point.recipe for point in points))
-    tracks = list(dict.fromkeys(point.track for point in points))
-    for track_place, track in enumerate(tracks):
-        for recipe_place, recipe in enumerate(recipes):
-            line = sorted(
-                (point.epoch, point.eer_percent)
-                for point in points
-                if point.track == track and point.recipe == recipe
-            )
-            if line:
-                colour = SYSTEM_COLOURS[recipe_place % len(SYSTEM_COLOURS)]
-                style = (TRACK_STYLES[track_place % len(TRACK_STYLES)], MARKERS[track_place % len(MARKERS)])
-                label = track if len(recipes) == 1 else f"{recipe} on {track}"
-                # Recipes that take the same steps have the same line: the later, thinner one leaves both visible.
-                width = max(5 - 2.5 * recipe_place, 1.5) if len(recipes) > 1 else 2
-                _draw_epochs(axes, line, (chosen or {}).get(recipe), colour, style, label, width)
-    axes.set_xlabel("epoch (from 0)", fontsize=LABEL_SIZE)
-    axes.set_ylabel("EER, %", fontsize=LABEL_SIZE)
-    axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color=GRID_COLOUR, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.legend(fontsize=TICK_SIZE, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    marked = "rings: the epoch that the recipe chose" if chosen else ""
-    set_title(figure, axes, "EER by epoch and track", marked, corpus)
-    return figure
-
-
-def _draw_epochs(
-    axes: Axes,
-    line: Sequence[tuple[int, float]],
-    chosen: int | None,
-    colour: str,
-    style: tuple[str, str],
-    label: str,
-    width: float,
-) -> None:
-    epochs, eers = zip(*line, strict=True)
-    axes.plot(
-        epochs,
-        eers,
-        color=colour,
-        linestyle=style[0],
-        linewidth=width,
-        marker=style[1],
-        markersize=5,
-        label=label,
-    )
-    for epoch, eer in line:
-        if epoch == chosen:
-            axes.plot([epoch], [eer], "o", markersize=15, mfc="none", mec=colour, mew=2.2, zorder=6)
-            axes.annotate(
-                f"{eer:.2f}",
-                (epoch, eer),
-                xytext=(0, 11),
-                textcoords="offset points",
-                ha="center",
-                fontsize=TICK_SIZE,
-                color=colour,
-                fontweight="bold",
-                bbox=PLAIN_BOX,
-            )
 
 
 def _name_curve(evaluation: Evaluation) -> str:

@@ -97,7 +97,7 @@ def test_numbers_are_read_exactly(tmp_path):
     assert read_table(path).floats(0).tolist() == numbers
 
 
-@pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "abc", "1,5", "--1"])
+@pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "abc", "1,5", "--1", "1_000"])
 def test_what_is_no_finite_number_is_named_with_its_line(tmp_path, bad):
     path = write(tmp_path, f"t1 0.5\nt2 {bad}\nt3 1\n")
     with pytest.raises(ValueError, match="finite") as caught:

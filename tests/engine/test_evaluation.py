@@ -198,10 +198,21 @@ def test_few_trials_decisions_and_partial_coverage_are_warned_of():
     joined = make_joined(np.array([1.0, 1.0, 0.0]), np.array([1, 1, 0]))
     joined = replace(joined, coverage=Coverage(scored=5, keyed=4, joined=3))
     found = evaluate(joined, track="X", settings=NONE)
-    assert [
-        part in " ".join(found.warnings) for part in ("only 2 bona fide", "decisions", "3 trials in both")
-    ]
+    for part in ("only 2 bona fide", "decisions", "3 trials in both"):
+        assert part in " ".join(found.warnings)
     assert found.metrics()["coverage_percent"] == 75
+
+
+def test_asv_scores_of_other_attacks_are_warned_of():
+    asv = make_asv()
+    foreign = replace(
+        asv, fields={**asv.fields, "attack": np.where(asv.roles == Role.SPOOF, "X01", "bonafide")}
+    )
+    warned = [
+        any("ASV scores know none" in text for text in evaluate_corpus(asv=scores).warnings)
+        for scores in (asv, foreign)
+    ]
+    assert warned == [False, True]
 
 
 def test_perfect_scores_do_not_claim_a_certain_zero():

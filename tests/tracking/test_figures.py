@@ -10,12 +10,11 @@ from sls.engine.comparison import compare
 from sls.engine.evaluation import evaluate
 from sls.engine.results import POOLED, Breakdown, Cell
 from sls.tracking.breakdown_figures import MAX_ROWS, heat_map_figure, interval_figure
+from sls.tracking.epochs_figure import RING_SIZE, EpochPoint, epochs_figure
 from sls.tracking.figure_style import to_png
 from sls.tracking.figures import (
-    EpochPoint,
     comparison_figures,
     det_figure,
-    epochs_figure,
     evaluation_figures,
     score_figure,
 )
@@ -112,12 +111,13 @@ def test_the_chosen_epoch_of_each_recipe_is_ringed_on_each_track():
         for recipe in ("v1", "v2")
         for epoch in (2, 0, 1)
     ]
-    axes = epochs_figure(points, {"v1": 2, "v2": 0}).axes[0]
-    rings = [(line.get_xdata()[0], line.get_ydata()[0]) for line in axes.lines if line.get_markersize() == 15]
-    assert sorted(rings) == [(0, 10), (0, 13), (2, 8), (2, 11)]
-    assert list(axes.lines[0].get_xdata()) == [0, 1, 2]  # in the order of epochs
-    labels = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert labels == ["v1 on LA", "v2 on LA", "v1 on DF", "v2 on DF"]
+    figure = epochs_figure(points, {"v1": 2, "v2": 0})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["LA", "DF"]
+    for axes, expected in zip(figure.axes, ([(0, 10), (2, 8)], [(0, 13), (2, 11)]), strict=True):
+        lines = [line for line in axes.lines if line.get_markersize() == RING_SIZE]
+        assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in lines) == expected
+        assert list(axes.lines[0].get_xdata()) == [0, 1, 2]  # in the order of epochs
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["v1", "v2", "chance"]
 
 
 def test_an_epochs_figure_of_nothing_raises():

@@ -1,0 +1,65 @@
+"""What a reader must know before believing the numbers of an evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sls.data.scores import JoinedScores
+from sls.engine.breakdown import BreakdownSource
+from sls.engine.factors import ATTACK, UNKNOWN
+from sls.metrics.det import compute_eer
+
+RULE_OF_THREE = 3
+"""No event among n leaves up to 3 / n as its rate, at 95 % (Hanley and Lippman-Hand, JAMA 1983)."""
+FEW_TRIALS = 30
+"""Below this many trials of a class, a rate moves by more than 3 points with each error."""
+
+
+def find_warnings(source: BreakdownSource, eer: float, joined: JoinedScores) -> tuple[str, ...]:
+    """Returns sentences on reversed scores, perfect or coarse rates, partial coverage and foreign ASV scores.
+
+    Args:
+        source: The ranked trials, their factors and the ASV's trials.
+        eer: Of all trials, a fraction.
+        joined: The scores as they were joined with the key.
+    """
+    ranking, found = source.ranking, []
+    negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
+    if negated < eer:
+        found.append(
+            f"these scores do better negated: EER {100 * negated:.2f} % in the place of {100 * eer:.2f} %; "
+            "a higher score must mean more bona fide"
+        )
+    if eer == 0:
+        bound = 100 * RULE_OF_THREE / min(ranking.num_bonafide, ranking.num_spoof)
+        found.append(
+            "no error at all, so that intervals by resampling have no width: the EER may be as high as about "
+            f"{min(bound, 50):.2g} % all the same"
+        )
+    for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
+        if count < FEW_TRIALS:
+            found.append(f"only {count} {name} trials: every rate is coarse")
+    if np.unique(ranking.scores).size < 3:
+        found.append("fewer than 3 different scores: these are decisions, an EER needs scores")
+    coverage = joined.coverage
+    if not coverage.is_complete:
+        found.append(
+            f"partial coverage: {coverage.joined} trials in both, of {coverage.keyed} in the key and "
+            f"{coverage.scored} scored"
+        )
+    if _is_foreign_asv(source):
+        found.append(
+            "the ASV scores know none of the attacks of the key, so that the t-DCF is that of another corpus's "
+            "speaker verification"
+        )
+    return tuple(found)
+
+
+def _is_foreign_asv(source: BreakdownSource) -> bool:
+    """Whether the ASV met attacks, and not one of those that the countermeasure met."""
+    attacks = source.find(ATTACK)
+    known = source.tandem.values.get(ATTACK) if source.tandem is not None else None
+    if attacks is None or known is None:
+        return False
+    blank = {UNKNOWN, "bonafide"}
+    return bool(set(known) - blank) and not (set(known) & set(attacks.values)) - blank
