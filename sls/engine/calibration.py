@@ -59,5 +59,7 @@ def load_calibration(path: str | Path) -> Calibration:
         raise FileNotFoundError(f"{path}: no such calibration file")
     try:
         return calibration_from_dict(json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise ValueError(f"{path}: found no JSON, expected a calibration as evaluate fits it") from None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sls.data.protocols import Label
 from sls.data.scores import JoinedScores
 from sls.engine.breakdown import BreakdownSource
 from sls.engine.factors import ATTACK, UNKNOWN
@@ -11,17 +12,22 @@ from sls.metrics.det import compute_eer
 
 RULE_OF_THREE = 3
 """No event among n leaves up to 3 / n as its rate, at 95 % (Hanley and Lippman-Hand, JAMA 1983)."""
+LEAST_SHOWN = 0.00005
+"""Half of 0.01 points: a smaller difference of EERs does not show in a table."""
 FEW_TRIALS = 30
 """Below this many trials of a class, a rate moves by more than 3 points with each error."""
 
 
-def find_warnings(source: BreakdownSource, eer: float, joined: JoinedScores) -> tuple[str, ...]:
-    """Returns sentences on reversed scores, perfect or coarse rates, partial coverage and foreign ASV scores.
+def find_warnings(
+    source: BreakdownSource, eer: float, joined: JoinedScores, is_calibrated: bool = False
+) -> tuple[str, ...]:
+    """Returns sentences on reversed, tied or coarse scores, partial coverage and foreign ASV scores.
 
     Args:
         source: The ranked trials, their factors and the ASV's trials.
         eer: Of all trials, a fraction.
-        joined: The scores as they were joined with the key.
+        joined: The scores as they were joined with the key, before any calibration.
+        is_calibrated: Whether the ranked scores are log-likelihood ratios by a calibration.
     """
     ranking, found = source.ranking, []
     negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
@@ -47,6 +53,14 @@ def find_warnings(source: BreakdownSource, eer: float, joined: JoinedScores) -> 
             f"partial coverage: {coverage.joined} trials in both, of {coverage.keyed} in the key and "
             f"{coverage.scored} scored"
         )
+    if is_calibrated:
+        is_bonafide = joined.key.labels == Label.BONAFIDE
+        before = compute_eer(joined.scores[is_bonafide], joined.scores[~is_bonafide]).eer
+        if abs(before - eer) > LEAST_SHOWN:
+            found.append(
+                "the calibration makes equals of scores that the file tells apart: EER "
+                f"{100 * eer:.2f} %, without it {100 * before:.2f} %"
+            )
     if _is_foreign_asv(source):
         found.append(
             "the ASV scores know none of the attacks of the key, so that the t-DCF is that of another corpus's "

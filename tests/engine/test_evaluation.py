@@ -215,6 +215,15 @@ def test_asv_scores_of_other_attacks_are_warned_of():
     assert warned == [False, True]
 
 
+def test_a_calibration_that_ties_scores_is_warned_of():
+    other = make_corpus(seed=5, size=200)
+    told = [
+        any("makes equals of scores" in text for text in evaluate_corpus(calibration=found).warnings)
+        for found in (fit_calibration(other, "logistic"), fit_calibration(other, "pav"))
+    ]
+    assert told == [False, True]
+
+
 def test_perfect_scores_do_not_claim_a_certain_zero():
     labels = np.arange(120) < 60
     found = evaluate(
