@@ -114,12 +114,13 @@ class ScoreJournal:
         self._file.truncate(found.num_bytes if found else 0)
         self._file.seek(0, os.SEEK_END)
         self._synced_s = time.monotonic()
-        self.content = found or JournalContent(path, header)
+        # Numbers alone: the scores of a million trials stay on the disk until the score file is written.
+        self.done = set(found.batches) if found else set()
         if found is None:
             self._write(json.dumps({"binding": header.binding, "about": header.about}))
             self.sync()
-        elif found.batches:
-            logger.info("%s: continuing after %d batches", path, len(found.batches))
+        elif self.done:
+            logger.info("%s: continuing after %d batches", path, len(self.done))
 
     def append(self, batch: int, names: Sequence[str], scores: np.ndarray) -> None:
         """Adds a whole batch."""
@@ -128,7 +129,7 @@ class ScoreJournal:
             word for name, score in zip(names, values, strict=True) for word in (name, format_score(score))
         ]
         self._write(" ".join([str(batch), *words]))
-        self.content.batches[batch] = words
+        self.done.add(batch)
         if time.monotonic() - self._synced_s > SYNC_INTERVAL_S:
             self.sync()
 

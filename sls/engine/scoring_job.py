@@ -129,7 +129,7 @@ def run_shard(
     path = journal_path(output, shard)
     with hold_lock(path), ScoreJournal(path, job.header, REMEDY) as journal:
         wanted = shard.batches(job.num_batches)
-        missing = [number for number in wanted if number not in journal.content.batches]
+        missing = [number for number in wanted if number not in journal.done]
         is_missing = set(missing)
         kept = (len(job.batches.members(number)) for number in wanted if number not in is_missing)
         summary.num_kept = sum(kept)

@@ -31,7 +31,7 @@ def test_a_journal_cut_at_any_byte_is_continued_to_the_same_bytes(tmp_path) -> N
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         with ScoreJournal(path, HEADER, "remedy") as journal:
-            known = set(journal.content.batches)
+            known = set(journal.done)
             assert known == set(list(BATCHES)[: max(whole[:length].count(b"\n") - 1, 0)])
             for number, (names, scores) in BATCHES.items():
                 if number not in known:

@@ -1,0 +1,131 @@
+"""Measures scoring, files included, side by side with the way of the seed system.
+
+    OMP_NUM_THREADS=2 python -m benchmarks.scoring --shape 300m --utterances 8
+    python -m benchmarks.scoring --shape 300m --device cuda --utterances 20000 --workers 16 --batch-size 0
+
+The seed system's way: fairseq's encoder twice for each batch, the first result thrown away, with gradients recorded,
+in batches of 4, files read in the main process. Both ways have the same random weights and FLAC files, and take turns
+in one process. On a GPU only our own way runs, unless --seed-way is given.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import soundfile
+import torch
+
+from sls.config import AudioConfig, ComputeConfig, ScoringConfig
+from sls.data.audio import fit_length, read_audio
+from sls.data.dataset import TrialDataset
+from sls.data.protocols import Trial
+from sls.data.scores import write_scores
+from sls.data.scoring_batches import ScoringBatches
+from sls.engine.batch_size import resolve_batch_size
+from sls.engine.scoring import StageTimes, score
+from sls.models.checkpoints import build_countermeasure
+from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, Countermeasure
+
+SEED_BATCH_SIZE = 4
+SAMPLE_RATE_HZ = 16_000
+GFLOP_PER_UTTERANCE = 150
+"""Of the 300M shape; given, not measured."""
+
+
+def make_files(directory: Path, count: int) -> list[Trial]:
+    """Writes FLAC files of noise, 4.04 s each."""
+    rng = np.random.default_rng(11)
+    trials = []
+    for index in range(count):
+        path = directory / f"u{index:06d}.flac"
+        soundfile.write(path, rng.normal(0, 0.05, DEFAULT_NUM_SAMPLES), SAMPLE_RATE_HZ, subtype="PCM_16")
+        trials.append(Trial(path.stem, path))
+    return trials
+
+
+def score_as_seed(model: Countermeasure, trials: list[Trial], output: Path, device: torch.device) -> None:
+    """Two passes, gradients recorded, batches of 4, no workers."""
+    scores: list[float] = []
+    for start in range(0, len(trials), SEED_BATCH_SIZE):
+        part = trials[start : start + SEED_BATCH_SIZE]
+        waveforms = [fit_length(read_audio(trial.path)) for trial in part]
+        batch = torch.from_numpy(np.stack(waveforms)).to(device)
+        for _ in model.xlsr(batch):
+            pass
+        scores += model(batch)[:, 1].detach().cpu().tolist()
+    write_scores(output, [trial.name for trial in trials], np.array(scores))
+
+
+def score_ours(
+    model: Countermeasure, trials: list[Trial], output: Path, device: torch.device, compute: ComputeConfig
+) -> StageTimes:
+    """The engine of the score door."""
+    batches = ScoringBatches(TrialDataset(trials, AudioConfig()), compute.eval_batch_size)
+    scores, times = np.empty(len(trials), np.float32), StageTimes()
+    for batch in score(model, batches, range(len(batches)), compute, ScoringConfig(), device):
+        scores[batch.trials.start : batch.trials.stop] = batch.scores
+        times += batch.times
+    write_scores(output, [trial.name for trial in trials], scores)
+    return times
+
+
+@click.command()
+@click.option("--shape", default="300m", show_default=True, help="random:NAME's NAME")
+@click.option("--utterances", default=8, show_default=True)
+@click.option("--repeats", default=3, show_default=True)
+@click.option("--workers", default=2, show_default=True)
+@click.option("--batch-size", default=4, show_default=True, help="0: automatic")
+@click.option("--device", "device_name", default="cpu", show_default=True)
+@click.option("--seed-way/--no-seed-way", default=None, help="[default: on a CPU]")
+def main(
+    shape: str,
+    utterances: int,
+    repeats: int,
+    workers: int,
+    batch_size: int,
+    device_name: str,
+    seed_way: bool | None,
+) -> None:
+    """Prints utterances per second of each way, and the ratio to the seed system's."""
+    device = torch.device(device_name)
+    ours = build_countermeasure(f"random:{shape}", DEFAULT_NUM_SAMPLES, 1).to(device).eval()
+    ways: dict[str, Callable[[list[Trial], Path], StageTimes | None]] = {}
+    if seed_way or (seed_way is None and device.type == "cpu"):
+        seed = build_countermeasure(f"random:{shape}", DEFAULT_NUM_SAMPLES, 1, "fairseq").to(device).eval()
+        ways["seed system's way"] = lambda trials, output: score_as_seed(seed, trials, output, device)
+    for precision in ("fp32", "bf16") if device.type == "cpu" else ("fp32", "tf32", "bf16"):
+        asked = ComputeConfig(num_workers=workers, eval_batch_size=batch_size, precision=precision)
+        size = resolve_batch_size(ours, DEFAULT_NUM_SAMPLES, asked, device)
+        compute = ComputeConfig(num_workers=workers, eval_batch_size=size, precision=precision)
+        ways[f"ours, {precision}, batches of {size}"] = lambda trials, output, compute=compute: score_ours(
+            ours, trials, output, device, compute
+        )
+    durations: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, StageTimes | None] = {}
+    with tempfile.TemporaryDirectory() as directory:
+        trials = make_files(Path(directory), utterances)
+        for name, way in ways.items():
+            way(trials[:SEED_BATCH_SIZE], Path(directory) / f"{name}.warm.txt")
+        for _ in range(repeats):
+            for name, way in ways.items():
+                start_s = time.perf_counter()
+                times[name] = way(trials, Path(directory) / f"{name}.txt")
+                durations[name].append(time.perf_counter() - start_s)
+    first = durations[next(iter(ways))]
+    print(f"{shape}, {utterances} utterances, {repeats} turns, {device}, {torch.get_num_threads()} threads")
+    for name, taken in durations.items():
+        rate = utterances / statistics.median(taken)
+        ratio = statistics.median(before / own for before, own in zip(first, taken, strict=True))
+        print(f"{name:<28}{rate:9.2f} utt/s  {ratio:5.2f}x  {times[name] or ''}")
+        if device.type == "cuda" and shape == "300m":
+            print(f"{'':<28}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
+
+
+if __name__ == "__main__":
+    main()
