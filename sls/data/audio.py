@@ -16,6 +16,8 @@ import soundfile
 import soxr
 from av.container import InputContainer
 
+from sls.data.containers import open_container
+
 SAMPLE_RATE_HZ = 16_000
 NUM_SAMPLES = 64_600
 """Samples that the countermeasure hears: 4.0375 s at 16 kHz."""
@@ -173,10 +175,9 @@ def _inspect_soundfile(path: str) -> AudioFacts:
 
 
 def _inspect_av(path: str) -> AudioFacts:
-    with av.open(path, mode="r") as container:
+    with open_container(path) as container:
         stream = _audio_stream(container)
         if not stream.codec_context.sample_rate:
-            # Opened by its name's ending alone: there is no header.
             raise AudioError("no sampling rate")
         duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
         return AudioFacts(stream.codec_context.sample_rate, None if duration is None else float(duration))
@@ -202,7 +203,7 @@ def _check_wav_size(file: soundfile.SoundFile) -> None:
 
 
 def _decode_av(content: str | bytes) -> tuple[np.ndarray, int]:
-    with av.open(io.BytesIO(content) if isinstance(content, bytes) else content, mode="r") as container:
+    with open_container(content) as container:
         stream = _audio_stream(container)
         stream.codec_context.thread_count = 1  # workers are many, and files are short
         frames = [_frame_samples(frame) for frame in container.decode(stream)]
@@ -220,7 +221,10 @@ def _decode_av(content: str | bytes) -> tuple[np.ndarray, int]:
 def _audio_stream(container: InputContainer) -> av.AudioStream:
     if not container.streams.audio:
         raise AudioError("no audio stream")
-    return container.streams.audio[0]
+    stream = container.streams.audio[0]
+    if stream.codec_context is None:  # what PyAV gives for a codec that FFmpeg does not know
+        raise AudioError("no decoder for its audio")
+    return stream
 
 
 def _frame_samples(frame: av.AudioFrame) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables import WHITESPACE, Table, read_first_line, read_table, split_line
+from sls.data.tables import WHITESPACE, Table, check_is_file, read_first_line, read_table, split_line
 
 IGNORED_COLUMN = "_"
 _SHOWN_CHARACTERS = 60  # of a line that is not understood
@@ -121,8 +121,7 @@ def read_formatted_table(
     """
     formats = (formats,) if isinstance(formats, TableFormat) else tuple(formats)
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file (looked in {Path.cwd()})")
+    check_is_file(path)
     table_format = match_format(path, formats)
     if table_format is None:
         raise ValueError(describe_misfit(path, formats))

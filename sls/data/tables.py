@@ -140,11 +140,11 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is empty, or a line has another number of columns than the first.
+        ValueError: the file is a directory, is empty or no text, or a line has another number of columns than
+            the first.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file (looked in {Path.cwd()})")
+    check_is_file(path)
     content = _read_content(path)
     digest = hashlib.sha256(memoryview(content)[:-_MARGIN_BYTES]).hexdigest()
     text, delimiter = _normalise(path, content, delimiter)
@@ -168,6 +168,14 @@ def split_line(line: str, delimiter: str) -> list[str]:
     return line.split() if delimiter == WHITESPACE else next(csv.reader([line], delimiter=delimiter), [""])
 
 
+def check_is_file(path: Path) -> None:
+    """Raises FileNotFoundError where there is nothing, and ValueError where there is a directory."""
+    if path.is_dir():
+        raise ValueError(f"{path}: found a directory, expected a file")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file (looked in {Path.cwd()})")
+
+
 def read_first_line(path: str | Path) -> str:
     """Reads the first line of a text file, without its end; empty for an empty file.
 
@@ -175,9 +183,9 @@ def read_first_line(path: str | Path) -> str:
         ValueError: the file is not UTF-8 text.
     """
     with Path(path).open("rb") as file:
-        line = file.readline(65_536)
+        line = file.readline(65_536).split(b"\r", 1)[0]
     try:
-        return line.decode("utf-8-sig").rstrip("\r\n")
+        return line.decode("utf-8-sig").rstrip("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}:1: found bytes that are not UTF-8 text ({error.reason})") from None
 
@@ -200,6 +208,10 @@ def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearra
         changes where there were quotes.
     """
     text = content
+    zero = text.find(0, 0, len(text) - _MARGIN_BYTES)
+    if zero >= 0:
+        line = text.count(b"\n", 0, zero) + 1
+        raise ValueError(f"{path}:{line}: found a zero byte, expected UTF-8 text")
     if not text.isascii():
         try:
             text.decode()

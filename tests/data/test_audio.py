@@ -69,6 +69,17 @@ def test_a_file_that_soundfile_cannot_read_is_read_by_pyav(tmp_path):
     assert np.abs(read[2000:10_000]).max() == pytest.approx(0.5, abs=0.05)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "rate_hz"),
+    [("a.aac", "aac", 16_000), ("a.webm", "libopus", 48_000)],
+)
+def test_unusual_formats_are_read_by_pyav_at_the_rate_asked_for(tmp_path, name, codec, rate_hz):
+    encode_by_av(tmp_path / name, make_tone(1.0, rate_hz), rate_hz, codec)
+    read = read_audio(tmp_path / name)
+    spectrum = np.abs(np.fft.rfft(read[2000:10_000] * np.hanning(8000)))
+    assert np.argmax(spectrum) * RATE_HZ / 8000 == pytest.approx(440, abs=2)
+
+
 def test_a_flac_file_without_its_length_is_read_bit_by_bit():
     content = flac_of(make_tone())
     np.testing.assert_array_equal(read_audio(spoil_length(content)), read_audio(content))
@@ -143,8 +154,40 @@ def test_a_file_that_is_no_recording_is_named_with_both_decoders_words(tmp_path)
         read_audio(path)
     message = str(caught.value)
     assert message.startswith(f"{path}: not readable: soundfile: ")
-    assert "; PyAV: no samples" in message
+    assert "; PyAV: found a file that begins with b'this is not ', expected WAV, FLAC, MP3" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("ending", ["flac", "wav", "m3u8", "sdp", "ffconcat"])
+@pytest.mark.parametrize(
+    "content",
+    ["ffconcat version 1.0\nfile other.wav\n", "#EXTM3U\n#EXTINF:1,\nother.wav\n", "8 bytes!", "ID3"],
+)
+def test_a_text_is_no_recording_whatever_it_names_or_is_called(tmp_path, content, ending):
+    soundfile.write(tmp_path / "other.wav", make_tone(), RATE_HZ)
+    path = tmp_path / f"a.{ending}"
+    path.write_text(content)
+    for read in (read_audio, inspect_audio):
+        with pytest.raises(AudioError, match="not readable"):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a.flac", "a.wav", "a.ogg", "a.mp3"])
+def test_pyav_alone_knows_a_format_by_its_content_and_not_by_its_name(tmp_path, monkeypatch, name):
+    soundfile.write(tmp_path / name, make_tone(), RATE_HZ)
+    expected = read_audio(tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+
+    def refuse(*_):
+        raise soundfile.SoundFileError("refused")
+
+    monkeypatch.setattr(audio, "_decode_soundfile", refuse)
+    tag = b"ID3\x04\0\0\0\0\x01\x02" + bytes(130)
+    for misnamed in (content, tag + content) if name in ("a.flac", "a.mp3") else (content,):
+        path = tmp_path / "misnamed.bin"
+        path.write_bytes(misnamed)
+        assert len(read_audio(path)) == pytest.approx(len(expected), abs=2500)
+        np.testing.assert_array_equal(read_audio(path), read_audio(misnamed))
 
 
 def test_an_upload_is_called_by_the_name_that_it_is_given():

@@ -116,6 +116,16 @@ def test_bytes_that_are_not_text_are_an_error_with_their_line(tmp_path):
         read_table(path)
 
 
+def test_a_zero_byte_is_an_error_with_its_line(tmp_path):
+    with pytest.raises(ValueError, match=r"table.txt:2: found a zero byte, expected UTF-8 text"):
+        read_table(write(tmp_path, b"a b\nc \0d\n"))
+
+
+def test_a_directory_is_no_file(tmp_path):
+    with pytest.raises(ValueError, match="found a directory, expected a file"):
+        read_table(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["", "\n", "\n\n"])
 def test_an_empty_file_is_an_error(tmp_path, content):
     with pytest.raises(ValueError, match="empty"):

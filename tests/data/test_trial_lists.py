@@ -81,3 +81,17 @@ def test_a_directory_without_recordings_is_an_error(tmp_path):
         list_recordings(tmp_path)
     with pytest.raises(FileNotFoundError, match="no directory"):
         list_recordings(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_ends_of_lines_change_nothing(tmp_path, end):
+    path = tmp_path / "list.txt"
+    path.write_bytes(f"S A - - bonafide{end}S B - A01 spoof{end}".encode())
+    protocol = read_any_protocol(path)
+    assert protocol.names.tolist() == ["A", "B"]
+    assert protocol.counts() == {"trials": 2, "bonafide": 1, "spoof": 1}
+
+
+def test_a_directory_is_no_protocol(tmp_path):
+    with pytest.raises(ValueError, match="found a directory, expected a file"):
+        read_any_protocol(tmp_path)

@@ -1,0 +1,68 @@
+"""Recordings opened by FFmpeg as what their first bytes say.
+
+Left alone, it takes an empty file for whatever its name ends in, and what looks like a list of files (concat,
+HLS) or a description of a session (SDP) makes it open other files, or sockets.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+from av.container import InputContainer
+
+_HEAD_BYTES = 12
+_ID3_HEADER_BYTES = 10
+_FIRST_BYTES = {
+    b"fLaC": "flac",
+    b"OggS": "ogg",
+    b"FORM": "aiff",
+    b"\x1a\x45\xdf\xa3": "matroska",  # WebM too
+    b"\x30\x26\xb2\x75": "asf",  # WMA
+}
+
+
+def open_container(content: str | bytes) -> InputContainer:
+    """Opens a recording, a path or the content of a file, with the demuxer of its format alone.
+
+    Raises:
+        ValueError: it begins like none of WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, WMA and WebM.
+        FFmpegError: FFmpeg does not read it.
+    """
+    with io.BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        container = _name_container(head, file)
+    if container is None:
+        found = f"a file that begins with {head!r}" if head else "an empty file"
+        raise ValueError(f"found {found}, expected WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, WMA or WebM")
+    return av.open(io.BytesIO(content) if isinstance(content, bytes) else content, mode="r", format=container)
+
+
+def _name_container(head: bytes, file: BinaryIO) -> str | None:
+    """Returns FFmpeg's name of a format, `file` standing behind its `head`."""
+    if head[:3] == b"ID3":  # most often before MP3, but FLAC may have it too
+        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
+        file.seek(_ID3_HEADER_BYTES + size)
+        return "flac" if file.read(4) == b"fLaC" else "mp3"
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
+        return "wav"
+    if head[4:8] == b"ftyp":
+        return "mov"
+    if _starts_mpeg_frame(head):
+        return "mp3"
+    if _starts_aac_frame(head):
+        return "aac"
+    return _FIRST_BYTES.get(head[:4])
+
+
+def _starts_mpeg_frame(head: bytes) -> bool:
+    """Whether there are 11 bits of synchronisation, a version and a layer, none of them reserved."""
+    first, second = (*head[:2], 0, 0)[:2]
+    return first == 0xFF and second & 0xE0 == 0xE0 and second & 0x18 != 0x08 and second & 0x06 != 0
+
+
+def _starts_aac_frame(head: bytes) -> bool:
+    """Whether there are 12 bits of synchronisation, and the layer is 0 (ADTS)."""
+    return len(head) > 1 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0
