@@ -38,6 +38,7 @@ from sls.models.checkpoints import (
 from sls.tracking.served_model import SERVING_PACKAGES, example_recording, save_served_model
 
 NUM_SAMPLES = 8_000
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CALIBRATION = LogisticCalibration(2.0, 1.0)
 BASE = ["score", "duration_used_s", "warnings", "error"]
 
@@ -640,6 +641,28 @@ def test_server_takes_json_without_a_content_type(port: int, served) -> None:
     assert status == 200
     expected = served.predict(frame_of(WAV))["score"][0]
     assert json.loads(text)["predictions"][0]["score"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_example_clients_print_the_scores_of_predict(port: int, served, tmp_path) -> None:
+    path, letter = tmp_path / "speech.flac", tmp_path / "letter.txt"
+    path.write_bytes(FLAC)
+    letter.write_bytes(b"To whom it may concern")
+    expected = served.predict(frame_of(FLAC))["score"][0]
+    address = f"http://127.0.0.1:{port}"
+    python = [sys.executable, str(EXAMPLES / "client.py"), address]
+    curl = ["sh", str(EXAMPLES / "client.sh"), address]
+    answers = {}
+    for name, command in (("python", python), ("curl", curl)):
+        result = subprocess.run([*command, str(path)], capture_output=True, text=True, check=True)
+        answers[name] = json.loads(result.stdout)
+        refused = subprocess.run([*command, str(letter)], capture_output=True, text=True, check=False)
+        assert refused.returncode != 0
+        assert "not a WAV, FLAC, MP3 or OGG file" in refused.stdout + refused.stderr
+        assert "Traceback" not in refused.stderr
+    assert answers["python"]["score"] == pytest.approx(expected, abs=1e-5)
+    assert json.loads(answers["python"]["curve"])[0]["start_s"] == 0
+    assert answers["curl"]["predictions"][0]["score"] == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.slow

@@ -1,0 +1,6 @@
+#!/bin/sh
+# Asks a served countermeasure about one recording, with curl:  examples/client.sh http://127.0.0.1:5001 speech.flac
+set -eu
+{ printf '{"dataframe_records": [{"audio": "'; base64 < "$2" | tr -d '\n'; printf '"}]}'; } |
+  curl --silent --show-error --fail-with-body "$1/invocations" -H "Content-Type: application/json" --data-binary @-
+echo
