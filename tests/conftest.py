@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,22 @@ def reference_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"no reference data at {path} (set SLS_REFERENCE_DIR)")
     return path
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Finds a program that a test drives; without it the test is skipped, or fails with SLS_REQUIRE_PROGRAMS=1."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            missing = f"no program {name} on the PATH"
+            if os.environ.get("SLS_REQUIRE_PROGRAMS") == "1":
+                pytest.fail(missing)
+            pytest.skip(missing)
+        return path
+
+    return find
 
 
 @pytest.fixture(scope="session", autouse=True)
