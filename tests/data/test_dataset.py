@@ -12,7 +12,7 @@ import torch
 from sls.config import AudioConfig, RawBoostConfig
 from sls.data.audio import fit_length, read_audio
 from sls.data.batches import UNKNOWN_LABEL, EpochSampler
-from sls.data.dataset import Batch, TrialDataset, _prepare_worker, make_loader
+from sls.data.dataset import Batch, TrialDataset, make_loader, prepare_worker
 from sls.data.protocols import Trial
 from sls.data.rawboost import apply_rawboost
 
@@ -207,14 +207,14 @@ def test_names_and_paths_come_back_as_they_were(tmp_path):
 
 
 def wait_as_a_worker(ready) -> None:
-    _prepare_worker(0)
+    prepare_worker(0)
     ready.set()
     time.sleep(60)
 
 
 def test_workers_leave_signals_to_the_main_process(trials):
     loader = make_loader(TrialDataset(trials, AUDIO), batch_size=2, num_workers=2)
-    assert loader._loader.worker_init_fn is _prepare_worker
+    assert loader._loader.worker_init_fn is prepare_worker
     context = multiprocessing.get_context("fork")
     ready = context.Event()
     previous = signal.signal(signal.SIGTERM, lambda *_: None)  # the handler that a run sets; forks inherit it
