@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -526,9 +528,14 @@ def send(port: int, body: bytes, content_type: str | None) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def port(bundle, tmp_path_factory):
-    """A real server, on loopback, started elsewhere than in the project."""
-    directory = tmp_path_factory.mktemp("server")
+def port(bundle, tmp_path_factory) -> Iterator[int]:
+    with running_server(bundle, tmp_path_factory.mktemp("server")) as number:
+        yield number
+
+
+@contextmanager
+def running_server(bundle: Path, directory: Path) -> Iterator[int]:
+    """A real server, on loopback, started elsewhere than in the project; its port."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         number = listener.getsockname()[1]
@@ -674,3 +681,20 @@ def test_server_answers_clients_at_once_with_the_scores_of_one(port: int, served
     assert {status for status, _ in answers} == {200}
     for _, text in answers:
         assert json.loads(text)["predictions"][0]["score"] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_server_answers_with_the_golden_scores(reference_dir: Path, tmp_path: Path) -> None:
+    golden = reference_dir / "golden"
+    published = load_checkpoint(golden / "sls_tiny_epoch_0.pth", xlsr=golden / "xlsr_tiny.pt")
+    checkpoint = save_checkpoint(tmp_path / "golden.safetensors", published.model, published.info)
+    save_served_model(tmp_path / "model", checkpoint)
+    values = np.load(golden / "sls_tiny_eval.npz")
+    contents = [encode(row[:, None], 16_000, format="WAV", subtype="FLOAT") for row in values["waveforms"]]
+    rows = [{"audio": base64_of(content)} for content in contents]
+    rows += [{"samples": row.tolist(), "sample_rate_hz": 16_000} for row in values["waveforms"]]
+    with running_server(tmp_path / "model", tmp_path) as number:
+        status, text = post(number, {"dataframe_records": rows})
+    assert status == 200, text
+    found = [row["score"] for row in json.loads(text)["predictions"]]
+    assert found == pytest.approx([*values["log_probs"][:, 1].tolist()] * 2, abs=1e-5)
