@@ -18,7 +18,7 @@ from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, sco
 pytestmark = pytest.mark.slow
 
 NUM_KILLS = 10
-NUM_RECORDINGS = 400
+NUM_RECORDINGS = 800
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_ten_kills_on_two_shards_leave_the_exact_file(work, tmp_path) -> None:
         size = journal.stat().st_size if journal.is_file() else 0
         command = score_command(model, audio, output, "--shard", f"{number}/2")
         process = start_door("entrypoints.score", *command)
-        # The moments are drawn in bytes of the journal: a shard has some 5,000.
+        # The moments are drawn in bytes of the journal: a shard has some 9,000.
         wait_for(journal, size + int(rng.integers(0, 800)), process)
         time.sleep(float(rng.uniform(0, 0.01)))
         process.send_signal(signal.SIGKILL)
