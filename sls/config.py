@@ -133,6 +133,10 @@ class OptimizerConfig:
     """Weight decay of Adam (added to the gradient)."""
     loss_weights: tuple[float, float] = (0.1, 0.9)
     """Class weights of the cross entropy: spoof, bona fide."""
+    accumulation_steps: int = 1
+    """Batches whose gradients are averaged into one step of Adam."""
+    clip_norm: float = 0
+    """Greatest norm of the gradient, to which a longer one is cut; 0 for none."""
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -140,6 +144,8 @@ class OptimizerConfig:
         _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
         _require(self.head_lr >= 0, "head_lr", self.head_lr, "0 or more")
         _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
+        _require(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "at least 1")
+        _require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 or more")
         _require(min(self.loss_weights) > 0, "loss_weights", self.loss_weights, "two positive weights")
 
 
@@ -165,12 +171,33 @@ class TrainingConfig:
     """Apply RawBoost to the validation trials too, as the published v2 experiment does."""
     log_every_steps: int = 100
     """Steps between two points of the running loss."""
+    ema_decay: float = 0
+    """Judge and save the exponential moving average of the weights over steps, with this decay; 0 for none."""
+    average_epochs: int = 1
+    """Judge and save the mean of the weights after this many last epochs; 1 for none."""
+    freeze_layers: int = 0
+    """Lowest transformer layers that are not trained, with the convolutions below; -1: the whole encoder."""
+    keep: Literal["all", "best_and_last", "best"] = "best_and_last"
+    """Whose epochs' weights are kept: all, or those of the lowest monitored loss and, to resume, the last."""
+    save_every_steps: int = 0
+    """Steps within an epoch after which the state to resume from is kept; 0: at the end of an epoch alone."""
 
     def __post_init__(self) -> None:
         """Check ranges and what the monitor needs."""
         for name in ("batch_size", "num_epochs", "patience", "log_every_steps"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         check_name("recipe", self.recipe)
+        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0, or a decay below 1")
+        _require(self.average_epochs >= 1, "average_epochs", self.average_epochs, "at least 1")
+        _require(
+            self.freeze_layers >= -1, "freeze_layers", self.freeze_layers, "-1, 0, or a number of layers"
+        )
+        _require(self.save_every_steps >= 0, "save_every_steps", self.save_every_steps, "0 or more")
+        if self.ema_decay and self.average_epochs > 1:
+            raise ValueError(
+                f"average_epochs: found {self.average_epochs} beside ema_decay {self.ema_decay:g}, "
+                "expected one of the two"
+            )
         if self.monitor == "val_loss" and self.validation == "none":
             raise ValueError("monitor: val_loss needs validation, and validation is none; set validation=dev")
         if self.validation_rawboost and self.validation == "none":

@@ -12,10 +12,11 @@ from sls.models.countermeasure import Countermeasure
 
 
 def make_optimizer(model: Countermeasure, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Returns Adam over all weights, with a learning rate of its own for the classifier where one is set."""
+    """Returns Adam over the weights that are trained, with a learning rate of the classifier's own where set."""
     head = list(model.classifier.parameters())
     ids_of_head = {id(parameter) for parameter in head}
-    encoder = [parameter for parameter in model.parameters() if id(parameter) not in ids_of_head]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    encoder = [parameter for parameter in trained if id(parameter) not in ids_of_head]
     groups = [{"params": encoder, "lr": config.lr}, {"params": head, "lr": config.head_lr or config.lr}]
     return torch.optim.Adam(groups, weight_decay=config.weight_decay)
 

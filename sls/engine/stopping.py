@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 # The metric that each value of the setting `monitor` watches.
 MONITORED_METRICS = {"train_loss": "train/loss", "val_loss": "val/loss"}
@@ -29,6 +30,14 @@ class EarlyStopping:
             return True
         self.epochs_without_improvement += 1
         return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns plain data, to go on from."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from where another stood; patience is what is set now."""
+        self.__dict__.update({**state, "patience": self.patience})
 
     @property
     def should_stop(self) -> bool:

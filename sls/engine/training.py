@@ -1,29 +1,39 @@
 """The training loop: a generator of epochs that records nothing itself.
 
-for epoch in fit(model, train, validation, config, device):
+for epoch in Training(model, train, validation, config, accelerator).epochs():
     record(epoch)
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import math
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from torch.nn import functional as F
 
 from sls.config import Config
 from sls.data.dataset import Batch, TrialDataset, make_loader
-from sls.data.protocols import Label
+from sls.engine.averaging import make_average
 from sls.engine.optimizer import make_optimizer, make_schedule
+from sls.engine.precision import arithmetic
+from sls.engine.processes import share_batch_statistics
+from sls.engine.progress import Progress, generator_states, read_state, restore_generators, write_state
 from sls.engine.stopping import MONITORED_METRICS, EarlyStopping
-from sls.metrics.det import compute_eer
+from sls.engine.validation import validate
 from sls.models.countermeasure import Countermeasure
 
-logger = logging.getLogger(__name__)
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class EpochResult:
     """Whether the monitored loss is the lowest so far."""
     is_last: bool
     """Whether training ends here."""
+    model: Countermeasure
+    """The epoch's countermeasure, averaged where that is set; valid until the next epoch is asked for."""
 
 
 @dataclass(frozen=True)
@@ -52,156 +64,248 @@ class StepResult:
     loss: float
 
 
-def fit(
-    model: Countermeasure,
-    train: TrialDataset,
-    validation: TrialDataset | None,
-    config: Config,
-    device: torch.device,
-    on_step: Callable[[StepResult], None] | None = None,
-) -> Iterator[EpochResult]:
-    """Trains until patience or `num_epochs` is at its end, and yields after each epoch.
+class Training:
+    """A training that can be stopped after any step, kept, and taken up again with the same losses."""
 
-    Args:
-        model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`. Trained in place: while
-            the caller holds a yielded epoch, the model has that epoch's weights.
-        train: the training trials, augmented as the dataset says.
-        validation: the validation trials, or None.
-        config: the experiment's configuration.
-        device: where to train.
-        on_step: called after each step.
+    def __init__(
+        self,
+        model: Countermeasure,
+        train: TrialDataset,
+        validation: TrialDataset | None,
+        config: Config,
+        accelerator: Accelerator,
+    ) -> None:
+        """Prepares a training.
 
-    Raises:
-        FloatingPointError: the loss is not finite; the message names the epoch, the step and the trials.
-        ValueError: fewer training trials than one batch has.
-    """
-    training = config.training
-    if len(train) < training.batch_size:
-        raise ValueError(
-            f"batch_size: found {training.batch_size}, but there are {len(train)} training trials"
-        )
-    model.to(device)
-    loss_function = nn.CrossEntropyLoss(torch.tensor(config.optimizer.loss_weights, device=device))
-    num_steps = training.num_epochs * (len(train) // training.batch_size)
-    optimizer = make_optimizer(model, config.optimizer)
-    schedule = make_schedule(optimizer, config.optimizer, num_steps)
-    stopping = EarlyStopping(training.patience)
-    for epoch in range(training.num_epochs):
-        metrics = train_epoch(
-            model, train, loss_function, optimizer, schedule, config, epoch, device, on_step
-        )
-        if validation is not None:
-            metrics |= validate(model, validation, config, epoch, device)
-        is_best = stopping.update(epoch, metrics[MONITORED_METRICS[training.monitor]])
-        is_last = stopping.should_stop or epoch == training.num_epochs - 1
-        yield EpochResult(epoch, metrics, is_best, is_last)
-        if is_last:
+        Args:
+            model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`. Trained in place.
+            train: the training trials, augmented as the dataset says.
+            validation: the validation trials, or None.
+            config: the experiment's configuration.
+            accelerator: the processes and their devices; see `open_accelerator`.
+
+        Raises:
+            ValueError: fewer training trials than one batch has, a batch that the processes cannot share
+                equally, or more layers to freeze than there are.
+        """
+        self.train, self.validation, self.config, self.accelerator = train, validation, config, accelerator
+        _check_batch(config.training.batch_size, len(train), accelerator.num_processes)
+        self.num_batches = len(train) // config.training.batch_size
+        self.model = model.to(accelerator.device)
+        model.freeze_lower_layers(config.training.freeze_layers)
+        if accelerator.num_processes > 1:
+            share_batch_statistics(model)
+        optimizer = make_optimizer(model, config.optimizer)
+        self.average = make_average(model, config.training)
+        self.parallel, self.optimizer = accelerator.prepare(model, optimizer)
+        num_groups = math.ceil(self.num_batches / config.optimizer.accumulation_steps)
+        self.schedule = make_schedule(optimizer, config.optimizer, num_groups * config.training.num_epochs)
+        self.stopping = EarlyStopping(config.training.patience)
+        self.progress = Progress()
+        self.class_weights = torch.tensor(config.optimizer.loss_weights, device=accelerator.device)
+
+    def epochs(self, on_step: Callable[[StepResult], None] | None = None) -> Iterator[EpochResult]:
+        """Trains until patience or `num_epochs` is at its end, and yields after each epoch.
+
+        While the caller holds an epoch, `save` keeps the state that follows it.
+
+        Args:
+            on_step: called after each step of the optimizer, when `save` may be called; what it raises ends
+                the training.
+
+        Raises:
+            FloatingPointError: the loss is not finite; the message names the epoch, the step and the trials.
+            MemoryError: the device's memory is too small; the message says what to lower.
+        """
+        while not self.progress.is_ended:
+            epoch = self.progress.epoch
+            metrics = self._train_epoch(on_step)
+            self.average.after_epoch()
+            if self.validation is not None:
+                with self._arithmetic():
+                    metrics |= validate(
+                        self.average.result, self.validation, self.config, epoch, self.accelerator
+                    )
+            is_best = self.stopping.update(epoch, metrics[MONITORED_METRICS[self.config.training.monitor]])
+            self.progress.start_next_epoch()
+            self.progress.is_ended = (
+                self.stopping.should_stop or self.progress.epoch == self.config.training.num_epochs
+            )
+            yield EpochResult(epoch, metrics, is_best, self.progress.is_ended, self.average.result)
+
+    def save(self, directory: Path, *, with_weights: bool) -> None:
+        """Writes the state that follows the last step into a directory, by the first process.
+
+        Args:
+            directory: an existing directory.
+            with_weights: whether the weights are part of it. Otherwise they are those of the checkpoint of
+                the epoch before, and the model that `load` is called on must have them.
+        """
+        generators = generator_states(self.accelerator)
+        if not self.accelerator.is_main_process:
             return
+        state: dict[str, Any] = {
+            "progress": self.progress.state_dict(),
+            "stopping": self.stopping.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "average": self.average.state_dict(),
+            "generators": generators,
+        }
+        if with_weights:
+            state["weights"] = self.model.state_dict()
+        write_state(directory, state)
 
+    def load(self, directory: Path) -> None:
+        """Goes on from a state; the configuration must be the same, apart from where things are.
 
-def train_epoch(
-    model: Countermeasure,
-    dataset: TrialDataset,
-    loss_function: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    config: Config,
-    epoch: int,
-    device: torch.device,
-    on_step: Callable[[StepResult], None] | None = None,
-) -> dict[str, float]:
-    """Trains for one epoch and returns its metrics, with losses and accuracies meant over its trials."""
-    model.train()
-    learning_rate = optimizer.param_groups[0]["lr"]
-    loader = make_loader(
-        dataset,
-        batch_size=config.training.batch_size,
-        epoch=epoch,
-        shuffle=True,
-        drop_last=True,
-        num_workers=config.compute.num_workers,
-        pin_memory=device.type == "cuda",
-    )
-    num_steps = len(loader)
-    loss_sum, num_correct, num_trials = 0.0, 0, 0
-    start_s = time.perf_counter()
-    for index, batch in enumerate(loader):
-        labels = batch.labels.to(device, non_blocking=True)
-        log_probs = model(batch.waveforms.to(device, non_blocking=True))
-        loss = loss_function(log_probs, labels)
-        loss_value = loss.item()
-        _require_finite(loss_value, dataset, batch, epoch, index)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        loss_sum += loss_value * len(labels)
-        num_correct += int((log_probs.argmax(dim=1) == labels).sum())
-        num_trials += len(labels)
-        if on_step is not None:
-            on_step(StepResult(epoch, epoch * num_steps + index, num_steps, loss_value))
-    return {
-        "train/loss": loss_sum / num_trials,
-        "train/accuracy": num_correct / num_trials,
-        "train/lr": learning_rate,
-        "train/utterances_per_second": num_trials / (time.perf_counter() - start_s),
-    }
+        Raises:
+            FileNotFoundError: there is no state.
+            ValueError: the file is cut, or of another number of processes.
+        """
+        state = read_state(directory)
+        if "weights" in state:
+            self.model.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.average.load_state_dict(state["average"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.progress.load_state_dict(state["progress"])
+        restore_generators(state["generators"], self.accelerator)
 
+    def _train_epoch(self, on_step: Callable[[StepResult], None] | None) -> dict[str, float]:
+        """Trains to the end of the epoch and returns its metrics, with means over its trials."""
+        self.model.train()
+        progress, tally = self.progress, self.progress.tally
+        every = self.config.optimizer.accumulation_steps
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        self._reset_peak_memory()
+        loader = self._loader()
+        asked_s = time.perf_counter()
+        for batch in loader:
+            started_s = time.perf_counter()
+            index = progress.batch
+            is_step = (index + 1) % every == 0 or index + 1 == self.num_batches
+            with self._arithmetic(), self._out_of_memory_says_what_to_lower():
+                loss, num_correct = self._learn(batch, is_step)
+            self._require_finite(loss, batch)
+            if is_step:
+                self._step()
+            progress.batch += 1
+            tally.loss_sum += loss * self.config.training.batch_size
+            tally.num_correct += num_correct
+            tally.num_trials += self.config.training.batch_size
+            tally.wait_s += started_s - asked_s
+            tally.duration_s += time.perf_counter() - asked_s
+            asked_s = time.perf_counter()
+            if is_step and on_step is not None:
+                step = progress.epoch * self.num_batches + index
+                on_step(StepResult(progress.epoch, step, self.num_batches, loss))
+                asked_s = time.perf_counter()
+        return {
+            "train/loss": tally.loss_sum / tally.num_trials,
+            "train/accuracy": tally.num_correct / tally.num_trials,
+            "train/lr": learning_rate,
+            "train/utterances_per_second": tally.num_trials / tally.duration_s,
+            "train/data_wait_share": tally.wait_s / tally.duration_s,
+            "train/duration_s": tally.duration_s,
+            "train/peak_memory_gib": self._peak_memory_gib(),
+        }
 
-@torch.no_grad()
-def validate(
-    model: Countermeasure, dataset: TrialDataset, config: Config, epoch: int, device: torch.device
-) -> dict[str, float]:
-    """Returns loss, accuracy and EER on the validation trials, in evaluation mode."""
-    model.eval()
-    loader = make_loader(
-        dataset,
-        batch_size=config.compute.eval_batch_size or config.training.batch_size,
-        # Augmented validation (v2) hears the same noise in every epoch, so that the losses of two epochs
-        # can be compared; the known reproduction draws it anew.
-        epoch=0,
-        shuffle=False,
-        drop_last=False,
-        num_workers=config.compute.num_workers,
-        pin_memory=device.type == "cuda",
-    )
-    all_log_probs, all_labels = [], []
-    for batch in loader:
-        all_log_probs.append(model(batch.waveforms.to(device, non_blocking=True)).cpu())
-        all_labels.append(batch.labels)
-    log_probs, labels = torch.cat(all_log_probs), torch.cat(all_labels)
-    scores = log_probs[:, Label.BONAFIDE].double().numpy()
-    is_bonafide = labels.numpy() == Label.BONAFIDE
-    metrics = {
-        "val/loss": _mean_of_batch_losses(log_probs, labels, config),
-        "val/accuracy": float((log_probs.argmax(dim=1) == labels).float().mean()),
-    }
-    if scores.min() == scores.max():
-        # A countermeasure that says the same of everything has no EER; training may still recover.
-        logger.warning("epoch %d: all validation scores are %g, so there is no EER", epoch, scores[0])
-    else:
-        metrics["val/eer_percent"] = 100 * compute_eer(scores[is_bonafide], scores[~is_bonafide]).eer
-    return metrics
+    def _learn(self, batch: Batch, is_step: bool) -> tuple[float, int]:
+        """Adds a batch to the gradient; returns its loss and correct decisions, over all processes."""
+        num_processes = self.accelerator.num_processes
+        batch = batch.to(self.accelerator.device)
+        labels = batch.labels
+        wait = contextlib.nullcontext() if is_step else self.accelerator.no_sync(self.parallel)
+        with wait:
+            with self.accelerator.autocast():
+                log_probs = self.parallel(batch.waveforms)
+            # The weighted mean of cross entropy over the batch of all processes, whose gradients are averaged.
+            total_weight = self._sum(self.class_weights[labels].sum())
+            loss = F.cross_entropy(log_probs, labels, self.class_weights, reduction="sum") / total_weight
+            self.accelerator.backward(loss * num_processes / self._group_size())
+        num_correct = (log_probs.argmax(dim=1) == labels).sum()
+        return self._sum(loss.detach()).item(), int(self._sum(num_correct))
 
+    def _group_size(self) -> int:
+        """Batches that share the current step; at the end of an epoch they can be fewer."""
+        every = self.config.optimizer.accumulation_steps
+        first = self.progress.batch - self.progress.batch % every
+        return min(every, self.num_batches - first)
 
-def _mean_of_batch_losses(log_probs: torch.Tensor, labels: torch.Tensor, config: Config) -> float:
-    """The validation loss of the known reproduction: a weighted mean within each batch, then over batches.
+    def _step(self) -> None:
+        if self.config.optimizer.clip_norm:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.schedule.step()
+        self.average.after_step()
 
-    A weighted cross entropy is divided by the weights in its batch, so the figure depends on the grouping.
-    Groups of `batch_size` in the order of the protocol make it independent of `eval_batch_size`.
-    """
-    weight = torch.tensor(config.optimizer.loss_weights)
-    size = config.training.batch_size
-    groups = zip(log_probs.split(size), labels.split(size), strict=True)
-    losses = [
-        nn.functional.cross_entropy(group, of_group, weight).item() * len(group) for group, of_group in groups
-    ]
-    return sum(losses) / len(labels)
+    def _sum(self, value: Tensor) -> Tensor:
+        return self.accelerator.reduce(value, "sum") if self.accelerator.num_processes > 1 else value
 
+    def _loader(self) -> Iterator[Batch]:
+        return iter(
+            make_loader(
+                self.train,
+                batch_size=self.config.training.batch_size,
+                epoch=self.progress.epoch,
+                shuffle=True,
+                drop_last=True,
+                num_workers=self.config.compute.num_workers,
+                pin_memory=self.accelerator.device.type == "cuda",
+                start_batch=self.progress.batch,
+                rank=self.accelerator.process_index,
+                world_size=self.accelerator.num_processes,
+            )
+        )
 
-def _require_finite(loss: float, dataset: TrialDataset, batch: Batch, epoch: int, step: int) -> None:
-    if not math.isfinite(loss):
-        names = ", ".join(dataset.name(index) for index in batch.indices.tolist())
+    def _arithmetic(self) -> contextlib.AbstractContextManager[None]:
+        # bf16 is autocast by accelerate, around the forward pass alone.
+        precision = "tf32" if self.config.compute.precision == "tf32" else "fp32"
+        return arithmetic(precision, self.accelerator.device)
+
+    def _require_finite(self, loss: float, batch: Batch) -> None:
+        if math.isfinite(loss):
+            return
+        indices = gather_object(batch.indices.tolist())
+        names = ", ".join(self.train.name(index) for index in indices)
         raise FloatingPointError(
-            f"the loss is {loss} in epoch {epoch}, step {step}; trials of the batch: {names}"
+            f"the loss is {loss} in epoch {self.progress.epoch}, step {self.progress.batch}; "
+            f"trials of the batch: {names}"
+        )
+
+    @contextlib.contextmanager
+    def _out_of_memory_says_what_to_lower(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            is_full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+            if not is_full:
+                raise
+            raise MemoryError(
+                f"out of memory on {self.accelerator.device} in epoch {self.progress.epoch}, step "
+                f"{self.progress.batch}: lower batch_size, now {self.config.training.batch_size} (and raise "
+                "accumulation_steps to make up for it), or freeze_layers=-1, or set precision=bf16 on a GPU"
+            ) from error
+
+    def _reset_peak_memory(self) -> None:
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.accelerator.device)
+
+    def _peak_memory_gib(self) -> float:
+        """Returns the most memory that the epoch used on a GPU, or that this process has used on a CPU."""
+        if self.accelerator.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.accelerator.device) / GIB
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak * (1 if sys.platform == "darwin" else 1024) / GIB
+
+
+def _check_batch(batch_size: int, num_trials: int, num_processes: int) -> None:
+    if num_trials < batch_size:
+        raise ValueError(f"batch_size: found {batch_size}, but there are {num_trials} training trials")
+    if batch_size % num_processes:
+        raise ValueError(
+            f"batch_size: found {batch_size}, expected a multiple of the {num_processes} processes that share it"
         )

@@ -21,6 +21,10 @@ DEFAULT_NUM_SAMPLES = 64_600  # 4.04 s at 16 kHz
 class LayerEncoder(Protocol):
     """An encoder that yields the output of every layer: `Xlsr`, or fairseq's own."""
 
+    @property
+    def transformer_layers(self) -> nn.ModuleList:
+        """The layers, lowest first."""
+
     def __call__(self, waveforms: Tensor) -> Iterable[Tensor]:
         """Yields `(batch, frames, dim)` for each layer of waveforms `(batch, num_samples)`."""
 
@@ -152,6 +156,29 @@ class Countermeasure(nn.Module):
                 f"waveforms: found shape {tuple(waveforms.shape)}, expected (batch, {self.num_samples})"
             )
         return self.classifier(self.xlsr(waveforms))
+
+    def freeze_lower_layers(self, num_layers: int) -> None:
+        """Leaves the lowest layers of the encoder untrained, with the convolutions below them.
+
+        Args:
+            num_layers: how many; -1 for the whole encoder, 0 for nothing.
+
+        Raises:
+            ValueError: if the encoder has fewer.
+        """
+        layers = self.xlsr.transformer_layers
+        if not -1 <= num_layers <= len(layers):
+            raise ValueError(
+                f"freeze_layers: found {num_layers}, expected at most the {len(layers)} layers of the encoder"
+            )
+        if num_layers == 0:
+            return
+        above = layers[num_layers:] if num_layers > 0 else []
+        trained = {id(parameter) for layer in above for parameter in layer.parameters()}
+        head = {id(parameter) for parameter in self.classifier.parameters()}
+        for parameter in self.parameters():
+            if id(parameter) not in trained | head:
+                parameter.requires_grad_(False)
 
     def portable_state_dict(self) -> dict[str, Tensor]:
         """Returns the weights by the names under which our checkpoints hold them, whatever the encoder."""

@@ -71,6 +71,11 @@ class Xlsr(nn.Module):
                 x = self._run_layer(layer, x)
                 yield x
 
+    @property
+    def transformer_layers(self) -> nn.ModuleList:
+        """The layers, lowest first."""
+        return self.wav2vec2.encoder.transformer.layers
+
     def portable_state_dict(self) -> dict[str, Tensor]:
         """Returns the weights by the names under which our checkpoints hold them."""
         return self.state_dict()

@@ -4,19 +4,28 @@ from pathlib import Path
 import pytest
 import torch
 
-from sls.config import Config
+from sls.config import ComputeConfig, Config
 from sls.config_file import build_config
 from sls.data.dataset import TrialDataset
 from sls.data.tracks import load_tracks
-from sls.engine.training import EpochResult, fit, validate
+from sls.engine.processes import open_accelerator
+from sls.engine.training import EpochResult, Training
+from sls.engine.validation import validate
 from sls.models.checkpoints import build_countermeasure
 
-CPU = torch.device("cpu")
+CPU = ComputeConfig(device="cpu")
 NUM_SAMPLES = 16_000
 
 
 def config(**values: object) -> Config:
-    tiny = {"audio_max_len": NUM_SAMPLES, "lr": 1e-4, "num_epochs": 2, "batch_size": 4, "num_workers": 0}
+    tiny = {
+        "device": "cpu",
+        "audio_max_len": NUM_SAMPLES,
+        "lr": 1e-4,
+        "num_epochs": 2,
+        "batch_size": 4,
+        "num_workers": 0,
+    }
     return build_config({**tiny, **values})
 
 
@@ -26,9 +35,14 @@ def dataset(root: Path, settings: Config, name: str = "train") -> TrialDataset:
 
 
 def train(root: Path, settings: Config, validation: str | None = None) -> list[EpochResult]:
+    return list(training(root, settings, validation).epochs())
+
+
+def training(root: Path, settings: Config, validation: str | None = None) -> Training:
     model = build_countermeasure("random:tiny", NUM_SAMPLES, settings.training.seed)
     held_out = dataset(root, settings, validation) if validation else None
-    return list(fit(model, dataset(root, settings), held_out, settings, CPU))
+    accelerator = open_accelerator(settings.compute)
+    return Training(model, dataset(root, settings), held_out, settings, accelerator)
 
 
 def test_number_of_workers_changes_no_loss(small_corpus) -> None:
@@ -61,7 +75,7 @@ def test_epochs_count_from_0_and_the_last_is_marked(small_corpus) -> None:
 
 def test_patience_ends_training(small_corpus, monkeypatch) -> None:
     losses = iter([0.3, 0.2, 0.25, 0.1])
-    monkeypatch.setattr("sls.engine.training.train_epoch", lambda *_: {"train/loss": next(losses)})
+    monkeypatch.setattr(Training, "_train_epoch", lambda *_: {"train/loss": next(losses)})
     epochs = train(small_corpus, config(num_epochs=20, patience=1))
     assert [(epoch.epoch, epoch.is_best, epoch.is_last) for epoch in epochs] == [
         (0, True, False),
@@ -75,7 +89,11 @@ def test_validation_loss_does_not_depend_on_the_batch_of_evaluation(small_corpus
     losses = []
     for eval_batch_size in (3, 16):
         settings = config(eval_batch_size=eval_batch_size)
-        losses.append(validate(model, dataset(small_corpus, settings, "dev"), settings, 0, CPU)["val/loss"])
+        losses.append(
+            validate(model, dataset(small_corpus, settings, "dev"), settings, 0, open_accelerator(CPU))[
+                "val/loss"
+            ]
+        )
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
 
 
@@ -83,7 +101,7 @@ def test_constant_scores_have_no_eer_and_do_not_end_training(small_corpus, caplo
     model = build_countermeasure("random:tiny", NUM_SAMPLES, 0)
     torch.nn.init.zeros_(model.classifier.fc3.weight)
     settings = config()
-    metrics = validate(model, dataset(small_corpus, settings, "dev"), settings, 7, CPU)
+    metrics = validate(model, dataset(small_corpus, settings, "dev"), settings, 7, open_accelerator(CPU))
     assert "val/eer_percent" not in metrics
     assert metrics["val/loss"] == pytest.approx(math.log(2), abs=0.2)
     assert "epoch 7" in caplog.text
@@ -94,7 +112,7 @@ def test_loss_that_is_not_finite_names_epoch_step_and_trials(small_corpus) -> No
     model = build_countermeasure("random:tiny", NUM_SAMPLES, 0)
     torch.nn.init.constant_(model.classifier.fc3.bias, math.nan)
     with pytest.raises(FloatingPointError, match=r"epoch 0, step 0; trials of the batch: \w+_T_\w+"):
-        next(fit(model, dataset(small_corpus, settings), None, settings, CPU))
+        next(Training(model, dataset(small_corpus, settings), None, settings, open_accelerator(CPU)).epochs())
 
 
 def test_batch_larger_than_the_corpus_is_refused(small_corpus) -> None:

@@ -38,6 +38,11 @@ class FairseqXlsr(nn.Module):
         for output, *_ in results:
             yield output.transpose(0, 1)
 
+    @property
+    def transformer_layers(self) -> nn.ModuleList:
+        """The layers, lowest first."""
+        return self.model.encoder.layers
+
     def portable_state_dict(self) -> dict[str, Tensor]:
         """Returns the weights by the names of `Xlsr`."""
         state = self.model.state_dict()

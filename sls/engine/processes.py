@@ -1,0 +1,95 @@
+"""The processes of a training: one, or several on GPUs, CPUs and machines, joined by accelerate.
+
+`accelerate launch -m entrypoints.train` or `torchrun -m entrypoints.train` start them.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+
+from sls.config import ComputeConfig
+from sls.engine.device import resolve_device
+from sls.models.countermeasure import Countermeasure
+
+DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
+"""By which accelerate is told the device of a single process."""
+
+
+def open_accelerator(compute: ComputeConfig, *, has_layer_drop: bool = False) -> Accelerator:
+    """Joins the processes of a launch, each with its device; one process takes the device that is set.
+
+    Args:
+        compute: device and precision. bf16 is autocast; weights stay in fp32.
+        has_layer_drop: whether some weights may go without a gradient in a step.
+
+    Raises:
+        ValueError: no such device, or a GPU that this machine lacks.
+    """
+    device = resolve_device(compute.device)
+    is_alone = int(os.environ.get("WORLD_SIZE") or 1) == 1
+    # accelerate keeps one state for the life of a process; a second training may have another device.
+    AcceleratorState._reset_state(reset_partial_state=is_alone)
+    before = os.environ.get(DEVICE_VARIABLE)
+    if is_alone:
+        os.environ[DEVICE_VARIABLE] = str(device)
+    try:
+        return Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision="bf16" if compute.precision == "bf16" else "no",
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=has_layer_drop)],
+        )
+    finally:
+        if is_alone:
+            os.environ.pop(DEVICE_VARIABLE)
+            if before is not None:
+                os.environ[DEVICE_VARIABLE] = before
+
+
+def is_first_process() -> bool:
+    """Whether this is the process that talks to the tracking server; before they are joined, too."""
+    if PartialState().initialized and int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        return bool(PartialState().is_main_process)
+    return int(os.environ.get("RANK") or 0) == 0
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over the batches of all processes, on any device.
+
+    PyTorch's own SyncBatchNorm does not run on a CPU. The mean is reduced before the squares are summed about
+    it, so that a large mean costs no digits. Each process has equally many elements.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises `(batch, channels, height, width)` by the statistics of the batch of all processes."""
+        if not self.training:
+            return super().forward(x)
+        count = x.numel() // x.shape[1] * distributed.get_world_size()
+        values = x.float()
+        mean = all_reduce(values.sum(dim=(0, 2, 3))) / count
+        centred = values - mean[:, None, None]
+        variance = all_reduce(centred.square().sum(dim=(0, 2, 3))) / count
+        with torch.no_grad():
+            assert self.running_mean is not None  # it tracks running statistics
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            assert self.momentum is not None
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        normal = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+        return (normal * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def share_batch_statistics(model: Countermeasure) -> None:
+    """Makes the head normalise over the batches of all processes; the model keeps its weights."""
+    own = model.classifier.first_bn
+    shared = SharedBatchNorm(own.num_features, own.eps, own.momentum).to(own.weight.device)
+    shared.load_state_dict(own.state_dict())
+    model.classifier.first_bn = shared.train(own.training)

@@ -1,0 +1,114 @@
+"""Where a training stands, and the file from which it goes on."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+STATE_FILE = "state.pt"
+FORMAT = "sls-training/1"
+
+
+@dataclass
+class EpochTally:
+    """Sums over the steps of the current epoch."""
+
+    loss_sum: float = 0.0
+    num_correct: int = 0
+    num_trials: int = 0
+    duration_s: float = 0.0
+    wait_s: float = 0.0
+    """Time spent on waiting for data."""
+
+
+@dataclass
+class Progress:
+    """Where a training stands: the next step to take, and what the steps of its epoch have given so far."""
+
+    epoch: int = 0
+    batch: int = 0
+    """The next batch of the epoch."""
+    tally: EpochTally = field(default_factory=EpochTally)
+    is_ended: bool = False
+    """Whether patience or `num_epochs` is at its end."""
+
+    def start_next_epoch(self) -> None:
+        """Moves on to the first batch of the next epoch."""
+        self.epoch, self.batch, self.tally = self.epoch + 1, 0, EpochTally()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns plain data."""
+        return asdict(self)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over where another training stood."""
+        self.__dict__.update({**state, "tally": EpochTally(**state["tally"])})
+
+
+def write_state(directory: Path, state: dict[str, Any]) -> Path:
+    """Writes a state into a directory, whole or not at all, and returns the file.
+
+    accelerate's own `save_state` is not used: it loads such files by running pickles, and passes over generators
+    that it cannot restore with a line in the log.
+    """
+    path = directory / STATE_FILE
+    temporary = directory / f".{STATE_FILE}.{os.getpid()}"
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_state(directory: Path) -> dict[str, Any]:
+    """Reads a state; nothing in the file is run.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file is cut, or not a state.
+    """
+    path = directory / STATE_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"resume: no file {path}, expected the state of a training")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
+        raise ValueError(f"{path}: not a whole training state: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ValueError(f"{path}: found no training state, expected format {FORMAT}")
+    return state
+
+
+def generator_states(accelerator: Accelerator) -> list[dict[str, torch.Tensor]]:
+    """Returns the states of PyTorch's generators, process by process; they decide dropout."""
+    own = {"cpu": torch.get_rng_state()}
+    if accelerator.device.type == "cuda":
+        own["cuda"] = torch.cuda.get_rng_state(accelerator.device)
+    return list(gather_object([own]))
+
+
+def restore_generators(states: list[dict[str, torch.Tensor]], accelerator: Accelerator) -> None:
+    """Goes on with the generators of a state.
+
+    Raises:
+        ValueError: it is of another number of processes.
+    """
+    if len(states) != accelerator.num_processes:
+        raise ValueError(
+            f"resume: the run had {len(states)} processes, this launch has {accelerator.num_processes}; "
+            "start as many"
+        )
+    own = states[accelerator.process_index]
+    torch.set_rng_state(own["cpu"])
+    if accelerator.device.type == "cuda" and "cuda" in own:
+        torch.cuda.set_rng_state(own["cuda"], accelerator.device)
