@@ -76,13 +76,13 @@ def errors_exit(kind: str) -> Iterator[None]:
     """Sets up the log, and turns errors into one line and an exit code.
 
     Bad input, a `ValueError` or an `OSError`, exits with 2 and one line on standard error; a tracking server that
-    fails or a loss that is not finite with 1 and one line. The traceback is an artifact of the run; set SLS_DEBUG=1
-    to see it at once.
+    fails, a loss that is not finite or too little memory with 1 and one line. The traceback is an artifact of the
+    run; set SLS_DEBUG=1 to see it at once.
     """
     _set_up_log()
     try:
         yield
-    except (ValueError, OSError, MlflowException, FloatingPointError) as error:
+    except (ValueError, OSError, MlflowException, FloatingPointError, MemoryError) as error:
         if os.environ.get("SLS_DEBUG"):
             raise
         print(f"{kind}: {one_line(error)}", file=sys.stderr)

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from entrypoints.door import console, door_command
-from entrypoints.options import DEFAULT_CONFIG, config_options, read_config, text_option
+from entrypoints.options import DEFAULT_CONFIG, config_options, given, read_config, text_option
 from entrypoints.progress import TrainingProgress
 from sls.data.corpus import open_corpus
+from sls.tracking.resuming import resumed_config
 from sls.tracking.runs import TrackedRun
 from sls.tracking.training import track_training
 
 
 @door_command("train", journal=True)
 @text_option("config", "YAML file with the recipe [default: configs/v1.yaml]")
+@text_option("resume", "id of a training run to go on with, where it was stopped")
 @config_options()
-def train(run: TrackedRun, config: str, **options: str) -> None:
+def train(run: TrackedRun, config: str, resume: str, **options: str) -> None:
     """Train a countermeasure. What is typed wins over the YAML file, which wins over the defaults."""
-    settings = read_config(config or DEFAULT_CONFIG, options)
+    if resume and config:
+        raise ValueError(f"config: found {config} beside resume, expected none: the run has its own")
+    settings = (
+        resumed_config(resume, given(options)) if resume else read_config(config or DEFAULT_CONFIG, options)
+    )
     corpus = open_corpus(settings.data)
     with TrainingProgress(settings.training.recipe) as progress:
-        trained = track_training(run, settings, corpus, progress.on_step, progress.on_epoch)
+        trained = track_training(run, settings, corpus, progress.on_step, progress.on_epoch, resume=resume)
     console.print(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}", soft_wrap=True)
 
 

@@ -263,8 +263,8 @@ class Training:
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[None]:
         # bf16 is autocast by accelerate, around the forward pass alone.
-        precision = "tf32" if self.config.compute.precision == "tf32" else "fp32"
-        return arithmetic(precision, self.accelerator.device)
+        is_tf32 = self.config.compute.precision == "tf32"
+        return arithmetic("tf32" if is_tf32 else "fp32", self.accelerator.device)
 
     def _require_finite(self, loss: float, batch: Batch) -> None:
         if math.isfinite(loss):

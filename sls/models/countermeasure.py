@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +27,9 @@ class LayerEncoder(Protocol):
 
     def __call__(self, waveforms: Tensor) -> Iterable[Tensor]:
         """Yields `(batch, frames, dim)` for each layer of waveforms `(batch, num_samples)`."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Returns the weights that may be trained."""
 
     def portable_state_dict(self) -> dict[str, Tensor]:
         """Returns the weights by the names of `Xlsr`."""
@@ -173,11 +176,10 @@ class Countermeasure(nn.Module):
             )
         if num_layers == 0:
             return
-        above = layers[num_layers:] if num_layers > 0 else []
-        trained = {id(parameter) for layer in above for parameter in layer.parameters()}
-        head = {id(parameter) for parameter in self.classifier.parameters()}
-        for parameter in self.parameters():
-            if id(parameter) not in trained | head:
+        first_trained = len(layers) if num_layers == -1 else num_layers
+        trained = {id(parameter) for parameter in layers[first_trained:].parameters()}
+        for parameter in self.xlsr.parameters():
+            if id(parameter) not in trained:
                 parameter.requires_grad_(False)
 
     def portable_state_dict(self) -> dict[str, Tensor]:

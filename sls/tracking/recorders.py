@@ -44,6 +44,29 @@ class Recorder(Protocol):
         """Says that nothing more comes."""
 
 
+class SilentRecorder:
+    """Takes everything and keeps nothing: for the processes of a launch after the first."""
+
+    experiment_id = ""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+
+    def record(self, kind: str, payload: Mapping[str, Any], files: Path | None = None) -> None:
+        """Takes a recording."""
+
+    def staging_directory(self) -> Path:
+        """Makes a temporary directory."""
+        return Path(tempfile.mkdtemp(prefix="sls-"))
+
+    def model_handle(self, handle: str) -> str:
+        """Returns the handle."""
+        return handle
+
+    def finish(self, is_signalled: bool) -> None:
+        """Has nothing left to do."""
+
+
 class DirectRecorder:
     """Sends each recording at once, and raises where that fails."""
 

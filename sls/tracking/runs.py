@@ -33,7 +33,7 @@ from sls.tracking import provenance
 from sls.tracking.courier import send_journal, short_calls
 from sls.tracking.delivery import is_refusal
 from sls.tracking.journal import find_journals
-from sls.tracking.recorders import DirectRecorder, JournalRecorder, Recorder
+from sls.tracking.recorders import DirectRecorder, JournalRecorder, Recorder, SilentRecorder
 from sls.tracking.store import connect, find_run, wanted_experiment
 
 logger = logging.getLogger(__name__)
@@ -179,7 +179,8 @@ def tracked_run(
 ) -> Iterator[TrackedRun]:
     """Opens a run for the duration of a `with` block.
 
-    The run that `mlflow run` has opened (MLFLOW_RUN_ID) is taken over by the first call in a process.
+    The run that `mlflow run` has opened (MLFLOW_RUN_ID) is taken over by the first call in a process. Of several
+    processes that a launcher has started, those after the first (RANK) record nothing.
 
     Args:
         kind: the door, recorded as the tag `kind`: train, score, evaluate and so on.
@@ -219,6 +220,8 @@ def _open_run(
     client: MlflowClient, kind: str, name: str | None, has_journal: bool, resume: str
 ) -> TrackedRun:
     launched = os.environ.pop("MLFLOW_RUN_ID", "")
+    if int(os.environ.get("RANK") or 0) > 0:
+        return TrackedRun(client, SilentRecorder(resume or launched))
     if resume:
         resume = _prepare_to_resume(client, resume)
     opening = {

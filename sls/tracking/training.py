@@ -4,40 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NoReturn
 
+from accelerate import Accelerator
 from mlflow.entities import Dataset
 
 from sls.config import Config
 from sls.data.corpus import Corpus
 from sls.data.dataset import TrialDataset
-from sls.engine.device import resolve_device
-from sls.engine.stopping import MONITORED_METRICS, choose_epoch
-from sls.engine.training import EpochResult, StepResult, fit
-from sls.models.checkpoints import CheckpointInfo, build_countermeasure
+from sls.engine.processes import open_accelerator
+from sls.engine.stopping import MONITORED_METRICS
+from sls.engine.training import EpochResult, StepResult, Training
+from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
-from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG, epoch_name, log_checkpoint
+from sls.tracking.epoch_recorder import EpochRecorder, TrainedModel
+from sls.tracking.interruption import StopRequest, stop_on_request
+from sls.tracking.resuming import STATE_DIRECTORY, Past, read_past
 from sls.tracking.runs import TrackedRun
 
 logger = logging.getLogger(__name__)
 
 TRAIN_TRACK = "train"
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """The outcome of a training run."""
-
-    run_id: str
-    epoch: int
-    """The epoch that the recipe's rule chose."""
-    rule: str
-    """The rule, in words."""
-
-    @property
-    def uri(self) -> str:
-        """The checkpoint, as the score door takes it."""
-        return f"runs:/{self.run_id}/{epoch_name(self.epoch)}"
 
 
 def track_training(
@@ -46,8 +34,12 @@ def track_training(
     corpus: Corpus,
     on_step: Callable[[StepResult], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    *,
+    resume: str = "",
 ) -> TrainedModel:
     """Trains a countermeasure and records it on a run.
+
+    Every process of a launch calls this; what those after the first record goes nowhere.
 
     Args:
         run: the run to record on.
@@ -55,25 +47,38 @@ def track_training(
         corpus: where its trials lie.
         on_step: called after each step, for a progress bar.
         on_epoch: called after each epoch has been recorded.
+        resume: the id of the run, where it goes on.
 
     Raises:
         FileNotFoundError: a protocol, an audio file or the pre-trained XLS-R is missing.
-        ValueError: something in these files or in the configuration is wrong.
+        ValueError: something in these files or in the configuration is wrong, or the run cannot be resumed.
+        FloatingPointError: the loss is not finite; names step, trials and the last good checkpoint.
     """
-    training = config.training
-    run.log_config(config)
-    run.set_tags({"recipe": training.recipe, "corpus": corpus.name})
-    device = resolve_device(config.compute.device)
+    past = read_past(run.client, resume, MONITORED_METRICS[config.training.monitor]) if resume else Past()
+    if not resume:
+        run.log_config(config)
+        run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
     train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
     validation, validation_data = _load_validation(run, corpus, config)
-    model = build_countermeasure(
-        config.model.xlsr_model, config.audio.audio_max_len, training.seed, config.compute.backend
-    )
-    recorder = _EpochRecorder(run, config, corpus, model, train_data, validation_data)
-    for epoch in fit(model, train, validation, config, device, recorder.watch(on_step)):
-        recorder.record(epoch)
-        if on_epoch is not None:
-            on_epoch(epoch)
+    model = _open_model(config, past)
+    accelerator = open_accelerator(config.compute, has_layer_drop=model.encoder.layer_drop > 0)
+    training = Training(model, train, validation, config, accelerator)
+    if past.state is not None:
+        training.load(past.state)
+        past.forget_state()
+        logger.info("Going on in epoch %d, batch %d", training.progress.epoch, training.progress.batch)
+    recorder = EpochRecorder(run, config, corpus.name, {"train": train_data, "val": validation_data}, past)
+    with stop_on_request() as stop:
+        session = _Session(run, training, recorder, accelerator, stop, on_step)
+        try:
+            for epoch in training.epochs(session.after_step):
+                session.record(epoch)
+                if on_epoch is not None:
+                    on_epoch(epoch)
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"{error}; last good checkpoint: {recorder.last_good_checkpoint}"
+            ) from error
     return recorder.choose()
 
 
@@ -101,56 +106,69 @@ def _load_validation(
     return load_trials(run, corpus, config, name, "validation", subset or None)
 
 
-class _EpochRecorder:
-    """Records epochs: metrics tied to the epoch's checkpoint, and the choice at the end."""
+def _open_model(config: Config, past: Past) -> Countermeasure:
+    if past.checkpoint is not None:
+        return load_checkpoint(past.checkpoint, backend=config.compute.backend).model
+    return build_countermeasure(
+        config.model.xlsr_model, config.audio.audio_max_len, config.training.seed, config.compute.backend
+    )
+
+
+class _Session:
+    """Keeps a training safe while it runs: records its steps and epochs, and its state to resume from."""
 
     def __init__(
         self,
         run: TrackedRun,
-        config: Config,
-        corpus: Corpus,
-        model: Countermeasure,
-        train_data: Dataset,
-        validation_data: Dataset | None,
+        training: Training,
+        recorder: EpochRecorder,
+        accelerator: Accelerator,
+        stop: StopRequest,
+        on_step: Callable[[StepResult], None] | None,
     ) -> None:
-        self.run, self.config, self.corpus, self.model = run, config, corpus, model
-        self.datasets = {"train": train_data, "val": validation_data}
-        self.monitored_by_epoch: dict[int, float] = {}
+        self.run, self.training, self.recorder, self.stop = run, training, recorder, stop
+        self.accelerator, self.on_step = accelerator, on_step
+        self.settings = training.config.training
 
-    def watch(self, on_step: Callable[[StepResult], None] | None) -> Callable[[StepResult], None]:
-        """Returns a step callback that records the running loss every so many steps."""
-        every = self.config.training.log_every_steps
-
-        def watched(step: StepResult) -> None:
-            if (step.step + 1) % every == 0:
-                self.run.log_metrics({"train/step_loss": step.loss}, step.step)
-            if on_step is not None:
-                on_step(step)
-
-        return watched
+    def after_step(self, step: StepResult) -> None:
+        """Records a step; keeps the state where it is due, and where the process is asked to stop."""
+        if self.accelerator.is_main_process:
+            self.recorder.record_step(step)
+        if self.on_step is not None:
+            self.on_step(step)
+        if self._is_asked_to_stop():
+            self._stop()
+        every = self.settings.save_every_steps
+        if every and (step.step + 1) % every == 0 and (step.step + 1) % step.num_steps:
+            self._keep_state(with_weights=True)
 
     def record(self, epoch: EpochResult) -> None:
-        training = self.config.training
-        self.monitored_by_epoch[epoch.epoch] = epoch.metrics[MONITORED_METRICS[training.monitor]]
-        info = CheckpointInfo(
-            encoder=self.model.encoder,
-            num_samples=self.model.num_samples,
-            sample_rate_hz=self.config.audio.sample_rate,
-            epoch=epoch.epoch,
-            recipe=training.recipe,
-            run_id=self.run.run_id,
-            config=self.config.to_flat(),
-            provenance={"corpus": self.corpus.name},
-        )
-        model_id = log_checkpoint(self.run, self.model, info, {"corpus": self.corpus.name})
-        for prefix, dataset in self.datasets.items():
-            metrics = {name: value for name, value in epoch.metrics.items() if name.startswith(prefix + "/")}
-            if metrics:
-                self.run.log_metrics(metrics, epoch.epoch, model_id, dataset)
+        """Records an epoch, then the state that follows it, and only then drops what need not be kept."""
+        if self.accelerator.is_main_process:
+            self.recorder.record(epoch)
+        if not epoch.is_last:
+            # The checkpoint of this epoch holds the weights, unless it is not kept or holds averaged ones.
+            is_averaged = epoch.model is not self.training.model
+            self._keep_state(with_weights=is_averaged or self.settings.keep == "best")
+        if self.accelerator.is_main_process:
+            self.recorder.drop_weights(epoch.epoch)
 
-    def choose(self) -> TrainedModel:
-        """Records which epoch the recipe's rule chooses, and the rule."""
-        epoch = choose_epoch(self.monitored_by_epoch)
-        rule = f"lowest {MONITORED_METRICS[self.config.training.monitor]}"
-        self.run.set_tags({CHOSEN_EPOCH_TAG: epoch, "chosen_by": rule})
-        return TrainedModel(self.run.run_id, epoch, rule)
+    def _keep_state(self, *, with_weights: bool) -> None:
+        with self.run.staging() as staging:
+            directory = staging / STATE_DIRECTORY
+            directory.mkdir()
+            self.training.save(directory, with_weights=with_weights)
+            if self.accelerator.is_main_process:
+                self.run.replace_directory(directory, STATE_DIRECTORY)
+
+    def _is_asked_to_stop(self) -> bool:
+        if self.accelerator.num_processes == 1:
+            return self.stop.signal > 0
+        # Launchers signal every process, but not all between the same two steps.
+        asked = self.training.class_weights.new_tensor(float(self.stop.signal > 0))
+        return self.accelerator.reduce(asked, "sum").item() > 0
+
+    def _stop(self) -> NoReturn:
+        self._keep_state(with_weights=True)
+        logger.info("Kept a state; go on with: mlflow run . -e train -P resume=%s", self.run.run_id)
+        raise self.stop.error()

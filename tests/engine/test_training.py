@@ -119,3 +119,86 @@ def test_batch_larger_than_the_corpus_is_refused(small_corpus) -> None:
     settings = config(batch_size=10_000)
     with pytest.raises(ValueError, match="batch_size: found 10000, but there are"):
         train(small_corpus, settings)
+
+
+def test_accumulated_small_batches_take_as_many_steps_as_large_ones(small_corpus) -> None:
+    settings = config(num_epochs=1, batch_size=2, accumulation_steps=3)
+    job = training(small_corpus, settings)
+    steps = []
+    next(job.epochs(steps.append))
+    assert len(steps) == math.ceil(job.num_batches / 3)
+    assert job.schedule.last_epoch == len(steps)
+
+
+def test_accumulation_averages_the_gradients_of_its_batches(small_corpus, monkeypatch) -> None:
+    """One step over two batches moves the weights along the mean of the two gradients."""
+    gradients = []
+    for every in (1, 2):
+        settings = config(num_epochs=1, batch_size=4, accumulation_steps=every)
+        job = training(small_corpus, settings)
+        job.num_batches = 2
+        seen: list[torch.Tensor] = []
+        monkeypatch.setattr(job, "_step", lambda job=job, seen=seen: _take_gradient(job, seen))
+        batches = list(job._loader())[:2]
+        monkeypatch.setattr(job, "_loader", lambda batches=batches: iter(batches))
+        job._train_epoch(None)
+        gradients.append(seen)
+    # The batch statistics of a batch do not depend on earlier batches, so the gradients add up.
+    torch.testing.assert_close(gradients[1][0], (gradients[0][0] + gradients[0][1]) / 2)
+
+
+def _take_gradient(job: Training, seen: list[torch.Tensor]) -> None:
+    seen.append(job.model.classifier.fc3.weight.grad.clone())
+    job.optimizer.zero_grad()
+
+
+def test_clipping_bounds_the_gradient(small_corpus, monkeypatch) -> None:
+    job = training(small_corpus, config(num_epochs=1, clip_norm=1e-3))
+    norms = []
+
+    def measure(*_: object) -> None:
+        gradients = [weight.grad for weight in job.model.parameters() if weight.grad is not None]
+        norms.append(torch.linalg.vector_norm(torch.cat([grad.flatten() for grad in gradients])).item())
+
+    job.optimizer.optimizer.register_step_pre_hook(measure)
+    next(job.epochs())
+    assert norms
+    assert max(norms) <= 1e-3 * 1.001
+
+
+@pytest.mark.parametrize(("num_layers", "trained"), [(0, {0, 1, 2, 3}), (2, {2, 3}), (-1, set())])
+def test_frozen_layers_stay_as_they_are(small_corpus, num_layers: int, trained: set[int]) -> None:
+    job = training(small_corpus, config(num_epochs=1, freeze_layers=num_layers))
+    before = {name: weight.clone() for name, weight in job.model.state_dict().items()}
+    next(job.epochs())
+    changed = {name for name, weight in job.model.state_dict().items() if not weight.equal(before[name])}
+    layers = len(job.model.xlsr.transformer_layers)
+    found = {i for i in range(layers) if any(f"transformer.layers.{i}." in name for name in changed)}
+    assert found == {i for i in trained if i < layers} if num_layers != 0 else len(found) == layers
+    assert any("classifier" in name for name in changed)
+    assert any("feature_extractor" in name for name in changed) == (num_layers == 0)
+
+
+def test_more_frozen_layers_than_there_are_is_refused(small_corpus) -> None:
+    with pytest.raises(ValueError, match="freeze_layers: found 99, expected at most the"):
+        training(small_corpus, config(freeze_layers=99))
+
+
+def test_full_memory_says_what_to_lower(small_corpus, monkeypatch) -> None:
+    job = training(small_corpus, config())
+
+    def fill(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(job, "_learn", fill)
+    with pytest.raises(MemoryError, match="epoch 0, step 0: lower batch_size, now 4"):
+        next(job.epochs())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_precision_changes_the_arithmetic_alone(small_corpus, precision: str) -> None:
+    epoch = train(small_corpus, config(num_epochs=1, precision=precision))[0]
+    assert epoch.metrics["train/loss"] == pytest.approx(
+        train(small_corpus, config(num_epochs=1))[0].metrics["train/loss"], rel=0.1
+    )
+    assert {weight.dtype for weight in epoch.model.parameters()} == {torch.float32}

@@ -1,0 +1,53 @@
+"""A stop between two steps: SIGTERM and Ctrl-C wait until there is a state worth keeping."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from sls.tracking.runs import Terminated
+
+logger = logging.getLogger(__name__)
+
+
+class StopRequest:
+    """Remembers that the process was asked to stop."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        """The number of the signal, or 0."""
+
+    def error(self) -> BaseException:
+        """Returns what the signal would have raised at once."""
+        return KeyboardInterrupt() if self.signal == signal.SIGINT else Terminated()
+
+
+@contextmanager
+def stop_on_request() -> Iterator[StopRequest]:
+    """Notes the first SIGTERM or Ctrl-C within a `with` block; a second one acts at once."""
+    request = StopRequest()
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        request.signal = signum
+        restore()
+        logger.warning(
+            "Stopping after this step, to keep a state to resume from; a second signal stops at once"
+        )
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    try:
+        previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:
+        # Not the main thread: signals are not ours to handle.
+        yield request
+        return
+    try:
+        yield request
+    finally:
+        restore()

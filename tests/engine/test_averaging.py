@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from sls.config import TrainingConfig
+from sls.engine.averaging import make_average
+from sls.models.checkpoints import build_countermeasure
+from sls.models.countermeasure import Countermeasure
+
+NUM_SAMPLES = 8_000
+
+
+def set_bias(model: Countermeasure, value: float) -> None:
+    torch.nn.init.constant_(model.classifier.fc3.bias, value)
+
+
+def bias(model: Countermeasure) -> float:
+    return model.classifier.fc3.bias[0].item()
+
+
+@pytest.fixture
+def model() -> Countermeasure:
+    return build_countermeasure("random:tiny", NUM_SAMPLES, 0)
+
+
+def test_no_mean_is_the_model_itself(model: Countermeasure) -> None:
+    assert make_average(model, TrainingConfig()).result is model
+
+
+def test_moving_average_is_the_recursive_mean_of_steps(model: Countermeasure) -> None:
+    average = make_average(model, TrainingConfig(ema_decay=0.9))
+    expected = None
+    for value in (1.0, 2.0, 4.0):
+        set_bias(model, value)
+        average.after_step()
+        expected = value if expected is None else 0.9 * expected + 0.1 * value
+    assert bias(average.result) == pytest.approx(expected)
+    assert bias(model) == 4.0
+
+
+def test_epoch_average_is_the_mean_of_the_last_ones_with_their_batch_statistics(
+    model: Countermeasure,
+) -> None:
+    average = make_average(model, TrainingConfig(average_epochs=2))
+    for value in (1.0, 2.0, 4.0):
+        set_bias(model, value)
+        model.classifier.first_bn.running_mean.fill_(10 * value)
+        average.after_epoch()
+    assert bias(average.result) == 3.0
+    assert average.result.classifier.first_bn.running_mean.item() == 30.0
+    assert bias(model) == 4.0
+
+
+def test_two_means_at_once_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"average_epochs: found 3 beside ema_decay 0\.9"):
+        TrainingConfig(ema_decay=0.9, average_epochs=3)
