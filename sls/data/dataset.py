@@ -193,6 +193,8 @@ def make_loader(
         collate_fn=_Collator(dataset),
         pin_memory=pin_memory,
         prefetch_factor=prefetch_batches if num_workers else None,
+        # Otherwise each pass would draw from the global generator, and a resumed epoch make one pass more.
+        generator=torch.Generator(),
         worker_init_fn=prepare_worker,
     )
     return TrialLoader(loader, max_failures)

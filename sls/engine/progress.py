@@ -25,6 +25,8 @@ class EpochTally:
     duration_s: float = 0.0
     wait_s: float = 0.0
     """Time spent on waiting for data."""
+    learning_rate: float = 0.0
+    """That of the encoder at the first step."""
 
 
 @dataclass

@@ -178,7 +178,8 @@ class Training:
         self.model.train()
         progress, tally = self.progress, self.progress.tally
         every = self.config.optimizer.accumulation_steps
-        learning_rate = self.optimizer.param_groups[0]["lr"]
+        if progress.batch == 0:
+            tally.learning_rate = self.optimizer.param_groups[0]["lr"]
         self._reset_peak_memory()
         loader = self._loader()
         asked_s = time.perf_counter()
@@ -205,7 +206,7 @@ class Training:
         return {
             "train/loss": tally.loss_sum / tally.num_trials,
             "train/accuracy": tally.num_correct / tally.num_trials,
-            "train/lr": learning_rate,
+            "train/lr": tally.learning_rate,
             "train/utterances_per_second": tally.num_trials / tally.duration_s,
             "train/data_wait_share": tally.wait_s / tally.duration_s,
             "train/duration_s": tally.duration_s,

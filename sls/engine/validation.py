@@ -44,7 +44,7 @@ def validate(
         if not len(batch):
             continue
         with accelerator.autocast():
-            log_probs = model(batch.waveforms.to(accelerator.device, non_blocking=True))
+            log_probs = model(batch.to(accelerator.device).waveforms)
         scored.append((batch.indices.numpy(), log_probs.float().cpu().numpy()))
     found = np.empty((len(dataset), len(Label)), dtype=np.float32)
     for indices, log_probs in gather_object(scored):

@@ -15,6 +15,7 @@ from sls.engine.progress import STATE_FILE
 from sls.engine.training import EpochResult, StepResult, Training
 from sls.models.checkpoints import build_countermeasure
 
+pytestmark = pytest.mark.slow
 NUM_SAMPLES = 8_000
 
 
@@ -24,7 +25,7 @@ class Stopped(Exception):
 
 def config(**values: object) -> Config:
     tiny = {"device": "cpu", "audio_max_len": NUM_SAMPLES, "num_workers": 0, "batch_size": 4, "lr": 1e-3}
-    course = {"num_epochs": 3, "patience": 9, "schedule": "cosine", "warmup_steps": 3, "validation": "dev"}
+    course = {"num_epochs": 2, "patience": 9, "schedule": "cosine", "warmup_steps": 3, "validation": "dev"}
     return build_config({**tiny, **course, **values})
 
 
@@ -52,7 +53,7 @@ SETTINGS = [{}, {"ema_decay": 0.8}, {"average_epochs": 2}, {"accumulation_steps"
 
 @pytest.mark.parametrize("values", SETTINGS, ids=["plain", "ema", "average", "accumulated"])
 def test_stopped_within_an_epoch(small_corpus: Path, tmp_path: Path, values: dict[str, object]) -> None:
-    settings = config(**values)
+    settings = config(**values, num_epochs=3 if "average_epochs" in values else 2)
     torch.manual_seed(0)
     whole = losses(make_training(small_corpus, settings).epochs())
 
@@ -65,11 +66,10 @@ def test_stopped_within_an_epoch(small_corpus: Path, tmp_path: Path, values: dic
             first.save(tmp_path, with_weights=True)
             raise Stopped
 
-    before = []
+    epochs = first.epochs(stop)
+    before = losses(iter([next(epochs)]))
     with pytest.raises(Stopped):
-        for epoch in first.epochs(stop):
-            before += losses(iter([epoch]))
-    assert len(before) == 1
+        next(epochs)
 
     torch.manual_seed(99)
     second = make_training(small_corpus, settings, seed=99)
