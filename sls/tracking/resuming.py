@@ -18,6 +18,7 @@ from sls.config_file import build_config, config_fields, read_config_values
 from sls.engine.progress import read_state
 from sls.tracking.artifacts import read_directory
 from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG, checkpoints_of, epoch_name, resolve_model
+from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
 from sls.tracking.store import connect, find_run
 
 STATE_DIRECTORY = "state"
@@ -84,7 +85,11 @@ def read_past(client: MlflowClient, run_id: str, monitored: str) -> Past:
     if CHOSEN_EPOCH_TAG in run.data.tags:
         raise ValueError(f"resume: run {run_id} has finished; there is nothing to go on with")
     history = {name: client.get_metric_history(run_id, name) for name in run.data.metrics}
-    handles = {epoch: model.model_id for epoch, model in checkpoints_of(client, run).items()}
+    handles = {
+        epoch: model.model_id
+        for epoch, model in checkpoints_of(client, run).items()
+        if model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED
+    }
     losses = {point.step: point.value for point in history.get(monitored, ())}
     steps = {name: frozenset(point.step for point in points) for name, points in history.items()}
     if not any(item.path.startswith(STATE_DIRECTORY) for item in client.list_artifacts(run_id)):
