@@ -23,8 +23,8 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
-console = Console()
-"""Tables and progress bars; the bars are quiet when nobody watches."""
+console = Console(quiet=int(os.environ.get("RANK") or 0) > 0)
+"""Tables and progress bars; the bars are quiet when nobody watches, and all is in processes after the first."""
 _log_console = Console(stderr=True)
 
 

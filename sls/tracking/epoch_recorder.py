@@ -61,10 +61,13 @@ class EpochRecorder:
         if is_due and not self.past.has(name, step.step):
             self.run.log_metrics({name: step.loss}, step.step)
 
+    def note_loss(self, result: EpochResult) -> None:
+        """Takes in the loss by which the epoch is chosen."""
+        self.losses_by_epoch[result.epoch] = result.metrics[MONITORED_METRICS[self.config.training.monitor]]
+
     def record(self, result: EpochResult) -> None:
         """Records an epoch: its checkpoint, and its metrics tied to checkpoint and data."""
         epoch = result.epoch
-        self.losses_by_epoch[epoch] = result.metrics[MONITORED_METRICS[self.config.training.monitor]]
         if epoch not in self.handles_by_epoch:
             self.handles_by_epoch[epoch] = self._record_checkpoint(result)
         for prefix, dataset in self.datasets.items():

@@ -144,6 +144,7 @@ class _Session:
 
     def record(self, epoch: EpochResult) -> None:
         """Records an epoch, then the state that follows it, and only then drops what need not be kept."""
+        self.recorder.note_loss(epoch)
         if self.accelerator.is_main_process:
             self.recorder.record(epoch)
         if not epoch.is_last:
