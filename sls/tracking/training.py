@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
-from accelerate import Accelerator
 from mlflow.entities import Dataset
 
 from sls.config import Config
@@ -69,7 +68,7 @@ def track_training(
         logger.info("Going on in epoch %d, batch %d", training.progress.epoch, training.progress.batch)
     recorder = EpochRecorder(run, config, corpus.name, {"train": train_data, "val": validation_data}, past)
     with stop_on_request() as stop:
-        session = _Session(run, training, recorder, accelerator, stop, on_step)
+        session = _Session(run, training, recorder, stop, on_step)
         try:
             for epoch in training.epochs(session.after_step):
                 session.record(epoch)
@@ -122,12 +121,11 @@ class _Session:
         run: TrackedRun,
         training: Training,
         recorder: EpochRecorder,
-        accelerator: Accelerator,
         stop: StopRequest,
         on_step: Callable[[StepResult], None] | None,
     ) -> None:
         self.run, self.training, self.recorder, self.stop = run, training, recorder, stop
-        self.accelerator, self.on_step = accelerator, on_step
+        self.accelerator, self.on_step = training.accelerator, on_step
         self.settings = training.config.training
 
     def after_step(self, step: StepResult) -> None:
