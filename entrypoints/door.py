@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from sls.config_file import check_field_name
-from sls.tracking.runs import Terminated, TrackedRun, one_line, tracked_run
+from sls.tracking.runs import TrackedRun, one_line, tracked_run
+from sls.tracking.signals import Terminated
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
@@ -86,7 +87,8 @@ def errors_exit(kind: str) -> Iterator[None]:
         if os.environ.get("SLS_DEBUG"):
             raise
         print(f"{kind}: {one_line(error)}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT if isinstance(error, (ValueError, OSError)) else EXIT_FAILURE)
+        is_bad_input = isinstance(error, (ValueError, OSError)) and not isinstance(error, ConnectionError)
+        sys.exit(EXIT_BAD_INPUT if is_bad_input else EXIT_FAILURE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Terminated:

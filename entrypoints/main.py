@@ -74,7 +74,7 @@ def _require_distinct(settings: Sequence[Config]) -> None:
 def _train(main_run: TrackedRun, config: Config, corpus: Corpus) -> ModelSource:
     recipe = config.training.recipe
     with (
-        tracked_run("train", f"train {recipe}", {"main_run_id": main_run.run_id}) as run,
+        tracked_run("train", f"train {recipe}", {"main_run_id": main_run.run_id}, journal=True) as run,
         TrainingProgress(recipe) as progress,
     ):
         trained = track_training(run, config, corpus, progress.on_step, progress.on_epoch)

@@ -27,7 +27,9 @@ def sync(context: click.Context, run_id: str, tracking_uri: str) -> None:
         for path in journals:
             try:
                 sent = send_journal(path, tracking_uri)
-            except (BlockingIOError, ConnectionError) as error:
+            except FileNotFoundError:  # another process has sent it in the meantime
+                continue
+            except (BlockingIOError, ConnectionError, ValueError) as error:
                 print(f"sync: {error}", file=sys.stderr)
                 held += 1
             else:

@@ -14,7 +14,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 
 from sls.tracking.delivery import Delivery, is_refusal
-from sls.tracking.journal import Entry, Journal
+from sls.tracking.entries import Entry
+from sls.tracking.journal import Journal, journal_id
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
 # The courier tries again by itself; within a call it would only wait.
@@ -182,6 +183,7 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
 
     Raises:
         BlockingIOError: another process holds the journal.
+        FileNotFoundError: another process has sent it in the meantime.
         ConnectionError: the server is away; what was not sent stays.
         ValueError: the journal is damaged.
     """
@@ -202,4 +204,4 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
     finally:
         journal.close()
     num_refused = len(journal.position.refused)
-    return SentJournal(journal.position.run_id, num_entries, num_refused, path)
+    return SentJournal(journal.position.run_id or journal_id(path), num_entries, num_refused, path)

@@ -21,8 +21,8 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 
 from sls.tracking.artifacts import open_artifacts, replace_directory, upload_directory
-from sls.tracking.journal import Entry, Position
-from sls.tracking.store import JOURNAL_TAG, experiment_id, find_by_journal
+from sls.tracking.entries import Entry, Position
+from sls.tracking.store import JOURNAL_TAG, Experiment, experiment_id, find_by_journal
 
 HANDLE_TAG = "checkpoint"
 WEIGHTS_TAG, WEIGHTS_DELETED = "weights", "deleted"
@@ -97,7 +97,7 @@ class Delivery:
             self.client.update_run(run_id, status="RUNNING", name=payload["name"])
             experiment = self.client.get_run(run_id).info.experiment_id
         else:
-            experiment = experiment_id(self.client, payload["experiment"])
+            experiment = experiment_id(self.client, Experiment(**payload["experiment"]))
             tags = {"mlflow.source.name": payload["source"], JOURNAL_TAG: payload["journal"]}
             run = find_by_journal(self.client, payload["journal"], [experiment]) or self.client.create_run(
                 experiment, payload["start_ms"], tags, payload["name"]

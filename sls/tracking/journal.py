@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -17,45 +16,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sls.config import PROJECT_ROOT
+from sls.tracking.entries import Entry, read_entries, read_position
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One recording."""
-
-    number: int
-    """Counts from 0 within its journal."""
-    kind: str
-    payload: Mapping[str, Any]
-
-    @property
-    def title(self) -> str:
-        """What a warning calls it."""
-        return f"entry {self.number} ({self.kind})"
-
-
-@dataclass
-class Position:
-    """How far a run has been sent, and what the server calls its parts."""
-
-    next: int = 0
-    """The number of the first entry that is still to be sent."""
-    run_id: str = ""
-    """Empty until the server has made the run."""
-    experiment_id: str = ""
-    models: dict[str, str] = field(default_factory=dict)
-    """The ids of LoggedModels by the handles of checkpoints."""
-    refused: dict[str, str] = field(default_factory=dict)
-    """What the server said to entries that it will not take, by number."""
 
 
 class Journal:
@@ -67,13 +36,14 @@ class Journal:
         Raises:
             ValueError: an entry before the last cannot be read.
             BlockingIOError: another process holds it.
+            FileNotFoundError: it was sent in the meantime.
         """
         self.path = path
         self.changed = threading.Condition()
         self._lock = _lock(path)
         try:
-            self.position = _read_position(path)
-            entries = _read_entries(path / "entries.jsonl")
+            self.position = read_position(path)
+            entries = read_entries(path / "entries.jsonl")
         except BaseException:
             self._lock.close()
             raise
@@ -122,7 +92,7 @@ class Journal:
         with self.changed:
             self.pending.popleft()
             self.position.next = entry.number + 1
-            write_whole(self.path / "position.json", json.dumps(asdict(self.position), indent=2))
+            _write_whole(self.path / "position.json", json.dumps(asdict(self.position), indent=2))
             if str(entry.number) not in self.position.refused:
                 self._free_files(entry.number)
             self.changed.notify_all()
@@ -181,7 +151,7 @@ def find_journals(run_id: str = "") -> list[Path]:
     """Returns the journals on this disk, the oldest first: all, or those of one run."""
     root = journal_directory()
     paths = sorted(path for path in root.glob("[0-9]*-*") if path.is_dir()) if root.is_dir() else []
-    return [path for path in paths if not run_id or run_id in (_read_position(path).run_id, journal_id(path))]
+    return [path for path in paths if not run_id or run_id in _names(path)]
 
 
 def journal_id(path: Path) -> str:
@@ -189,7 +159,17 @@ def journal_id(path: Path) -> str:
     return path.name.rpartition("-")[2]
 
 
-def write_whole(path: Path, text: str) -> None:
+def _names(path: Path) -> set[str]:
+    """The ids by which the run of a journal may be known."""
+    names = {read_position(path).run_id, journal_id(path)}
+    with suppress(FileNotFoundError), (path / "entries.jsonl").open("rb") as file:
+        first = file.readline()
+        if first.endswith(b"\n"):
+            names.add(json.loads(first)["payload"]["run_id"])
+    return names
+
+
+def _write_whole(path: Path, text: str) -> None:
     """Writes a file under a temporary name and renames it."""
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(text, encoding="utf-8")
@@ -206,36 +186,13 @@ def _lock(path: Path) -> Any:
         holder = file.read().strip() or "another process"
         file.close()
         raise BlockingIOError(f"{path} is held by {holder}, which sends it") from error
+    if not (path / "lock").exists():
+        file.close()
+        raise FileNotFoundError(f"{path} was sent in the meantime")
     file.truncate(0)
     file.write(f"process {os.getpid()} on {os.uname().nodename}")
     file.flush()
     return file
-
-
-def _read_position(path: Path) -> Position:
-    try:
-        text = (path / "position.json").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return Position()
-    return Position(**json.loads(text))
-
-
-def _read_entries(path: Path) -> list[Entry]:
-    if not path.is_file():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    if lines[-1]:
-        logger.warning("%s:%d was cut off in writing and is dropped", path, len(lines))
-    entries = []
-    for number, line in enumerate(lines[:-1]):
-        try:
-            entry = Entry(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}:{number + 1}: found {line[:60]!r}, expected an entry") from error
-        if entry.number != number:
-            raise ValueError(f"{path}:{number + 1}: found entry {entry.number}, expected {number}")
-        entries.append(entry)
-    return entries
 
 
 def _file_key(entry: Entry) -> str:

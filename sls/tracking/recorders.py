@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,8 @@ from mlflow.exceptions import MlflowException
 
 from sls.tracking.courier import AWAY_PATIENCE_S, FLUSH_LIMIT_S, Courier, short_calls
 from sls.tracking.delivery import Delivery
-from sls.tracking.journal import Entry, Position, create_journal
+from sls.tracking.entries import Entry, Position
+from sls.tracking.journal import create_journal
 
 OPENING_LIMIT_S = 15.0
 SIGNAL_LIMIT_S = 10.0
@@ -105,8 +107,8 @@ class JournalRecorder:
         Raises:
             MlflowException: the server refuses the run.
         """
-        self._calls = short_calls()
-        self._calls.__enter__()
+        self._calls = ExitStack()
+        self._calls.enter_context(short_calls())
         self._journal = create_journal(opening["journal"])
         self._courier = Courier(client, self._journal)
         self.record("open", opening)
@@ -115,7 +117,7 @@ class JournalRecorder:
         if self._journal.position.refused:
             message = self._journal.position.refused.pop("0")
             self._courier.finish()
-            self._calls.__exit__(None, None, None)
+            self._calls.close()
             raise MlflowException(f"run {self.run_id}: {message}")
 
     @property
@@ -141,7 +143,7 @@ class JournalRecorder:
         try:
             num_left = self._courier.finish(AWAY_PATIENCE_S, limit_s)
         finally:
-            self._calls.__exit__(None, None, None)
+            self._calls.close()
         if num_left:
             logger.warning(
                 "%d entries of run %s are kept in %s (%s); `mlflow run . -e sync` sends them once the server is back",

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import signal
 import tempfile
 import time
 import traceback
@@ -18,23 +16,20 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from types import FrameType
 from typing import Any
 
 import mlflow
 import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Dataset
-from mlflow.exceptions import MlflowException
 
 from sls.config import Config
 from sls.data.protocols import Protocol
 from sls.tracking import provenance
-from sls.tracking.courier import send_journal, short_calls
-from sls.tracking.delivery import is_refusal
-from sls.tracking.journal import find_journals
-from sls.tracking.recorders import DirectRecorder, JournalRecorder, Recorder, SilentRecorder
-from sls.tracking.store import connect, find_run, wanted_experiment
+from sls.tracking.opening import open_recorder, opening_tags
+from sls.tracking.recorders import Recorder
+from sls.tracking.signals import Terminated, sigterm_raises
+from sls.tracking.store import connect
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +37,6 @@ MAX_TAG_LENGTH = 4_000
 MAX_PARAM_LENGTH = 4_000
 # MLflow's databases hold 36 characters of a digest.
 DATASET_DIGEST_LENGTH = 32
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived; not an Exception, so that no handler of ordinary errors swallows it."""
 
 
 class TrackedRun:
@@ -195,10 +186,10 @@ def tracked_run(
         MlflowException: the server fails; with a journal only if it refuses the run itself.
     """
     client = connect()
-    run = _open_run(client, kind, name, journal, resume)
-    with _sigterm_raises():
+    run = TrackedRun(client, open_recorder(client, kind, name, journal, resume))
+    with sigterm_raises():
         try:
-            run.set_tags(_opening_tags(kind, tags, bool(resume)))
+            run.set_tags(opening_tags(kind, tags, bool(resume)))
             environment = {"packages": provenance.package_versions(), "hardware": provenance.hardware()}
             run.log_json(environment, "environment_resumed.json" if resume else "environment.json")
             yield run
@@ -216,52 +207,6 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _open_run(
-    client: MlflowClient, kind: str, name: str | None, has_journal: bool, resume: str
-) -> TrackedRun:
-    launched = os.environ.pop("MLFLOW_RUN_ID", "")
-    if int(os.environ.get("RANK") or 0) > 0:
-        return TrackedRun(client, SilentRecorder(resume or launched))
-    if resume:
-        resume = _prepare_to_resume(client, resume)
-    opening = {
-        "run_id": resume or launched,
-        "launched": launched if resume and launched != resume else "",
-        "name": name,
-        "source": f"entrypoints.{kind}",
-        "experiment": wanted_experiment(),
-        "tracking_uri": client.tracking_uri,
-        "start_ms": int(time.time() * 1000),
-        "journal": uuid.uuid4().hex,
-    }
-    recorder = JournalRecorder(client, opening) if has_journal else DirectRecorder(client, opening)
-    return TrackedRun(client, recorder)
-
-
-def _prepare_to_resume(client: MlflowClient, run_id: str) -> str:
-    """Sends what a journal of the run still holds, and returns the run's id on the server."""
-    for path in find_journals(run_id):
-        try:
-            send_journal(path)
-        except BlockingIOError as error:
-            raise ValueError(f"resume: run {run_id} is still at work: {error}") from error
-    try:
-        with short_calls():
-            return str(find_run(client, run_id).info.run_id)
-    except MlflowException as error:
-        if is_refusal(error):
-            raise ValueError(f"resume: the tracking store has no run {run_id}") from error
-        raise
-
-
-def _opening_tags(kind: str, tags: Mapping[str, object] | None, is_resumed: bool) -> dict[str, object]:
-    """What a run says of its code; one that is resumed keeps the tags of its beginning and adds its own."""
-    code = provenance.code_tags()
-    if is_resumed:
-        return {**{f"resumed.{name}": value for name, value in code.items()}, "error": "", **dict(tags or {})}
-    return {"kind": kind, **code, **dict(tags or {})}
-
-
 def _end_badly(run: TrackedRun, status: str, tags: Mapping[str, str]) -> None:
     """Ends a run while an error is under way, which a tracking server that fails must not hide."""
     text = traceback.format_exc()
@@ -275,25 +220,6 @@ def _end_badly(run: TrackedRun, status: str, tags: Mapping[str, str]) -> None:
             step()
         except Exception as error:  # whatever the server does, the next step is still tried
             logger.warning("run %s: could not be ended as %s: %s", run.run_id, status, one_line(error))
-
-
-@contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Turns SIGTERM into `Terminated` in the main thread, so that `with` blocks close."""
-
-    def on_sigterm(signum: int, frame: FrameType | None) -> None:
-        raise Terminated
-
-    try:
-        previous = signal.signal(signal.SIGTERM, on_sigterm)
-    except ValueError:
-        # Not the main thread: signals are not ours to handle.
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

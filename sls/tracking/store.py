@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
@@ -19,6 +20,14 @@ JOURNAL_TAG = "journal"
 """The id by which a run was known before the server had made it."""
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """Where new runs go: the experiment of an id, or where that is empty, of a name."""
+
+    id: str
+    name: str
+
+
 def connect() -> MlflowClient:
     """Points MLflow at the tracking store and returns a client of it.
 
@@ -29,27 +38,28 @@ def connect() -> MlflowClient:
     return MlflowClient()
 
 
-def experiment_id(client: MlflowClient, wanted: str = "") -> str:
-    """Returns the experiment for new runs by its id or name (`wanted_experiment`), made if need be."""
+def experiment_id(client: MlflowClient, wanted: Experiment | None = None) -> str:
+    """Returns the experiment for new runs (`wanted_experiment`), made if need be."""
     wanted = wanted or wanted_experiment()
-    if wanted.isdecimal():
-        return wanted
-    experiment = client.get_experiment_by_name(wanted)
+    if wanted.id:
+        return wanted.id
+    name = wanted.name
+    experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(wanted, _artifact_location(wanted, client.tracking_uri)))
+            return str(client.create_experiment(name, _artifact_location(name, client.tracking_uri)))
         except MlflowException:
             # Another process made it in the meantime.
-            experiment = client.get_experiment_by_name(wanted)
+            experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise
     return str(experiment.experiment_id)
 
 
-def wanted_experiment() -> str:
-    """Returns MLFLOW_EXPERIMENT_ID, MLFLOW_EXPERIMENT_NAME, or `xlsr-sls`."""
-    names = (os.environ.get(f"MLFLOW_EXPERIMENT_{what}") for what in ("ID", "NAME"))
-    return next((name for name in names if name), EXPERIMENT_NAME)
+def wanted_experiment() -> Experiment:
+    """Returns what MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME asks for, or `xlsr-sls`."""
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME
+    return Experiment(os.environ.get("MLFLOW_EXPERIMENT_ID", ""), name)
 
 
 def find_run(client: MlflowClient, run_id: str) -> Run:

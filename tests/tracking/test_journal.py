@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import mlflow
@@ -14,11 +15,13 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
 from sls.data.protocols import Protocol
 from sls.tracking import courier, recorders
 from sls.tracking.artifacts import read_directory
+from sls.tracking.checkpoints import resolve_model
 from sls.tracking.courier import send_journal
 from sls.tracking.journal import Journal, find_journals
 from sls.tracking.runs import TrackedRun, tracked_run
@@ -69,7 +72,6 @@ def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A server that is not started yet; doors find it by the environment."""
     server = Server(tmp_path, store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    monkeypatch.setattr(recorders, "AWAY_PATIENCE_S", 0.5)
     monkeypatch.setattr(courier, "MAX_DELAY_S", 0.5)
     yield server
     server.kill()
@@ -168,7 +170,8 @@ def test_server_killed_and_started_again_in_the_middle(server: Server, caplog) -
 
 
 @pytest.mark.slow
-def test_server_away_for_good_and_synchronised_later_by_one_of_two(server: Server) -> None:
+def test_server_away_for_good_and_synchronised_later_by_one_of_two(server: Server, monkeypatch) -> None:
+    monkeypatch.setattr(recorders, "AWAY_PATIENCE_S", 0.5)
     with tracked_run("train", journal=True) as run:
         record_training(run, 3)
     (path,) = find_journals(run.run_id)
@@ -205,3 +208,137 @@ def test_everything_sent_twice_is_there_once(store, monkeypatch) -> None:
     assert sent.run_id == run.run_id
     assert sent.num_refused == 0
     assert_whole(3, {2})
+
+
+KILLED_TRAINING = """
+import os, signal, sys
+sys.path[:0] = [{tests!r}, {root!r}]
+from test_journal import record_training
+from sls.tracking.runs import tracked_run
+with tracked_run("train", journal=True) as run:
+    record_training(run, 3)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_training_killed_while_the_server_is_away_is_sent_and_resumed(server: Server, caplog) -> None:
+    script = KILLED_TRAINING.format(tests=str(Path(__file__).parent), root=str(PROJECT_ROOT))
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (path,) = find_journals()
+    with (path / "entries.jsonl").open("a") as file:
+        file.write('{"number": 99, "kind": "met')
+    server.start()
+    sent = send_journal(path)
+    assert "was cut off in writing and is dropped" in caplog.text
+    assert sent.num_refused == 0
+    assert_whole(3, {2}, "RUNNING")
+    with tracked_run("train", journal=True, resume=sent.run_id) as run:
+        assert run.run_id == sent.run_id
+        handle = log_epoch(run, 3)
+        run.delete_checkpoint(handle)
+    assert_whole(4, {2})
+    tags = MlflowClient().get_run(run.run_id).data.tags
+    assert tags["kind"] == "train"
+    assert tags["resumed.git.commit"] == tags["git.commit"]
+
+
+def test_resumed_run_first_sends_what_its_journal_still_holds(store, monkeypatch) -> None:
+    client = MlflowClient()
+    launched = client.create_run("0").info.run_id
+    with monkeypatch.context() as away:
+        away.setattr(courier.Courier, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
+        away.setattr(recorders, "AWAY_PATIENCE_S", 0.1)
+        with suppress(KeyboardInterrupt), tracked_run("train", journal=True) as run:
+            run.log_metrics({"train/loss": 1.0}, 0)
+            raise KeyboardInterrupt
+        assert len(find_journals(run.run_id)) == 1
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
+    with tracked_run("train", journal=True, resume=run.run_id) as resumed:
+        run_id = resumed.run_id
+        assert client.get_run(run_id).info.status == "RUNNING"
+        assert [item.value for item in client.get_metric_history(run_id, "train/loss")] == [1.0]
+        resumed.log_metrics({"train/loss": 0.5}, 1)
+    found = client.get_run(run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["error"] == ""
+    assert [item.value for item in client.get_metric_history(run_id, "train/loss")] == [1.0, 0.5]
+    former = client.get_run(launched)
+    assert (former.info.status, former.data.tags["resumed_run_id"]) == ("FINISHED", run_id)
+    assert find_journals() == []
+
+
+def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
+    with tracked_run("train", journal=True) as run:
+        run.log_metrics({"not/valid/%": 1.0})
+        run.log_metrics({"train/loss": 1.0})
+    found = MlflowClient().get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.metrics == {"train/loss": 1.0}
+    (path,) = find_journals(run.run_id)
+    assert found.data.tags["refused"].startswith("entries ")
+    assert sum("the tracking server refuses entry" in record.message for record in caplog.records) == 1
+    assert send_journal(path).num_refused == 1
+
+
+def test_run_that_the_server_refuses_is_no_run(store, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(MlflowException, match="not found"), tracked_run("train", journal=True):
+        pytest.fail("the block ran")
+    assert find_journals() == []
+
+
+def test_unknown_run_cannot_be_resumed(store) -> None:
+    with (
+        pytest.raises(ValueError, match="resume: the tracking store has no run 1234"),
+        tracked_run("train", resume="1234"),
+    ):
+        pytest.fail("the block ran")
+
+
+def test_directory_cut_off_in_sending_leaves_the_former_one(store) -> None:
+    with tracked_run("train") as run:
+        for epoch in range(3):
+            with run.staging() as directory:
+                (directory / "state.bin").write_text(f"epoch {epoch}")
+                run.replace_directory(directory, "state")
+    slots = next(store.parent.rglob("state-a")).parent
+    assert (slots / "state-a" / "state.bin").read_text() == "epoch 2"
+    assert (slots / "state-b" / "state.bin").read_text() == "epoch 1"
+    client = MlflowClient()
+    client.log_text(run.run_id, "epoch 3, torn", "state-a/state.bin")
+    assert (read_directory(client, run.run_id, "state") / "state.bin").read_text() == "epoch 1"
+    client.log_text(run.run_id, "torn too", "state-b/state.bin")
+    with pytest.raises(ValueError, match=r"state is not whole: state-a/state.bin has the digest") as caught:
+        read_directory(client, run.run_id, "state")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="holds no weights"):
+        read_directory(client, run.run_id, "weights")
+
+
+def test_damaged_journal_names_the_line(store, tmp_path) -> None:
+    path = tmp_path / "journal" / "20260101-000000-abc"
+    path.mkdir(parents=True)
+    (path / "entries.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match="entries.jsonl:1: found .*, expected an entry"):
+        send_journal(path)
+
+
+def test_weights_are_linked_into_a_local_store_and_not_copied(store) -> None:
+    with tracked_run("train", journal=True) as run, run.staging() as directory:
+        file = directory / "checkpoint.safetensors"
+        file.write_bytes(b"weights")
+        number = file.stat().st_ino
+        run.log_model({"name": "epoch_0", "tags": {"epoch": "0"}, "params": {}, "step": 0}, directory)
+    (stored,) = store.parent.rglob("checkpoint.safetensors")
+    assert stored.stat().st_ino == number
+    assert stored.stat().st_nlink == 1
+
+
+def test_model_whose_weights_were_deleted_says_so(store) -> None:
+    with tracked_run("train", journal=True) as run:
+        handle = log_epoch(run, 0)
+        run.delete_checkpoint(handle)
+    with pytest.raises(ValueError, match=f"the weights of runs:/{run.run_id}/epoch_0 were not kept"):
+        resolve_model(MlflowClient(), f"runs:/{run.run_id}/epoch_0")

@@ -9,7 +9,8 @@ from mlflow import MlflowClient
 
 from sls.config import Config
 from sls.config_file import build_config
-from sls.tracking.runs import Terminated, tracked_run
+from sls.tracking.runs import tracked_run
+from sls.tracking.signals import Terminated
 from sls.tracking.store import EXPERIMENT_NAME, connect
 
 

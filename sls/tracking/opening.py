@@ -1,0 +1,65 @@
+"""How a run begins: new, opened by `mlflow run`, or taken up again."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from sls.tracking import provenance
+from sls.tracking.courier import send_journal, short_calls
+from sls.tracking.delivery import is_refusal
+from sls.tracking.journal import find_journals
+from sls.tracking.recorders import DirectRecorder, JournalRecorder, Recorder, SilentRecorder
+from sls.tracking.store import find_run, wanted_experiment
+
+
+def open_recorder(
+    client: MlflowClient, kind: str, name: str | None, has_journal: bool, resume: str
+) -> Recorder:
+    """Opens a run: the one to resume, the one that `mlflow run` has opened, or a new one; see `tracked_run`."""
+    launched = os.environ.pop("MLFLOW_RUN_ID", "")
+    if int(os.environ.get("RANK") or 0) > 0:
+        return SilentRecorder(resume or launched)
+    if resume:
+        resume = _prepare_to_resume(client, resume)
+    opening = {
+        "run_id": resume or launched,
+        "launched": launched if resume and launched != resume else "",
+        "name": name,
+        "source": f"entrypoints.{kind}",
+        "experiment": asdict(wanted_experiment()),
+        "tracking_uri": client.tracking_uri,
+        "start_ms": int(time.time() * 1000),
+        "journal": uuid.uuid4().hex,
+    }
+    return JournalRecorder(client, opening) if has_journal else DirectRecorder(client, opening)
+
+
+def _prepare_to_resume(client: MlflowClient, run_id: str) -> str:
+    """Sends what a journal of the run still holds, and returns the run's id on the server."""
+    for path in find_journals(run_id):
+        try:
+            send_journal(path, client.tracking_uri)
+        except BlockingIOError as error:
+            raise ValueError(f"resume: run {run_id} is still at work: {error}") from error
+    try:
+        with short_calls():
+            return str(find_run(client, run_id).info.run_id)
+    except MlflowException as error:
+        if is_refusal(error):
+            raise ValueError(f"resume: the tracking store has no run {run_id}") from error
+        raise
+
+
+def opening_tags(kind: str, tags: Mapping[str, object] | None, is_resumed: bool) -> dict[str, object]:
+    """What a run says of its code; one that is resumed keeps the tags of its beginning and adds its own."""
+    code = provenance.code_tags()
+    if is_resumed:
+        return {**{f"resumed.{name}": value for name, value in code.items()}, "error": "", **dict(tags or {})}
+    return {"kind": kind, **code, **dict(tags or {})}
