@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from sls.tracking.runs import Terminated
+from sls.tracking.signals import Terminated
 
 logger = logging.getLogger(__name__)
 
