@@ -77,6 +77,16 @@ def replace_directory(store: ArtifactRepository, directory: Path, name: str, rec
         store.log_artifact(str(manifest), slot)
 
 
+def delete_directory(store: ArtifactRepository, name: str) -> None:
+    """Removes what `replace_directory` uploaded under a name; the manifests go first, so that no rest looks whole."""
+    for slot in _slots(name):
+        present = {item.path for item in store.list_artifacts(slot)}
+        if f"{slot}/{MANIFEST_FILE}" in present:
+            store.delete_artifacts(f"{slot}/{MANIFEST_FILE}")
+        if present:
+            store.delete_artifacts(slot)
+
+
 def read_directory(client: MlflowClient, run_id: str, name: str) -> Path:
     """Downloads the newest whole directory that a run recorded with `replace_directory`.
 

@@ -20,7 +20,7 @@ from mlflow.entities import (
 )
 from mlflow.exceptions import MlflowException
 
-from sls.tracking.artifacts import open_artifacts, replace_directory, upload_directory
+from sls.tracking.artifacts import delete_directory, open_artifacts, replace_directory, upload_directory
 from sls.tracking.entries import Entry, Position
 from sls.tracking.store import JOURNAL_TAG, Experiment, experiment_id, find_by_journal
 
@@ -65,6 +65,7 @@ class Delivery:
             "checkpoint": self._checkpoint,
             "removal": self._removal,
             "state": self._state,
+            "state_removal": self._state_removal,
             "end": self._end,
         }
 
@@ -179,6 +180,9 @@ class Delivery:
     def _state(self, payload: Mapping[str, Any], files: Path | None) -> None:
         if files is not None:
             replace_directory(self._run_artifacts(), files, payload["name"], payload["recorded_ns"])
+
+    def _state_removal(self, payload: Mapping[str, Any], files: Path | None) -> None:
+        delete_directory(self._run_artifacts(), payload["name"])
 
     def _end(self, payload: Mapping[str, Any], files: Path | None) -> None:
         self.client.set_terminated(self.position.run_id, payload["status"], payload["end_ms"])

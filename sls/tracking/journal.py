@@ -199,7 +199,7 @@ def _file_key(entry: Entry) -> str:
     """Names the files that an entry brings or takes away."""
     if entry.kind in ("checkpoint", "removal"):
         return f"checkpoint {entry.payload['handle']}"
-    return f"state {entry.payload['name']}" if entry.kind == "state" else ""
+    return f"state {entry.payload['name']}" if entry.kind in ("state", "state_removal") else ""
 
 
 def _sync_files(directory: Path) -> None:

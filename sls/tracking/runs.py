@@ -131,6 +131,10 @@ class TrackedRun:
             shutil.move(path, staging / name)
             self._recorder.record("state", payload, staging / name)
 
+    def delete_directory(self, name: str) -> None:
+        """Removes a directory that `replace_directory` recorded."""
+        self._recorder.record("state_removal", {"name": name})
+
     def log_model(self, description: Mapping[str, Any], files: Path) -> str:
         """Records a LoggedModel with its files; see `log_checkpoint`."""
         handle = uuid.uuid4().hex

@@ -78,7 +78,9 @@ def track_training(
             raise FloatingPointError(
                 f"{error}; last good checkpoint: {recorder.last_good_checkpoint}"
             ) from error
-    return recorder.choose()
+    trained = recorder.choose()
+    run.delete_directory(STATE_DIRECTORY)
+    return trained
 
 
 def load_trials(

@@ -115,6 +115,8 @@ def test_killed_stopped_and_resumed_it_gives_the_losses_of_an_undisturbed_run(
     weights = sorted(path.name for path in store.parent.rglob("models/*/artifacts/*.safetensors"))
     assert len(weights) == 2 * len(kept)
 
+    assert not list(store.parent.rglob("state.pt"))
+
     errors = finish(start(["--resume", run_id]), expected=2)
     assert f"run {run_id} has finished" in errors
     errors = finish(start(["--resume", run_id, "--lr", "1"]), expected=2)
