@@ -11,27 +11,10 @@ from sls.config import Config
 from sls.engine.stopping import MONITORED_METRICS, choose_epoch
 from sls.engine.training import EpochResult, StepResult
 from sls.models.checkpoints import CheckpointInfo
-from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG, epoch_name, log_checkpoint
+from sls.tracking.checkpoints import epoch_name, log_checkpoint
+from sls.tracking.choice import TrainedModel, choose_by
 from sls.tracking.resuming import Past
 from sls.tracking.runs import TrackedRun
-
-CHOSEN_BY_TAG = "chosen_by"
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """The outcome of a training run."""
-
-    run_id: str
-    epoch: int
-    """The epoch that the recipe's rule chose."""
-    rule: str
-    """The rule, in words."""
-
-    @property
-    def uri(self) -> str:
-        """The checkpoint, as the score door takes it."""
-        return f"runs:/{self.run_id}/{epoch_name(self.epoch)}"
 
 
 @dataclass
@@ -92,10 +75,10 @@ class EpochRecorder:
 
     def choose(self) -> TrainedModel:
         """Records which epoch the recipe's rule chooses, and the rule."""
-        epoch = choose_epoch(self.losses_by_epoch)
-        rule = f"lowest {MONITORED_METRICS[self.config.training.monitor]}"
-        self.run.set_tags({CHOSEN_EPOCH_TAG: epoch, CHOSEN_BY_TAG: rule})
-        return TrainedModel(self.run.run_id, epoch, rule)
+        metric = MONITORED_METRICS[self.config.training.monitor]
+        trained = choose_by(self.run.run_id, metric, self.losses_by_epoch)
+        self.run.set_tags(trained.tags())
+        return trained
 
     @property
     def last_good_checkpoint(self) -> str:

@@ -27,7 +27,13 @@ def open_recorder(
     if int(os.environ.get("RANK") or 0) > 0:
         return SilentRecorder(resume or launched)
     if resume:
-        resume = _prepare_to_resume(client, resume)
+        try:
+            resume = _prepare_to_resume(client, resume)
+        except ValueError as error:
+            if launched:
+                client.set_tag(launched, "error", str(error))
+                client.set_terminated(launched, "FAILED")
+            raise
     opening = {
         "run_id": resume or launched,
         "launched": launched if resume and launched != resume else "",
@@ -50,11 +56,14 @@ def _prepare_to_resume(client: MlflowClient, run_id: str) -> str:
             raise ValueError(f"resume: run {run_id} is still at work: {error}") from error
     try:
         with short_calls():
-            return str(find_run(client, run_id).info.run_id)
+            run = find_run(client, run_id)
     except MlflowException as error:
         if is_refusal(error):
             raise ValueError(f"resume: the tracking store has no run {run_id}") from error
         raise
+    if run.info.status == "FINISHED":
+        raise ValueError(f"resume: run {run_id} has finished; there is nothing to go on with")
+    return str(run.info.run_id)
 
 
 def opening_tags(kind: str, tags: Mapping[str, object] | None, is_resumed: bool) -> dict[str, object]:

@@ -17,7 +17,7 @@ from sls.config import Config
 from sls.config_file import build_config, config_fields, read_config_values
 from sls.engine.progress import read_state
 from sls.tracking.artifacts import read_directory
-from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG, checkpoints_of, epoch_name, resolve_model
+from sls.tracking.checkpoints import checkpoints_of, epoch_name, resolve_model
 from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
 from sls.tracking.store import connect, find_run
 
@@ -82,8 +82,6 @@ def read_past(client: MlflowClient, run_id: str, monitored: str) -> Past:
     """
     run = find_run(client, run_id)
     run_id = run.info.run_id
-    if CHOSEN_EPOCH_TAG in run.data.tags:
-        raise ValueError(f"resume: run {run_id} has finished; there is nothing to go on with")
     history = {name: client.get_metric_history(run_id, name) for name in run.data.metrics}
     handles = {
         epoch: model.model_id

@@ -17,7 +17,8 @@ from sls.engine.stopping import MONITORED_METRICS
 from sls.engine.training import EpochResult, StepResult, Training
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
-from sls.tracking.epoch_recorder import EpochRecorder, TrainedModel
+from sls.tracking.choice import TrainedModel
+from sls.tracking.epoch_recorder import EpochRecorder
 from sls.tracking.interruption import StopRequest, stop_on_request
 from sls.tracking.resuming import STATE_DIRECTORY, Past, read_past
 from sls.tracking.runs import TrackedRun

@@ -1,0 +1,24 @@
+"""Chooses the epoch of a training run anew: `mlflow run . -e choose -P run_id=RUN_ID -P by=val/eer_percent`."""
+
+from __future__ import annotations
+
+from entrypoints.door import console, door_command
+from entrypoints.options import text_option
+from sls.tracking.choice import choose_again
+from sls.tracking.runs import TrackedRun
+
+
+@door_command("choose")
+@text_option("run_id", "the training run")
+@text_option(
+    "by", "the metric whose lowest value chooses, as logged by epoch [default: what the recipe monitors]"
+)
+def choose(run: TrackedRun, run_id: str, by: str) -> None:
+    """Choose the epoch of a training run anew, from what it logged. Nothing is trained."""
+    trained = choose_again(run.client, run_id, by)
+    run.set_tags({"train_run_id": trained.run_id, "epoch": trained.epoch, "chosen_by": trained.rule})
+    console.print(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    choose()

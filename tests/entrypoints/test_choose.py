@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from mlflow import MlflowClient
+
+from entrypoints.choose import choose
+from sls.config import Config
+from sls.models.checkpoints import CheckpointInfo, build_countermeasure
+from sls.tracking.checkpoints import log_checkpoint, resolve_model
+from sls.tracking.runs import tracked_run
+
+LOSSES = {"train/loss": (0.3, 0.2, 0.1), "val/loss": (0.5, 0.4, 0.6), "val/eer_percent": (1.0, 2.0, 3.0)}
+
+
+@pytest.fixture
+def trained(store: Path) -> str:
+    """A run of three epochs, of which the last chose itself and the first has no weights any more."""
+    model = build_countermeasure("random:tiny", 8_000, 0)
+    with tracked_run("train") as run:
+        run.log_config(Config())
+        handles = []
+        for epoch in range(3):
+            info = CheckpointInfo(model.encoder, model.num_samples, epoch=epoch)
+            handles.append(log_checkpoint(run, model, info, {}))
+            run.log_metrics({name: values[epoch] for name, values in LOSSES.items()}, epoch)
+        run.delete_checkpoint(handles[0])
+        run.set_tags({"chosen_epoch": 2, "chosen_by": "lowest train/loss"})
+    return run.run_id
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(choose, arguments)
+
+
+def test_another_metric_chooses_another_epoch(trained: str) -> None:
+    result = invoke("--run_id", trained, "--by", "val/loss")
+    assert result.exit_code == 0, result.output
+    assert "Chose epoch 1 (lowest val/loss)" in result.output
+    client = MlflowClient()
+    assert client.get_run(trained).data.tags["chosen_by"] == "lowest val/loss"
+    assert resolve_model(client, f"runs:/{trained}").epoch == "1"
+    assert "Chose epoch 2 (lowest train/loss)" in invoke("--run_id", trained).output
+
+
+def test_weights_that_were_not_kept_cannot_be_chosen(trained: str) -> None:
+    result = invoke("--run_id", trained, "--by", "val/eer_percent")
+    assert result.exit_code == 2
+    assert "epoch 0, whose weights were not kept" in result.output
+    assert "epochs [1, 2]" in result.output
+    assert MlflowClient().get_run(trained).data.tags["chosen_epoch"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [("val/accuracy", "logged no val/accuracy"), ("loss", "expected one of train/loss, ")],
+)
+def test_what_was_not_logged_cannot_choose(trained: str, metric: str, message: str) -> None:
+    result = invoke("--run_id", trained, "--by", metric)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_run_that_does_not_exist_is_named(store: Path) -> None:
+    result = invoke("--run_id", "0" * 32)
+    assert result.exit_code == 2
+    assert "has no run 000" in result.output
