@@ -43,20 +43,27 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     for track in tracks:
         corpus.track(track).key(corpus.data_root)
     metrics: dict[str, Metrics] = {}
+    score_runs: dict[str, dict[str, str]] = {track: {} for track in tracks}
     versions: list[RegisteredVersion] = []
     for setting in settings:
         recipe = setting.training.recipe
         source = _train(run, setting, corpus)
         links = {"main_run_id": run.run_id}
         pipeline = Pipeline(run.client, corpus, setting.compute, links, progress_bar, setting.scoring)
-        metrics[recipe] = {
-            track: pipeline.run(source, trials[track], EvaluationRequest(track)).evaluation.metrics()
-            for track in tracks
-        }
+        metrics[recipe] = {}
+        for track in tracks:
+            score_runs[track][recipe] = pipeline.score(source, trials[track], recipe)
+            evaluated = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
+            metrics[recipe][track] = evaluated.evaluation.metrics()
         versions.append(register(run.client, run.experiment_id, source, "staging"))
     best = choose_champion(run.client)
     champion = appoint_champion(run.client, best.version)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
+    if len(settings) > 1:
+        for track in tracks:
+            comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
+            for verdict in comparison.verdicts:
+                console.print(verdict, highlight=False, soft_wrap=True)
     console.print(f"Champion: version {champion}; {best.reason}", soft_wrap=True)
     _print_next_commands(run)
 

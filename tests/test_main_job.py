@@ -113,13 +113,21 @@ def test_table_names_recipes_tracks_and_the_next_commands(job: str) -> None:
     assert "mlflow models serve -m models:/xlsr-sls@champion" in job
 
 
+def test_recipes_are_compared_on_every_track_and_the_verdicts_printed(job: str) -> None:
+    text = " ".join(job.split())
+    for run in runs_of("compare"):
+        assert run.data.tags["systems"] == "v1, v2"
+        assert run.data.tags["verdict"] in text
+    assert {run.data.tags["track"] for run in runs_of("compare")} == set(TRACKS)
+
+
 def test_output_in_a_pipe_has_no_progress_bars(job: str) -> None:
     assert "\x1b" not in job
     assert "━━" not in re.sub(r"[┏┡┗┳╇┻┓┩┛╋┃]━*|━+[┓┩┛┳╇╋]", "", job)
 
 
 def test_all_runs_finished_and_are_marked_as_synthetic(job: str) -> None:
-    counts = {"main": 1, "train": 2, "score": 6, "evaluate": 6}
+    counts = {"main": 1, "train": 2, "score": 6, "evaluate": 6, "compare": 3}
     for kind, count in counts.items():
         runs = runs_of(kind)
         assert len(runs) == count

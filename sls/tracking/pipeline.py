@@ -11,8 +11,10 @@ from mlflow import MlflowClient
 
 from sls.config import ComputeConfig, ScoringConfig
 from sls.data.corpus import Corpus
+from sls.engine.comparison_results import Comparison
 from sls.engine.evaluation import Evaluation
 from sls.tracking.checkpoints import ModelSource
+from sls.tracking.comparison import find_systems, track_comparison
 from sls.tracking.evaluation import EvaluationRequest, find_scores, track_evaluation
 from sls.tracking.prepared_scoring import ScoringOptions
 from sls.tracking.runs import scratch_directory, tracked_run
@@ -94,6 +96,22 @@ class Pipeline:
         ):
             scores = find_scores(self.client, score_run_id, request.track, directory=directory)
             return TrackedEvaluation(run.run_id, track_evaluation(run, scores, self.corpus, request))
+
+    def compare(self, score_runs: Mapping[str, str], request: EvaluationRequest) -> Comparison:
+        """Compares scoring runs of one track.
+
+        Args:
+            score_runs: their ids, by what each system is called.
+            request: the track, and what to compute.
+
+        Raises:
+            ValueError: fewer than two, or nothing in common.
+        """
+        named = [f"{name}={run_id}" for name, run_id in score_runs.items()]
+        systems = find_systems(self.client, request.track, named, [])
+        title = f"compare {', '.join(score_runs)} {request.track}"
+        with tracked_run("compare", title, self.links) as run:
+            return track_comparison(run, systems, self.corpus, request)
 
 
 def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:
