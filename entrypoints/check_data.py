@@ -19,11 +19,12 @@ from sls.data.corpus import open_corpus
 from sls.data.inventory import Depth, InventoryProgress, TrackInventory, describe_use, take_inventory
 from sls.tracking.runs import TrackedRun
 
+ALL_TRACKS = "all"
 DEPTHS: tuple[Depth, ...] = ("headers", "names", "decode")
 
 
 @door_command("check_data")
-@text_option("track", "tracks, separated by commas [default: all of the tracks file]")
+@text_option("track", "tracks, separated by commas [default: all, of those of which something is there]")
 @text_option(
     "depth",
     "names: is each file there; headers: rates and durations; decode: every sample [default: headers]",
@@ -32,7 +33,8 @@ DEPTHS: tuple[Depth, ...] = ("headers", "names", "decode")
 def check_data(run: TrackedRun, track: str, depth: str, **options: str) -> None:
     """Report what of each track is there, missing or unreadable, and what can be run."""
     corpus = open_corpus(data_config(options))
-    tracks = [corpus.track(name) for name in split_list(track) or corpus.tracks]
+    named = [] if track == ALL_TRACKS else split_list(track)
+    tracks = [corpus.track(name) for name in named or corpus.tracks]
     run.set_tags({"corpus": corpus.name, "data_root": corpus.data_root})
     chosen_depth = parse_choice("depth", depth, DEPTHS)
     inventories: list[TrackInventory] = []
@@ -53,7 +55,7 @@ def check_data(run: TrackedRun, track: str, depth: str, **options: str) -> None:
     for line in (*problems, *describe_use(inventories)):
         console.print(line, highlight=False, soft_wrap=True)
     # A track that nobody asked for by name, and of which nothing is there, is absent and not broken.
-    asked = [inventory for inventory in inventories if track or inventory.audio.present or inventory.trials]
+    asked = [inventory for inventory in inventories if named or inventory.audio.present or inventory.trials]
     unusable = [inventory.track for inventory in asked if not inventory.is_usable]
     if not asked:
         raise ValueError(f"data_root: found no track of {len(inventories)} in {corpus.data_root}")

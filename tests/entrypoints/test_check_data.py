@@ -50,3 +50,13 @@ def test_corpus_that_is_not_there_is_said_with_where_to_get_it(store, small_corp
     result = CliRunner().invoke(check_data, ["--data_root", str(small_corpus), "--track", "ASVspoof5"])
     assert result.exit_code == 2
     assert "to download for ASVspoof5" in result.output
+
+
+def test_all_means_every_track_of_which_something_is_there(store, small_corpus) -> None:
+    outputs = [
+        CliRunner().invoke(check_data, ["--data_root", str(small_corpus), "--depth", "names", *more])
+        for more in ([], ["--track", "all"])
+    ]
+    assert [result.exit_code for result in outputs] == [0, 0], outputs[1].stderr
+    assert outputs[0].output == outputs[1].output
+    assert "ASVspoof5" in outputs[1].output
