@@ -12,6 +12,7 @@ from mlflow.entities import Dataset
 from sls.config import Config
 from sls.data.corpus import Corpus
 from sls.data.dataset import TrialDataset
+from sls.engine.device import resolve_device
 from sls.engine.processes import open_accelerator
 from sls.engine.stopping import MONITORED_METRICS
 from sls.engine.training import EpochResult, StepResult, Training
@@ -58,6 +59,8 @@ def track_training(
     if not resume:
         run.log_config(config)
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
+    # What is wrong with the device is found before the data and the weights are read.
+    resolve_device(config.compute.device)
     train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
     validation, validation_data = _load_validation(run, corpus, config)
     model = _open_model(config, past)

@@ -30,7 +30,7 @@ def test_twelve_steps_are_those_of_the_seed_system(reference_dir: Path, monkeypa
     )
     num_steps = len(record["step_losses"])
     trials = [Trial(f"t{i}", Path(f"t{i}.wav"), 0) for i in range(num_steps * record["batch_size"])]
-    model = load_checkpoint(golden / "sls_tiny_epoch_0.pth", golden / "xlsr_tiny.pt").model
+    model = load_checkpoint(golden / "sls_tiny_epoch_0.pth", xlsr=golden / "xlsr_tiny.pt").model
     training = Training(
         model, TrialDataset(trials, config.audio), None, config, open_accelerator(config.compute)
     )
