@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -72,6 +73,10 @@ class TrialDataset(Dataset[Example]):
     def name(self, index: int) -> str:
         """Returns the name of a trial."""
         return self._names[index].decode()
+
+    def digest(self) -> str:
+        """Returns a SHA-256 of the trials and their labels, in their order."""
+        return hashlib.sha256(self._names.tobytes() + self.labels.tobytes()).hexdigest()
 
     def path(self, index: int) -> Path:
         """Returns the path of a trial's recording."""

@@ -9,7 +9,7 @@ import os
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
@@ -40,23 +40,19 @@ def open_accelerator(compute: ComputeConfig, *, has_layer_drop: bool = False) ->
     if is_alone:
         os.environ[DEVICE_VARIABLE] = str(device)
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision="bf16" if compute.precision == "bf16" else "no",
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=has_layer_drop)],
         )
+        # `accelerate launch` can set it, and would divide the gradient on top of accumulation_steps.
+        accelerator.gradient_accumulation_steps = 1
+        return accelerator
     finally:
         if is_alone:
             os.environ.pop(DEVICE_VARIABLE)
             if before is not None:
                 os.environ[DEVICE_VARIABLE] = before
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that talks to the tracking server; before they are joined, too."""
-    if PartialState().initialized and int(os.environ.get("WORLD_SIZE") or 1) > 1:
-        return bool(PartialState().is_main_process)
-    return int(os.environ.get("RANK") or 0) == 0
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

@@ -90,6 +90,8 @@ class Training:
         """
         self.train, self.validation, self.config, self.accelerator = train, validation, config, accelerator
         _check_batch(config.training.batch_size, len(train), accelerator.num_processes)
+        # Dropout and layer drop, where a checkpoint's configuration has them.
+        torch.manual_seed(config.training.seed + accelerator.process_index)
         self.num_batches = len(train) // config.training.batch_size
         self.model = model.to(accelerator.device)
         model.freeze_lower_layers(config.training.freeze_layers)
@@ -151,6 +153,7 @@ class Training:
             "schedule": self.schedule.state_dict(),
             "average": self.average.state_dict(),
             "generators": generators,
+            "trials": self.train.digest(),
         }
         if with_weights:
             state["weights"] = self.model.state_dict()
@@ -161,9 +164,12 @@ class Training:
 
         Raises:
             FileNotFoundError: there is no state.
-            ValueError: the file is cut, or of another number of processes.
+            ValueError: the file is cut, of other trials or of another number of processes, or the processes
+                do not read the same one.
         """
         state = read_state(directory)
+        if state["trials"] != self.train.digest():
+            raise ValueError("resume: the training trials are not those that the run began with")
         if "weights" in state:
             self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -172,6 +178,9 @@ class Training:
         self.stopping.load_state_dict(state["stopping"])
         self.progress.load_state_dict(state["progress"])
         restore_generators(state["generators"], self.accelerator)
+        places = gather_object([(self.progress.epoch, self.progress.batch, self.progress.tally.loss_sum)])
+        if len(set(places)) > 1:
+            raise ValueError(f"resume: the processes read different states of the run: {places}; start again")
 
     def _train_epoch(self, on_step: Callable[[StepResult], None] | None) -> dict[str, float]:
         """Trains to the end of the epoch and returns its metrics, with means over its trials."""
@@ -189,9 +198,9 @@ class Training:
             is_step = (index + 1) % every == 0 or index + 1 == self.num_batches
             with self._arithmetic(), self._out_of_memory_says_what_to_lower():
                 loss, num_correct = self._learn(batch, is_step)
-            self._require_finite(loss, batch)
+            self._require_finite("loss", loss, batch)
             if is_step:
-                self._step()
+                self._step(batch)
             progress.batch += 1
             tally.loss_sum += loss * self.config.training.batch_size
             tally.num_correct += num_correct
@@ -235,9 +244,11 @@ class Training:
         first = self.progress.batch - self.progress.batch % every
         return min(every, self.num_batches - first)
 
-    def _step(self) -> None:
-        if self.config.optimizer.clip_norm:
-            self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.optimizer.clip_norm)
+    def _step(self, batch: Batch) -> None:
+        # Measured without clipping too: after a broken last step nothing else would look at the weights.
+        longest = self.config.optimizer.clip_norm or math.inf
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), longest)
+        self._require_finite("norm of the gradient", float(norm), batch)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
@@ -267,13 +278,13 @@ class Training:
         is_tf32 = self.config.compute.precision == "tf32"
         return arithmetic("tf32" if is_tf32 else "fp32", self.accelerator.device)
 
-    def _require_finite(self, loss: float, batch: Batch) -> None:
-        if math.isfinite(loss):
+    def _require_finite(self, what: str, value: float, batch: Batch) -> None:
+        if math.isfinite(value):
             return
         indices = gather_object(batch.indices.tolist())
         names = ", ".join(self.train.name(index) for index in indices)
         raise FloatingPointError(
-            f"the loss is {loss} in epoch {self.progress.epoch}, step {self.progress.batch}; "
+            f"the {what} is {value} in epoch {self.progress.epoch}, step {self.progress.batch}; "
             f"trials of the batch: {names}"
         )
 

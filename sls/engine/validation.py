@@ -54,6 +54,10 @@ def validate(
 
 def _metrics(log_probs: torch.Tensor, labels: torch.Tensor, config: Config, epoch: int) -> dict[str, float]:
     scores = log_probs[:, Label.BONAFIDE].double().numpy()
+    if not np.isfinite(scores).all():
+        raise FloatingPointError(
+            f"{(~np.isfinite(scores)).sum()} validation scores are not finite in epoch {epoch}"
+        )
     is_bonafide = labels.numpy() == Label.BONAFIDE
     metrics = {
         "val/loss": _mean_of_batch_losses(log_probs, labels, config),

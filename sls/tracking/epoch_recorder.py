@@ -46,7 +46,9 @@ class EpochRecorder:
 
     def note_loss(self, result: EpochResult) -> None:
         """Takes in the loss by which the epoch is chosen."""
-        self.losses_by_epoch[result.epoch] = result.metrics[MONITORED_METRICS[self.config.training.monitor]]
+        # What was logged before a resume stands, whatever other hardware makes of the same epoch.
+        loss = result.metrics[MONITORED_METRICS[self.config.training.monitor]]
+        self.losses_by_epoch.setdefault(result.epoch, loss)
 
     def record(self, result: EpochResult) -> None:
         """Records an epoch: its checkpoint, and its metrics tied to checkpoint and data."""

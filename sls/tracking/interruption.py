@@ -10,6 +10,9 @@ from types import FrameType
 
 from sls.tracking.signals import Terminated
 
+ECHO_S = 2.0
+"""Seconds within which more signals belong to the same request."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -19,6 +22,8 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal = 0
         """The number of the signal, or 0."""
+        self.time_s = 0.0
+        """When it came."""
 
     def error(self) -> BaseException:
         """Returns what the signal would have raised at once."""

@@ -151,10 +151,11 @@ class _Session:
         self.recorder.note_loss(epoch)
         if self.accelerator.is_main_process:
             self.recorder.record(epoch)
-        if not epoch.is_last:
-            # The checkpoint of this epoch holds the weights, unless it is not kept or holds averaged ones.
-            is_averaged = epoch.model is not self.training.model
-            self._keep_state(with_weights=is_averaged or self.settings.keep == "best")
+        # The checkpoint of this epoch holds the weights, unless it is not kept, holds averaged ones, or was
+        # recorded before a resume, perhaps by other hardware.
+        is_averaged = epoch.model is not self.training.model
+        is_older = epoch.epoch in self.recorder.past.handles_by_epoch
+        self._keep_state(with_weights=is_averaged or is_older or self.settings.keep == "best")
         if self.accelerator.is_main_process:
             self.recorder.drop_weights(epoch.epoch)
 

@@ -140,3 +140,11 @@ def test_state_of_another_number_of_processes_is_refused(small_corpus: Path, tmp
     torch.save(state, tmp_path / STATE_FILE)
     with pytest.raises(ValueError, match="the run had 2 processes, this launch has 1"):
         training.load(tmp_path)
+
+
+def test_state_of_other_trials_is_refused(small_corpus: Path, tmp_path: Path) -> None:
+    training = make_training(small_corpus, config())
+    training.save(tmp_path, with_weights=True)
+    training.train.labels[0] = 1 - training.train.labels[0]
+    with pytest.raises(ValueError, match="the training trials are not those"):
+        training.load(tmp_path)

@@ -138,7 +138,7 @@ def test_accumulation_averages_the_gradients_of_its_batches(small_corpus, monkey
         job = training(small_corpus, settings)
         job.num_batches = 2
         seen: list[torch.Tensor] = []
-        monkeypatch.setattr(job, "_step", lambda job=job, seen=seen: _take_gradient(job, seen))
+        monkeypatch.setattr(job, "_step", lambda batch, job=job, seen=seen: _take_gradient(job, seen))
         batches = list(job._loader())[:2]
         monkeypatch.setattr(job, "_loader", lambda batches=batches: iter(batches))
         job._train_epoch(None)
@@ -202,3 +202,18 @@ def test_precision_changes_the_arithmetic_alone(small_corpus, precision: str) ->
         train(small_corpus, config(num_epochs=1))[0].metrics["train/loss"], rel=0.1
     )
     assert {weight.dtype for weight in epoch.model.parameters()} == {torch.float32}
+
+
+def test_gradient_that_is_not_finite_is_found_on_the_last_step_too(small_corpus, monkeypatch) -> None:
+    job = training(small_corpus, config(num_epochs=1))
+    learn = job._learn
+
+    def break_the_last(batch, is_step):
+        answer = learn(batch, is_step)
+        if job.progress.batch == job.num_batches - 1:
+            job.model.classifier.fc3.bias.grad.fill_(math.inf)
+        return answer
+
+    monkeypatch.setattr(job, "_learn", break_the_last)
+    with pytest.raises(FloatingPointError, match="the norm of the gradient is inf in epoch 0, step"):
+        next(job.epochs())
