@@ -15,6 +15,7 @@ from sls.models.encoder_config import EncoderConfig
 _LOGGER = logging.getLogger(__name__)
 
 MAX_LISTED = 12  # names of one kind in an error
+ALIGNMENT_BYTES = 64  # of what PyTorch allocates on a CPU
 
 _WEIGHT_NORM = {"weight_g": "original0", "weight_v": "original1"}
 _WEIGHT_NORM_PATTERN = re.compile(r"parametrizations\.weight\.original([01])$")
@@ -130,7 +131,7 @@ def take_weights(
         raise ValueError(f"{source}: the weights do not fit the model: {listed}")
     if rest:
         _LOGGER.info("%s: not used: %s", source, ", ".join(sorted(rest)))
-    weights = {ours: _as_float32(state[theirs]) for ours, theirs in names.items()}
+    weights = {ours: _aligned(_as_float32(state[theirs])) for ours, theirs in names.items()}
     return TakenWeights(weights, rest)
 
 
@@ -141,6 +142,15 @@ def _list_names(kind: str, items: list[str]) -> str:
 
 def _as_float32(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """Copies a weight that does not lie as PyTorch's own do, as in a mapped safetensors file.
+
+    Some processors' matrix products (MKL on AMD) take another path for it and end in other last digits: a
+    training that goes on from a file would differ from one that was never stopped.
+    """
+    return tensor if tensor.data_ptr() % ALIGNMENT_BYTES == 0 else tensor.clone()
 
 
 def _conv_parts(config: EncoderConfig) -> Iterator[tuple[int, str, str]]:
