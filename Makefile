@@ -3,6 +3,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := uv==0.13.9
 LOCK   := --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock"
+# Two tests at a time; those of one file come one after the other.
+TOGETHER := --numprocesses 2 --dist loadfile
 # fairseq is built from source by `make test`, which needs a C++ compiler.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done)
@@ -27,11 +29,11 @@ ui: $(VENV)/.run  ## Open the tracking UI on port 5000, light: one worker, no jo
 
 .PHONY: test
 test: $(VENV)/.test lint  ## Everything: lint, types and the whole test suite (under 15 minutes on 2 cores)
-	@pytest -q
+	@pytest -q $(TOGETHER)
 
 .PHONY: check
 check: $(VENV)/.test lint  ## The fast part: lint, types and the tests not marked slow (under 2 minutes)
-	@pytest -q -m "not slow"
+	@pytest -q $(TOGETHER) -m "not slow"
 
 .PHONY: lint
 lint: $(VENV)/.test  ## ruff and mypy

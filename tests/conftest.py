@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported, and for the processes that tests start: several tests share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 DEFAULT_REFERENCE_DIR = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 
@@ -33,14 +36,6 @@ def program() -> Callable[[str], str]:
         return path
 
     return find
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _few_threads() -> None:
-    """Keeps the suite from taking a whole shared machine."""
-    import torch
-
-    torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")
