@@ -10,15 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 from entrypoints.evaluate import evaluate
-from entrypoints.score import score
-from entrypoints.train import train
+from entrypoints.main import RECIPES, main
 from sls.config import PROJECT_ROOT
+from sls.config_file import read_config_values
 from sls.tracking.store import connect
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 CONFIG = PROJECT_ROOT / "configs" / "minispoof.yaml"
-NUM_EPOCHS = 3
+NUM_EPOCHS = 2
 
 
 @pytest.fixture
@@ -32,22 +32,43 @@ def call(command, *arguments: str) -> None:
     assert result.exit_code == 0, result.output + result.stderr
 
 
-def test_training_scoring_and_evaluation_on_real_speech(store, where) -> None:
+def settings() -> list[str]:
+    """The settings of configs/minispoof.yaml, without what makes v1 differ from v2."""
+    values = read_config_values(CONFIG) | {"num_epochs": NUM_EPOCHS, "keep": "best"}
+    return [
+        text
+        for name, value in values.items()
+        if name not in {"recipe", "validation", "monitor", "patience"}
+        for text in (f"--{name}", str(value))
+    ]
+
+
+def test_both_recipes_train_and_are_compared_on_real_speech(store, where) -> None:
     client = connect()
-    call(train, "--config", str(CONFIG), "--num_epochs", str(NUM_EPOCHS), *where)
-    (training,) = client.search_runs(["1"], "tags.kind = 'train'")
-    losses = [metric.value for metric in client.get_metric_history(training.info.run_id, "train/loss")]
-    assert len(losses) == NUM_EPOCHS
+    call(main, "--config", ",".join(map(str, RECIPES)), *settings(), *where)
+    runs = {run.data.tags["recipe"]: run for run in client.search_runs(["1"], "tags.kind = 'train'")}
+    losses = {
+        recipe: [metric.value for metric in client.get_metric_history(run.info.run_id, "train/loss")]
+        for recipe, run in runs.items()
+    }
+    # Until one of them stops, the recipes take the same steps.
+    assert 2 <= len(losses["v1"]) <= len(losses["v2"]) == NUM_EPOCHS
+    assert losses["v2"][: len(losses["v1"])] == losses["v1"]
     # Below the loss of a countermeasure that says nothing, at which a saturated one stays.
-    assert all(loss < math.log(2) - 0.05 for loss in losses)
-    assert training.data.tags["corpus"] == "minispoof"
-    assert 0 < training.data.metrics["val/eer_percent"] < 100
-    call(score, "--model", f"runs:/{training.info.run_id}", "--track", "LA", *where)
-    call(evaluate, "--track", "LA", "--num_resamples", "100", *where)
-    (evaluation,) = client.search_runs(["1"], "tags.kind = 'evaluate'")
-    assert evaluation.data.metrics["LA/num_bonafide"] + evaluation.data.metrics["LA/num_spoof"] == 620
-    assert 0 < evaluation.data.metrics["LA/min_tdcf"] <= 1
-    assert evaluation.data.tags["train_run_id"] == training.info.run_id
+    assert all(loss < math.log(2) - 0.05 for loss in losses["v2"])
+    assert 0 < runs["v2"].data.metrics["val/eer_percent"] < 100
+    assert "val/loss" not in runs["v1"].data.metrics
+    evaluations = client.search_runs(["1"], "tags.kind = 'evaluate'")
+    assert {(run.data.tags["recipe"], run.data.tags["track"]) for run in evaluations} == {
+        (recipe, track) for recipe in ("v1", "v2") for track in ("LA", "DF")
+    }
+    for run in evaluations:
+        track, metrics = run.data.tags["track"], run.data.metrics
+        assert run.data.tags["corpus"] == "minispoof"
+        assert metrics[f"{track}/num_bonafide"] + metrics[f"{track}/num_spoof"] == 620
+        assert run.data.tags["train_run_id"] == runs[run.data.tags["recipe"]].info.run_id
+    comparisons = client.search_runs(["1"], "tags.kind = 'compare'")
+    assert {run.data.tags["track"] for run in comparisons} == {"LA", "DF"}
 
 
 def test_baseline_of_the_corpus_has_the_error_rate_that_its_makers_state(store, where, reference_dir) -> None:
