@@ -144,9 +144,12 @@ def describe_misfit(path: Path, formats: Sequence[TableFormat]) -> str:
 
 
 def check_unique(table: Table, names: np.ndarray) -> None:
-    """Raises ValueError where a trial stands in two rows; names both lines."""
+    """Raises ValueError where a trial stands in two rows, and names both lines, or where one has no name."""
     values = names.tolist()
-    if len(set(values)) == len(values):
+    distinct = set(values)
+    if "" in distinct:
+        raise ValueError(f"{table.source}:{table.line(values.index(''))}: found a trial without a name")
+    if len(distinct) == len(values):
         return
     first_rows: dict[str, int] = {}
     for row, name in enumerate(values):

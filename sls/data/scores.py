@@ -163,7 +163,7 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
             problems.append(f"{len(trials)} {what} ({examples})")
     hint = ""
     if missing and {Path(name).stem for name in missing} == {Path(name).stem for name in extra}:
-        hint = "; the names differ in their endings alone"
+        hint = "; the names differ in their folders or endings alone"
     return (
         f"{table.source}: {' and '.join(problems)}; expected one score for each of the {coverage.keyed} trials "
         f"of {key.source}{hint}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -19,6 +20,7 @@ from sls.data.field_places import NEWLINE, WHITESPACE, Places, find_fields
 
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", WHITESPACE: WHITESPACE}
 
+_FIELD = re.compile(r"[^\x00-\x20]+")  # what `find_fields` parts; str.split would part at other spaces too
 _UNIT_SEPARATOR = "\x1f"  # delimits the fields of a CSV file once its quotes are gone
 _WORD_BYTES = 8
 _MARGIN_BYTES = 2 * _WORD_BYTES  # behind the text, so that its last field can be read as whole words
@@ -152,6 +154,9 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
     if not first_line.strip():
         raise ValueError(f"{path}: found an empty first line, expected rows")
     names = split_line(first_line.decode(), delimiter)
+    if header and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{path}:1: found column '{twice}' twice, expected each name once")
     start = len(first_line) + 1 if header else 0
     if len(text) - _MARGIN_BYTES <= start:
         raise ValueError(f"{path}: found a header and no rows, expected rows")
@@ -165,7 +170,10 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
 
 def split_line(line: str, delimiter: str) -> list[str]:
     """Splits one line into its fields."""
-    return line.split() if delimiter == WHITESPACE else next(csv.reader([line], delimiter=delimiter), [""])
+    if delimiter == WHITESPACE:
+        return _FIELD.findall(line)
+    fields = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [""])
+    return [value.strip(" ") for value in fields]
 
 
 def check_is_file(path: Path) -> None:
@@ -201,7 +209,7 @@ def _read_content(path: Path) -> bytearray:
 
 
 def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearray, str]:
-    """Drops the byte order mark, carriage returns, quotes and empty lines at the end.
+    """Drops the byte order mark, carriage returns, quotes, spaces about a delimiter, and empty lines at the end.
 
     Returns:
         The text, its last line ended by one newline, and the margin of zeros; and the delimiter, which
@@ -223,10 +231,12 @@ def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearra
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if delimiter != WHITESPACE and b'"' in text:
         quoted = text[:-_MARGIN_BYTES].decode()
-        rows = csv.reader(io.StringIO(quoted, newline=""), delimiter=delimiter)
-        lines = (_UNIT_SEPARATOR.join(value.replace("\n", " ") for value in row) for row in rows)
+        rows = csv.reader(io.StringIO(quoted, newline=""), delimiter=delimiter, skipinitialspace=True)
+        lines = (_UNIT_SEPARATOR.join(value.replace("\n", " ").strip(" ") for value in row) for row in rows)
         delimiter = _UNIT_SEPARATOR
         text = bytearray("\n".join(lines).encode() + bytes(_MARGIN_BYTES))
+    elif delimiter != WHITESPACE and (b" " + delimiter.encode() in text or delimiter.encode() + b" " in text):
+        text = bytearray(re.sub(b" *%b *" % delimiter.encode(), delimiter.encode(), text))
     end = len(text) - _MARGIN_BYTES
     while end and text[end - 1] == NEWLINE:
         end -= 1
@@ -238,7 +248,7 @@ def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearra
 def _describe_irregular_line(path: Path, text: bytes, delimiter: str, num_columns: int) -> str:
     """Says which line has another number of columns than the first."""
     for number, line in enumerate(text.decode().removesuffix("\n").split("\n"), start=1):
-        found = len(line.split()) if delimiter == WHITESPACE else line.count(delimiter) + 1
+        found = len(_FIELD.findall(line)) if delimiter == WHITESPACE else line.count(delimiter) + 1
         if found != num_columns or not line:
             found = found if line.strip() else 0
             return f"{path}:{number}: found {found} columns, expected {num_columns} as in line 1"

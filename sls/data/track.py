@@ -76,7 +76,7 @@ class Track:
             search = replace(search, formats=search.formats + search.named_formats)
         else:
             root = self._root(key or data_root)
-            found = search.find(root)
+            found = _find_first(search, [root])
             if found is None:
                 raise self._not_found([search], root)
             path = found
@@ -222,7 +222,7 @@ def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:
 
 
 def _find_first(search: FileSearch, places: Sequence[str | Path | None]) -> Path | None:
-    """Looks under several places, and above those that are, or lie in, the ASV part of a key."""
+    """Looks under several places, and above those that are, or lie in, one part of a key: CM or ASV."""
     for place in places:
         if not place:
             continue

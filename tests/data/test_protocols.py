@@ -94,6 +94,12 @@ def test_a_trial_that_stands_twice_is_named_with_both_lines(tmp_path):
         read_protocol(path, FORMATS["asvspoof2019"])
 
 
+def test_a_trial_without_a_name_is_an_error(tmp_path):
+    path = write(tmp_path, "file,label\n0.wav,spoof\n,spoof\n")
+    with pytest.raises(ValueError, match=r"protocol.txt:3: found a trial without a name"):
+        read_protocol(path, FORMATS["csv"])
+
+
 def test_a_file_of_another_form_says_which_forms_are_expected(tmp_path):
     path = write(tmp_path, "S a bonafide\n")
     with pytest.raises(ValueError, match="3 columns") as caught:

@@ -152,7 +152,7 @@ def test_both_mismatches_are_told_at_once():
 
 
 def test_names_that_differ_in_their_endings_alone_are_recognised():
-    with pytest.raises(ValueError, match=r"of key\.txt; the names differ in their endings alone$"):
+    with pytest.raises(ValueError, match=r"of key\.txt; the names differ in their folders or endings alone$"):
         join_scores(make_table(["a.flac", "b.flac"], [1, 2]), make_key(["a", "b"]))
     with pytest.raises(ValueError, match=r"of key\.txt$"):
         join_scores(make_table(["a.flac", "c.flac"], [1, 2]), make_key(["a", "b"]))

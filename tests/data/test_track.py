@@ -63,6 +63,7 @@ def write_la(root: Path) -> None:
         ("LA-keys-stage-1/keys", "LA-keys-stage-1"),
         ("ASVspoof2021/keys/LA", "."),
         ("keys", "."),
+        ("keys/LA", "keys/LA/CM"),
     ],
 )
 def test_a_key_is_found_in_each_usual_place(tmp_path, place, named, spelling):
