@@ -14,7 +14,7 @@ from entrypoints.options import (
     text_option,
 )
 from entrypoints.progress import open_ended_bar
-from entrypoints.tables import inventory_table
+from entrypoints.tables import inventory_lines, inventory_tables
 from sls.data.corpus import open_corpus
 from sls.data.inventory import Depth, InventoryProgress, TrackInventory, describe_use, take_inventory
 from sls.tracking.runs import TrackedRun
@@ -48,14 +48,12 @@ def check_data(run: TrackedRun, track: str, depth: str, **options: str) -> None:
             else:
                 inventories.append(step)
     run.log_json([asdict(inventory) for inventory in inventories], "check_data.json")
-    console.print(inventory_table(inventories))
-    problems = [
-        f"{inventory.track}: {problem}" for inventory in inventories for problem in inventory.problems
-    ]
-    for line in (*problems, *describe_use(inventories)):
+    for table in inventory_tables(inventories):
+        console.print(table)
+    for line in (*inventory_lines(inventories, named), *describe_use(inventories)):
         console.print(line, highlight=False, soft_wrap=True)
     # A track that nobody asked for by name, and of which nothing is there, is absent and not broken.
-    asked = [inventory for inventory in inventories if named or inventory.audio.present or inventory.trials]
+    asked = [inventory for inventory in inventories if named or not inventory.is_absent]
     unusable = [inventory.track for inventory in asked if not inventory.is_usable]
     if not asked:
         raise ValueError(f"data_root: found no track of {len(inventories)} in {corpus.data_root}")

@@ -121,35 +121,45 @@ def comparison_table(comparison: Comparison) -> Table:
     return table
 
 
-def inventory_table(inventories: Sequence[TrackInventory]) -> Table:
-    """What there is of each track."""
-    table = Table(title="What lies under data_root")
-    for heading in (
-        "track",
-        "trials",
-        "present",
-        "missing",
-        "extra",
-        "unreadable",
-        "hours",
-        "rates Hz",
-        "keyed",
-    ):
-        table.add_column(heading, justify="left" if heading == "track" else "right")
+def inventory_tables(inventories: Sequence[TrackInventory]) -> list[Table]:
+    """What there is of each track: its files, and where these were looked into, what they hold."""
+    files = Table(title="What lies under data_root")
+    recordings = Table(title="Recordings that were looked into")
+    _add_columns(files, "track", "trials", "present", "missing", "extra", "unreadable", "keyed")
+    _add_columns(recordings, "track", "hours", "shortest s", "longest s", "rates Hz (recordings)")
     for item in inventories:
-        audio = item.audio
-        table.add_row(
-            item.track,
-            str(item.trials),
-            str(audio.present),
-            str(audio.missing),
-            str(audio.extra),
-            str(len(audio.unreadable)) if audio.checked else "-",
-            "-" if audio.total_duration_s is None else f"{audio.total_duration_s / 3600:.2f}",
-            ", ".join(str(rate) for rate in sorted(audio.sample_rates_hz)) or "-",
-            "-" if item.key is None else str(item.key.counts["trials"] - item.key.unlisted),
-        )
-    return table
+        audio, key = item.audio, item.key
+        unreadable = str(len(audio.unreadable)) if audio.checked else "-"
+        keyed = "-" if key is None else str(key.counts["trials"] - key.unlisted)
+        counts = (item.trials, audio.present, audio.missing, audio.extra)
+        files.add_row(item.track, *map(str, counts), unreadable, keyed)
+        if audio.checked:
+            hours = None if audio.total_duration_s is None else audio.total_duration_s / 3600
+            lengths = (_decimal(value) for value in (hours, audio.shortest_s, audio.longest_s))
+            rates = ", ".join(f"{rate} ({audio.sample_rates_hz[rate]})" for rate in sorted(audio.sample_rates_hz))
+            recordings.add_row(item.track, *lengths, rates or "-")
+    return [files, recordings] if recordings.rows else [files]
+
+
+def inventory_lines(inventories: Sequence[TrackInventory], named: Sequence[str]) -> list[str]:
+    """What stands against each track in a line; of one that is absent and was not `named`, that alone."""
+    lines = []
+    for item in inventories:
+        if item.is_absent and item.track not in named:
+            lines.append(f"{item.track}: nothing of it is there")
+            continue
+        lines += [f"{item.track}: {problem.removeprefix(f'track {item.track}: ')}" for problem in item.problems]
+    return lines
+
+
+def _add_columns(table: Table, first: str, *numbers: str) -> None:
+    table.add_column(first, no_wrap=True)
+    for heading in numbers:
+        table.add_column(heading, justify="right")
+
+
+def _decimal(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _title(track: str, subset: str, corpus: str) -> str:

@@ -11,13 +11,13 @@ from typing import Literal
 
 from sls.data.audio import AudioError, AudioFacts, inspect_audio
 from sls.data.protocols import Protocol
-from sls.data.track import Track
+from sls.data.track import NotThereError, Track
 
 Depth = Literal["names", "headers", "decode"]
 """How far recordings are looked into: whether they are there, what their headers say, or every sample."""
 
 _CHUNK = 64  # recordings that a worker takes at a time
-_EXAMPLES = 5
+_EXAMPLES = 100
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class AudioInventory:
     missing_examples: tuple[str, ...] = ()
     extra: int = 0
     """Recordings in the folders that belong to no trial."""
+    extra_examples: tuple[str, ...] = ()
     checked: int = 0
     """Recordings looked into."""
     unreadable: tuple[UnreadableFile, ...] = ()
@@ -76,8 +77,8 @@ def inspect_recordings(
     """
     try:
         located = track.locate(protocol, root)
-    except FileNotFoundError as error:
-        problems.append(str(error))
+    except NotThereError as error:
+        problems.append(error.reason)
         yield AudioInventory(missing=len(protocol))
         return
     missing = located.missing
@@ -91,7 +92,8 @@ def inspect_recordings(
         present=len(protocol) - len(missing),
         missing=len(missing),
         missing_examples=tuple(str(path) for path in missing[:_EXAMPLES]),
-        extra=located.extra,
+        extra=len(located.extra),
+        extra_examples=tuple(located.extra[:_EXAMPLES]),
     )
     if depth == "names":
         yield found

@@ -16,7 +16,7 @@ from sls.data.audio_inventory import (
 )
 from sls.data.keys import AsvScores
 from sls.data.protocols import Label, Protocol
-from sls.data.track import Track
+from sls.data.track import DOWNLOAD_PARTS, NotThereError, Track
 
 __all__ = [
     "AudioInventory",
@@ -72,6 +72,11 @@ class TrackInventory:
     """The metrics that a score file of this track can be evaluated by; empty without a key."""
     download: tuple[str, ...]
     """What to download where something is missing, and from where."""
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether nothing of it is there."""
+        return self.protocol is None and self.key is None and not self.audio.present
 
     @property
     def is_usable(self) -> bool:
@@ -139,8 +144,12 @@ def _inspect_track(
                 yield step
             else:
                 audio = step
+    needed = [track.list_part()] if protocol is None else []
+    needed += ["audio"] if protocol is None or audio.missing or audio.unreadable else []
+    num_found = len(problems)
     key, key_counts = _inspect_key(track, protocol, root, problems)
     asv = _read_asv(track, root, problems)
+    needed += ["key"] if len(problems) > num_found or key is None else []
     has_audio = audio.present > 0 and audio.missing == 0 and not audio.unreadable
     metrics = tuple(
         metric for metric in track.metrics if key is not None and (asv is not None or "tdcf" not in metric)
@@ -158,13 +167,16 @@ def _inspect_track(
         can_train=has_audio and all(key_counts.get(label.name.lower(), 0) for label in Label),
         can_score=has_audio,
         metrics=metrics,
-        download=track.download if problems else (),
+        download=track.downloads([part for part in DOWNLOAD_PARTS if part in needed]),
     )
 
 
 def _read_protocol(track: Track, root: Path, problems: list[str]) -> Protocol | None:
     try:
         return track.protocol(root)
+    except NotThereError as error:
+        problems.append(error.reason)
+        return None
     except (FileNotFoundError, ValueError) as error:
         problems.append(str(error))
     try:
@@ -178,6 +190,10 @@ def _inspect_key(
 ) -> tuple[KeyInventory | None, dict[str, int]]:
     try:
         key = track.key(root)
+    except NotThereError as error:
+        if protocol is not None:  # otherwise it was told that there is neither
+            problems.append(error.reason)
+        return None, {}
     except (FileNotFoundError, ValueError) as error:
         if str(error) not in problems:
             problems.append(str(error))

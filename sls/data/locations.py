@@ -97,8 +97,8 @@ class LocatedAudio:
     paths: list[Path]
     """The file of each trial; of a missing one, the path at which it was expected."""
     is_missing: list[bool]
-    extra: int
-    """Recordings in the folders that belong to none of the trials."""
+    extra: list[str]
+    """Recordings in the folders that belong to none of the trials, sorted."""
     folders: tuple[Path, ...]
 
     @property
@@ -141,7 +141,7 @@ def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequ
             used.add(file_name)
             paths.append(listing[file_name] / file_name)
     endings = _recording_endings(extensions, used)
-    extra = sum(name.endswith(endings) for name in listing) - len(used)
+    extra = sorted(name for name in listing if name.endswith(endings) and name not in used)
     return LocatedAudio(paths, is_missing, extra, tuple(folders))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +10,19 @@ from sls.data.counts import Counts, check_counts, find_corpus_note
 from sls.data.keys import AsvScores, brings_roles, join_asv_metadata, read_asv_scores
 from sls.data.locations import AudioSearch, FileSearch, LocatedAudio, locate_audio
 from sls.data.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
+
+
+DOWNLOAD_PARTS = ("audio", "key")
+"""What comes in downloads of its own: recordings with their list, and labels with ASV scores."""
+
+
+class NotThereError(FileNotFoundError):
+    """Something of a track that lies nowhere under the data root."""
+
+    def __init__(self, message: str, download: Sequence[str]) -> None:
+        """Adds what to download to a message; `reason` is the message alone."""
+        super().__init__(f"{message}; download: {', '.join(download)}" if download else message)
+        self.reason = message
 
 
 @dataclass(frozen=True)
@@ -26,8 +39,8 @@ class Track:
     """Columns of the key by which results are broken down."""
     counts: Counts
     """Published numbers of trials, by subset."""
-    download: tuple[str, ...]
-    """What to download, and from where."""
+    download: Mapping[str, tuple[str, ...]]
+    """What to download, and from where, by `DOWNLOAD_PARTS`."""
     protocol_search: FileSearch | None
     """The list of trials; None where the key is the list."""
     key_search: FileSearch | None
@@ -173,7 +186,7 @@ class Track:
         try:
             folders = self.audio_search.require(self._root(data_root))
         except FileNotFoundError as error:
-            raise self._with_download(f"track {self.name}: {error}") from None
+            raise NotThereError(f"track {self.name}: {error}", self.download["audio"]) from None
         names = protocol.fields.get("path", protocol.names)
         return locate_audio(names.tolist(), folders, self.audio_search.extensions)
 
@@ -201,14 +214,21 @@ class Track:
             )
         return root
 
-    def _not_found(self, searches: list[FileSearch], root: Path) -> FileNotFoundError:
+    def downloads(self, parts: Collection[str] = DOWNLOAD_PARTS) -> tuple[str, ...]:
+        """Returns what to download for some of `DOWNLOAD_PARTS`, each hint once."""
+        return tuple(dict.fromkeys(hint for part in parts for hint in self.download[part]))
+
+    def list_part(self) -> str:
+        """Returns which of `DOWNLOAD_PARTS` brings the list of trials."""
+        return "key" if self.key_search is None or self.protocol_search is None else "audio"
+
+    def _not_found(self, searches: list[FileSearch], root: Path) -> NotThereError:
         what = " or ".join(search.what for search in searches)
         where = "; ".join(search.describe(root) for search in searches)
-        return self._with_download(f"track {self.name}: no {what}: {where}")
-
-    def _with_download(self, message: str) -> FileNotFoundError:
-        return FileNotFoundError(
-            f"{message}; download: {', '.join(self.download)}" if self.download else message
+        parts = {"key" if search is self.key_search else self.list_part() for search in searches}
+        return NotThereError(
+            f"track {self.name}: no {what}: {where}",
+            self.downloads([part for part in DOWNLOAD_PARTS if part in parts]),
         )
 
 

@@ -10,7 +10,7 @@ from sls.data.counts import parse_counts
 from sls.data.formats import TableFormat
 from sls.data.locations import AudioSearch, FileSearch
 from sls.data.protocols import ALL_SUBSETS
-from sls.data.track import Track
+from sls.data.track import DOWNLOAD_PARTS, Track
 from sls.data.track_schema import Entry, as_entry, parse_format, read_yaml_entry
 
 __all__ = ["BUILT_IN_TRACKS", "METRICS", "Track", "load_tracks"]
@@ -97,7 +97,7 @@ def _parse_track(name: str, entry: Entry, formats: Mapping[str, TableFormat]) ->
         default_subset=entry.text("subset", ALL_SUBSETS),
         breakdown=entry.texts("breakdown", ()),
         counts=parse_counts(entry.values.get("counts", {}), f"{entry.where}.counts"),
-        download=entry.texts("download", ()),
+        download=_parse_download(entry),
         protocol_search=searches["protocol"],
         key_search=searches["key"],
         audio_search=_parse_audio(entry, folders),
@@ -128,6 +128,15 @@ def _parse_search(
         tuple(formats[name] for name in names),
         tuple(formats[name] for name in named),
     )
+
+
+def _parse_download(track: Entry) -> Mapping[str, tuple[str, ...]]:
+    if not isinstance(track.values.get("download"), dict):
+        return dict.fromkeys(DOWNLOAD_PARTS, track.texts("download", ()))
+    entry = track.entry("download")
+    assert entry is not None
+    entry.check_names(DOWNLOAD_PARTS)
+    return {part: entry.texts(part, ()) for part in DOWNLOAD_PARTS}
 
 
 def _parse_audio(track: Entry, track_folders: tuple[str, ...]) -> AudioSearch:

@@ -23,7 +23,7 @@ tracks:
     asv_metadata: {folders: keys, files: ASV/trial_metadata.txt, formats: asvspoof2021-asv}
     asv_scores: {folders: keys, files: ASV/score.txt, formats: asvspoof2021-asv-scores}
     audio: {folders: eval}
-    download: [audio.tar from example.org, keys.tar from example.org]
+    download: {audio: audio.tar from example.org, key: keys.tar from example.org}
 """
 
 
@@ -106,7 +106,8 @@ def test_missing_extra_and_unreadable_recordings_are_told(corpus):
     missing, unreadable = item.problems
     assert missing == "track LA: 1 of 4 recordings are missing, the first E_0.flac"
     assert unreadable.startswith(f"track LA: 1 of 3 recordings cannot be read, the first: {corpus}")
-    assert item.download == ("audio.tar from example.org", "keys.tar from example.org")
+    assert item.audio.extra_examples == ("E_9.flac",)
+    assert item.download == ("audio.tar from example.org",)
 
 
 def test_a_key_that_does_not_cover_the_protocol_is_told(corpus):
@@ -123,6 +124,7 @@ def test_without_asv_scores_the_tdcf_is_not_earned(corpus):
     item = take(corpus)["LA"]
     assert item.metrics == ("eer",)
     assert "no ASV scores" in item.problems[0]
+    assert item.download == ("keys.tar from example.org",)
 
 
 def test_without_a_key_one_can_still_score(corpus):
@@ -132,6 +134,8 @@ def test_without_a_key_one_can_still_score(corpus):
     assert not item.can_train
     assert item.metrics == ()
     assert "no key" in item.problems[0]
+    assert item.download == ("keys.tar from example.org",)
+    assert not item.is_absent
 
 
 def test_labels_of_one_class_are_nothing_to_train_on(corpus):
@@ -171,7 +175,10 @@ def test_an_empty_data_root_says_what_to_download(tmp_path):
         "can evaluate: nothing",
     ]
     assert any("DF-keys-full.tar.gz" in line and line.startswith("to download for DF:") for line in lines)
-    assert all(not item.is_usable for item in items)
+    assert all(item.is_absent and not item.is_usable for item in items)
+    by_name = {item.track: item for item in items}
+    assert by_name["DF"].download == load_tracks()["DF"].downloads()
+    assert [problem.partition(":")[0] for problem in by_name["DF"].problems] == ["track DF"]
 
 
 def test_the_end_of_the_report_says_what_can_be_run(corpus):

@@ -68,7 +68,7 @@ def test_recordings_are_found_missed_and_counted(tmp_path):
         tmp_path / "one" / "d.flac",
     ]
     assert located.missing == [tmp_path / "one" / "d.flac"]
-    assert located.extra == 1  # other.flac; the second a.flac is the same trial
+    assert located.extra == ["other.flac"]  # other.flac; the second a.flac is the same trial
     with pytest.raises(FileNotFoundError, match=r"1 of 4 recordings are missing, the first d\.flac"):
         located.check_complete()
 
@@ -78,7 +78,7 @@ def test_names_may_be_paths_with_their_ending(tmp_path):
         touch(tmp_path / name)
     located = locate_audio(["x/1.wav", "y/1.wav"], [tmp_path], ("", ".flac"))
     assert located.paths == [tmp_path / "x" / "1.wav", tmp_path / "y" / "1.wav"]
-    assert located.extra == 1
+    assert located.extra == ["y/2.wav"]
     located.check_complete()
 
 

@@ -59,4 +59,7 @@ def test_all_means_every_track_of_which_something_is_there(store, small_corpus) 
     ]
     assert [result.exit_code for result in outputs] == [0, 0], outputs[1].stderr
     assert outputs[0].output == outputs[1].output
-    assert "ASVspoof5" in outputs[1].output
+    assert "ASVspoof5: nothing of it is there" in outputs[1].output
+    # Nothing is cut off where a log is 80 columns wide.
+    headings = ("trials", "present", "missing", "extra", "unreadable", "keyed", "ASVspoof2019-LA")
+    assert all(f" {heading} " in outputs[1].output for heading in headings)
