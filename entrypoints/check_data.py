@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 
 from entrypoints.door import console, door_command
 from entrypoints.options import (
-    compute_config,
     config_options,
     data_config,
     parse_choice,
+    parse_count,
     split_list,
     text_option,
 )
@@ -29,8 +30,9 @@ DEPTHS: tuple[Depth, ...] = ("headers", "names", "decode")
     "depth",
     "names: is each file there; headers: rates and durations; decode: every sample [default: headers]",
 )
-@config_options("data", "compute")
-def check_data(run: TrackedRun, track: str, depth: str, **options: str) -> None:
+@text_option("num_workers", "threads that look into recordings [default: one for each core]")
+@config_options("data")
+def check_data(run: TrackedRun, track: str, depth: str, num_workers: str, **options: str) -> None:
     """Report what of each track is there, missing or unreadable, and what can be run."""
     corpus = open_corpus(data_config(options))
     named = [] if track == ALL_TRACKS else split_list(track)
@@ -39,9 +41,8 @@ def check_data(run: TrackedRun, track: str, depth: str, **options: str) -> None:
     chosen_depth = parse_choice("depth", depth, DEPTHS)
     inventories: list[TrackInventory] = []
     with open_ended_bar() as show:
-        steps = take_inventory(
-            tracks, corpus.data_root, depth=chosen_depth, num_workers=compute_config(options).num_workers
-        )
+        threads = parse_count("num_workers", num_workers, os.cpu_count() or 1)
+        steps = take_inventory(tracks, corpus.data_root, depth=chosen_depth, num_workers=threads)
         for step in steps:
             if isinstance(step, InventoryProgress):
                 show(f"check {step.track}", step.checked, step.total)
