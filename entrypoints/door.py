@@ -95,11 +95,21 @@ def errors_exit(kind: str) -> Iterator[None]:
         sys.exit(EXIT_TERMINATED)
 
 
+class _LineFormatter(logging.Formatter):
+    """A line of plain text, which begins with WARNING or ERROR where it is one: no colour tells them apart."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname}: {text}"
+
+
 def _set_up_log() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(_LineFormatter())
     if _log_console.is_terminal:
         handler = RichHandler(console=_log_console, show_path=False, show_time=False)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+        handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("mlflow", "alembic", "httpx", "httpcore", "matplotlib", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -136,7 +136,9 @@ def inventory_tables(inventories: Sequence[TrackInventory]) -> list[Table]:
         if audio.checked:
             hours = None if audio.total_duration_s is None else audio.total_duration_s / 3600
             lengths = (_decimal(value) for value in (hours, audio.shortest_s, audio.longest_s))
-            rates = ", ".join(f"{rate} ({audio.sample_rates_hz[rate]})" for rate in sorted(audio.sample_rates_hz))
+            rates = ", ".join(
+                f"{rate} ({audio.sample_rates_hz[rate]})" for rate in sorted(audio.sample_rates_hz)
+            )
             recordings.add_row(item.track, *lengths, rates or "-")
     return [files, recordings] if recordings.rows else [files]
 
@@ -148,7 +150,9 @@ def inventory_lines(inventories: Sequence[TrackInventory], named: Sequence[str])
         if item.is_absent and item.track not in named:
             lines.append(f"{item.track}: nothing of it is there")
             continue
-        lines += [f"{item.track}: {problem.removeprefix(f'track {item.track}: ')}" for problem in item.problems]
+        lines += [
+            f"{item.track}: {problem.removeprefix(f'track {item.track}: ')}" for problem in item.problems
+        ]
     return lines
 
 

@@ -13,8 +13,11 @@ from typing import BinaryIO
 import av
 from av.container import InputContainer
 
-_HEAD_BYTES = 12
+HEAD_BYTES = 12
+"""By so many first bytes a format is known."""
+
 _ID3_HEADER_BYTES = 10
+_ID3_HAS_FOOTER = 0x10
 _FIRST_BYTES = {
     b"fLaC": "flac",
     b"OggS": "ogg",
@@ -32,20 +35,16 @@ def open_container(content: str | bytes) -> InputContainer:
         FFmpegError: FFmpeg does not read it.
     """
     with io.BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-        container = _name_container(head, file)
+        head = file.read(HEAD_BYTES)
+        container = _name_behind_tags(head, file)
     if container is None:
         found = f"a file that begins with {head!r}" if head else "an empty file"
         raise ValueError(f"found {found}, expected WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, WMA or WebM")
     return av.open(io.BytesIO(content) if isinstance(content, bytes) else content, mode="r", format=container)
 
 
-def _name_container(head: bytes, file: BinaryIO) -> str | None:
-    """Returns FFmpeg's name of a format, `file` standing behind its `head`."""
-    if head[:3] == b"ID3":  # most often before MP3, but FLAC may have it too
-        size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=False))
-        file.seek(_ID3_HEADER_BYTES + size)
-        return "flac" if file.read(4) == b"fLaC" else "mp3"
+def name_container(head: bytes) -> str | None:
+    """Returns FFmpeg's name of the format of a recording that begins with `head`, `HEAD_BYTES` of them, or None."""
     if head[:4] in (b"RIFF", b"RIFX", b"RF64") and head[8:12] == b"WAVE":
         return "wav"
     if head[4:8] == b"ftyp":
@@ -55,6 +54,24 @@ def _name_container(head: bytes, file: BinaryIO) -> str | None:
     if _starts_aac_frame(head):
         return "aac"
     return _FIRST_BYTES.get(head[:4])
+
+
+def count_id3_bytes(head: bytes) -> int:
+    """Returns the bytes of an ID3 tag that begins with `head`, `HEAD_BYTES` of them; 0 where none does."""
+    if head[:3] != b"ID3" or len(head) < _ID3_HEADER_BYTES:
+        return 0
+    size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
+    return _ID3_HEADER_BYTES + size + (_ID3_HEADER_BYTES if head[5] & _ID3_HAS_FOOTER else 0)
+
+
+def _name_behind_tags(head: bytes, file: BinaryIO) -> str | None:
+    place = 0
+    while size := count_id3_bytes(head):
+        place += size
+        file.seek(place)
+        head = file.read(HEAD_BYTES)
+    # Tags stand most often before MP3, whose first frame zeros may part from them.
+    return name_container(head) or ("mp3" if place else None)
 
 
 def _starts_mpeg_frame(head: bytes) -> bool:

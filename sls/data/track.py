@@ -11,7 +11,6 @@ from sls.data.keys import AsvScores, brings_roles, join_asv_metadata, read_asv_s
 from sls.data.locations import AudioSearch, FileSearch, LocatedAudio, locate_audio
 from sls.data.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
 
-
 DOWNLOAD_PARTS = ("audio", "key")
 """What comes in downloads of its own: recordings with their list, and labels with ASV scores."""
 

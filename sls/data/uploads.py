@@ -20,6 +20,7 @@ import soxr
 
 # The very parts of read_audio, so that a score cannot depend on who reads the file.
 from sls.data.audio import _UNKNOWN, RESAMPLER, AudioError, _audio_stream, _check_wav_size, _frame_samples
+from sls.data.containers import HEAD_BYTES, count_id3_bytes, name_container
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_CHANNELS = 8
@@ -36,8 +37,7 @@ BYTES_PER_SAMPLE = 4
 MAX_PEAK = 8.0
 """Full scale is 1; decoders overshoot it a little, and 16-bit integers by thousands."""
 
-_ID3_HEADER_BYTES = 10
-_ID3_HAS_FOOTER = 0x10
+_TAKEN = ("wav", "flac", "mp3", "ogg")
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Up
     if len(content) > limits.max_bytes:
         raise AudioError(f"found {len(content)} bytes, expected at most {limits.max_bytes}")
     content = _without_id3(content)
-    container = _name_container(content)
+    container = _name_taken(content)
     samples, rate_hz = _decode(content, container, limits)
     if len(samples) == 0:
         raise AudioError(f"found a {container.upper()} file without samples, expected a recording")
@@ -176,32 +176,17 @@ def _resample(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload:
 
 def _without_id3(content: bytes) -> bytes:
     """Drops ID3 tags, behind which FFmpeg would guess once more."""
-    while content[:3] == b"ID3" and len(content) > _ID3_HEADER_BYTES:
-        size = 0
-        for byte in content[6:10]:
-            size = size << 7 | byte & 0x7F
-        footer = _ID3_HEADER_BYTES if content[5] & _ID3_HAS_FOOTER else 0
-        content = content[_ID3_HEADER_BYTES + size + footer :].lstrip(b"\0")
+    while size := count_id3_bytes(content[:HEAD_BYTES]):
+        content = content[size:].lstrip(b"\0")
     return content
 
 
-def _name_container(content: bytes) -> str:
-    """Returns FFmpeg's name of the format."""
-    if content[:4] in (b"RIFF", b"RIFX", b"RF64") and content[8:12] == b"WAVE":
-        return "wav"
-    if content[:4] == b"fLaC":
-        return "flac"
-    if content[:4] == b"OggS":
-        return "ogg"
-    if _starts_mpeg_frame(content):
-        return "mp3"
-    raise AudioError("not a WAV, FLAC, MP3 or OGG file")
-
-
-def _starts_mpeg_frame(content: bytes) -> bool:
-    """Whether there are 11 bits of synchronisation, a version and a layer, none of them reserved."""
-    first, second = (*content[:2], 0, 0)[:2]
-    return first == 0xFF and second & 0xE0 == 0xE0 and second & 0x18 != 0x08 and second & 0x06 != 0
+def _name_taken(content: bytes) -> str:
+    """Returns FFmpeg's name of a format that is taken from strangers."""
+    container = name_container(content[:HEAD_BYTES])
+    if container not in _TAKEN:
+        raise AudioError("not a WAV, FLAC, MP3 or OGG file")
+    return container
 
 
 def _decode(content: bytes, container: str, limits: UploadLimits) -> tuple[np.ndarray, int]:

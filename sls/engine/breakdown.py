@@ -13,7 +13,7 @@ import numpy as np
 from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, name_clusters
 from sls.engine.results import POOLED, Breakdown, Cell
 from sls.engine.tandem import Tandem
-from sls.metrics.bootstrap import Interval, percentile_interval, resample_eer
+from sls.metrics.bootstrap import Interval, least_resamples, percentile_interval, resample_eer
 from sls.metrics.clusters import resample_clusters
 from sls.metrics.det import eer_of_curve
 from sls.metrics.ranking import Ranking
@@ -35,10 +35,14 @@ class BootstrapSettings:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        if self.num_resamples < 0:
-            raise ValueError(f"num_resamples: found {self.num_resamples}, expected 0 or more")
         if not 0 < self.level < 1:
             raise ValueError(f"level: found {self.level:g}, expected a share between 0 and 1, such as 0.95")
+        least = least_resamples(self.level)
+        if self.num_resamples and self.num_resamples < least:
+            raise ValueError(
+                f"num_resamples: found {self.num_resamples}, expected 0 for no intervals, or at least {least} "
+                f"for those of {100 * self.level:g} %"
+            )
         if self.seed < 0:
             raise ValueError(f"seed: found {self.seed}, expected 0 or more")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from sls.data.protocols import Label
@@ -19,14 +21,19 @@ FEW_TRIALS = 30
 
 
 def find_warnings(
-    source: BreakdownSource, eer: float, joined: JoinedScores, is_calibrated: bool = False
+    source: BreakdownSource,
+    eer: float,
+    joined: JoinedScores,
+    metrics: Collection[str] = (),
+    is_calibrated: bool = False,
 ) -> tuple[str, ...]:
-    """Returns sentences on reversed, tied or coarse scores, partial coverage and foreign ASV scores.
+    """Returns sentences on reversed, tied or coarse scores, partial coverage, and absent or foreign ASV scores.
 
     Args:
         source: The ranked trials, their factors and the ASV's trials.
         eer: Of all trials, a fraction.
         joined: The scores as they were joined with the key, before any calibration.
+        metrics: What the track earns.
         is_calibrated: Whether the ranked scores are log-likelihood ratios by a calibration.
     """
     ranking, found = source.ranking, []
@@ -61,6 +68,10 @@ def find_warnings(
                 "the calibration makes equals of scores that the file tells apart: EER "
                 f"{100 * eer:.2f} %, without it {100 * before:.2f} %"
             )
+    if source.tandem is None and any("tdcf" in metric for metric in metrics):
+        found.append(
+            "no ASV scores were found, so that there is no t-DCF: put them beside the key, or name them by asv_scores"
+        )
     if _is_foreign_asv(source):
         found.append(
             "the ASV scores know none of the attacks of the key, so that the t-DCF is that of another corpus's "

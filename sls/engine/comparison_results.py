@@ -9,6 +9,8 @@ from typing import Any
 from sls.engine.results import FRACTION, TITLES, Evaluation
 from sls.metrics.bootstrap import Interval
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Resampled:
@@ -22,9 +24,14 @@ class Resampled:
     """The same, adjusted by Holm's method for the number of pairs that are compared."""
 
     @property
-    def is_distinguishable(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.interval.low > 0 or self.interval.high < 0
+    def conclusion(self) -> str:
+        """Whether the data can tell the two apart, alone and, where several pairs are compared, among all."""
+        allowed = 1 - self.interval.level + _ROUNDING
+        if self.p_value > allowed:
+            return "not distinguishable"
+        if self.p_value_holm > allowed:
+            return "distinguishable as a pair alone, not among all pairs"
+        return "distinguishable"
 
 
 @dataclass(frozen=True)
@@ -111,11 +118,10 @@ def say_verdict(difference: Difference, track: str) -> str:
     sign = 1 if difference.value > 0 else -1
     ends = sorted((sign * interval.low, sign * interval.high))
     low, high = (f"{factor * end:.{digits}f}" for end in ends)
-    result = "distinguishable" if resampled.is_distinguishable else "not distinguishable"
     p_value = f"p = {resampled.p_value:.2g}"
     if resampled.p_value_holm != resampled.p_value:
         p_value += f", {resampled.p_value_holm:.2g} adjusted for all pairs"
     return (
         f"{lead}; the {100 * interval.level:g} % interval of the difference is [{low}, {high}]{points} "
-        f"(over {interval.over}, {p_value}): {result}"
+        f"(over {interval.over}, {p_value}): {resampled.conclusion}"
     )

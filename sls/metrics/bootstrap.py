@@ -10,12 +10,14 @@ Two kinds of resampling are offered, and an `Interval` says which one it rests o
   Bolle, Ratha and Pankanti, "Error analysis of pattern recognition systems - the subsets bootstrap", CVIU
   2004.
 
-Intervals are percentile intervals: Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter
-13.
+Intervals are percentile intervals (Efron and Tibshirani, "An introduction to the bootstrap", 1993, chapter
+13) between order statistics (Davison and Hinkley, "Bootstrap methods and their application", 1997, eq. 5.8), so
+that an interval leaves out 0 exactly where the p-value of the same resamples is at most 1 - level.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ DEFAULT_RESAMPLES = 1_000
 DEFAULT_LEVEL = 0.95
 MIN_USABLE_SHARE = 0.9
 """Share of resamples that must hold both classes for an interval to be given."""
+
+_ROUNDING = 1e-9
 
 BRACKET_SD = 4.0
 """How far from the EER, in standard deviations of FRR - FAR, resampling makes its first two cuts."""
@@ -59,11 +63,16 @@ def percentile_interval(
         over: What was drawn.
         level: Share of the resamples between both ends.
     """
-    usable = values[~np.isnan(values)]
-    if not usable.size or usable.size < MIN_USABLE_SHARE * values.size:
+    usable = np.sort(values[~np.isnan(values)])
+    outside = math.floor((usable.size + 1) * (1 - level) / 2 + _ROUNDING)
+    if not outside or usable.size < MIN_USABLE_SHARE * values.size:
         return None
-    low, high = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level, over, int(usable.size))
+    return Interval(float(usable[outside - 1]), float(usable[-outside]), level, over, int(usable.size))
+
+
+def least_resamples(level: float = DEFAULT_LEVEL) -> int:
+    """Returns how many resamples an interval needs at least: with fewer, none is rare enough to leave out."""
+    return math.ceil(2 / (1 - level) - _ROUNDING) - 1
 
 
 def two_sided_p_value(differences: NDArray[np.float64]) -> float:

@@ -19,6 +19,7 @@ from sls.tracking.report_tables import (
     explain_intervals,
     render_breakdown,
     render_provenance,
+    tabulate_confusion,
     tabulate_differences,
     tabulate_disagreements,
     tabulate_measures,
@@ -44,6 +45,7 @@ def write_evaluation_report(evaluation: Evaluation, directory: str | Path) -> li
     sections = [
         *(render_note(warning) for warning in evaluation.warnings),
         render_section("Results", tabulate_measures(evaluation), explain_intervals(evaluation)),
+        render_section("Decisions at the EER threshold", tabulate_confusion(evaluation)),
         render_section("DET curve", render_det(det_data([evaluation]))),
         render_section("Scores", render_image(pictures["scores"], "score histograms")),
         *(render_breakdown(breakdown, pictures) for breakdown in evaluation.breakdowns),

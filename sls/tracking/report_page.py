@@ -11,6 +11,8 @@ from typing import Any
 from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
 
 NO_VALUE = "-"
+MAX_FLAT_ROWS = 40
+"""A longer table scrolls within the page."""
 TableCell = str | tuple[str, float | None]
 """A text, or a number as its text and the value by which it sorts (None sorts last)."""
 
@@ -24,7 +26,7 @@ table{border-collapse:collapse;margin:.8rem 0;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .7rem;border-bottom:1px solid #e4e4e4;text-align:right}td{white-space:nowrap}
 th{cursor:pointer;background:#f6f6f6;position:sticky;top:0;user-select:none}th:hover{background:#e9e9e9}
 td:first-child,th:first-child,.text{text-align:left}.heat td{border:2px solid #fff;min-width:3.6rem}
-.heat th{cursor:default;position:static}.scroll{overflow:auto;max-height:640px}
+.heat th{cursor:default;position:static}.scroll{overflow:auto}.tall{max-height:640px}
 img{max-width:min(100%,780px);height:auto}svg{max-width:640px;width:100%;height:auto}
 #det-reading{min-height:1.5em;font-weight:600}code{font-size:13px}
 """
@@ -105,7 +107,8 @@ def render_table(header: Sequence[str], rows: Iterable[Sequence[TableCell]]) -> 
     head = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(header, kinds, strict=True))
     body = "".join(f"<tr>{''.join(_render_cell(cell) for cell in row)}</tr>" for row in rows)
     return (
-        f'<div class="scroll"><table class="sortable"><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll{" tall" if len(rows) > MAX_FLAT_ROWS else ""}"><table class="sortable">'
+        f"<thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table></div>"
     )
 

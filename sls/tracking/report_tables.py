@@ -56,6 +56,19 @@ def tabulate_measures(evaluation: Evaluation) -> str:
     return render_table(header, rows)
 
 
+def tabulate_confusion(evaluation: Evaluation) -> str:
+    """Returns how many trials of each class are accepted and rejected at the EER threshold."""
+    found = evaluation.confusion
+    rows: list[list[TableCell]] = [
+        [name, (f"{accepted:,}", accepted), (f"{rejected:,}", rejected)]
+        for name, accepted, rejected in (
+            ("bona fide", found.accepted_bonafide, found.rejected_bonafide),
+            ("spoofed", found.accepted_spoof, found.rejected_spoof),
+        )
+    ]
+    return render_table([f"trials, at {evaluation.eer_threshold:.6g}", "accepted", "rejected"], rows)
+
+
 def tabulate_systems(evaluations: Sequence[Evaluation]) -> str:
     """Returns one row for each measure and system, with intervals where there are any."""
     over = [interval.over for interval in evaluations[0].measures[0].intervals]

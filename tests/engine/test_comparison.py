@@ -31,7 +31,7 @@ def test_a_clear_difference_is_distinguishable_over_trials_and_over_clusters():
     assert difference.value == evaluations[0].eer - evaluations[1].eer
     assert difference.value < 0
     for resampled in (difference.over_trials, difference.over_clusters):
-        assert resampled.is_distinguishable
+        assert resampled.conclusion == "distinguishable"
         assert resampled.interval.low <= difference.value <= resampled.interval.high
         assert resampled.p_value == pytest.approx(2 / 201)
     assert difference.over_trials.interval.over == "trials"
@@ -42,7 +42,7 @@ def test_a_clear_difference_is_distinguishable_over_trials_and_over_clusters():
 
 def test_a_little_noise_is_not_distinguishable():
     (difference,) = compare(make_systems(noise=0.05), track="LA", settings=QUICK).differences
-    assert not difference.over_trials.is_distinguishable
+    assert difference.over_trials.conclusion == "not distinguishable"
     assert difference.over_trials.p_value > 0.05
     assert difference.verdict.endswith(": not distinguishable")
 
@@ -159,5 +159,27 @@ def test_in_the_wild_tells_the_published_systems_apart(reference_dir):
     }
     found = compare(systems, track="In-the-Wild", settings=QUICK)
     assert [round(100 * evaluation.eer, 2) for evaluation in found.evaluations] == [7.46, 7.84, 12.67]
-    assert all(difference.over_trials.is_distinguishable for difference in found.differences)
+    assert all(difference.over_trials.conclusion == "distinguishable" for difference in found.differences)
     assert found.verdicts[0].startswith("paper is better than v1 on In-the-Wild by 0.37 points")
+
+
+def test_with_too_few_resamples_nothing_is_concluded():
+    with pytest.raises(
+        ValueError, match="num_resamples: found 20, expected 0 for no intervals, or at least 39"
+    ):
+        BootstrapSettings(num_resamples=20)
+    assert BootstrapSettings(num_resamples=39).num_resamples == 39
+
+
+@pytest.mark.parametrize(
+    ("p_value", "adjusted", "conclusion"),
+    [
+        (0.05, 0.05, "distinguishable"),
+        (0.06, 0.06, "not distinguishable"),
+        (0.03, 0.09, "distinguishable as a pair alone, not among all pairs"),
+    ],
+)
+def test_the_verdict_follows_the_p_value_also_when_it_is_adjusted(p_value, adjusted, conclusion):
+    interval = Interval(-0.02, -0.01, 0.95, "trials", 1_000)
+    difference = Difference("a", "b", "eer", -0.015, "fraction", Resampled(interval, p_value, adjusted), None)
+    assert say_verdict(difference, "LA").endswith(f": {conclusion}")

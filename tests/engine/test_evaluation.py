@@ -203,6 +203,12 @@ def test_few_trials_decisions_and_partial_coverage_are_warned_of():
     assert found.metrics()["coverage_percent"] == 75
 
 
+def test_a_track_that_earns_a_tdcf_says_so_where_there_are_no_asv_scores():
+    found = evaluate(make_corpus(), track="LA", metrics=("eer", "min_tdcf"), settings=QUICK)
+    assert [text for text in found.warnings if text.startswith("no ASV scores were found")]
+    assert not evaluate(make_corpus(), track="DF", metrics=("eer",), settings=QUICK).warnings
+
+
 def test_asv_scores_of_other_attacks_are_warned_of():
     asv = make_asv()
     foreign = replace(

@@ -2,8 +2,16 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sls.metrics.bootstrap import adjust_by_holm, percentile_interval, resample_eer, two_sided_p_value
+from sls.metrics.bootstrap import (
+    adjust_by_holm,
+    least_resamples,
+    percentile_interval,
+    resample_eer,
+    two_sided_p_value,
+)
 from sls.metrics.clusters import Clusters, resample_clusters
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.det import compute_eer, det_curve
@@ -189,9 +197,26 @@ def test_spread_follows_the_normal_approximation_for_many_trials():
 
 
 def test_percentile_interval_takes_the_quantiles():
-    interval = percentile_interval(np.arange(1_001) / 1_000, "trials")
+    interval = percentile_interval(np.arange(1, 1_000) / 1_000, "trials")
     assert (interval.low, interval.high) == pytest.approx((0.025, 0.975))
-    assert (interval.over, interval.num_resamples, interval.level) == ("trials", 1_001, 0.95)
+    assert (interval.over, interval.num_resamples, interval.level) == ("trials", 999, 0.95)
+
+
+@given(
+    num_below=st.integers(0, 200),
+    num_equal=st.integers(0, 3),
+    num_above=st.integers(0, 200),
+    level=st.sampled_from([0.9, 0.95, 0.99]),
+)
+def test_an_interval_leaves_out_zero_exactly_where_the_p_value_says_so(
+    num_below, num_equal, num_above, level
+):
+    drawn = np.concatenate([np.full(num_below, -1.0), np.zeros(num_equal), np.full(num_above, 1.0)])
+    interval = percentile_interval(drawn, "trials", level)
+    assert (interval is None) == (drawn.size < least_resamples(level))
+    if interval is not None:
+        leaves_out_zero = interval.low > 0 or interval.high < 0
+        assert leaves_out_zero == (two_sided_p_value(drawn) <= 1 - level + 1e-9)
 
 
 def test_p_value_is_two_sided_and_never_zero():

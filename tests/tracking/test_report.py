@@ -100,6 +100,12 @@ def test_the_page_holds_every_number_as_a_person_reads_it(evaluation, files):
     assert "interval over speakers and attacks" in text
 
 
+def test_the_page_counts_decisions_of_both_classes(evaluation, files):
+    page = files[0].read_text(encoding="utf-8")
+    for count in (evaluation.confusion.rejected_bonafide, evaluation.confusion.accepted_spoof):
+        assert f'<td data-v="{float(count)!r}">{count:,}</td>' in page
+
+
 def test_names_cannot_break_the_page(evaluation, tmp_path):
     hostile = replace(evaluation, system="</script><script>alert(1)</script>", track="a&b", breakdowns=())
     path = write_evaluation_report(hostile, tmp_path)[0]
