@@ -13,11 +13,11 @@ ROOMS = {
     "config": (set(), {"yaml"}),
     "metrics": (set(), {"numpy"}),
     "data": ({"config"}, {"numpy", "scipy", "soundfile", "soxr", "av", "yaml"}),
-    "models": ({"config"}, {"torch", "torchaudio", "safetensors", "huggingface_hub", "numpy"}),
+    "models": ({"config"}, {"torch", "torchaudio", "safetensors", "numpy"}),
     "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy"}),
     "tracking": (
         {"config", "data", "models", "metrics", "engine"},
-        {"mlflow", "matplotlib", "numpy", "pandas", "torch", "yaml", "psutil"},
+        {"mlflow", "matplotlib", "numpy", "packaging", "pandas", "torch", "yaml", "psutil"},
     ),
 }
 # Modules that may import what the rest of their room may not.
@@ -28,6 +28,7 @@ EXCEPTIONS = {
     "sls/data/scoring_batches.py": {"torch"},
     "sls/data/rawboost_batched.py": {"torch"},
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
+    "sls/models/checkpoints/hub.py": {"huggingface_hub"},
 }
 CONFIG_MODULES = {"config", "config_file"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.metadata
 import io
 import shutil
 import wave
@@ -20,20 +19,7 @@ from sls.engine.calibration import load_calibration
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.runs import scratch_directory
 from sls.tracking.serving_contract import AUDIO, make_signature
-
-# What the served model imports, and no more; a test holds this list to the imports.
-SERVING_PACKAGES = (
-    "mlflow",
-    "torch",
-    "torchaudio",
-    "numpy",
-    "pandas",
-    "safetensors",
-    "huggingface-hub",
-    "soundfile",
-    "av",
-    "soxr",
-)
+from sls.tracking.serving_packages import serving_constraints, serving_requirements
 
 EXAMPLE_RATE_HZ = 8_000
 EXAMPLE_DURATION_S = 0.5
@@ -82,6 +68,8 @@ def save_served_model(path: Path, checkpoint: Path, calibration: Path | None = N
         if calibration is not None:
             # Its name in the bundle says what it is, whatever the user's file is called.
             artifacts["calibration"] = str(shutil.copyfile(calibration, directory / "calibration.json"))
+        constraints = directory / "constraints.txt"
+        constraints.write_text("\n".join(serving_constraints()), encoding="utf-8")
         mlflow.pyfunc.save_model(
             path=str(path),
             # The copy, since the bundle notes this path.
@@ -90,13 +78,8 @@ def save_served_model(path: Path, checkpoint: Path, calibration: Path | None = N
             code_paths=[str(code)],
             signature=make_signature(calibration is not None),
             input_example=pd.DataFrame({AUDIO: [example_recording()]}),
-            pip_requirements=serving_requirements(),
+            pip_requirements=[*serving_requirements(), f"-c {constraints}"],
         )
-
-
-def serving_requirements() -> list[str]:
-    """Returns the pinned packages that serving needs, as they are installed here."""
-    return [f"{name}=={importlib.metadata.version(name)}" for name in SERVING_PACKAGES]
 
 
 def example_recording() -> str:

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 
 HUB_SCHEME = "hf://"
 HUB_FORM = "hf://owner/repo/file[@revision]"
@@ -101,18 +91,12 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def _download(reference: HubReference) -> Path:
-    endpoint = os.environ.get("HF_ENDPOINT")  # read here, because huggingface_hub reads it once, at import
+    # Imported on use: a service reads a file of its own, and does without the hub's package.
+    from sls.models.checkpoints.hub import download
+
     try:
-        return Path(
-            hf_hub_download(
-                reference.repo, reference.filename, revision=reference.revision, endpoint=endpoint
-            )
-        )
-    except LocalEntryNotFoundError as error:
-        raise ValueError(
-            f"{reference}: the hub cannot be reached, and the file is not in its cache"
-        ) from error
-    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise FileNotFoundError(f"{reference}: no such repository, revision or file on the hub") from error
-    except HfHubHTTPError as error:
-        raise ValueError(f"{reference}: the hub answered: {str(error).splitlines()[0]}") from error
+        return download(reference.repo, reference.filename, reference.revision)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{reference}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{reference}: {error}") from error
