@@ -1,4 +1,4 @@
-"""Evaluates all epochs of training runs: `mlflow run . -e epochs -P runs=RUN_ID,RUN_ID`."""
+"""Evaluates all epochs of training runs: `mlflow run . -e epochs`, or with `-P runs=RUN_ID,RUN_ID`."""
 
 from __future__ import annotations
 
@@ -17,18 +17,28 @@ from entrypoints.options import (
 )
 from entrypoints.progress import progress_bar
 from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
-from sls.tracking.epochs import FIGURE_FILE, EvaluatedEpoch, find_training_runs, track_epochs
+from sls.tracking.comparison_view import share_comparison
+from sls.tracking.epochs import (
+    FIGURE_FILE,
+    EvaluatedEpoch,
+    find_newest_trainings,
+    find_training_runs,
+    track_epochs,
+)
 from sls.tracking.pipeline import Pipeline, find_tracks
 from sls.tracking.runs import TrackedRun
 
 
 @door_command("epochs")
-@text_option("runs", "ids of training runs, separated by commas")
+@text_option(
+    "runs", "ids of training runs, separated by commas [default: the newest finished one of each recipe]"
+)
 @text_option("track", "tracks, separated by commas [default: all evaluation tracks that have data]")
 @config_options("data", "compute", "scoring")
 def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""
-    trainings = find_training_runs(run.client, split_list(runs))
+    wanted = split_list(runs) or find_newest_trainings(run.client, run.experiment_id)
+    trainings = find_training_runs(run.client, wanted)
     corpus = open_corpus(data_config(options))
     tracks = find_tracks(corpus, split_list(track))
     links = {"epochs_run_id": run.run_id}
@@ -43,6 +53,9 @@ def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     num_new = sum(item.is_new for item in evaluated)
     console.print(f"Evaluated {num_new} of {len(evaluated)}; the others were known.", highlight=False)
     console.print(f"Chart: runs:/{run.run_id}/{FIGURE_FILE}", highlight=False, soft_wrap=True)
+    main_runs = {training.run.data.tags.get("main_run_id", "") for training in trainings}
+    link = share_comparison(run.client, run.experiment_id, main_runs.pop() if len(main_runs) == 1 else "")
+    console.print(f"Compare the recipes: make ui, then {link}", highlight=False, soft_wrap=True)
 
 
 def _epochs_table(corpus: str, tracks: Sequence[str], evaluated: Sequence[EvaluatedEpoch]) -> Table:

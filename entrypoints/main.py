@@ -12,6 +12,7 @@ from entrypoints.tables import recipe_table
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpus import Corpus, open_corpus
 from sls.tracking.checkpoints import ModelSource, resolve_model
+from sls.tracking.comparison_view import share_comparison
 from sls.tracking.evaluation import EvaluationRequest
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.registry import RegisteredVersion, appoint_champion, choose_champion, register
@@ -89,15 +90,13 @@ def _train(main_run: TrackedRun, config: Config, corpus: Corpus) -> ModelSource:
 
 
 def _print_next_commands(run: TrackedRun) -> None:
-    ui = f"http://127.0.0.1:5000/#/experiments/{run.experiment_id}/runs"
-    console.print("\nCompare the runs:  mlflow ui --workers 1", highlight=False, soft_wrap=True)
+    link = share_comparison(run.client, run.experiment_id, run.run_id)
     console.print(
-        f"  then open        {ui}?compareRunsMode=CHART&workflowType=machine_learning",
-        highlight=False,
-        soft_wrap=True,
+        "\nCompare the recipes:  make ui  (or mlflow ui --workers 1)", highlight=False, soft_wrap=True
     )
+    console.print(f"  then open           {link}", highlight=False, soft_wrap=True)
     console.print(
-        "Serve the winner:  mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001",
+        "Serve the winner:     mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001",
         highlight=False,
         soft_wrap=True,
     )

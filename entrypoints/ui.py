@@ -9,16 +9,23 @@ import sys
 import click
 import mlflow
 
+from sls.tracking.comparison_view import newest_main_run, share_comparison
 from sls.tracking.store import connect, experiment_id
 
 
 @click.command()
 @click.option("--port", default=5000, help="port on 127.0.0.1")
 def ui(port: int) -> None:
-    """Start mlflow ui and print the link to the compare view of the experiment."""
-    experiment = experiment_id(connect())
-    address = f"http://127.0.0.1:{port}/#/experiments/{experiment}/runs"
-    print(f"Compare runs: {address}?compareRunsMode=CHART&workflowType=machine_learning", flush=True)
+    """Start mlflow ui and print the link to the view in which the recipes stand side by side."""
+    client = connect()
+    experiment, uri = experiment_id(client), mlflow.get_tracking_uri()
+    is_served = uri.startswith("http")
+    address = uri.rstrip("/") if is_served else f"http://127.0.0.1:{port}"
+    link = share_comparison(client, experiment, newest_main_run(client, experiment), address)
+    print(f"Compare the recipes: {link}", flush=True)
+    print(f"All runs:            {address}/#/experiments/{experiment}/runs", flush=True)
+    if is_served:
+        return  # the tracking server has a UI of its own
     command = [
         sys.executable,
         "-m",
@@ -31,10 +38,6 @@ def ui(port: int) -> None:
         "--workers",
         "1",
     ]
-    uri = mlflow.get_tracking_uri()
-    if uri.startswith("http"):
-        print(f"The tracking server has a UI of its own: {uri}/#/experiments/{experiment}/runs")
-        return
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_TRACKING_URI": uri}
     sys.exit(subprocess.call([*command, "--backend-store-uri", uri], env=environment))
 

@@ -109,7 +109,8 @@ def test_table_names_recipes_tracks_and_the_next_commands(job: str) -> None:
     for track in TRACKS:
         assert track in job
     assert "synthetic corpus" in job
-    assert "mlflow ui" in job
+    (main,) = runs_of("main")
+    assert f"viewStateShareKey=recipes-{main.info.run_id}&compareRunsMode=CHART" in job
     assert "mlflow models serve -m models:/xlsr-sls@champion" in job
 
 

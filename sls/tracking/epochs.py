@@ -58,7 +58,8 @@ def track_epochs(
     same key and subset, and a scoring run of the same checkpoint with the same list of trials.
 
     Args:
-        run: the run on which chart, table and metrics `TRACK/eer_percent.RECIPE` (by epoch) are recorded.
+        run: the run on which chart, table and metrics `TRACK/eer_percent.RECIPE` (by epoch) are recorded. The
+            training runs get them too, as `TRACK/eer_percent_by_epoch`.
         pipeline: how to score and evaluate.
         trainings: from `find_training_runs`.
         tracks: from `sls.tracking.pipeline.find_tracks`.
@@ -92,8 +93,38 @@ def track_epochs(
             evaluated += found
             rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
             run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
+            _chart_beside_losses(pipeline.client, training, found)
     _log_results(run, evaluated, corpus.name)
     return evaluated
+
+
+def find_newest_trainings(client: MlflowClient, experiment: str) -> list[str]:
+    """Returns the ids of an experiment's newest finished training runs, one of each recipe, the oldest first."""
+    runs = client.search_runs(
+        [experiment],
+        "tags.kind = 'train' and attributes.status = 'FINISHED'",
+        order_by=["attributes.start_time ASC"],
+    )
+    newest = {run.data.tags.get("recipe", ""): run for run in runs}
+    return [run.info.run_id for run in sorted(newest.values(), key=lambda run: run.info.start_time)]
+
+
+def _chart_beside_losses(
+    client: MlflowClient, training: TrainingRun, evaluated: Sequence[EvaluatedEpoch]
+) -> None:
+    """Records EERs on the training run, so that the UI draws the recipes in one chart; each step once."""
+    for item in evaluated:
+        name = f"{item.track}/eer_percent_by_epoch"
+        if item.eer_percent is None or item.epoch in _steps_of(client, training, name):
+            continue
+        client.log_metric(training.run_id, name, item.eer_percent, step=item.epoch, model_id=item.model_id)
+
+
+def _steps_of(client: MlflowClient, training: TrainingRun, name: str) -> set[int]:
+    # Runs were read before this call began; only what they had then is asked for.
+    if name not in training.run.data.metrics:
+        return set()
+    return {metric.step for metric in client.get_metric_history(training.run_id, name)}
 
 
 def _get_run(client: MlflowClient, run_id: str) -> Run:

@@ -71,14 +71,17 @@ def test_every_epoch_is_evaluated_once_and_charted(training_run: Run, small_corp
     assert {row["epoch"] for row in rows if row["is_chosen"] == "True"} == {chosen}
     assert_numbers_lead_back(rows, door, training_run)
 
-    # Known checkpoints are not scored again: not by the second call, nor for the track that it adds.
-    second = call_epochs(small_corpus, [run_id])
+    # Known checkpoints are not scored again: not by the second call, nor for the track that it adds. Without ids
+    # it takes the newest training of each recipe.
+    second = call_epochs(small_corpus, [])
     assert second.exit_code == 0, second.output
     assert "Evaluated 2 of 6" in second.output
     assert len(runs_of("score")) == len(runs_of("evaluate")) == 6
     known = [row for row in read_table(runs_of("epochs")[0]) if row["track"] != "In-the-Wild"]
     assert [row["eer_percent"] for row in known] == [row["eer_percent"] for row in rows]
     assert {row["is_new"] for row in known} == {"False"}
+    assert_numbers_lead_back(known, door, training_run)
+    assert "viewStateShareKey=recipes-all" in second.output
 
 
 def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run: Run) -> None:
@@ -93,6 +96,8 @@ def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run
         assert run.data.tags["epoch"] == row["epoch"]
         history = client.get_metric_history(door.info.run_id, f"{track}/eer_percent.v1")
         assert {item.step: item.value for item in history}[int(row["epoch"])] == eer_percent
+        beside = client.get_metric_history(training_run.info.run_id, f"{track}/eer_percent_by_epoch")
+        assert [item.value for item in beside if item.step == int(row["epoch"])] == [eer_percent]
 
 
 @pytest.mark.slow
