@@ -17,9 +17,10 @@ from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import Evaluation, evaluate
 from sls.tracking.checkpoints import resolve_model
+from sls.tracking.lineage import link_checkpoint
 from sls.tracking.registry import note_evaluation
 from sls.tracking.report import write_evaluation_report
-from sls.tracking.runs import TrackedRun, run_link, scratch_directory
+from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.score_files import SCORES_DIRECTORY
 
 CALIBRATION_FILE = "calibration.json"
@@ -45,8 +46,6 @@ class ScoreSource:
 
     path: Path
     run_id: str = ""
-    link: str = ""
-    """The scoring run in the UI, as Markdown."""
     tags: dict[str, str] = field(default_factory=dict)
     """Lineage, from the scoring run."""
 
@@ -155,7 +154,7 @@ def track_evaluation(
         }
     )
     if source.run_id:
-        run.set_tags({"score_run_id": source.run_id, "mlflow.note.content": _lineage_note(run, source)})
+        run.set_tags({"score_run_id": source.run_id})
     joined = join_scores(table, key, allow_partial=request.allow_partial)
     if request.fit_calibration:
         _fit_calibration(run, joined.select_subset(subset), request.fit_calibration)
@@ -174,6 +173,7 @@ def track_evaluation(
     _record(run, source, evaluation, run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation"))
     if subset == track.default_subset and joined.coverage.is_complete and "model_id" in source.tags:
         note_evaluation(run.client, source.tags["model_id"], track.name, evaluation.metrics(), key.digest)
+    link_checkpoint(run.client, source.tags.get("model_id", ""), source.tags.get("train_run_id", ""))
     return evaluation
 
 
@@ -235,11 +235,4 @@ def _from_run(scored: Run, directory: Path | None) -> ScoreSource:
     if len(files) != 1:
         raise ValueError(f"scores: run {run_id} holds {len(files)} score files, expected one")
     tags = {name: scored.data.tags[name] for name in LINEAGE_TAGS if name in scored.data.tags}
-    return ScoreSource(files[0], run_id, run_link(scored), tags)
-
-
-def _lineage_note(run: TrackedRun, source: ScoreSource) -> str:
-    links = [f"Scores: {source.link}"]
-    if source.tags.get("train_run_id"):
-        links.append(f"Training: {run_link(run.client.get_run(source.tags['train_run_id']))}")
-    return "  \n".join(links)
+    return ScoreSource(files[0], run_id, tags)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
 from sls.data.corpus import DEMO_CORPUS
 from sls.data.tracks import load_tracks
@@ -16,7 +17,8 @@ from sls.tracking.runs import run_link
 
 MAX_CARD_LENGTH = 5_000
 """What MLflow's databases hold of a version's description."""
-MAX_EVALUATIONS = 12
+MAX_TABLE_LENGTH = 2_800
+"""Of that, what the rows of evaluations may take."""
 
 SYNTHETIC_LINE = (
     "**Synthetic corpus: this version was trained or evaluated on the made demo corpus. Its figures say nothing "
@@ -80,15 +82,16 @@ def evaluation_section(client: MlflowClient, checkpoint_model_id: str, train_cor
     if DEMO_CORPUS in corpora:
         lines += [SYNTHETIC_LINE, ""]
     lines += ["### EER by track"]
+    rows = _rows(client, runs)
     if runs:
         lines += [
             "",
-            "| corpus | track | subset | EER % | 95 % over trials | 95 % over speakers and attacks | evaluation |",
+            "| corpus | track | subset | EER % | 95 % over trials | 95 % over speakers and attacks | from |",
             "|---|---|---|---|---|---|---|",
-            *(_row(run) for run in runs[:MAX_EVALUATIONS]),
+            *rows,
         ]
-        if len(runs) > MAX_EVALUATIONS:
-            lines += ["", f"And {len(runs) - MAX_EVALUATIONS} more, in the runs of kind evaluate."]
+        if len(runs) > len(rows):
+            lines += ["", f"And {len(runs) - len(rows)} more, in the runs of kind evaluate."]
     else:
         lines.append("Not evaluated yet.")
     return "\n".join([*lines, _END])
@@ -144,7 +147,27 @@ def _describe_dataset(given: object) -> str:
     return f"{context.capitalize()}: {dataset.name}{f' ({counts})' if counts else ''}"
 
 
-def _row(run: Run) -> str:
+def _rows(client: MlflowClient, runs: Sequence[Run]) -> list[str]:
+    """Returns a row for each evaluation, as many as fit."""
+    rows: list[str] = []
+    for run in runs:
+        row = _row(run, _find_scoring(client, run))
+        if sum(map(len, rows)) + len(row) > MAX_TABLE_LENGTH:
+            break
+        rows.append(row)
+    return rows
+
+
+def _find_scoring(client: MlflowClient, evaluation: Run) -> Run | None:
+    """Returns the run that made the scores; None for those of a file, or where it was deleted."""
+    run_id = evaluation.data.tags.get("score_run_id")
+    try:
+        return client.get_run(run_id) if run_id else None
+    except MlflowException:
+        return None
+
+
+def _row(run: Run, scoring: Run | None) -> str:
     name = _eer_name(run)
     metrics, tags = run.data.metrics, run.data.tags
     cells: Sequence[str] = (
@@ -154,7 +177,7 @@ def _row(run: Run) -> str:
         f"{metrics[name]:.2f}",
         _interval(metrics, name),
         _interval(metrics, f"{name}_clustered"),
-        run_link(run),
+        ", ".join(run_link(item) for item in (scoring, run) if item),
     )
     return f"| {' | '.join(cells)} |"
 

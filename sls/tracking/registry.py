@@ -11,6 +11,7 @@ from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowExceptio
 
 from sls.models.checkpoints import load_checkpoint
 from sls.tracking.checkpoints import ModelSource
+from sls.tracking.lineage import link_checkpoint
 from sls.tracking.model_card import is_default_subset, newest_evaluations, renew_evaluations, write_card
 from sls.tracking.served_model import log_served_model
 from sls.tracking.stages import (
@@ -18,6 +19,7 @@ from sls.tracking.stages import (
     PRODUCTION,
     STAGES,
     Champion,
+    all_versions,
     appoint_champion,
     check_stage,
     choose_champion,
@@ -106,6 +108,7 @@ def register(
         client.set_registered_model_alias(REGISTERED_MODEL_NAME, f"recipe-{recipe}", version.version)
     if stage == PRODUCTION:
         move_stage(client, str(version.version), stage)
+    link_checkpoint(client, source.model_id, source.train_run_id)
     return RegisteredVersion(
         str(version.version), recipe, source.epoch, f"models:/{REGISTERED_MODEL_NAME}/{version.version}"
     )
@@ -146,7 +149,7 @@ def note_evaluation(
     client: MlflowClient, checkpoint_model_id: str, track: str, metrics: Mapping[str, float], key_sha256: str
 ) -> None:
     """Writes a track's EER, and the key it is of, on each registered version of a checkpoint and into its card."""
-    for version in client.search_model_versions(f"name='{REGISTERED_MODEL_NAME}'"):
+    for version in all_versions(client):
         if version.tags.get("checkpoint_model_id") != checkpoint_model_id:
             continue
         values = {eer_tag(track): f"{metrics['eer_percent']:.4f}", key_tag(track): key_sha256}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +24,7 @@ from sls.engine.scoring_job import (
     run_shard,
 )
 from sls.tracking.checkpoints import ModelSource
+from sls.tracking.lineage import link_checkpoint
 from sls.tracking.prepared_scoring import PreparedScoring, ScoringOptions, prepare_scoring
 from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.score_files import (
@@ -98,7 +99,7 @@ def track_scoring(
             ranks.share(None)
             run.set_tags({"scores_found": path})
             run.log_metrics({"score/num_kept": len(trials.trials)})
-            record_score_file(run, path)
+            _keep(run, path, model.tags())
             return ScoredList(path, None)
         if ranks.world_size > 1:
             size = job.batches.batch_size
@@ -114,7 +115,7 @@ def track_scoring(
             return ScoredList(path, summary)
         contents = [read_journal(journal_path(path))] if ranks.world_size == 1 else find_shards(path)
         write_score_file(path, *join_shards(path, [content for content in contents if content]))
-        record_score_file(run, path)
+        _keep(run, path, model.tags())
     return ScoredList(path, summary)
 
 
@@ -141,8 +142,14 @@ def track_join(run: TrackedRun, output: Path) -> Path:
         )
         write_score_file(output, header, names, scores)
         run.log_metrics({"score/num_trials": len(names)})
-        record_score_file(run, output)
+        _keep(run, output, header.about["model_tags"])
     return output
+
+
+def _keep(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:
+    """Keeps a finished score file, and leads to it from the checkpoint's other runs."""
+    record_score_file(run, output)
+    link_checkpoint(run.client, model_tags.get("model_id", ""), model_tags.get("train_run_id", ""))
 
 
 def _describe(

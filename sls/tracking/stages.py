@@ -90,7 +90,7 @@ def get_version(client: MlflowClient, version: str) -> ModelVersion:
     Raises:
         ValueError: there is none of that number; the message says which there are.
     """
-    numbers = sorted((item.version for item in _all_versions(client)), key=int)
+    numbers = sorted((item.version for item in all_versions(client)), key=int)
     if version not in [str(number) for number in numbers]:
         have = ", ".join(str(number) for number in numbers) or "none"
         raise ValueError(
@@ -101,7 +101,7 @@ def get_version(client: MlflowClient, version: str) -> ModelVersion:
 
 def in_production(client: MlflowClient) -> list[str]:
     """Returns the versions in production: one at most, unless someone has set the tags by hand."""
-    return [str(item.version) for item in _all_versions(client) if item.tags.get(STAGE_TAG) == PRODUCTION]
+    return [str(item.version) for item in all_versions(client) if item.tags.get(STAGE_TAG) == PRODUCTION]
 
 
 def find_champion(client: MlflowClient) -> str:
@@ -127,7 +127,7 @@ def choose_champion(client: MlflowClient, track: str = CHAMPION_TRACK) -> Champi
         ValueError: no version has been evaluated on that track.
     """
     tag = eer_tag(track)
-    versions = _all_versions(client)
+    versions = all_versions(client)
     evaluated = {
         int(version.version): float(version.tags[tag])
         for version in versions
@@ -181,7 +181,8 @@ def eer_tag(track: str) -> str:
     return f"{track}.eer_percent"
 
 
-def _all_versions(client: MlflowClient) -> list[ModelVersion]:
+def all_versions(client: MlflowClient) -> list[ModelVersion]:
+    """Returns the versions of `xlsr-sls`."""
     found: list[ModelVersion] = []
     token = None
     while True:

@@ -11,12 +11,13 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from benchmarks.model_server import running_server
 from sls.engine.calibration import save_calibration
 from sls.metrics.calibration import LogisticCalibration
 from sls.tracking import serving_packages
 from sls.tracking.served_model import example_recording, save_served_model
 from sls.tracking.serving_packages import SERVING_PACKAGES
-from tests.tracking.servers import post, running_server
+from tests.tracking.servers import post
 from tests.tracking.uploads import FLAC, WAV, base64_of, frame_of
 
 
@@ -154,8 +155,8 @@ def test_uv_makes_a_fresh_environment_that_serves_a_copy_elsewhere(bundle, serve
     try:
         with running_server(
             tmp_path / "copy", tmp_path, "uv", MLFLOW_ENV_ROOT=str(environments), PYTHONPATH=""
-        ) as port:
-            status, text = post(port, {"dataframe_records": [{"audio": base64_of(FLAC)}]})
+        ) as server:
+            status, text = post(server.port, {"dataframe_records": [{"audio": base64_of(FLAC)}]})
         (site,) = environments.glob("*/lib/python*/site-packages")
         installed = {item.name.split("-")[0].lower() for item in site.glob("*.dist-info")}
     finally:

@@ -65,7 +65,15 @@ def trained(store) -> ModelSource:
 def record_evaluation(
     source: ModelSource, track: str, eer_percent: float, subset: str = "eval", corpus: str = "demo"
 ) -> str:
-    tags = {"model_id": source.model_id, "track": track, "subset": subset, "corpus": corpus}
+    with tracked_run("score", f"score v1 {track}", {"model_id": source.model_id}) as scoring:
+        pass
+    tags = {
+        "model_id": source.model_id,
+        "track": track,
+        "subset": subset,
+        "corpus": corpus,
+        "score_run_id": scoring.run_id,
+    }
     with tracked_run("evaluate", f"evaluate v1 {track}", tags) as run:
         name = f"{track}/eer_percent"
         run.log_metrics(

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.model_server import running_server
 from sls.models.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
 from sls.tracking.served_model import save_served_model
-from tests.tracking.servers import post, running_server, send
+from tests.tracking.servers import post, send
 from tests.tracking.uploads import BAD, FLAC, FORMS, WAV, base64_of, encode, frame_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
@@ -23,8 +24,8 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 @pytest.fixture(scope="module")
 def port(bundle, tmp_path_factory) -> Iterator[int]:
-    with running_server(bundle, tmp_path_factory.mktemp("server")) as number:
-        yield number
+    with running_server(bundle, tmp_path_factory.mktemp("server"), OMP_NUM_THREADS="1") as server:
+        yield server.port
 
 
 @pytest.mark.slow
@@ -150,8 +151,8 @@ def test_server_answers_with_the_golden_scores(reference_dir: Path, tmp_path: Pa
     contents = [encode(row[:, None], 16_000, format="WAV", subtype="FLOAT") for row in values["waveforms"]]
     rows = [{"audio": base64_of(content)} for content in contents]
     rows += [{"samples": row.tolist(), "sample_rate_hz": 16_000} for row in values["waveforms"]]
-    with running_server(tmp_path / "model", tmp_path) as number:
-        status, text = post(number, {"dataframe_records": rows})
+    with running_server(tmp_path / "model", tmp_path, OMP_NUM_THREADS="1") as server:
+        status, text = post(server.port, {"dataframe_records": rows})
     assert status == 200, text
     found = [row["score"] for row in json.loads(text)["predictions"]]
     assert found == pytest.approx([*values["log_probs"][:, 1].tolist()] * 2, abs=1e-5)

@@ -1,0 +1,84 @@
+"""A real `mlflow models serve` on loopback, for benchmarks and tests."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+START_S = 240
+
+
+@dataclass(frozen=True)
+class RunningServer:
+    """A server that answers."""
+
+    port: int
+    process_id: int
+    """Of `mlflow models serve`; the process that serves is a child of it, or the same."""
+
+
+@contextmanager
+def running_server(
+    bundle: Path, directory: Path, env_manager: str = "local", **variables: str
+) -> Iterator[RunningServer]:
+    """Serves a bundle for the duration of a `with` block, from a directory that is not the project.
+
+    Args:
+        bundle: what `save_served_model` wrote.
+        directory: where to start it; its log is written there.
+        env_manager: local or uv.
+        variables: of its environment, beside those of this process.
+
+    Raises:
+        RuntimeError: it does not start; the message ends with its log.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    command = [
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        str(bundle),
+        "--env-manager",
+        env_manager,
+        "-h",
+        "127.0.0.1",
+    ]
+    log_path = directory / "log.txt"
+    with log_path.open("w") as log:
+        process = subprocess.Popen(
+            [*command, "-p", str(port)],
+            cwd=directory,
+            env={**os.environ, "PATH": path, **variables},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_healthy(port, process, log_path)
+        yield RunningServer(port, process.pid)
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+def _wait_until_healthy(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise RuntimeError(f"the server did not start: {log.read_text()[-2000:]}")

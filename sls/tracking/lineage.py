@@ -1,0 +1,94 @@
+"""Where a checkpoint's runs and versions are, written into the descriptions of its runs: each leads to the others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from sls.tracking.runs import run_link
+from sls.tracking.stages import all_versions
+from sls.tracking.store import REGISTERED_MODEL_NAME
+
+NOTE_TAG = "mlflow.note.content"
+MAX_LINKS = 8
+"""Of each sort; a description has its limit."""
+# What stands between these lines is written anew; the rest is left to its readers.
+_BEGIN, _END = "<!-- lineage -->", "<!-- /lineage -->"
+
+
+def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id: str = "") -> None:
+    """Writes into each run of a checkpoint where its training, scores, evaluations and versions are.
+
+    Args:
+        client: the tracking store.
+        checkpoint_model_id: the checkpoint's LoggedModel; with none, nothing is known of it and nothing is written.
+        train_run_id: the run that made it; its description names all versions of its epochs.
+    """
+    if not checkpoint_model_id:
+        return
+    versions = all_versions(client)
+    own = [item for item in versions if item.tags.get("checkpoint_model_id") == checkpoint_model_id]
+    scorings = _runs_of(client, "score", checkpoint_model_id)
+    evaluations = _runs_of(client, "evaluate", checkpoint_model_id)
+    training = _find_run(client, train_run_id)
+    origin = [run_link(training)] if training else []
+    for run in scorings:
+        of_run = [item for item in evaluations if item.data.tags.get("score_run_id") == run.info.run_id]
+        _write(
+            client, run, {"Training": origin, "Evaluation": _links(of_run), "Version": _version_links(own)}
+        )
+    for run in evaluations:
+        scores = [item for item in scorings if run.data.tags.get("score_run_id") == item.info.run_id]
+        _write(client, run, {"Scores": _links(scores), "Training": origin, "Version": _version_links(own)})
+    if training:
+        of_training = [item for item in versions if item.tags.get("run_id") == train_run_id]
+        _write(client, training, {"Version": _version_links(of_training)})
+
+
+def _runs_of(client: MlflowClient, kind: str, checkpoint_model_id: str) -> list[Run]:
+    """Returns the runs that have not failed, the oldest first; one under way counts."""
+    experiments = [item.experiment_id for item in client.search_experiments()]
+    found = client.search_runs(
+        experiments,
+        f"tags.kind = '{kind}' and tags.model_id = '{checkpoint_model_id}'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
+
+
+def _find_run(client: MlflowClient, run_id: str) -> Run | None:
+    """Returns a run; None where it is of another store, or deleted."""
+    try:
+        return client.get_run(run_id) if run_id else None
+    except MlflowException:
+        return None
+
+
+def _links(runs: Sequence[Run]) -> list[str]:
+    return [run_link(run) for run in runs[-MAX_LINKS:]]
+
+
+def _version_links(versions: Iterable[ModelVersion]) -> list[str]:
+    newest = sorted(versions, key=lambda item: int(item.version))[-MAX_LINKS:]
+    return [
+        f"[{REGISTERED_MODEL_NAME} {item.version}](#/models/{REGISTERED_MODEL_NAME}/versions/{item.version})"
+        f" (epoch {item.tags.get('epoch') or 'unknown'})"
+        for item in newest
+    ]
+
+
+def _write(client: MlflowClient, run: Run, links: dict[str, list[str]]) -> None:
+    lines = [f"{name}: {', '.join(found)}" for name, found in links.items() if found]
+    section = "\n".join([_BEGIN, "  \n".join(lines), _END])
+    note = run.data.tags.get(NOTE_TAG, "")
+    if _BEGIN in note and _END in note:
+        renewed = re.sub(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", lambda _: section, note, flags=re.DOTALL)
+    else:
+        renewed = f"{note}\n\n{section}".strip()
+    if lines and renewed != note:
+        client.set_tag(run.info.run_id, NOTE_TAG, renewed)
