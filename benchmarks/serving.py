@@ -45,6 +45,8 @@ SAMPLE_RATE_HZ = 16_000
 CLIENTS = (1, 4, 16)
 NUM_RECORDINGS = 16
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+# 16 clients of a large model on two cores wait longer than the minute that the server gives a request by itself.
+ENVIRONMENT = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "600"}
 WARM_UP = 3
 BAD_SHARE = 10
 """One of so many requests of the memory test is bad."""
@@ -190,7 +192,9 @@ def main(shape: str, requests: int, memory_requests: int) -> None:
     scores: dict[Precision, Sequence[float]] = {}
     with served_model(shape) as (directory, checkpoint):
         for precision in PRECISIONS:
-            with running_server(directory / "bundle", directory, SLS_SERVE_PRECISION=precision) as server:
+            with running_server(
+                directory / "bundle", directory, **{**ENVIRONMENT, "SLS_SERVE_PRECISION": precision}
+            ) as server:
                 client = Client(server.port)
                 scores[precision] = [client.score(body)[1] for body in bodies]
                 measure_overhead(server.port, checkpoint, precision, requests, waveforms, bodies)

@@ -40,6 +40,32 @@ class RefusedRequest(MlflowException):
         self._sentence: str = self.__dict__.get("_sentence", text)
 
 
+class _StrictModel:
+    """The server's model, which refuses parameters that its signature does not have; MLflow leaves them out.
+
+    A decision at another prior than the one that was misspelt would look like any other.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def predict(self, data: Any, params: Any = None) -> Any:
+        """Predicts as the model does.
+
+        Raises:
+            RefusedRequest: a parameter is unknown. Its name is not quoted: a client may have put anything there.
+        """
+        known = [spec.name for spec in self._model.metadata.get_params_schema() or ()]
+        if isinstance(params, dict) and not set(params) <= set(known):
+            raise RefusedRequest(
+                f"params: found one that the signature does not have, expected some of {', '.join(known)}"
+            )
+        return self._model.predict(data, params=params)
+
+
 def guard_server(max_bytes: int) -> None:
     """Holds MLflow's scoring server, where this process is one, to refusals of one sentence.
 
@@ -62,7 +88,7 @@ def guard(invocations: Callable[..., Any], max_bytes: int) -> Callable[..., Any]
         if len(data) > max_bytes:
             raise RefusedRequest(f"request: found {len(data)} bytes, expected at most {max_bytes}")
         try:
-            return invocations(data, content_type or JSON_TYPE, model, input_schema)
+            return invocations(data, content_type or JSON_TYPE, _StrictModel(model), input_schema)
         except RefusedRequest:
             raise
         except Exception as error:

@@ -1,9 +1,11 @@
 """Refusals: what MLflow's scoring server would say by itself, in one sentence."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.types import DataType, ParamSchema, ParamSpec
 
 from sls.tracking.refusals import RefusedRequest, guard
 
@@ -36,3 +38,17 @@ def test_any_error_becomes_one_sentence_without_the_data(error: Exception, caplo
 def test_request_without_a_content_type_is_read_as_json() -> None:
     guarded = guard(lambda data, content_type, *_: content_type, max_bytes=10)
     assert guarded(b"{}", None, None, None) == "application/json"
+
+
+def test_parameter_that_the_signature_does_not_have_is_refused_and_not_quoted() -> None:
+    schema = ParamSchema([ParamSpec("spoof_prior", DataType.double, 0.05)])
+    model = SimpleNamespace(
+        metadata=SimpleNamespace(get_params_schema=lambda: schema), predict=lambda data, params: params
+    )
+    guarded = guard(
+        lambda data, kind, served, schema: served.predict(data, params=json.loads(data)), max_bytes=100
+    )
+    assert guarded(b'{"spoof_prior": 0.5}', "", model, None) == {"spoof_prior": 0.5}
+    with pytest.raises(RefusedRequest, match="expected some of spoof_prior") as caught:
+        guarded(b'{"UklG": 0.5}', "", model, None)
+    assert "UklG" not in caught.value.message

@@ -85,6 +85,14 @@ def test_server_refuses_broken_requests_without_a_traceback_and_without_an_echo(
             json.dumps({**good, "params": {"spoof_prior": "high"}}).encode(),
             "application/json",
         ),
+        "unknown parameter": (
+            json.dumps({**good, "params": {"spoof_priors": 0.5}}).encode(),
+            "application/json",
+        ),
+        "audio as a parameter": (json.dumps({**good, "params": {audio: 1}}).encode(), "application/json"),
+        "no rows": (json.dumps({"dataframe_records": []}).encode(), "application/json"),
+        "nothing": (b"", "application/json"),
+        "deep": (b"[" * 100_000 + b"]" * 100_000, "application/json"),
         "params no table": (json.dumps({**good, "params": audio}).encode(), "application/json"),
         "broken parquet": (WAV, "application/vnd.apache.parquet"),
         "broken csv": (b'audio,b\n"' + audio.encode(), "text/csv"),
@@ -131,14 +139,20 @@ def test_example_clients_print_the_scores_of_predict(port: int, served, tmp_path
 
 
 @pytest.mark.slow
-def test_server_answers_clients_at_once_with_the_scores_of_one(port: int, served) -> None:
-    body = {"dataframe_records": [{"audio": base64_of(FLAC)}]}
+def test_server_answers_16_clients_at_once_with_the_scores_of_one(port: int, served) -> None:
+    """Some with several rows, and some with nothing but a bad one, which costs the others nothing."""
     expected = served.predict(frame_of(FLAC))["score"][0]
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(lambda _: post(port, body), range(18)))
-    assert {status for status, _ in answers} == {200}
-    for _, text in answers:
-        assert json.loads(text)["predictions"][0]["score"] == pytest.approx(expected, abs=1e-5)
+
+    def ask(index: int) -> bool:
+        values = [base64_of(FLAC)] * (index % 4) or ["%"]
+        status, text = post(port, {"dataframe_records": [{"audio": value} for value in values]})
+        if values == ["%"]:
+            return status == 400
+        scores = [row["score"] for row in json.loads(text)["predictions"]]
+        return status == 200 and scores == pytest.approx([expected] * len(values), abs=1e-5)
+
+    with ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, range(64)))
 
 
 @pytest.mark.slow
