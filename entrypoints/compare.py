@@ -15,7 +15,7 @@ from entrypoints.tables import comparison_table
 from sls.data.corpus import open_corpus
 from sls.tracking.comparison import find_systems, track_comparison
 from sls.tracking.evaluation import EvaluationRequest
-from sls.tracking.runs import TrackedRun
+from sls.tracking.runs import TrackedRun, scratch_directory
 
 
 @door_command("compare")
@@ -31,7 +31,6 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
     """Say which of two or more systems is better on a track, and whether the data can tell."""
     corpus = open_corpus(data_config(options), options["key"])
     corpus.track(track)
-    systems = find_systems(run.client, track, split_list(scores), split_list(models))
     request = EvaluationRequest(
         track,
         options["subset"],
@@ -39,7 +38,9 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
         optional_path(options["asv_scores"]),
         num_resamples=parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
     )
-    comparison = track_comparison(run, systems, corpus, request)
+    with scratch_directory() as directory:
+        systems = find_systems(run.client, track, split_list(scores), split_list(models), directory)
+        comparison = track_comparison(run, systems, corpus, request)
     console.print(comparison_table(comparison))
     for text in (*comparison.notes, *comparison.verdicts):
         console.print(text, highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ from entrypoints.options import (
 from entrypoints.tables import evaluation_table
 from sls.data.corpus import open_corpus
 from sls.tracking.evaluation import EvaluationRequest, find_calibration, find_scores, track_evaluation
-from sls.tracking.runs import TrackedRun
+from sls.tracking.runs import TrackedRun, scratch_directory
 
 
 @door_command("evaluate")
@@ -37,19 +37,20 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
     """Compute EER, min t-DCF and the rest from a score file and a key."""
     corpus = open_corpus(data_config(options), options["key"])
     corpus.track(track)
-    source = find_scores(run.client, scores, track, model)
-    request = EvaluationRequest(
-        track,
-        options["subset"],
-        optional_path(options["key"]),
-        optional_path(options["asv_scores"]),
-        parse_boolean("allow_partial", options["allow_partial"]),
-        parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
-        find_calibration(run.client, options["calibration"]),
-        options["fit_calibration"],
-    )
-    evaluation = track_evaluation(run, source, corpus, request)
-    console.print(evaluation_table(evaluation, str(source.path)))
+    with scratch_directory() as directory:
+        source = find_scores(run.client, scores, track, model, directory)
+        request = EvaluationRequest(
+            track,
+            options["subset"],
+            optional_path(options["key"]),
+            optional_path(options["asv_scores"]),
+            parse_boolean("allow_partial", options["allow_partial"]),
+            parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
+            find_calibration(run.client, options["calibration"]),
+            options["fit_calibration"],
+        )
+        evaluation = track_evaluation(run, source, corpus, request)
+    console.print(evaluation_table(evaluation, source.name))
 
 
 if __name__ == "__main__":

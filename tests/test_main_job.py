@@ -219,6 +219,13 @@ def test_registered_recipes_are_compared_by_their_aliases(job: str, small_corpus
     result = CliRunner().invoke(compare, arguments)
     assert result.exit_code == 0, result.output + result.stderr
     assert re.search(r"v1 epoch \d .* v2 epoch \d .*on DF", result.output, re.DOTALL)
+    newest = max(runs_of("compare"), key=lambda run: run.info.start_time)
+    named = {value for tag, value in newest.data.tags.items() if tag.startswith("scores.")}
+    assert len(named) == 2
+    known = {run.info.run_id for run in runs_of("score")}
+    for place in named:  # a run that stays, not a file that was downloaded for the moment
+        run_id = place.removeprefix("runs:/").removesuffix("/scores/DF.txt")
+        assert run_id in known
 
 
 def test_served_model_gives_the_scores_of_the_score_file(

@@ -60,7 +60,7 @@ def compare(
             or scores that cannot be ranked.
     """
     if len(systems) < 2:
-        raise ValueError(f"compare: found {len(systems)} system(s), expected two or more")
+        raise ValueError(f"systems: found {len(systems)}, expected two or more")
     settings = settings or BootstrapSettings()
     selected = {name: joined.select_subset(subset) for name, joined in systems.items()}
     common, notes = _keep_common(selected)
@@ -114,7 +114,7 @@ def _keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedS
     first, *others = names
     shared = set(names[first]).intersection(*(names[other] for other in others))
     if not shared:
-        raise ValueError(f"compare: found no trial that {', '.join(systems)} have in common, expected some")
+        raise ValueError(f"systems: found no trial that {', '.join(systems)} have in common, expected some")
     order = [trial for trial in names[first] if trial in shared]
     common = {}
     for system, joined in systems.items():
@@ -126,7 +126,7 @@ def _keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedS
     labels = bonafide_mask(common[first])
     for other in others:
         if not np.array_equal(labels, bonafide_mask(common[other])):
-            raise ValueError(f"compare: the keys of {first} and {other} give other labels to the same trials")
+            raise ValueError(f"systems: the keys of {first} and {other} give other labels to the same trials")
     if all(len(joined) == len(order) for joined in systems.values()):
         return common, ()
     counts = ", ".join(f"{system} {len(joined)}" for system, joined in systems.items())

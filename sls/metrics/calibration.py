@@ -91,8 +91,8 @@ def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike, spoof_prior: float = 0.5
         spoof_prior: Where on the scale of costs the fit is to be best; 0.5 treats both errors alike.
 
     Raises:
-        ValueError: A class is missing, the scores are NaN, infinite or all the same, or the prior is no
-            share.
+        ValueError: A class is missing, the scores are NaN, infinite or all the same, the prior is no share,
+            or bona fide trials score lower rather than higher, so that the line would turn scores round.
     """
     bonafide, spoof = check_scores(bonafide, spoof)
     if not 0 < spoof_prior < 1:
@@ -105,6 +105,11 @@ def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike, spoof_prior: float = 0.5
     prior_log_odds = math.log((1 - spoof_prior) / spoof_prior)
     weights = _minimise(inputs, is_bonafide.astype(np.float64), importance, prior_log_odds)
     scale = weights[0] / spread
+    if scale <= 0:
+        raise ValueError(
+            f"calibration: found scores that fall where trials are bona fide (slope {scale:.3g}), expected ones that "
+            "rise: negate them, or calibrate a system that tells the classes apart"
+        )
     return LogisticCalibration(float(scale), float(weights[1] - scale * centre))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mlflow import MlflowClient
 
@@ -18,7 +19,11 @@ from sls.tracking.runs import TrackedRun, scratch_directory
 
 
 def find_systems(
-    client: MlflowClient, track: str, scores: Sequence[str], models: Sequence[str]
+    client: MlflowClient,
+    track: str,
+    scores: Sequence[str],
+    models: Sequence[str],
+    directory: Path | None = None,
 ) -> dict[str, ScoreSource]:
     """Finds the score files to compare, by the name of their system.
 
@@ -27,28 +32,34 @@ def find_systems(
         track: the track.
         scores: score files or scoring runs, each of which may be named: `baseline=scores.txt`.
         models: models, each of which stands for its newest finished scoring run of the track.
+        directory: where to download the scores of runs; None for temporary places that stay.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: fewer than two systems, two of one name, or no such run.
     """
     found: dict[str, ScoreSource] = {}
-    sources = [(item, *_split_name(item)) for item in scores]
-    named = [(item, name, find_scores(client, place, track)) for item, name, place in sources]
-    named += [(model, "", find_scores(client, "", track, model)) for model in models]
-    for item, name, source in named:
+    wanted = [(item, *_split_name(item), "") for item in scores] + [
+        (model, "", "", model) for model in models
+    ]
+    for number, (item, name, place, model) in enumerate(wanted):
+        # Each in a folder of its own: the score files of two runs have one name.
+        folder = None if directory is None else directory / str(number)
+        if folder is not None:
+            folder.mkdir()
+        source = find_scores(client, place, track, model, folder)
         system = name or source.system
         if re.fullmatch(r"[\w .:-]+", system) is None:
             raise ValueError(
-                f"compare: found the name {system}, expected letters, digits, _, - and .; use NAME=FILE"
+                f"systems: found the name {system}, expected letters, digits, _, - and .; use NAME=FILE"
             )
         if system in found:
             raise ValueError(
-                f"compare: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."
+                f"systems: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."
             )
         found[system] = source
     if len(found) < 2:
-        raise ValueError(f"compare: found {len(found)} system(s), expected two or more in scores or models")
+        raise ValueError(f"systems: found {len(found)}, expected two or more in scores or models")
     return found
 
 
@@ -78,7 +89,7 @@ def track_comparison(
     joined: dict[str, JoinedScores] = {}
     for name, source in sources.items():
         table = read_scores(source.path)
-        run.set_tags({f"scores.{name}": source.path, f"scores_sha256.{name}": table.digest})
+        run.set_tags({f"scores.{name}": source.name, f"scores_sha256.{name}": table.digest})
         # What the systems do not share is left out and said by the comparison itself.
         joined[name] = join_scores(table, key, allow_partial=True)
     comparison = compare(

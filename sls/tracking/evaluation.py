@@ -50,6 +50,11 @@ class ScoreSource:
     """Lineage, from the scoring run."""
 
     @property
+    def name(self) -> str:
+        """Where the scores are: a file, or that of a run."""
+        return f"runs:/{self.run_id}/{SCORES_DIRECTORY}/{self.path.name}" if self.run_id else str(self.path)
+
+    @property
     def system(self) -> str:
         """What to call the system in a report."""
         if "recipe" in self.tags:
@@ -146,7 +151,7 @@ def track_evaluation(
             "track": track.name,
             "corpus": corpus.name,
             "subset": subset,
-            "scores": str(source.path),
+            "scores": source.name,
             "scores_sha256": table.digest,
             "key": str(key.source),
             "key_sha256": key.digest,

@@ -108,9 +108,9 @@ class Pipeline:
             ValueError: fewer than two, or nothing in common.
         """
         named = [f"{name}={run_id}" for name, run_id in score_runs.items()]
-        systems = find_systems(self.client, request.track, named, [])
         title = f"compare {', '.join(score_runs)} {request.track}"
-        with tracked_run("compare", title, self.links) as run:
+        with scratch_directory() as directory, tracked_run("compare", title, self.links) as run:
+            systems = find_systems(self.client, request.track, named, [], directory)
             return track_comparison(run, systems, self.corpus, request)
 
 

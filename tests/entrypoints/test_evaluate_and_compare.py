@@ -117,7 +117,7 @@ def test_comparison_of_fewer_than_two_systems_is_refused(store, small_corpus, sc
     arguments = ["--track", "LA", "--data_root", str(small_corpus)]
     one = CliRunner().invoke(compare, [*arguments, "--scores", str(path)])
     assert one.exit_code == 2
-    assert "found 1 system(s), expected two or more" in one.stderr
+    assert "systems: found 1, expected two or more" in one.stderr
     same = CliRunner().invoke(compare, [*arguments, "--scores", f"{path},{path}"])
     assert same.exit_code == 2
     assert "second system called good" in same.stderr

@@ -18,6 +18,11 @@ def draw_ratios(seed: int, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(2, 2, size), rng.normal(-2, 2, size // 2)
 
 
+def test_a_line_that_would_turn_scores_round_is_refused():
+    with pytest.raises(ValueError, match=r"found scores that fall where trials are bona fide \(slope -"):
+        fit_logistic([-1.0, 0.0, -2.0], [1.0, 0.5, 2.0])
+
+
 def test_cllr_of_no_information_is_one_bit_and_of_certainty_nothing():
     assert compute_cllr([1e-9, -1e-9], [1e-9, -1e-9]) == pytest.approx(1)
     assert compute_cllr([50.0, 60.0], [-50.0]) == pytest.approx(0, abs=1e-12)
