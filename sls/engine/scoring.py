@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ from sls.data.protocols import Label
 from sls.data.scoring_batches import ScoringBatch, ScoringBatches, load_batches
 from sls.data.windows import combine_scores
 from sls.engine.precision import arithmetic
+from sls.models.packing import packed_for_scoring
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,24 @@ def score(
             trial; or a batch that does not fit into memory.
     """
     model.to(device).eval()
+    with _prepared(model, compute, device):
+        yield from _score_in_order(model, batches, numbers, compute, scoring, device)
+
+
+def _prepared(model: nn.Module, compute: ComputeConfig, device: torch.device) -> AbstractContextManager[None]:
+    if device.type != "cpu":
+        return nullcontext()
+    return packed_for_scoring(model, torch.bfloat16 if compute.precision == "bf16" else torch.float32)
+
+
+def _score_in_order(
+    model: nn.Module,
+    batches: ScoringBatches,
+    numbers: Sequence[int],
+    compute: ComputeConfig,
+    scoring: ScoringConfig,
+    device: torch.device,
+) -> Iterator[ScoredBatch]:
     num_failures = 0
     pending: _LaunchedBatch | None = None
     loaded = load_batches(batches, numbers, compute.num_workers, pin_memory=device.type == "cuda")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torchaudio.models import wav2vec2_model
 
@@ -83,7 +84,7 @@ class Xlsr(nn.Module):
     def _embed(self, waveforms: Tensor) -> Tensor:
         """Returns the input of the first layer. Shape: `(batch, frames, dim)`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.feature_grad_mult > 0):
-            features, _ = self.wav2vec2.feature_extractor(waveforms, None)
+            features = self._extract_features(waveforms)
         if features.requires_grad and self.config.feature_grad_mult != 1.0:
             features = _ScaleGradient.apply(features, self.config.feature_grad_mult)
         x = self.wav2vec2.encoder.feature_projection(features)
@@ -92,6 +93,21 @@ class Xlsr(nn.Module):
         if not self.config.layer_norm_first:
             x = transformer.layer_norm(x)
         return transformer.dropout(x)
+
+    def _extract_features(self, waveforms: Tensor) -> Tensor:
+        """Returns the output of the convolutions. Shape: `(batch, frames, channels)`."""
+        extractor = self.wav2vec2.feature_extractor
+        if waveforms.device.type != "cpu":
+            return extractor(waveforms, None)[0]
+        # On a CPU half of the time of these convolutions went into copies between the layout that they want and
+        # the one that the normalisation of channels wants. Here the channels of a frame stay side by side.
+        x = waveforms.unsqueeze(2).transpose(1, 2)
+        for block in extractor.conv_layers:
+            x = _convolve_channels_last(block.conv, x)
+            if block.layer_norm is not None:
+                x = block.layer_norm(x)
+            x = F.gelu(x)
+        return x.transpose(1, 2)
 
     def _encode_positions(self, x: Tensor) -> Tensor:
         pos_conv = self.wav2vec2.encoder.transformer.pos_conv_embed
@@ -113,6 +129,15 @@ class Xlsr(nn.Module):
         if self.config.checkpoint_activations and torch.is_grad_enabled():
             return checkpoint(layer, x, use_reentrant=False)[0]
         return layer(x)[0]
+
+
+def _convolve_channels_last(conv: nn.Conv1d, x: Tensor) -> Tensor:
+    """Convolves `(batch, channels, frames)`, in memory as `(batch, frames, channels)`, into the same layout.
+
+    PyTorch has that layout for images alone, so frames are taken as the width of an image of height 1.
+    """
+    weight = conv.weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
+    return F.conv2d(x.unsqueeze(2), weight, conv.bias, stride=(1, conv.stride[0])).squeeze(2)
 
 
 class _ScaleGradient(torch.autograd.Function):
