@@ -6,6 +6,9 @@
 The seed system's way: fairseq's encoder twice for each batch, the first result thrown away, with gradients recorded,
 in batches of 4, files read in the main process. Both ways have the same random weights and FLAC files, and take turns
 in one process. On a GPU only our own way runs, unless --seed-way is given.
+
+Beside the time on the clock stands the processor time of the main process, which other work on the same cores hardly
+moves. It compares the ways with one thread and --workers 0 alone: threads that wait count too, and workers do not.
 """
 
 from __future__ import annotations
@@ -107,6 +110,7 @@ def main(
             ours, trials, output, device, compute
         )
     durations: dict[str, list[float]] = {name: [] for name in ways}
+    processor_times: dict[str, list[float]] = {name: [] for name in ways}
     times: dict[str, StageTimes | None] = {}
     with tempfile.TemporaryDirectory() as directory:
         trials = make_files(Path(directory), utterances)
@@ -114,17 +118,25 @@ def main(
             way(trials[:1], Path(directory) / f"{name}.warm.txt")
         for _ in range(repeats):
             for name, way in ways.items():
-                start_s = time.perf_counter()
+                start_s, start_cpu_s = time.perf_counter(), time.process_time()
                 times[name] = way(trials, Path(directory) / f"{name}.txt")
                 durations[name].append(time.perf_counter() - start_s)
-    first = durations[next(iter(ways))]
+                processor_times[name].append(time.process_time() - start_cpu_s)
+    first = next(iter(ways))
     print(f"{shape}, {utterances} utterances, {repeats} turns, {device}, {torch.get_num_threads()} threads")
     for name, taken in durations.items():
         rate = utterances / statistics.median(taken)
-        ratio = statistics.median(before / own for before, own in zip(first, taken, strict=True))
-        print(f"{name:<28}{rate:9.2f} utt/s  {ratio:5.2f}x  {times[name] or ''}")
+        ratio = _median_ratio(durations[first], taken)
+        cpu_s = statistics.median(processor_times[name]) / utterances
+        cpu_ratio = _median_ratio(processor_times[first], processor_times[name])
+        print(f"{name:<28}{rate:9.2f} utt/s  {ratio:5.2f}x", end="")
+        print(f"{cpu_s:9.2f} processor s/utt  {cpu_ratio:5.2f}x  {times[name] or ''}")
         if device.type == "cuda" and shape == "300m":
             print(f"{'':<28}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
+
+
+def _median_ratio(first: list[float], own: list[float]) -> float:
+    return statistics.median(before / after for before, after in zip(first, own, strict=True))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sls.models.encoder_config import EncoderConfig
+from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 from sls.models.xlsr import Xlsr
 
 
@@ -106,3 +106,12 @@ def test_autocast_moves_layer_outputs_by_rounding_alone(
             found = list(encoder(waveforms))
     for output, other in zip(found, expected, strict=True):
         assert (output.float() - other).abs().mean() < 0.03 * other.abs().mean()
+
+
+def test_without_gradients_convolutions_side_by_side_give_what_they_give_with_them() -> None:
+    xlsr = Xlsr(replace(NAMED_ENCODERS["tiny"], extractor_mode="layer_norm")).eval()
+    waveforms = torch.randn(3, 8_000, generator=torch.Generator().manual_seed(6)) * 0.1
+    expected = list(xlsr(waveforms))
+    with torch.no_grad():
+        for found, own in zip(xlsr(waveforms), expected, strict=True):
+            torch.testing.assert_close(found, own.detach(), rtol=1e-5, atol=1e-5)
