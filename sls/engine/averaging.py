@@ -71,8 +71,7 @@ class EpochAverage(LastWeights):
         """Takes in the weights after an epoch."""
         weights = {name: tensor.detach().cpu().clone() for name, tensor in self._model.state_dict().items()}
         self._recent.append(weights)
-        mean = {name: self._mean(name) for name in weights}
-        self.result.load_state_dict(mean)
+        self._set_result()
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the weights after the last epochs."""
@@ -82,6 +81,11 @@ class EpochAverage(LastWeights):
         """Goes on from the weights after the last epochs."""
         self._recent.clear()
         self._recent.extend(state["recent"])
+        if self._recent:
+            self._set_result()
+
+    def _set_result(self) -> None:
+        self.result.load_state_dict({name: self._mean(name) for name in self._recent[-1]})
 
     def _mean(self, name: str) -> Tensor:
         tensors = [weights[name] for weights in self._recent]

@@ -37,12 +37,14 @@ class Progress:
     batch: int = 0
     """The next batch of the epoch."""
     tally: EpochTally = field(default_factory=EpochTally)
+    is_averaged: bool = False
+    """Whether the weights of the epoch are in the average, so that only its validation is left."""
     is_ended: bool = False
     """Whether patience or `num_epochs` is at its end."""
 
     def start_next_epoch(self) -> None:
         """Moves on to the first batch of the next epoch."""
-        self.epoch, self.batch, self.tally = self.epoch + 1, 0, EpochTally()
+        self.epoch, self.batch, self.tally, self.is_averaged = self.epoch + 1, 0, EpochTally(), False
 
     def state_dict(self) -> dict[str, Any]:
         """Returns plain data."""

@@ -106,7 +106,11 @@ class Training:
         self.progress = Progress()
         self.class_weights = torch.tensor(config.optimizer.loss_weights, device=accelerator.device)
 
-    def epochs(self, on_step: Callable[[StepResult], None] | None = None) -> Iterator[EpochResult]:
+    def epochs(
+        self,
+        on_step: Callable[[StepResult], None] | None = None,
+        on_validation_batch: Callable[[], None] | None = None,
+    ) -> Iterator[EpochResult]:
         """Trains until patience or `num_epochs` is at its end, and yields after each epoch.
 
         While the caller holds an epoch, `save` keeps the state that follows it.
@@ -114,6 +118,7 @@ class Training:
         Args:
             on_step: called after each step of the optimizer, when `save` may be called; what it raises ends
                 the training.
+            on_validation_batch: called before each batch of validation, likewise.
 
         Raises:
             FloatingPointError: the loss is not finite; the message names the epoch, the step and the trials.
@@ -122,11 +127,18 @@ class Training:
         while not self.progress.is_ended:
             epoch = self.progress.epoch
             metrics = self._train_epoch(on_step)
-            self.average.after_epoch()
+            if not self.progress.is_averaged:
+                self.average.after_epoch()
+                self.progress.is_averaged = True
             if self.validation is not None:
                 with self._arithmetic():
                     metrics |= validate(
-                        self.average.result, self.validation, self.config, epoch, self.accelerator
+                        self.average.result,
+                        self.validation,
+                        self.config,
+                        epoch,
+                        self.accelerator,
+                        on_validation_batch,
                     )
             is_best = self.stopping.update(epoch, metrics[MONITORED_METRICS[self.config.training.monitor]])
             self.progress.start_next_epoch()

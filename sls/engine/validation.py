@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,11 +22,17 @@ logger = logging.getLogger(__name__)
 
 @torch.no_grad()
 def validate(
-    model: Countermeasure, dataset: TrialDataset, config: Config, epoch: int, accelerator: Accelerator
+    model: Countermeasure,
+    dataset: TrialDataset,
+    config: Config,
+    epoch: int,
+    accelerator: Accelerator,
+    on_batch: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """Returns loss, accuracy and EER on the validation trials, in evaluation mode.
 
-    Several processes share the trials, and each returns the metrics of all.
+    Several processes share the trials, and each returns the metrics of all. `on_batch` is called before each
+    batch, equally often in all processes; what it raises ends the validation.
     """
     model.eval()
     loader = make_loader(
@@ -41,6 +48,8 @@ def validate(
     )
     scored = []
     for batch in loader:
+        if on_batch is not None:
+            on_batch()
         if not len(batch):
             continue
         with accelerator.autocast():

@@ -39,7 +39,7 @@ def stop_on_request() -> Iterator[StopRequest]:
         request.signal = signum
         restore()
         logger.warning(
-            "Stopping after this step, to keep a state to resume from; a second signal stops at once"
+            "Stopping after this batch, to keep a state to resume from; a second signal stops at once"
         )
 
     def restore() -> None:

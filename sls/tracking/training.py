@@ -74,7 +74,7 @@ def track_training(
     with stop_on_request() as stop:
         session = _Session(run, training, recorder, stop, on_step)
         try:
-            for epoch in training.epochs(session.after_step):
+            for epoch in training.epochs(session.after_step, session.before_validation_batch):
                 session.record(epoch)
                 if on_epoch is not None:
                     on_epoch(epoch)
@@ -145,6 +145,11 @@ class _Session:
         every = self.settings.save_every_steps
         if every and (step.step + 1) % every == 0 and (step.step + 1) % step.num_steps:
             self._keep_state(with_weights=True)
+
+    def before_validation_batch(self) -> None:
+        """Keeps the state where the process is asked to stop; what is left of the epoch is its validation."""
+        if self._is_asked_to_stop():
+            self._stop()
 
     def record(self, epoch: EpochResult) -> None:
         """Records an epoch, then the state that follows it, and only then drops what need not be kept."""

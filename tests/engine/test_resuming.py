@@ -93,6 +93,36 @@ def test_stopped_between_epochs(small_corpus: Path, tmp_path: Path, values: dict
     assert before + losses(second.epochs()) == whole
 
 
+@pytest.mark.parametrize("values", SETTINGS, ids=["plain", "ema", "average", "accumulated"])
+def test_stopped_within_a_validation(small_corpus: Path, tmp_path: Path, values: dict[str, object]) -> None:
+    settings = config(**values, num_epochs=3, eval_batch_size=2)
+    torch.manual_seed(0)
+    whole = losses(make_training(small_corpus, settings).epochs())
+
+    torch.manual_seed(0)
+    first = make_training(small_corpus, settings)
+    seen = 0
+
+    def stop() -> None:
+        nonlocal seen
+        seen += first.progress.epoch == 1
+        if seen == 2:
+            first.save(tmp_path, with_weights=True)
+            raise Stopped
+
+    epochs = first.epochs(on_validation_batch=stop)
+    before = losses(iter([next(epochs)]))
+    with pytest.raises(Stopped):
+        next(epochs)
+
+    torch.manual_seed(99)
+    second = make_training(small_corpus, settings, seed=99)
+    second.load(tmp_path)
+    steps: list[StepResult] = []
+    assert before + losses(second.epochs(steps.append)) == whole
+    assert steps[0].epoch == 2  # no step of the validated epoch is taken twice
+
+
 def test_state_without_weights_goes_with_the_model_that_has_them(small_corpus: Path, tmp_path: Path) -> None:
     settings = config()
     torch.manual_seed(0)
