@@ -71,6 +71,7 @@ def prepare_scoring(
         "corpus": trials.corpus,
         "model": model.uri,
         "protocol": str(trials.protocol.source) if trials.protocol else "",
+        "counts": trials.protocol.counts() if trials.protocol else {},
         "model_tags": model.tags(),
         "versions": provenance.package_versions(),
         "hardware": provenance.hardware(),

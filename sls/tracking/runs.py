@@ -87,12 +87,18 @@ class TrackedRun:
 
     def log_dataset(self, protocol: Protocol, name: str, context: str) -> Dataset:
         """Records a protocol or key as an MLflow dataset, with its digest and its counts."""
+        return self.log_dataset_of(str(protocol.source), protocol.digest, protocol.counts(), name, context)
+
+    def log_dataset_of(
+        self, source: str, digest: str, counts: Mapping[str, int], name: str, context: str
+    ) -> Dataset:
+        """Records a protocol as `log_dataset` does, where no more than this is known of it."""
         dataset = Dataset(
             name=name,
-            digest=protocol.digest[:DATASET_DIGEST_LENGTH],
+            digest=digest[:DATASET_DIGEST_LENGTH],
             source_type="local",
-            source=json.dumps({"uri": str(protocol.source)}),
-            profile=json.dumps({"trials": len(protocol), **protocol.counts()}),
+            source=json.dumps({"uri": source}),
+            profile=json.dumps(dict(counts)),
         )
         self._recorder.record("dataset", {"dataset": dataset.to_dictionary(), "context": context})
         return dataset

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sls.data.file_lock import hold_lock
-from sls.data.score_journal import read_journal
+from sls.data.score_journal import JournalHeader, read_journal
 from sls.data.scores import write_scores
 from sls.data.scoring_batches import Shard
 from sls.engine.ranks import Ranks
@@ -140,6 +140,7 @@ def track_join(run: TrackedRun, output: Path) -> Path:
                 "kind": "score",
             }
         )
+        _log_dataset(run, header)
         write_score_file(output, header, names, scores)
         run.log_metrics({"score/num_trials": len(names)})
         _keep(run, output, header.about["model_tags"])
@@ -150,6 +151,14 @@ def _keep(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:
     """Keeps a finished score file, and leads to it from the checkpoint's other runs."""
     record_score_file(run, output)
     link_checkpoint(run.client, model_tags.get("model_id", ""), model_tags.get("train_run_id", ""))
+
+
+def _log_dataset(run: TrackedRun, header: JournalHeader) -> None:
+    """Records the protocol that the shards were scored by, which need not be at hand where they are joined."""
+    about, digest = header.about, header.binding["protocol_sha256"]
+    if digest:
+        name = f"{about['corpus']}-{about['track']}"
+        run.log_dataset_of(about["protocol"], digest, about.get("counts", {}), name, "scoring")
 
 
 def _describe(

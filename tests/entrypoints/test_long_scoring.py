@@ -175,6 +175,29 @@ def test_shards_are_joined_to_the_bytes_of_one_process(whole, model, audio, tmp_
     assert (joined.data.tags["kind"], joined.data.tags["track"]) == ("score", "noises")
 
 
+def test_a_join_records_the_protocol_as_a_dataset_as_a_single_process_does(
+    store, model, audio, tmp_path
+) -> None:
+    protocol = tmp_path / "list.txt"
+    protocol.write_text("".join(f"r{index:04d}\n" for index in range(8)))
+    found = []
+    for shards in ((), ("1/2", "2/2")):
+        output = tmp_path / f"{len(shards)}.txt"
+        command = [*score_command(model, audio, output), "--protocol", str(protocol)]
+        for more in [("--shard", shard) for shard in shards] or [()]:
+            result = run_score(*command, *more)
+            assert result.exit_code == 0, result.output
+        if shards:
+            assert CliRunner().invoke(join, ["--output", str(output)]).exit_code == 0
+        run = newest_run()
+        assert run.data.tags["kind"] == "score"
+        found.append([(item.dataset, item.tags[0].value) for item in run.inputs.dataset_inputs])
+    assert len(found[0]) == 1
+    assert [(dict(dataset), context) for dataset, context in found[0]] == [
+        (dict(dataset), context) for dataset, context in found[1]
+    ]
+
+
 @pytest.mark.slow
 def test_shards_of_different_settings_are_not_joined(store, model, audio, tmp_path) -> None:
     output = tmp_path / "scores.txt"
