@@ -126,16 +126,17 @@ def main(
     print(f"{shape}, {utterances} utterances, {repeats} turns, {device}, {torch.get_num_threads()} threads")
     for name, taken in durations.items():
         rate = utterances / statistics.median(taken)
-        ratio = _median_ratio(durations[first], taken)
+        ratio = median_ratio(durations[first], taken)
         cpu_s = statistics.median(processor_times[name]) / utterances
-        cpu_ratio = _median_ratio(processor_times[first], processor_times[name])
+        cpu_ratio = median_ratio(processor_times[first], processor_times[name])
         print(f"{name:<28}{rate:9.2f} utt/s  {ratio:5.2f}x", end="")
         print(f"{cpu_s:9.2f} processor s/utt  {cpu_ratio:5.2f}x  {times[name] or ''}")
         if device.type == "cuda" and shape == "300m":
             print(f"{'':<28}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
 
 
-def _median_ratio(first: list[float], own: list[float]) -> float:
+def median_ratio(first: list[float], own: list[float]) -> float:
+    """Returns the median of the ratios of turns that followed each other."""
     return statistics.median(before / after for before, after in zip(first, own, strict=True))
 
 

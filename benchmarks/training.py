@@ -6,6 +6,8 @@
 The seed system's way: fairseq's encoder twice for each batch, the first result thrown away, fp32, RawBoost in its
 direct form in the loader. Both ways have the same shape, random weights, files and number of workers, and take turns
 in one process, an epoch of so many steps each.
+
+Beside the time on the clock stands the processor time of the main process; see `benchmarks.scoring` for its use.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.rawboost_direct import direct_rawboost
-from benchmarks.scoring import make_files
+from benchmarks.scoring import make_files, median_ratio
 from sls.config import Config, RawBoostConfig
 from sls.config_file import build_config
 from sls.data.audio import fit_length, read_audio
@@ -125,18 +127,22 @@ def main(
             config = build_config({**values, "precision": precision})
             ways[f"ours, {precision}"] = our_way(shape, trials, config)
         durations: dict[str, list[float]] = {name: [] for name in ways}
+        processor_times: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(repeats + 1):
             for name, way in ways.items():
-                start_s = time.perf_counter()
+                start_s, start_cpu_s = time.perf_counter(), time.process_time()
                 way()
                 if turn:  # the first warms up
                     durations[name].append(time.perf_counter() - start_s)
-    first = durations["seed system's way"]
+                    processor_times[name].append(time.process_time() - start_cpu_s)
+    first = "seed system's way"
     print(f"{shape}, batches of {batch_size}, {repeats} turns of {steps} steps, {device}")
     for name, taken in durations.items():
         rate = len(trials) / statistics.median(taken)
-        ratio = statistics.median(before / own for before, own in zip(first, taken, strict=True))
-        print(f"{name:<20}{rate:9.2f} utt/s  {ratio:5.2f}x")
+        cpu_s = statistics.median(processor_times[name]) / len(trials)
+        cpu_ratio = median_ratio(processor_times[first], processor_times[name])
+        print(f"{name:<20}{rate:9.2f} utt/s  {median_ratio(durations[first], taken):5.2f}x", end="")
+        print(f"{cpu_s:9.2f} processor s/utt  {cpu_ratio:5.2f}x")
         if device == "cuda" and shape == "300m":
             print(f"{'':<20}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
 
