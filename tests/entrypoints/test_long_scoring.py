@@ -238,7 +238,7 @@ def test_one_recording_is_scored_with_its_layers_and_its_curve(store, model, aud
     # Alone, in a batch of one, and with the model's own layers: the same score but for rounding.
     value = newest_run().data.metrics["score/score"]
     assert value == pytest.approx(read_scores(whole).scores[3], abs=1e-5)
-    assert f"{value:.5g}" in result.output
+    assert f"{value:.9g}" in result.output
     assert "weight of layer 1" in result.output
     waveform, _ = soundfile.read(audio / "r0003.wav", dtype="float32")
     path = tmp_path / "long.wav"
