@@ -34,17 +34,19 @@ def test_packed_in_fp32_a_model_gives_its_own_scores(model, waveforms) -> None:
 
 
 @torch.inference_mode()
-def test_packed_in_bf16_a_model_is_as_near_to_fp32_as_autocast_is(model, waveforms) -> None:
+def test_packed_in_bf16_a_model_is_as_near_to_fp32_as_autocast_is(model) -> None:
     if not can_pack(torch.bfloat16):
         pytest.skip("this CPU has no bf16")
+    # The largest of a few differences is a matter of chance; their mean square over many is not.
+    waveforms = torch.randn(64, NUM_SAMPLES, generator=torch.Generator().manual_seed(4)) * 0.1
     own = model(waveforms)
     with torch.autocast("cpu", torch.bfloat16):
         autocast = model(waveforms)
         with packed_for_scoring(model, torch.bfloat16):
             packed = model(waveforms)
     assert packed.dtype == torch.float32
-    assert (packed - own).abs().max() < 2 * (autocast - own).abs().max()
     assert not torch.equal(packed, own)
+    assert (packed - own).square().mean() < 1.2**2 * (autocast - own).square().mean()
 
 
 def test_afterwards_a_model_has_its_own_layers_even_if_scoring_failed(model, waveforms) -> None:
