@@ -71,13 +71,14 @@ def initialise_encoder(xlsr: Xlsr) -> None:
 
 
 def _filterbank(num_filters: int, num_samples: int) -> Tensor:
-    """Returns windowed sinusoids, evenly spaced on the mel scale (O'Shaughnessy, 1987), each at a random phase.
+    """Returns windowed sinusoids, evenly spaced in frequency as the filters of LFCC are, each at a random phase.
+
+    What vocoders leave behind is often high in frequency, where a mel scale would be coarse.
 
     Returns:
         Shape: `(num_filters, num_samples)`.
     """
-    low, high = (2595 * math.log10(1 + hz / 700) for hz in (LOWEST_HZ, HIGHEST_HZ))
-    frequencies_hz = 700 * (10 ** (torch.linspace(low, high, num_filters + 2)[1:-1, None] / 2595) - 1)
+    frequencies_hz = torch.linspace(LOWEST_HZ, HIGHEST_HZ, num_filters + 2)[1:-1, None]
     times_s = torch.arange(num_samples) / SAMPLE_RATE_HZ
     phases = 2 * math.pi * (frequencies_hz * times_s + torch.rand(num_filters, 1))
     filters = phases.cos() * torch.hann_window(num_samples, periodic=False)
