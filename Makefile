@@ -10,6 +10,8 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Compiled packages are kept, or each of many processes would compile them anew, for eight seconds.
+unexport PYTHONDONTWRITEBYTECODE
 # Everything that is launched from here lands in one experiment.
 export MLFLOW_EXPERIMENT_NAME ?= xlsr-sls
 

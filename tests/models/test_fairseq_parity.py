@@ -15,6 +15,8 @@ from sls.models.xlsr import Xlsr
 
 pytestmark = pytest.mark.slow
 
+GRADIENT_TOLERANCE = 5e-5
+"""Gradients of queries nearly cancel: on a processor without AVX-512 the order of the sums made up to 2.2e-5."""
 BASE = {"extractor_mode": "default", "conv_bias": False, "layer_norm_first": False}
 SHAPES: dict[str, dict[str, Any]] = {
     "like XLS-R": {},
@@ -77,11 +79,11 @@ def fairseq_outputs(model: nn.Module, waveforms: Tensor) -> list[Tensor]:
     return [output.transpose(0, 1) for output, *_ in results]
 
 
-def assert_close(found: Tensor, expected: Tensor, name: object = "") -> None:
-    """Holds the largest difference to 1e-5 of the largest value."""
+def assert_close(found: Tensor, expected: Tensor, name: object = "", tolerance: float = 1e-5) -> None:
+    """Holds the largest difference to a share of the largest value."""
     scale = expected.abs().max().clamp(min=1e-6)
     difference = (found - expected).abs().max() / scale
-    assert difference < 1e-5, f"{name}: relative difference {difference:.1e}"
+    assert difference < tolerance, f"{name}: relative difference {difference:.1e}"
 
 
 @pytest.mark.parametrize("is_training", [False, True], ids=["evaluation", "training"])
@@ -107,7 +109,7 @@ def test_layer_outputs_and_gradients_are_those_of_fairseq(
         assert (parameter.grad is None) == (gradient is None), ours
         # A key's bias shifts every attention logit alike: its gradient is nothing but rounding.
         if gradient is not None and not ours.endswith("k_proj.bias"):
-            assert_close(parameter.grad, gradient, ours)
+            assert_close(parameter.grad, gradient, ours, GRADIENT_TOLERANCE)
 
 
 @few_shapes
