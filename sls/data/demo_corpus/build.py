@@ -19,7 +19,6 @@ import yaml
 from sls.config import PROJECT_ROOT
 from sls.data.demo_corpus.plan import DemoTrial, count_trials, plan_corpus
 from sls.data.demo_corpus.tables import AUDIO_DIRECTORIES, audio_path, write_tables
-from sls.data.demo_corpus.trial_audio import write_trial
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +109,9 @@ def read_origin(data_root: Path) -> Origin | None:
 
 def write_shard(root: Path, trials: Sequence[DemoTrial], seed: int, on_written: Callable[[], None]) -> None:
     """Makes the given trials under a root whose directories exist."""
+    # Where the corpus is there already, nobody waits a second for scipy.signal.
+    from sls.data.demo_corpus.trial_audio import write_trial
+
     for trial in trials:
         write_trial(trial, seed, root / audio_path(trial))
         on_written()
