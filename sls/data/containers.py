@@ -15,9 +15,12 @@ from av.container import InputContainer
 
 HEAD_BYTES = 12
 """By so many first bytes a format is known."""
+MAX_ID3_TAGS = 8
+"""Before a recording; writers put one, and a second by mistake."""
 
 _ID3_HEADER_BYTES = 10
 _ID3_HAS_FOOTER = 0x10
+_BLOCK_BYTES = 2**16
 _FIRST_BYTES = {
     b"fLaC": "flac",
     b"OggS": "ogg",
@@ -31,12 +34,15 @@ def open_container(content: str | bytes) -> InputContainer:
     """Opens a recording, a path or the content of a file, with the demuxer of its format alone.
 
     Raises:
-        ValueError: it begins like none of WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, WMA and WebM.
+        ValueError: it begins like none of WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, WMA and WebM, or with many ID3 tags.
         FFmpegError: FFmpeg does not read it.
     """
     with io.BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb") as file:
         head = file.read(HEAD_BYTES)
-        container = _name_behind_tags(head, file)
+        place = count_tag_bytes(file)
+        file.seek(place)
+        # Tags stand most often before MP3, which FFmpeg finds behind whatever follows them.
+        container = name_container(file.read(HEAD_BYTES)) or ("mp3" if place else None)
     if container is None:
         found = f"a file that begins with {head!r}" if head else "an empty file"
         raise ValueError(f"found {found}, expected WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, WMA or WebM")
@@ -56,22 +62,39 @@ def name_container(head: bytes) -> str | None:
     return _FIRST_BYTES.get(head[:4])
 
 
-def count_id3_bytes(head: bytes) -> int:
-    """Returns the bytes of an ID3 tag that begins with `head`, `HEAD_BYTES` of them; 0 where none does."""
+def count_tag_bytes(file: BinaryIO) -> int:
+    """Returns the bytes of all ID3 tags at the beginning of a file, and of the zeros behind each.
+
+    Raises:
+        ValueError: there are more than `MAX_ID3_TAGS`.
+    """
+    place = 0
+    for _ in range(MAX_ID3_TAGS + 1):
+        file.seek(place)
+        size = _count_id3_bytes(file.read(_ID3_HEADER_BYTES))
+        if size == 0:
+            return place
+        place = _pass_zeros(file, place + size)
+    raise ValueError(f"found more than {MAX_ID3_TAGS} ID3 tags, expected a recording behind them")
+
+
+def _count_id3_bytes(head: bytes) -> int:
+    """Returns the bytes of an ID3 tag that begins with `head`, its header; 0 where none does."""
     if head[:3] != b"ID3" or len(head) < _ID3_HEADER_BYTES:
         return 0
     size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True))
     return _ID3_HEADER_BYTES + size + (_ID3_HEADER_BYTES if head[5] & _ID3_HAS_FOOTER else 0)
 
 
-def _name_behind_tags(head: bytes, file: BinaryIO) -> str | None:
-    place = 0
-    while size := count_id3_bytes(head):
-        place += size
-        file.seek(place)
-        head = file.read(HEAD_BYTES)
-    # Tags stand most often before MP3, whose first frame zeros may part from them.
-    return name_container(head) or ("mp3" if place else None)
+def _pass_zeros(file: BinaryIO, place: int) -> int:
+    """Returns where, from `place` on, the first byte stands that is not zero; the end of the file if none does."""
+    file.seek(place)
+    while block := file.read(_BLOCK_BYTES):
+        rest = block.lstrip(b"\0")
+        place += len(block) - len(rest)
+        if rest:
+            break
+    return place
 
 
 def _starts_mpeg_frame(head: bytes) -> bool:

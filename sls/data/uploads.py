@@ -20,7 +20,7 @@ import soxr
 
 # The very parts of read_audio, so that a score cannot depend on who reads the file.
 from sls.data.audio import _UNKNOWN, RESAMPLER, AudioError, _audio_stream, _check_wav_size, _frame_samples
-from sls.data.containers import HEAD_BYTES, count_id3_bytes, name_container
+from sls.data.containers import HEAD_BYTES, count_tag_bytes, name_container
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_CHANNELS = 8
@@ -176,9 +176,10 @@ def _resample(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload:
 
 def _without_id3(content: bytes) -> bytes:
     """Drops ID3 tags, behind which FFmpeg would guess once more."""
-    while size := count_id3_bytes(content[:HEAD_BYTES]):
-        content = content[size:].lstrip(b"\0")
-    return content
+    try:
+        return content[count_tag_bytes(io.BytesIO(content)) :]
+    except ValueError as error:
+        raise AudioError(str(error)) from None
 
 
 def _name_taken(content: bytes) -> str:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sls.data.audio import AudioError, read_audio
+from sls.data.containers import MAX_ID3_TAGS
 from sls.data.uploads import UploadLimits, decode_base64, read_upload
 
 LIMITS = UploadLimits(max_bytes=1_000_000, max_duration_s=5)
@@ -64,6 +65,25 @@ def test_id3_tags_are_passed_over_with_whatever_they_hold() -> None:
     for hollow in (tag, b"ID3", b"ID3\x04\x00\x00\x7f\x7f\x7f\x7f" + MP3):
         with pytest.raises(AudioError, match="not a WAV, FLAC, MP3 or OGG file"):
             read_upload(hollow, RATE_HZ, LIMITS)
+
+
+EMPTY_TAG = b"ID3\x03\0\0\0\0\0\0"
+
+
+def test_a_handful_of_id3_tags_is_passed_over_and_zeros_between_them_too() -> None:
+    plain = read_upload(MP3, RATE_HZ, LIMITS).waveform
+    content = (EMPTY_TAG + bytes(70_000)) * MAX_ID3_TAGS + MP3
+    np.testing.assert_array_equal(read_upload(content, RATE_HZ, LIMITS).waveform, plain)
+
+
+# More than that would take minutes if each of two million tags were cut off by a copy of the rest.
+@pytest.mark.timeout(60)
+def test_an_upload_of_id3_tags_alone_is_refused_in_one_sentence() -> None:
+    content = EMPTY_TAG * (UploadLimits().max_bytes // len(EMPTY_TAG))
+    with pytest.raises(AudioError, match="^found more than 8 ID3 tags, expected a recording behind them$"):
+        read_upload(content, RATE_HZ, UploadLimits())
+    with pytest.raises(AudioError, match="found more than 8 ID3 tags"):
+        read_audio(content)
 
 
 @pytest.mark.parametrize(("limit", "is_taken"), [(0.3, True), (0.29, False)])
