@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -67,18 +68,19 @@ def calibration_from_dict(content: Any) -> Calibration:
     """Builds a calibration from what `to_dict` returned.
 
     Raises:
-        ValueError: It is something else.
+        ValueError: It is something else, has numbers that are NaN or infinite, or would turn scores round.
     """
     method = content.get("method") if isinstance(content, dict) else None
     try:
         if method == "logistic":
-            return LogisticCalibration(float(content["scale"]), float(content["offset"]))
+            return _check_line(LogisticCalibration(float(content["scale"]), float(content["offset"])))
         if method == "pav":
             scores, llrs = (tuple(map(float, content[name])) for name in ("scores", "llrs"))
-            if scores and len(scores) == len(llrs) and sorted(scores) == list(scores):
-                return PavCalibration(scores, llrs)
-    except (KeyError, TypeError, ValueError):
+            return _check_curve(PavCalibration(scores, llrs))
+    except (KeyError, TypeError, OverflowError):
         pass
+    except ValueError as error:
+        raise ValueError(f"not a calibration: {error}") from None
     raise ValueError(f"not a calibration: found method {method!r}, expected logistic or pav with its numbers")
 
 
@@ -137,6 +139,28 @@ def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
     values = np.repeat(llrs, 2)
     kept = np.concatenate([[True], (np.diff(points) > 0) | (np.diff(values) > 0)])
     return PavCalibration(tuple(points[kept].tolist()), tuple(values[kept].tolist()))
+
+
+def _check_line(line: LogisticCalibration) -> LogisticCalibration:
+    if not (math.isfinite(line.scale) and math.isfinite(line.offset)):
+        raise ValueError(f"found scale {line.scale:g} and offset {line.offset:g}, expected finite numbers")
+    if line.scale <= 0:
+        raise ValueError(f"found scale {line.scale:g}, expected one above 0, or scores would be turned round")
+    return line
+
+
+def _check_curve(curve: PavCalibration) -> PavCalibration:
+    if not curve.scores or len(curve.scores) != len(curve.llrs):
+        counts = f"{len(curve.scores)} scores and {len(curve.llrs)} llrs"
+        raise ValueError(f"found {counts}, expected as many of each, one at least")
+    for name, values in (("scores", curve.scores), ("llrs", curve.llrs)):
+        if not all(map(math.isfinite, values)):
+            raise ValueError(f"found {name} that are NaN or infinite, expected finite numbers")
+        if any(later < earlier for earlier, later in pairwise(values)):
+            raise ValueError(
+                f"found {name} that descend, expected ascending ones, or scores would be turned round"
+            )
+    return curve
 
 
 def _minimise(

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -122,6 +124,31 @@ def test_a_calibration_survives_its_dictionary(calibration):
 )
 def test_anything_else_is_no_calibration(content):
     with pytest.raises(ValueError, match="not a calibration"):
+        calibration_from_dict(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ({"method": "logistic", "scale": -2, "offset": 1}, "found scale -2, expected one above 0"),
+        ({"method": "logistic", "scale": 0, "offset": 1}, "found scale 0, expected one above 0"),
+        (
+            {"method": "logistic", "scale": math.nan, "offset": 1},
+            "found scale nan and offset 1, expected finite",
+        ),
+        (
+            {"method": "logistic", "scale": 1, "offset": math.inf},
+            "found scale 1 and offset inf, expected finite",
+        ),
+        ({"method": "logistic", "scale": 10**400, "offset": 1}, "found method 'logistic'"),
+        ({"method": "pav", "scores": [0, 1], "llrs": [2, 1]}, "found llrs that descend"),
+        ({"method": "pav", "scores": [0, 1], "llrs": [0, math.nan]}, "found llrs that are NaN or infinite"),
+        ({"method": "pav", "scores": [0, math.inf], "llrs": [0, 1]}, "found scores that are NaN or infinite"),
+        ({"method": "pav", "scores": [0, 1], "llrs": [0]}, "found 2 scores and 1 llrs"),
+    ],
+)
+def test_numbers_that_would_turn_scores_round_or_lose_them_are_named(content, reason):
+    with pytest.raises(ValueError, match=f"^not a calibration: {reason}"):
         calibration_from_dict(content)
 
 
