@@ -43,10 +43,10 @@ class Hub:
                 revision, _, name = rest.partition("/")
                 content = hub.files.get((revision, name)) if owner_repo == "someone/sls" else None
                 if content is None:
-                    self.send_response(404)
-                    self.send_header(
-                        "X-Error-Code", "EntryNotFound" if owner_repo == "someone/sls" else "RepoNotFound"
-                    )
+                    missing = {"someone/sls": (404, "EntryNotFound"), "someone/gated": (401, "GatedRepo")}
+                    status, reason = missing.get(owner_repo, (404, "RepoNotFound"))
+                    self.send_response(status)
+                    self.send_header("X-Error-Code", reason)
                     self.send_header("Content-Length", "0")
                     self.end_headers()
                     return
@@ -140,11 +140,26 @@ def test_an_encoder_of_the_hub_brings_its_configuration(
     assert found.encoder == model.encoder
 
 
-@pytest.mark.parametrize("reference", ["hf://someone/sls/nothing.pth", "hf://nobody/none/epoch_2.pth"])
-def test_what_the_hub_does_not_have_is_a_missing_file(hub: Hub, reference: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"{reference}: no such") as caught:
+@pytest.mark.parametrize(
+    ("reference", "reason"),
+    [
+        ("hf://someone/sls/nothing.pth", "no such revision or file in the repository"),
+        (
+            "hf://nobody/none/epoch_2.pth",
+            r"no such repository on the hub, or not accessible without a token \(HF_TOKEN\)",
+        ),
+    ],
+)
+def test_what_the_hub_does_not_have_is_a_missing_file(hub: Hub, reference: str, reason: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"^{reference}: {reason}$"):
         fetch(reference)
-    assert "\n" not in str(caught.value)
+
+
+def test_a_gated_repository_asks_for_accepted_terms_and_a_token(hub: Hub) -> None:
+    with pytest.raises(
+        ValueError, match=r"^hf://someone/gated/a.pth: the repository is gated: .* set HF_TOKEN"
+    ):
+        fetch("hf://someone/gated/a.pth")
 
 
 def test_a_hub_that_does_not_answer_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
