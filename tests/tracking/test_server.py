@@ -90,6 +90,12 @@ def test_server_refuses_broken_requests_without_a_traceback_and_without_an_echo(
             "application/json",
         ),
         "audio as a parameter": (json.dumps({**good, "params": {audio: 1}}).encode(), "application/json"),
+        "parameter beside the input": (json.dumps({**good, "spoof_prior": 0.5}).encode(), "application/json"),
+        "parameters misspelt": (
+            json.dumps({**good, "param": {"spoof_prior": 0.5}}).encode(),
+            "application/json",
+        ),
+        "audio as a key": (json.dumps({**good, audio: 1}).encode(), "application/json"),
         "no rows": (json.dumps({"dataframe_records": []}).encode(), "application/json"),
         "nothing": (b"", "application/json"),
         "deep": (b"[" * 100_000 + b"]" * 100_000, "application/json"),
@@ -106,6 +112,11 @@ def test_server_refuses_broken_requests_without_a_traceback_and_without_an_echo(
         assert audio[:12] not in text, name
         assert len(text) < 300, name
         assert "\n" not in json.loads(text)["message"], name
+    for content_type in ("text/plain", f"text/{audio[:99]}", "application/json; charset=latin-1"):
+        status, text = send(port, json.dumps(good).encode(), content_type)
+        assert status == 415
+        assert json.loads(text)["message"].startswith("content type: found one that is not taken")
+        assert audio[:12] not in text
 
 
 @pytest.mark.slow
