@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, name_clusters
 from sls.engine.results import POOLED, Breakdown, Cell
 from sls.engine.tandem import Tandem
-from sls.metrics.bootstrap import Interval, least_resamples, percentile_interval, resample_eer
+from sls.metrics.bootstrap import (
+    MIN_USABLE_SHARE,
+    Interval,
+    least_resamples,
+    percentile_interval,
+    resample_eer,
+)
 from sls.metrics.clusters import resample_clusters
 from sls.metrics.det import eer_of_curve
 from sls.metrics.ranking import Ranking
@@ -45,6 +52,14 @@ class BootstrapSettings:
             )
         if self.seed < 0:
             raise ValueError(f"seed: found {self.seed}, expected 0 or more")
+
+    def enough_for(self, num_comparisons: int) -> BootstrapSettings:
+        """Returns settings whose resamples can tell systems apart among so many pairs; these if they can.
+
+        Resamples that lack a class are allowed for.
+        """
+        least = math.ceil(least_resamples(self.level, num_comparisons) / MIN_USABLE_SHARE)
+        return replace(self, num_resamples=least) if 0 < self.num_resamples < least else self
 
     def generator(self, *stream: str) -> np.random.Generator:
         """Returns the generator of one named piece of work: no other piece shifts its draws."""

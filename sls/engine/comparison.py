@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -52,7 +53,8 @@ def compare(
         metrics: What the track earns; the min t-DCF is compared too where it is earned and `asv` is given.
         breakdown: Columns by which each system's evaluation is broken down.
         asv: Trials of the speaker verifier in that subset.
-        settings: How intervals are drawn.
+        settings: How intervals are drawn. Those of the differences rest on more resamples than that where so
+            many pairs need them to be told apart; the notes say so.
         num_disagreements: How many trials to list on which the systems disagree most.
 
     Raises:
@@ -91,10 +93,17 @@ def compare(
         if name in metrics:
             costs[name] = make_tandem(asv, model).linear_cost()
     factors = make_factors(first, is_bonafide, {SPEAKER, ATTACK})
+    num_pairs = math.comb(len(common), 2)
+    enough = settings.enough_for(num_pairs)
+    if enough != settings:
+        notes += (
+            f"drew {enough.num_resamples} resamples for the differences, not {settings.num_resamples}: fewer cannot "
+            f"tell {len(common)} systems apart among all {num_pairs} pairs",
+        )
     differences = [
         difference
         for name, cost in costs.items()
-        for difference in _compare_measure(name, cost, evaluations, rankings, factors, settings, track)
+        for difference in _compare_measure(name, cost, evaluations, rankings, factors, enough, track)
     ]
     return Comparison(
         track=track,

@@ -70,9 +70,17 @@ def percentile_interval(
     return Interval(float(usable[outside - 1]), float(usable[-outside]), level, over, int(usable.size))
 
 
-def least_resamples(level: float = DEFAULT_LEVEL) -> int:
-    """Returns how many resamples an interval needs at least: with fewer, none is rare enough to leave out."""
-    return math.ceil(2 / (1 - level) - _ROUNDING) - 1
+def least_resamples(level: float = DEFAULT_LEVEL, num_comparisons: int = 1) -> int:
+    """Returns how many resamples are needed at least: with fewer, nothing is rare enough for the level.
+
+    The smallest p-value of n resamples is 2 / (n + 1), and Holm's method multiplies the smallest of several
+    by their number.
+
+    Args:
+        level: Of the interval, such as 0.95.
+        num_comparisons: P-values that `adjust_by_holm` adjusts together.
+    """
+    return math.ceil(2 * num_comparisons / (1 - level) - _ROUNDING) - 1
 
 
 def two_sided_p_value(differences: NDArray[np.float64]) -> float:

@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -127,6 +128,39 @@ def test_three_systems_give_three_pairs_with_adjusted_p_values():
         assert difference.over_trials.p_value_holm >= difference.over_trials.p_value
     same = found.differences[1]  # a cube keeps the ranks
     assert same.value == 0
+
+
+@pytest.mark.parametrize(("num_systems", "num_resamples"), [(3, 39), (8, 1_000)])
+def test_a_clearly_better_system_is_told_from_every_other_however_many_there_are(num_systems, num_resamples):
+    best = make_corpus()
+    rng = np.random.default_rng(5)
+    worse = best.scores - 0.8 * (best.key.labels == 1)
+    systems = {"best": best}
+    for number in range(1, num_systems):
+        noise = 0.1 * rng.normal(size=len(best))
+        systems[f"worse {number}"] = replace(best, scores=worse + noise)
+    found = compare(systems, track="LA", settings=BootstrapSettings(num_resamples=num_resamples))
+    of_best = [difference for difference in found.differences if difference.first == "best"]
+    assert len(of_best) == num_systems - 1
+    for difference in of_best:
+        assert difference.over_trials.conclusion == "distinguishable"
+        assert difference.over_clusters.conclusion == "distinguishable"
+    (note,) = found.notes
+    num_pairs = math.comb(num_systems, 2)
+    drawn = of_best[0].over_trials.interval.num_resamples
+    assert drawn >= 2 * num_pairs / 0.05 - 1
+    assert note == (
+        f"drew {drawn} resamples for the differences, not {num_resamples}: fewer cannot tell {num_systems} "
+        f"systems apart among all {num_pairs} pairs"
+    )
+
+
+def test_no_more_resamples_are_drawn_than_the_pairs_need_and_none_where_none_are_wanted():
+    settings = BootstrapSettings(num_resamples=1_000)
+    assert settings.enough_for(1) is settings
+    assert settings.enough_for(21) is settings  # seven systems
+    none = BootstrapSettings(num_resamples=0)
+    assert none.enough_for(28) is none
 
 
 def test_the_trial_on_which_systems_disagree_most_comes_first():
