@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sls.data.audio_inventory import (
@@ -72,16 +72,29 @@ class TrackInventory:
     """The metrics that a score file of this track can be evaluated by; empty without a key."""
     download: tuple[str, ...]
     """What to download where something is missing, and from where."""
-
-    @property
-    def is_absent(self) -> bool:
-        """Whether nothing of it is there."""
-        return self.protocol is None and self.key is None and not self.audio.present
+    is_absent: bool
+    """Whether nothing of it is there, not even a list or key that is wrong."""
 
     @property
     def is_usable(self) -> bool:
         """Whether nothing is missing or wrong."""
         return not self.problems
+
+
+@dataclass
+class _Problems:
+    """What stands against using a track, as it is found."""
+
+    lines: list[str] = field(default_factory=list)
+    are_absences: bool = True
+    """Whether no more is wrong than that something is not there."""
+
+    def add(self, error: Exception) -> None:
+        """Notes an error, once."""
+        line = error.reason if isinstance(error, NotThereError) else str(error)
+        self.are_absences = self.are_absences and isinstance(error, NotThereError)
+        if line not in self.lines:
+            self.lines.append(line)
 
 
 def take_inventory(
@@ -135,21 +148,21 @@ def describe_use(inventories: Sequence[TrackInventory]) -> list[str]:
 def _inspect_track(
     track: Track, root: Path, depth: Depth, num_workers: int
 ) -> Iterator[InventoryProgress | TrackInventory]:
-    problems: list[str] = []
+    problems = _Problems()
     protocol = _read_protocol(track, root, problems)
     audio = AudioInventory()
     if protocol is not None:
-        for step in inspect_recordings(track, protocol, root, depth, num_workers, problems):
+        for step in inspect_recordings(track, protocol, root, depth, num_workers, problems.lines):
             if isinstance(step, InventoryProgress):
                 yield step
             else:
                 audio = step
     needed = [track.list_part()] if protocol is None else []
     needed += ["audio"] if protocol is None or audio.missing or audio.unreadable else []
-    num_found = len(problems)
+    num_found = len(problems.lines)
     key, key_counts = _inspect_key(track, protocol, root, problems)
     asv = _read_asv(track, root, problems)
-    needed += ["key"] if len(problems) > num_found or key is None else []
+    needed += ["key"] if len(problems.lines) > num_found or key is None else []
     has_audio = audio.present > 0 and audio.missing == 0 and not audio.unreadable
     metrics = tuple(
         metric for metric in track.metrics if key is not None and (asv is not None or "tdcf" not in metric)
@@ -163,22 +176,22 @@ def _inspect_track(
         audio=audio,
         key=key,
         asv_trials=None if asv is None else asv.counts(),
-        problems=tuple(problems),
+        problems=tuple(problems.lines),
         can_train=has_audio and all(key_counts.get(label.name.lower(), 0) for label in Label),
         can_score=has_audio,
         metrics=metrics,
         download=track.downloads([part for part in DOWNLOAD_PARTS if part in needed]),
+        is_absent=protocol is None and key is None and problems.are_absences,
     )
 
 
-def _read_protocol(track: Track, root: Path, problems: list[str]) -> Protocol | None:
+def _read_protocol(track: Track, root: Path, problems: _Problems) -> Protocol | None:
     try:
         return track.protocol(root)
-    except NotThereError as error:
-        problems.append(error.reason)
-        return None
     except (FileNotFoundError, ValueError) as error:
-        problems.append(str(error))
+        problems.add(error)
+        if isinstance(error, NotThereError):
+            return None
     try:
         return track.protocol(root, is_checked=False)  # wrong counts only: the rest can still be told
     except (FileNotFoundError, ValueError):
@@ -186,23 +199,20 @@ def _read_protocol(track: Track, root: Path, problems: list[str]) -> Protocol | 
 
 
 def _inspect_key(
-    track: Track, protocol: Protocol | None, root: Path, problems: list[str]
+    track: Track, protocol: Protocol | None, root: Path, problems: _Problems
 ) -> tuple[KeyInventory | None, dict[str, int]]:
     try:
         key = track.key(root)
-    except NotThereError as error:
-        if protocol is not None:  # otherwise it was told that there is neither
-            problems.append(error.reason)
-        return None, {}
     except (FileNotFoundError, ValueError) as error:
-        if str(error) not in problems:
-            problems.append(str(error))
+        # Where there is no list either, it was told that there is neither.
+        if protocol is not None or not isinstance(error, NotThereError):
+            problems.add(error)
         return None, {}
     keyed = set(key.names.tolist())
     listed = keyed if protocol is None else set(protocol.names.tolist())
     unkeyed, unlisted = len(listed - keyed), len(keyed - listed)
     if unkeyed or unlisted:
-        problems.append(
+        problems.lines.append(
             f"{key.source}: {unkeyed} trials of the protocol are not in the key, and {unlisted} of the key not "
             "in the protocol"
         )
@@ -211,12 +221,12 @@ def _inspect_key(
     return KeyInventory(str(key.source), counts, dict(subsets), unkeyed, unlisted), counts
 
 
-def _read_asv(track: Track, root: Path, problems: list[str]) -> AsvScores | None:
+def _read_asv(track: Track, root: Path, problems: _Problems) -> AsvScores | None:
     try:
         asv = track.asv_scores(root)
     except (FileNotFoundError, ValueError) as error:
-        problems.append(str(error))
+        problems.add(error)
         return None
     if asv is None and track.asv_scores_search is not None:
-        problems.append(f"track {track.name}: no ASV scores: {track.asv_scores_search.describe(root)}")
+        problems.lines.append(f"track {track.name}: no ASV scores: {track.asv_scores_search.describe(root)}")
     return asv

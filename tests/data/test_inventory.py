@@ -138,6 +138,21 @@ def test_without_a_key_one_can_still_score(corpus):
     assert not item.is_absent
 
 
+@pytest.mark.parametrize("name", ["train.txt", "keys/CM/trial_metadata.txt", "keys/ASV/trial_metadata.txt"])
+def test_a_file_that_is_wrong_is_not_absent_even_if_it_is_all_there_is(corpus, name):
+    content = (corpus / name).read_text()
+    for path in corpus.rglob("*.txt"):
+        path.unlink()
+    write(corpus / name, content.removesuffix("\n").rpartition(" ")[0] + "\n")
+    if "ASV" in name:
+        write(corpus / "keys" / "ASV" / "score.txt", "S E_0 0\n")
+    by_track = take(corpus)
+    item = by_track.pop("train" if name == "train.txt" else "LA")
+    assert not item.is_absent
+    assert any(str(corpus / name) in problem for problem in item.problems)
+    assert all(other.is_absent for other in by_track.values())
+
+
 def test_labels_of_one_class_are_nothing_to_train_on(corpus):
     path = corpus / "train.txt"
     path.write_text(path.read_text().replace("bonafide", "spoof"))

@@ -46,6 +46,16 @@ def test_missing_and_broken_recordings_are_counted_and_exit_with_2(store, small_
     assert not dev["problems"]
 
 
+def test_a_lone_list_that_is_wrong_is_told_and_exits_with_2(store, small_corpus, tmp_path) -> None:
+    root = Path(shutil.copytree(small_corpus, tmp_path / "corpus"))
+    (path,) = root.rglob("meta.csv")
+    path.write_text(path.read_text().rstrip("\n").rpartition(",")[0] + "\n")
+    result = CliRunner().invoke(check_data, ["--data_root", str(root), "--depth", "names"])
+    assert result.exit_code == 2
+    assert "not usable as they are: In-the-Wild" in result.stderr
+    assert f"In-the-Wild: {path}:" in result.output
+
+
 def test_corpus_that_is_not_there_is_said_with_where_to_get_it(store, small_corpus) -> None:
     result = CliRunner().invoke(check_data, ["--data_root", str(small_corpus), "--track", "ASVspoof5"])
     assert result.exit_code == 2
