@@ -88,7 +88,7 @@ class Track:
             search = replace(search, formats=search.formats + search.named_formats)
         else:
             root = self._root(key or data_root)
-            found = _find_first(search, [root])
+            found = _find_near(search, root) if key else search.find(root)
             if found is None:
                 raise self._not_found([search], root)
             path = found
@@ -124,7 +124,10 @@ class Track:
         named = Path(asv_scores) if asv_scores else None
         scores = named if named is not None and named.is_file() else None
         if scores is None:
-            scores = _find_first(self.asv_scores_search, [named] if named else [key, data_root])
+            scores = _find_near(self.asv_scores_search, named or key)
+        is_named = scores is not None
+        if scores is None and named is None:
+            scores = _find_under(self.asv_scores_search, data_root)
         if scores is None and named is not None:
             where = self.asv_scores_search.describe(named)
             raise FileNotFoundError(f"track {self.name}: no ASV scores: {where}")
@@ -132,7 +135,11 @@ class Track:
             return None
         if self.asv_metadata_search is None or brings_roles(scores):
             return read_asv_scores(scores).select_subset(self.default_subset if subset is None else subset)
-        metadata = _find_first(self.asv_metadata_search, [scores.parent, key, data_root])
+        metadata = (
+            _find_near(self.asv_metadata_search, scores.parent, within=None if is_named else Path(data_root))
+            or _find_near(self.asv_metadata_search, key)
+            or _find_under(self.asv_metadata_search, data_root)
+        )
         if metadata is None:
             where = self.asv_metadata_search.describe(scores.parent)
             raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
@@ -240,15 +247,19 @@ def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:
     ]
 
 
-def _find_first(search: FileSearch, places: Sequence[str | Path | None]) -> Path | None:
-    """Looks under several places, and above those that are, or lie in, one part of a key: CM or ASV."""
-    for place in places:
-        if not place:
-            continue
-        path = Path(place)
-        above = [parent.parent for parent in (path, path.parent) if parent.name in ("ASV", "CM")]
-        for root in [path, *above]:
-            found = search.find(root) if root.is_dir() else None
-            if found is not None:
-                return found
-    return None
+def _find_under(search: FileSearch, root: str | Path) -> Path | None:
+    """Looks under a data root, and nowhere else."""
+    return search.find(Path(root)) if root and Path(root).is_dir() else None
+
+
+def _find_near(search: FileSearch, place: str | Path | None, within: Path | None = None) -> Path | None:
+    """Looks under a place that the user named, and above it if it is, or lies in, one part of a key: CM or ASV.
+
+    Nothing above `within` is looked at, where that is given.
+    """
+    if not place:
+        return None
+    path = Path(place)
+    above = [parent.parent for parent in (path, path.parent) if parent.name in ("ASV", "CM")]
+    reachable = (root for root in above if within is None or root.is_relative_to(within))
+    return next((found for root in (path, *reachable) if (found := _find_under(search, root))), None)

@@ -74,6 +74,31 @@ def test_a_key_is_found_in_each_usual_place(tmp_path, place, named, spelling):
     assert key.source == tmp_path / place / "CM" / spelling
 
 
+@pytest.mark.parametrize("data_root", ["x/ASV", "x/ASV/mine", "x/CM", "x/CM/mine"])
+def test_nothing_outside_a_data_root_is_taken_whatever_it_is_called(tmp_path, data_root):
+    write_note(tmp_path)
+    write_la_key(tmp_path / "x" / "keys" / "LA")
+    root = tmp_path / data_root
+    root.mkdir(parents=True)
+    track = load_tracks()["LA"]
+    with pytest.raises(FileNotFoundError, match="no key"):
+        track.key(root)
+    assert track.asv_scores(root) is None
+
+
+def test_asv_metadata_is_not_taken_from_outside_a_data_root(tmp_path):
+    write_la_key(tmp_path / "keys" / "LA")
+    root = tmp_path / "ASV"
+    (tmp_path / "keys" / "LA" / "ASV" / "ASVTorch_Kaldi").rename(tmp_path / "scores")
+    (root / "ASV").mkdir(parents=True)
+    (tmp_path / "scores").rename(root / "ASV" / "ASVTorch_Kaldi")
+    track = load_tracks()["LA"]
+    with pytest.raises(FileNotFoundError, match="no ASV metadata"):
+        track.asv_scores(root)
+    asv = track.asv_scores(root, key=tmp_path / "keys" / "LA" / "CM")
+    assert asv is not None
+
+
 def test_a_key_may_be_named_by_its_file(tmp_path):
     write_note(tmp_path)
     write_la_key(tmp_path / "elsewhere")
