@@ -209,7 +209,7 @@ def _read_content(path: Path) -> bytearray:
 
 
 def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearray, str]:
-    """Drops the byte order mark, carriage returns, quotes, spaces about a delimiter, and empty lines at the end.
+    """Drops the byte order mark, carriage returns, quotes, spaces about fields, and empty lines at the end.
 
     Returns:
         The text, its last line ended by one newline, and the margin of zeros; and the delimiter, which
@@ -235,14 +235,23 @@ def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearra
         lines = (_UNIT_SEPARATOR.join(value.replace("\n", " ").strip(" ") for value in row) for row in rows)
         delimiter = _UNIT_SEPARATOR
         text = bytearray("\n".join(lines).encode() + bytes(_MARGIN_BYTES))
-    elif delimiter != WHITESPACE and (b" " + delimiter.encode() in text or delimiter.encode() + b" " in text):
-        text = bytearray(re.sub(b" *%b *" % delimiter.encode(), delimiter.encode(), text))
+    elif delimiter != WHITESPACE:
+        text = _strip_fields(text, delimiter.encode())
+    blanks = b"\n" if delimiter == WHITESPACE else b" \n"
     end = len(text) - _MARGIN_BYTES
-    while end and text[end - 1] == NEWLINE:
+    while end and text[end - 1] in blanks:
         end -= 1
     text[end] = NEWLINE
     text[end + 1 :] = bytes(_MARGIN_BYTES)
     return text, delimiter
+
+
+def _strip_fields(text: bytearray, delimiter: bytes) -> bytearray:
+    """Drops the spaces about delimiters and at both ends of each line but the end of the last."""
+    for separator in (delimiter, b"\n"):
+        if b" " + separator in text or separator + b" " in text:
+            text = bytearray(re.sub(b" *%b *" % separator, separator, text))
+    return text.lstrip(b" ") if text.startswith(b" ") else text
 
 
 def _describe_irregular_line(path: Path, text: bytes, delimiter: str, num_columns: int) -> str:

@@ -88,6 +88,22 @@ def test_spaces_about_a_comma_are_no_part_of_a_field(tmp_path, label):
     assert rows_of(table, 3) == [("0.wav", "Alec Guinness", "spoof")]
 
 
+@pytest.mark.parametrize(
+    "row", ["0.wav, A,spoof ", " 0.wav,A,spoof", '0.wav,A,"spoof" ', "  0.wav,A , spoof  "]
+)
+@pytest.mark.parametrize("end", ["\n", "", "\r\n", "\n  \n"])
+def test_spaces_at_both_ends_of_a_line_are_no_part_of_a_field(tmp_path, row, end):
+    table = read_table(write(tmp_path, f" file,speaker,label \n{row}\n{row}{end}"), ",", header=True)
+    assert table.header == ("file", "speaker", "label")
+    assert rows_of(table, 3) == [("0.wav", "A", "spoof")] * 2
+
+
+def test_a_line_of_spaces_between_rows_is_named(tmp_path):
+    path = write(tmp_path, "0.wav,A\n  \n1.wav,B\n")
+    with pytest.raises(ValueError, match=r"table.txt:2: found 0 columns, expected 2 as in line 1"):
+        read_table(path, ",")
+
+
 def test_a_column_that_a_header_names_twice_is_an_error(tmp_path):
     path = write(tmp_path, "file,label,label\n0.wav,spoof,bona-fide\n")
     with pytest.raises(ValueError, match=r"table.txt:1: found column 'label' twice, expected each name once"):
