@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,7 +12,8 @@ from types import FrameType
 from sls.tracking.signals import Terminated
 
 ECHO_S = 2.0
-"""Seconds within which more signals belong to the same request."""
+"""Seconds within which more signals belong to the same request: at Ctrl-C a terminal signals the whole group, and
+`mlflow run` sends SIGTERM on top."""
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ class StopRequest:
         self.signal = 0
         """The number of the signal, or 0."""
         self.time_s = 0.0
-        """When it came."""
+        """When it came, by the monotonic clock."""
 
     def error(self) -> BaseException:
         """Returns what the signal would have raised at once."""
@@ -32,14 +34,19 @@ class StopRequest:
 
 @contextmanager
 def stop_on_request() -> Iterator[StopRequest]:
-    """Notes the first SIGTERM or Ctrl-C within a `with` block; a second one acts at once."""
+    """Notes the first SIGTERM or Ctrl-C within a `with` block; one that comes `ECHO_S` later acts at once."""
     request = StopRequest()
 
     def note(signum: int, frame: FrameType | None) -> None:
-        request.signal = signum
-        restore()
+        if request.signal:
+            if time.monotonic() - request.time_s >= ECHO_S:
+                restore()
+                signal.raise_signal(signum)
+            return
+        request.signal, request.time_s = signum, time.monotonic()
         logger.warning(
-            "Stopping after this batch, to keep a state to resume from; a second signal stops at once"
+            "Stopping after this batch, to keep a state to resume from; a second signal after %g s stops at once",
+            ECHO_S,
         )
 
     def restore() -> None:
