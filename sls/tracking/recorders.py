@@ -46,7 +46,18 @@ class Recorder(Protocol):
         """Says that nothing more comes."""
 
 
-class SilentRecorder:
+class _KeepsNothing:
+    """What recorders have in common that leave nothing on this disk."""
+
+    def staging_directory(self) -> Path:
+        """Makes a temporary directory."""
+        return Path(tempfile.mkdtemp(prefix="sls-"))
+
+    def finish(self, is_signalled: bool) -> None:
+        """Has nothing left to do."""
+
+
+class SilentRecorder(_KeepsNothing):
     """Takes everything and keeps nothing: for the processes of a launch after the first."""
 
     experiment_id = ""
@@ -57,19 +68,12 @@ class SilentRecorder:
     def record(self, kind: str, payload: Mapping[str, Any], files: Path | None = None) -> None:
         """Takes a recording."""
 
-    def staging_directory(self) -> Path:
-        """Makes a temporary directory."""
-        return Path(tempfile.mkdtemp(prefix="sls-"))
-
     def model_handle(self, handle: str) -> str:
         """Returns the handle."""
         return handle
 
-    def finish(self, is_signalled: bool) -> None:
-        """Has nothing left to do."""
 
-
-class DirectRecorder:
+class DirectRecorder(_KeepsNothing):
     """Sends each recording at once, and raises where that fails."""
 
     def __init__(self, client: MlflowClient, opening: Mapping[str, Any]) -> None:
@@ -86,16 +90,9 @@ class DirectRecorder:
         """Sends a recording."""
         self._delivery.deliver(Entry(0, kind, payload), files)
 
-    def staging_directory(self) -> Path:
-        """Makes a temporary directory."""
-        return Path(tempfile.mkdtemp(prefix="sls-"))
-
     def model_handle(self, handle: str) -> str:
         """Returns the id of the LoggedModel."""
         return self._delivery.model_id(handle)
-
-    def finish(self, is_signalled: bool) -> None:
-        """Has nothing left to do."""
 
 
 class JournalRecorder:
