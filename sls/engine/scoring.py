@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from sls.data.protocols import Label
 from sls.data.scoring_batches import ScoringBatch, ScoringBatches, load_batches
 from sls.data.windows import combine_scores
 from sls.engine.precision import arithmetic
-from sls.models.packing import packed_for_scoring
+from sls.models.packing import can_pack, packed_for_scoring
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,20 @@ def score(
         yield from _score_in_order(model, batches, numbers, compute, scoring, device)
 
 
+def linear_arithmetic(compute: ComputeConfig, device: torch.device) -> Literal["packed", "plain"]:
+    """Returns how the encoder's linear layers are multiplied; it moves the last digits of the scores."""
+    is_packed = device.type == "cpu" and can_pack(_packed_dtype(compute))
+    return "packed" if is_packed else "plain"
+
+
 def _prepared(model: nn.Module, compute: ComputeConfig, device: torch.device) -> AbstractContextManager[None]:
-    if device.type != "cpu":
+    if linear_arithmetic(compute, device) == "plain":
         return nullcontext()
-    return packed_for_scoring(model, torch.bfloat16 if compute.precision == "bf16" else torch.float32)
+    return packed_for_scoring(model, _packed_dtype(compute))
+
+
+def _packed_dtype(compute: ComputeConfig) -> torch.dtype:
+    return torch.bfloat16 if compute.precision == "bf16" else torch.float32
 
 
 def _score_in_order(

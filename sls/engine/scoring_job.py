@@ -21,7 +21,7 @@ from sls.data.protocols import Trial
 from sls.data.score_journal import JournalContent, JournalHeader, ScoreJournal, read_journal
 from sls.data.scores import check_names
 from sls.data.scoring_batches import ScoringBatches, Shard
-from sls.engine.scoring import ScoredBatch, StageTimes, score
+from sls.engine.scoring import ScoredBatch, StageTimes, linear_arithmetic, score
 
 REMEDY = "name another output, or add force=true to score anew"
 WHOLE = Shard()
@@ -94,6 +94,7 @@ def bind(
         "precision": compute.precision,
         "backend": compute.backend,
         "device": device.type,
+        "linear_layers": linear_arithmetic(compute, device),
         "eval_batch_size": compute.eval_batch_size,
     }
 

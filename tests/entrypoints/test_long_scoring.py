@@ -206,7 +206,9 @@ def test_shards_of_different_settings_are_not_joined(store, model, audio, tmp_pa
         assert run_score(*score_command(model, audio, output, *more)).exit_code == 0
     result = CliRunner().invoke(join, ["--output", str(output)])
     assert result.exit_code == 2
-    assert "2-of-2.partial: found scores with precision bf16, expected precision fp32" in result.stderr
+    # A CPU may pack the linear layers in one precision alone, and then that differs too.
+    assert "2-of-2.partial: found scores with precision bf16" in result.stderr
+    assert "expected precision fp32" in result.stderr
 
 
 @pytest.mark.parametrize(
