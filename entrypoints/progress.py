@@ -17,7 +17,7 @@ from rich.progress import (
 )
 
 from entrypoints.door import console
-from sls.engine.training import EpochResult, StepResult
+from sls.engine.training_results import EpochResult, StepResult
 
 LOG_INTERVAL_S = 60.0
 """Seconds between two lines of progress where no terminal shows a bar."""

@@ -22,12 +22,11 @@ DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
 """By which accelerate is told the device of a single process."""
 
 
-def open_accelerator(compute: ComputeConfig, *, has_layer_drop: bool = False) -> Accelerator:
+def open_accelerator(compute: ComputeConfig) -> Accelerator:
     """Joins the processes of a launch, each with its device; one process takes the device that is set.
 
     Args:
         compute: device and precision. bf16 is autocast; weights stay in fp32.
-        has_layer_drop: whether some weights may go without a gradient in a step.
 
     Raises:
         ValueError: no such device, or a GPU that this machine lacks.
@@ -43,7 +42,6 @@ def open_accelerator(compute: ComputeConfig, *, has_layer_drop: bool = False) ->
         accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision="bf16" if compute.precision == "bf16" else "no",
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=has_layer_drop)],
         )
         # `accelerate launch` can set it, and would divide the gradient on top of accumulation_steps.
         accelerator.gradient_accumulation_steps = 1
@@ -53,6 +51,27 @@ def open_accelerator(compute: ComputeConfig, *, has_layer_drop: bool = False) ->
             os.environ.pop(DEVICE_VARIABLE)
             if before is not None:
                 os.environ[DEVICE_VARIABLE] = before
+
+
+def check_batch_size(batch_size: int, num_trials: int, num_processes: int) -> None:
+    """Raises ValueError where there are fewer trials than a batch has, or processes that cannot share it equally."""
+    if num_trials < batch_size:
+        raise ValueError(f"batch_size: found {batch_size}, but there are {num_trials} training trials")
+    if batch_size % num_processes:
+        raise ValueError(
+            f"batch_size: found {batch_size}, expected a multiple of the {num_processes} processes that share it"
+        )
+
+
+def sum_over_processes(value: Tensor, accelerator: Accelerator) -> Tensor:
+    """Returns the sum of what every process has, in each of them."""
+    return accelerator.reduce(value, "sum") if accelerator.num_processes > 1 else value
+
+
+def expect_unused_weights(accelerator: Accelerator, model: Countermeasure) -> None:
+    """Prepares the processes for steps in which weights go without a gradient, where the model drops layers."""
+    has_layer_drop = model.encoder.layer_drop > 0
+    accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=has_layer_drop)
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

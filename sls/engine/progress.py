@@ -27,6 +27,30 @@ class EpochTally:
     """Time spent on waiting for data."""
     learning_rate: float = 0.0
     """That of the encoder at the first step."""
+    peak_memory_gib: float = 0.0
+    """The most memory that a process which took steps of the epoch has used."""
+
+    def add(self, loss: float, num_correct: int, num_trials: int) -> None:
+        """Counts a batch; `loss` is the mean over its trials."""
+        self.loss_sum += loss * num_trials
+        self.num_correct += num_correct
+        self.num_trials += num_trials
+
+    def note_memory(self, peak_gib: float) -> None:
+        """Notes the most memory that this process has used."""
+        self.peak_memory_gib = max(self.peak_memory_gib, peak_gib)
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the metrics of the epoch's training, with means over its trials."""
+        return {
+            "train/loss": self.loss_sum / self.num_trials,
+            "train/accuracy": self.num_correct / self.num_trials,
+            "train/lr": self.learning_rate,
+            "train/utterances_per_second": self.num_trials / self.duration_s,
+            "train/data_wait_share": self.wait_s / self.duration_s,
+            "train/duration_s": self.duration_s,
+            "train/peak_memory_gib": self.peak_memory_gib,
+        }
 
 
 @dataclass

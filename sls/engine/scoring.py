@@ -21,6 +21,7 @@ from sls.data.batches import AudioFailure
 from sls.data.protocols import Label
 from sls.data.scoring_batches import ScoringBatch, ScoringBatches, load_batches
 from sls.data.windows import combine_scores
+from sls.engine.memory import full_memory_raises
 from sls.engine.precision import arithmetic
 from sls.models.packing import can_pack, packed_for_scoring
 
@@ -179,19 +180,24 @@ def score_windows(
     Raises:
         ValueError: they do not fit into memory.
     """
-    try:
-        with torch.inference_mode(), arithmetic(compute.precision, device):
-            parts = [
-                model(part.to(device, non_blocking=True))[:, Label.BONAFIDE].float()
-                for part in windows.split(batch_size)
-                if len(part)
-            ]
-            return torch.cat(parts) if parts else torch.empty(0)
-    except torch.OutOfMemoryError:
-        raise ValueError(
+
+    def explain_full_memory() -> ValueError:
+        return ValueError(
             f"eval_batch_size: found {batch_size}, which does not fit into the memory of {device}; expected "
             "less, or 0 to find what fits"
-        ) from None
+        )
+
+    with (
+        full_memory_raises(explain_full_memory),
+        torch.inference_mode(),
+        arithmetic(compute.precision, device),
+    ):
+        parts = [
+            model(part.to(device, non_blocking=True))[:, Label.BONAFIDE].float()
+            for part in windows.split(batch_size)
+            if len(part)
+        ]
+        return torch.cat(parts) if parts else torch.empty(0)
 
 
 def _launch(

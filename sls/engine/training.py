@@ -8,60 +8,33 @@ from __future__ import annotations
 
 import contextlib
 import math
-import resource
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch import Tensor
 from torch.nn import functional as F
 
 from sls.config import Config
 from sls.data.dataset import Batch, TrialDataset, make_loader
 from sls.engine.averaging import make_average
+from sls.engine.memory import full_memory_raises, peak_memory_gib, reset_peak_memory
 from sls.engine.optimizer import make_optimizer, make_schedule
 from sls.engine.precision import arithmetic
-from sls.engine.processes import share_batch_statistics
+from sls.engine.processes import (
+    check_batch_size,
+    expect_unused_weights,
+    share_batch_statistics,
+    sum_over_processes,
+)
 from sls.engine.progress import Progress, generator_states, read_state, restore_generators, write_state
 from sls.engine.stopping import MONITORED_METRICS, EarlyStopping
+from sls.engine.training_results import EpochResult, StepResult
 from sls.engine.validation import validate
 from sls.models.countermeasure import Countermeasure
-
-GIB = 2**30
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave."""
-
-    epoch: int
-    """Epochs count from 0."""
-    metrics: Mapping[str, float]
-    """Values by metric name: `train/loss`, `val/eer_percent` and so on."""
-    is_best: bool
-    """Whether the monitored loss is the lowest so far."""
-    is_last: bool
-    """Whether training ends here."""
-    model: Countermeasure
-    """The epoch's countermeasure, averaged where that is set; valid until the next epoch is asked for."""
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step gave."""
-
-    epoch: int
-    step: int
-    """Steps since the beginning of training, from 0."""
-    num_steps: int
-    """Steps in an epoch."""
-    loss: float
 
 
 class Training:
@@ -89,7 +62,7 @@ class Training:
                 equally, or more layers to freeze than there are.
         """
         self.train, self.validation, self.config, self.accelerator = train, validation, config, accelerator
-        _check_batch(config.training.batch_size, len(train), accelerator.num_processes)
+        check_batch_size(config.training.batch_size, len(train), accelerator.num_processes)
         # Dropout and layer drop, where a checkpoint's configuration has them.
         torch.manual_seed(config.training.seed + accelerator.process_index)
         self.num_batches = len(train) // config.training.batch_size
@@ -97,6 +70,7 @@ class Training:
         model.freeze_lower_layers(config.training.freeze_layers)
         if accelerator.num_processes > 1:
             share_batch_statistics(model)
+            expect_unused_weights(accelerator, model)
         optimizer = make_optimizer(model, config.optimizer)
         self.average = make_average(model, config.training)
         self.parallel, self.optimizer = accelerator.prepare(model, optimizer)
@@ -201,22 +175,21 @@ class Training:
         every = self.config.optimizer.accumulation_steps
         if progress.batch == 0:
             tally.learning_rate = self.optimizer.param_groups[0]["lr"]
-        self._reset_peak_memory()
+        reset_peak_memory(self.accelerator.device)
         loader = self._loader()
         asked_s = time.perf_counter()
         for batch in loader:
             started_s = time.perf_counter()
             index = progress.batch
             is_step = (index + 1) % every == 0 or index + 1 == self.num_batches
-            with self._arithmetic(), self._out_of_memory_says_what_to_lower():
+            with self._arithmetic(), full_memory_raises(self._memory_error):
                 loss, num_correct = self._learn(batch, is_step)
             self._require_finite("loss", loss, batch)
             if is_step:
                 self._step(batch)
             progress.batch += 1
-            tally.loss_sum += loss * self.config.training.batch_size
-            tally.num_correct += num_correct
-            tally.num_trials += self.config.training.batch_size
+            tally.add(loss, num_correct, self.config.training.batch_size)
+            tally.note_memory(peak_memory_gib(self.accelerator.device))
             tally.wait_s += started_s - asked_s
             tally.duration_s += time.perf_counter() - asked_s
             asked_s = time.perf_counter()
@@ -224,15 +197,7 @@ class Training:
                 step = progress.epoch * self.num_batches + index
                 on_step(StepResult(progress.epoch, step, self.num_batches, loss))
                 asked_s = time.perf_counter()
-        return {
-            "train/loss": tally.loss_sum / tally.num_trials,
-            "train/accuracy": tally.num_correct / tally.num_trials,
-            "train/lr": tally.learning_rate,
-            "train/utterances_per_second": tally.num_trials / tally.duration_s,
-            "train/data_wait_share": tally.wait_s / tally.duration_s,
-            "train/duration_s": tally.duration_s,
-            "train/peak_memory_gib": self._peak_memory_gib(),
-        }
+        return tally.metrics()
 
     def _learn(self, batch: Batch, is_step: bool) -> tuple[float, int]:
         """Adds a batch to the gradient; returns its loss and correct decisions, over all processes."""
@@ -244,11 +209,12 @@ class Training:
             with self.accelerator.autocast():
                 log_probs = self.parallel(batch.waveforms)
             # The weighted mean of cross entropy over the batch of all processes, whose gradients are averaged.
-            total_weight = self._sum(self.class_weights[labels].sum())
+            total_weight = sum_over_processes(self.class_weights[labels].sum(), self.accelerator)
             loss = F.cross_entropy(log_probs, labels, self.class_weights, reduction="sum") / total_weight
             self.accelerator.backward(loss * num_processes / self._group_size())
         num_correct = (log_probs.argmax(dim=1) == labels).sum()
-        return self._sum(loss.detach()).item(), int(self._sum(num_correct))
+        loss_sum = sum_over_processes(loss.detach(), self.accelerator)
+        return loss_sum.item(), int(sum_over_processes(num_correct, self.accelerator))
 
     def _group_size(self) -> int:
         """Batches that share the current step; at the end of an epoch they can be fewer."""
@@ -265,9 +231,6 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()
         self.average.after_step()
-
-    def _sum(self, value: Tensor) -> Tensor:
-        return self.accelerator.reduce(value, "sum") if self.accelerator.num_processes > 1 else value
 
     def _loader(self) -> Iterator[Batch]:
         return iter(
@@ -300,36 +263,9 @@ class Training:
             f"trials of the batch: {names}"
         )
 
-    @contextlib.contextmanager
-    def _out_of_memory_says_what_to_lower(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError as error:
-            is_full = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-            if not is_full:
-                raise
-            raise MemoryError(
-                f"out of memory on {self.accelerator.device} in epoch {self.progress.epoch}, step "
-                f"{self.progress.batch}: lower batch_size, now {self.config.training.batch_size} (and raise "
-                "accumulation_steps to make up for it), or freeze_layers=-1, or set precision=bf16 on a GPU"
-            ) from error
-
-    def _reset_peak_memory(self) -> None:
-        if self.accelerator.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.accelerator.device)
-
-    def _peak_memory_gib(self) -> float:
-        """Returns the most memory that the epoch used on a GPU, or that this process has used on a CPU."""
-        if self.accelerator.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self.accelerator.device) / GIB
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak * (1 if sys.platform == "darwin" else 1024) / GIB
-
-
-def _check_batch(batch_size: int, num_trials: int, num_processes: int) -> None:
-    if num_trials < batch_size:
-        raise ValueError(f"batch_size: found {batch_size}, but there are {num_trials} training trials")
-    if batch_size % num_processes:
-        raise ValueError(
-            f"batch_size: found {batch_size}, expected a multiple of the {num_processes} processes that share it"
+    def _memory_error(self) -> MemoryError:
+        return MemoryError(
+            f"out of memory on {self.accelerator.device} in epoch {self.progress.epoch}, step "
+            f"{self.progress.batch}: lower batch_size, now {self.config.training.batch_size} (and raise "
+            "accumulation_steps to make up for it), or freeze_layers=-1, or set precision=bf16 on a GPU"
         )

@@ -9,7 +9,7 @@ from mlflow.entities import Dataset
 
 from sls.config import Config
 from sls.engine.stopping import MONITORED_METRICS, choose_epoch
-from sls.engine.training import EpochResult, StepResult
+from sls.engine.training_results import EpochResult, StepResult
 from sls.models.checkpoints import CheckpointInfo
 from sls.tracking.checkpoints import epoch_name, log_checkpoint
 from sls.tracking.choice import TrainedModel, choose_by

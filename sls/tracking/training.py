@@ -12,10 +12,10 @@ from mlflow.entities import Dataset
 from sls.config import Config
 from sls.data.corpus import Corpus
 from sls.data.dataset import TrialDataset
-from sls.engine.device import resolve_device
 from sls.engine.processes import open_accelerator
 from sls.engine.stopping import MONITORED_METRICS
-from sls.engine.training import EpochResult, StepResult, Training
+from sls.engine.training import Training
+from sls.engine.training_results import EpochResult, StepResult
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
 from sls.tracking.choice import TrainedModel
@@ -55,16 +55,17 @@ def track_training(
         ValueError: something in these files or in the configuration is wrong, or the run cannot be resumed.
         FloatingPointError: the loss is not finite; names step, trials and the last good checkpoint.
     """
-    past = read_past(run.client, resume, MONITORED_METRICS[config.training.monitor]) if resume else Past()
     if not resume:
         run.log_config(config)
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
     # What is wrong with the device is found before the data and the weights are read.
-    resolve_device(config.compute.device)
+    accelerator = open_accelerator(config.compute)
+    # The first process comes here when it has sent what was left of the run's journal.
+    with accelerator.main_process_first():
+        past = read_past(run.client, resume, MONITORED_METRICS[config.training.monitor]) if resume else Past()
     train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
     validation, validation_data = _load_validation(run, corpus, config)
     model = _open_model(config, past)
-    accelerator = open_accelerator(config.compute, has_layer_drop=model.encoder.layer_drop > 0)
     training = Training(model, train, validation, config, accelerator)
     if past.state is not None:
         training.load(past.state)

@@ -11,7 +11,8 @@ from sls.data.batches import Batch
 from sls.data.dataset import TrialDataset
 from sls.data.protocols import Trial
 from sls.engine.processes import open_accelerator
-from sls.engine.training import StepResult, Training
+from sls.engine.training import Training
+from sls.engine.training_results import StepResult
 from sls.models.checkpoints import load_checkpoint
 
 

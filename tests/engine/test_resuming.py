@@ -12,7 +12,8 @@ from sls.data.dataset import TrialDataset
 from sls.data.tracks import load_tracks
 from sls.engine.processes import open_accelerator
 from sls.engine.progress import STATE_FILE
-from sls.engine.training import EpochResult, StepResult, Training
+from sls.engine.training import Training
+from sls.engine.training_results import EpochResult, StepResult
 from sls.models.checkpoints import build_countermeasure
 
 pytestmark = pytest.mark.slow

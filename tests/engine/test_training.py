@@ -9,7 +9,8 @@ from sls.config_file import build_config
 from sls.data.dataset import TrialDataset
 from sls.data.tracks import load_tracks
 from sls.engine.processes import open_accelerator
-from sls.engine.training import EpochResult, Training
+from sls.engine.training import Training
+from sls.engine.training_results import EpochResult
 from sls.engine.validation import validate
 from sls.models.checkpoints import build_countermeasure
 
@@ -217,3 +218,30 @@ def test_gradient_that_is_not_finite_is_found_on_the_last_step_too(small_corpus,
     monkeypatch.setattr(job, "_learn", break_the_last)
     with pytest.raises(FloatingPointError, match="the norm of the gradient is inf in epoch 0, step"):
         next(job.epochs())
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_peak_memory_is_that_of_the_processes_that_took_the_steps(
+    small_corpus, tmp_path, monkeypatch
+) -> None:
+    """An epoch stopped within its validation takes no step more, and one stopped before takes the greater peak."""
+
+    def stop(*_: object) -> None:
+        job.save(tmp_path, with_weights=True)
+        raise Stopped
+
+    settings = config(num_epochs=1, validation="dev")
+    reported = []
+    for at_step in (True, False):
+        monkeypatch.setattr("sls.engine.training.peak_memory_gib", lambda device: 3.0)
+        job = training(small_corpus, settings, "dev")
+        with pytest.raises(Stopped):
+            next(job.epochs(stop) if at_step else job.epochs(on_validation_batch=stop))
+        monkeypatch.setattr("sls.engine.training.peak_memory_gib", lambda device: 5.0)
+        job = training(small_corpus, settings, "dev")
+        job.load(tmp_path)
+        reported.append(next(job.epochs()).metrics["train/peak_memory_gib"])
+    assert reported == [5.0, 3.0]
