@@ -25,7 +25,7 @@ from sls.tracking.runs import TrackedRun, scratch_directory
 @text_option("key", "key file or directory [default: found under data_root]")
 @text_option("asv_scores", "ASV scores, where the key does not bring them")
 @text_option("subset", "eval, progress, hidden or all [default: the track's own, eval]")
-@text_option("num_resamples", "bootstrap resamples for each interval; more where many systems need them [default: 1000]")
+@text_option("num_resamples", "bootstrap resamples, more where many systems need them [default: 1000]")
 @config_options("data")
 def compare(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
     """Say which of two or more systems is better on a track, and whether the data can tell."""
