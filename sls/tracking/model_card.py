@@ -7,13 +7,14 @@ import re
 from collections.abc import Sequence
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from sls.data.corpus import DEMO_CORPUS
 from sls.data.tracks import load_tracks
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.runs import run_link
+from sls.tracking.store import find_active_run
 
 MAX_CARD_LENGTH = 5_000
 """What MLflow's databases hold of a version's description."""
@@ -51,7 +52,7 @@ def write_card(
         heard_s: seconds of a recording that it hears.
         is_calibrated: whether it is served with a calibration.
     """
-    origin = client.get_run(source.train_run_id) if source.train_run_id else None
+    origin = _find_origin(client, source.train_run_id)
     parts = [
         f"Recipe {recipe or 'unknown'}, epoch {source.epoch or 'unknown'}.",
         _describe_origin(origin),
@@ -67,7 +68,7 @@ def renew_evaluations(client: MlflowClient, card: str, checkpoint_model_id: str,
     """Returns a card with its evaluations as they are now; what people wrote around them stays."""
     if _BEGIN not in card or _END not in card:
         return card
-    origin = client.get_run(train_run_id) if train_run_id else None
+    origin = _find_origin(client, train_run_id)
     section = evaluation_section(client, checkpoint_model_id, _corpus(origin))
     pattern = f"{re.escape(_BEGIN)}.*{re.escape(_END)}"
     renewed = re.sub(pattern, lambda _: section, card, flags=re.DOTALL)
@@ -124,15 +125,25 @@ def is_default_subset(track: str, subset: str) -> bool:
     return subset == known[track].default_subset if track in known else subset in ("", "eval", "all")
 
 
+def _find_origin(client: MlflowClient, run_id: str) -> Run | None:
+    """Returns the run that made a checkpoint, a deleted one too; None where the store does not know it."""
+    try:
+        return client.get_run(run_id) if run_id else None
+    except MlflowException:
+        return None
+
+
 def _describe_origin(run: Run | None) -> str:
     if run is None:
         return "Origin unknown."
+    is_deleted = run.info.lifecycle_stage != LifecycleStage.ACTIVE
+    name = f"{run.info.run_name} (deleted)" if is_deleted else run_link(run)
     tags = run.data.tags
     if tags.get("kind") == "import_checkpoint":
         source, licence = (tags.get(name, "unknown") for name in ("source", "licence"))
-        return f"Imported from {source}, licence {licence}: {run_link(run)}"
+        return f"Imported from {source}, licence {licence}: {name}"
     data = [_describe_dataset(item) for item in (run.inputs.dataset_inputs if run.inputs else ())]
-    lines = [f"Training: {run_link(run)}", f"Corpus: {_corpus(run) or 'unknown'}", *data]
+    lines = [f"Training: {name}", f"Corpus: {_corpus(run) or 'unknown'}", *data]
     return "  \n".join(lines)
 
 
@@ -151,20 +162,12 @@ def _rows(client: MlflowClient, runs: Sequence[Run]) -> list[str]:
     """Returns a row for each evaluation, as many as fit."""
     rows: list[str] = []
     for run in runs:
-        row = _row(run, _find_scoring(client, run))
+        # Those of a file were made by no run.
+        row = _row(run, find_active_run(client, run.data.tags.get("score_run_id", "")))
         if sum(map(len, rows)) + len(row) > MAX_TABLE_LENGTH:
             break
         rows.append(row)
     return rows
-
-
-def _find_scoring(client: MlflowClient, evaluation: Run) -> Run | None:
-    """Returns the run that made the scores; None for those of a file, or where it was deleted."""
-    run_id = evaluation.data.tags.get("score_run_id")
-    try:
-        return client.get_run(run_id) if run_id else None
-    except MlflowException:
-        return None
 
 
 def _row(run: Run, scoring: Run | None) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
@@ -78,6 +78,24 @@ def find_run(client: MlflowClient, run_id: str) -> Run:
         if run is None:
             raise
         return run
+
+
+def quoted(value: str) -> str:
+    """Returns a value as the filter of a search takes it, whichever quotation mark is in it."""
+    mark = '"' if "'" in value else "'"
+    return f"{mark}{value}{mark}"
+
+
+def find_active_run(client: MlflowClient, run_id: str) -> Run | None:
+    """Returns a run; None for an empty id, and where the run is of another store or deleted.
+
+    A deleted run is still read by its id, but nothing can be written on it.
+    """
+    try:
+        run = client.get_run(run_id) if run_id else None
+    except MlflowException:
+        return None
+    return run if run and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
 
 def find_by_journal(client: MlflowClient, journal: str, experiments: list[str]) -> Run | None:

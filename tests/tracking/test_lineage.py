@@ -1,6 +1,7 @@
 """Runs and versions of a checkpoint lead to one another."""
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.tracking import registry
@@ -89,3 +90,56 @@ def test_checkpoint_of_a_run_that_is_gone_is_still_linked(trained) -> None:
     evaluated = record("evaluate", trained, score_run_id=scored)
     link_checkpoint(connect(), trained.model_id, "0" * 32)
     assert link_to(evaluated) in note_of(scored)
+
+
+def test_deleted_training_run_is_gone_and_does_not_fail_what_follows(trained, caplog) -> None:
+    client = connect()
+    scored = record("score", trained)
+    evaluated = record("evaluate", trained, score_run_id=scored, corpus="demo", subset="eval")
+    client.delete_run(trained.train_run_id)
+    client.delete_run(scored)
+    with tracked_run("evaluate") as run:
+        run.log_metrics({"DF/eer_percent": 2.14}, model_id=trained.model_id)
+    version = registry.register(client, "1", trained, "staging").version
+    card = client.get_model_version("xlsr-sls", version).description
+    assert "Training: train v1 (deleted)" in card
+    assert link_to(scored) not in card
+    assert link_to(trained.train_run_id) not in note_of(evaluated)
+    assert f"versions/{version})" in note_of(evaluated)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_description_that_cannot_be_written_is_a_warning(trained, caplog, monkeypatch) -> None:
+    client = connect()
+    scored = record("score", trained)
+
+    def refuse(run_id: str, key: str, value: str) -> None:
+        raise MlflowException("the tag is too long")
+
+    monkeypatch.setattr(client, "set_tag", refuse)
+    link_checkpoint(client, trained.model_id, trained.train_run_id)
+    assert NOTE_TAG not in client.get_run(scored).data.tags
+    assert [record.getMessage() for record in caplog.records] == [
+        f"The runs of {trained.model_id} could not be linked: the tag is too long"
+    ]
+
+
+def test_section_of_a_training_whose_last_version_was_deleted_is_emptied(trained) -> None:
+    client = connect()
+    version = registry.register(client, "1", trained, "staging").version
+    client.set_tag(trained.train_run_id, NOTE_TAG, note_of(trained.train_run_id) + "\n\nSeen by A. B.")
+    client.delete_model_version("xlsr-sls", version)
+    link_checkpoint(client, trained.model_id, trained.train_run_id)
+    assert "xlsr-sls" not in note_of(trained.train_run_id)
+    assert note_of(trained.train_run_id).endswith("Seen by A. B.")
+
+
+def test_an_import_is_not_called_a_training(trained) -> None:
+    client = connect()
+    client.set_tag(trained.train_run_id, "kind", "import_checkpoint")
+    scored = record("score", trained)
+    evaluated = record("evaluate", trained, score_run_id=scored)
+    link_checkpoint(client, trained.model_id, trained.train_run_id)
+    for run_id in (scored, evaluated):
+        assert f"Import: [train v1{link_to(trained.train_run_id)}" in note_of(run_id)
+        assert "Training" not in note_of(run_id)
