@@ -46,7 +46,7 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
             optional_path(options["asv_scores"]),
             parse_boolean("allow_partial", options["allow_partial"]),
             parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
-            find_calibration(run.client, options["calibration"]),
+            find_calibration(run.client, options["calibration"], directory),
             options["fit_calibration"],
         )
         evaluation = track_evaluation(run, source, corpus, request)

@@ -16,7 +16,7 @@ from sls.tracking.comparison_view import share_comparison
 from sls.tracking.evaluation import EvaluationRequest
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.registry import RegisteredVersion, appoint_champion, choose_champion, register
-from sls.tracking.runs import TrackedRun, tracked_run
+from sls.tracking.runs import TrackedRun, scratch_directory, tracked_run
 from sls.tracking.training import track_training
 from sls.tracking.trial_lists import track_trials
 
@@ -48,15 +48,16 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     versions: list[RegisteredVersion] = []
     for setting in settings:
         recipe = setting.training.recipe
-        source = _train(run, setting, corpus)
         links = {"main_run_id": run.run_id}
         pipeline = Pipeline(run.client, corpus, setting.compute, links, progress_bar, setting.scoring)
         metrics[recipe] = {}
-        for track in tracks:
-            score_runs[track][recipe] = pipeline.score(source, trials[track], recipe)
-            evaluated = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
-            metrics[recipe][track] = evaluated.evaluation.metrics()
-        versions.append(register(run.client, run.experiment_id, source, "staging"))
+        with scratch_directory() as directory:
+            source = _train(run, setting, corpus, directory)
+            for track in tracks:
+                score_runs[track][recipe] = pipeline.score(source, trials[track], recipe)
+                evaluated = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
+                metrics[recipe][track] = evaluated.evaluation.metrics()
+            versions.append(register(run.client, run.experiment_id, source, "staging"))
     best = choose_champion(run.client)
     champion = appoint_champion(run.client, best.version)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
@@ -79,14 +80,14 @@ def _require_distinct(settings: Sequence[Config]) -> None:
         )
 
 
-def _train(main_run: TrackedRun, config: Config, corpus: Corpus) -> ModelSource:
+def _train(main_run: TrackedRun, config: Config, corpus: Corpus, directory: Path) -> ModelSource:
     recipe = config.training.recipe
     with (
         tracked_run("train", f"train {recipe}", {"main_run_id": main_run.run_id}, journal=True) as run,
         TrainingProgress(recipe) as progress,
     ):
         trained = track_training(run, config, corpus, progress.on_step, progress.on_epoch)
-    return resolve_model(run.client, trained.uri)
+    return resolve_model(run.client, trained.uri, directory)
 
 
 def _print_next_commands(run: TrackedRun) -> None:

@@ -14,7 +14,7 @@ from sls.tracking.checkpoints import resolve_model
 from sls.tracking.evaluation import find_calibration
 from sls.tracking.registry import check_calibration
 from sls.tracking.registry import register as register_version
-from sls.tracking.runs import TrackedRun
+from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.stages import PRODUCTION, StageMove, choose_champion, find_champion, move_stage
 
 STAGING = "staging"
@@ -50,10 +50,14 @@ def _register(run: TrackedRun, stage: str, run_id: str, epoch: str, recipe: str,
         raise ValueError("run_id: found nothing, expected the id of a training run")
     if recipe:
         check_name("recipe", recipe)
-    source = resolve_model(run.client, f"runs:/{run_id}/epoch_{epoch}" if epoch else f"runs:/{run_id}")
-    check_calibration(run.client, calibration, source)
-    path = find_calibration(run.client, calibration)
-    version = register_version(run.client, run.experiment_id, source, stage, recipe=recipe, calibration=path)
+    uri = f"runs:/{run_id}/epoch_{epoch}" if epoch else f"runs:/{run_id}"
+    with scratch_directory() as directory:
+        source = resolve_model(run.client, uri, directory / "model")
+        check_calibration(run.client, calibration, source)
+        path = find_calibration(run.client, calibration, directory)
+        version = register_version(
+            run.client, run.experiment_id, source, stage, recipe=recipe, calibration=path
+        )
     run.set_tags({**source.tags(), "model_version": version.version, "recipe": version.recipe})
     ending = ", with its calibration" if path else ""
     console.print(

@@ -25,7 +25,7 @@ from sls.engine.ranks import join_ranks
 from sls.tracking.checkpoints import resolve_model
 from sls.tracking.prepared_scoring import ScoringOptions, follow_scoring
 from sls.tracking.recordings import track_recording
-from sls.tracking.runs import TrackedRun
+from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.scoring import track_scoring
 from sls.tracking.trial_lists import TrialList, listed_trials, track_trials
 
@@ -50,13 +50,15 @@ def score(
         compute_config(options), scoring_config(options), parse_shard(shard), parse_boolean("force", force)
     )
     if audio:
-        scored = track_recording(run, resolve_model(run.client, model), Path(audio), settings)
+        with scratch_directory() as directory:
+            scored = track_recording(run, resolve_model(run.client, model, directory), Path(audio), settings)
         console.print(recording_table(scored), soft_wrap=True)
         return
     trials = _find_trials(options, require_audio=settings.compute.max_failures == 0)
-    source = resolve_model(run.client, model)
-    with join_ranks() as ranks, scoring_progress(f"score {trials.name}", len(trials.trials)) as advance:
-        scored_list = track_scoring(run, source, trials, settings, optional_path(output), advance, ranks)
+    with scratch_directory() as directory:
+        source = resolve_model(run.client, model, directory)
+        with join_ranks() as ranks, scoring_progress(f"score {trials.name}", len(trials.trials)) as advance:
+            scored_list = track_scoring(run, source, trials, settings, optional_path(output), advance, ranks)
     console.print(
         scoring_summary(scored_list, trials, source, settings.shard), soft_wrap=True, highlight=False
     )

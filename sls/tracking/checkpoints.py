@@ -24,6 +24,25 @@ CHOSEN_EPOCH_TAG = "chosen_epoch"
 
 
 @dataclass(frozen=True)
+class FoundModel:
+    """A checkpoint that a user named, before its file is at hand; what is not known is empty."""
+
+    uri: str
+    """As `ModelSource.uri`."""
+    artifacts: str = ""
+    """URI of the directory that holds the file; empty for a file, which is its own `uri`."""
+    location: str = ""
+    """Where the artifact store keeps that directory."""
+    train_run_id: str = ""
+    epoch: str = ""
+    recipe: str = ""
+    model_id: str = ""
+    version: str = ""
+    has_weights: bool = True
+    """False for an epoch whose weights were not kept."""
+
+
+@dataclass(frozen=True)
 class ModelSource:
     """A checkpoint file and where it comes from; what is not known is empty."""
 
@@ -77,14 +96,34 @@ def log_checkpoint(
 
 
 def resolve_model(client: MlflowClient, name: str, directory: Path | None = None) -> ModelSource:
-    """Finds the checkpoint that a user names.
+    """Finds the checkpoint that a user names, and its file.
 
     Args:
         client: the tracking store.
         name: `models:/xlsr-sls@recipe-v1`, `models:/xlsr-sls/3`, `models:/MODEL_ID`, `runs:/RUN_ID` (the epoch that
             its recipe chose), `runs:/RUN_ID/epoch_2`, or a file; empty for the champion.
-        directory: where to download a run's checkpoint from a tracking server, for a caller that removes it after
+        directory: where to download a checkpoint from a tracking server, for a caller that removes it after
             use; None for a temporary place that stays.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no such version, alias, run or epoch, or its weights were not kept; the message says
+            what there is.
+    """
+    found = find_model(client, name)
+    return ModelSource(
+        found.uri,
+        _fetch(found, directory),
+        found.train_run_id,
+        found.epoch,
+        found.recipe,
+        found.model_id,
+        found.version,
+    )
+
+
+def find_model(client: MlflowClient, name: str) -> FoundModel:
+    """Finds the checkpoint that a user names, as `resolve_model` does, and downloads nothing.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -96,14 +135,14 @@ def resolve_model(client: MlflowClient, name: str, directory: Path | None = None
     if name.startswith("models:/"):
         return _from_registry(client, name)
     if name.startswith("runs:/"):
-        return _from_run(client, name, directory)
+        return _from_run(client, name)
     path = Path(name)
     if not path.is_file():
         raise FileNotFoundError(
             f"model: no file {name} (looked in {Path.cwd()}); "
             "expected a checkpoint, runs:/RUN_ID/epoch_N or models:/NAME@ALIAS"
         )
-    return ModelSource(str(path), path)
+    return FoundModel(str(path))
 
 
 def checkpoints_of(client: MlflowClient, run: Run) -> dict[int, LoggedModel]:
@@ -117,7 +156,7 @@ def checkpoints_of(client: MlflowClient, run: Run) -> dict[int, LoggedModel]:
     }
 
 
-def _from_registry(client: MlflowClient, uri: str) -> ModelSource:
+def _from_registry(client: MlflowClient, uri: str) -> FoundModel:
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
     if match is None:
         raise ValueError(
@@ -135,10 +174,11 @@ def _from_registry(client: MlflowClient, uri: str) -> ModelSource:
             f"model: the registry has no {uri} ({_what_registry_has(client, name)}); "
             "train and register one first, or name a file"
         ) from error
-    directory = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version.version}"))
-    return ModelSource(
-        f"models:/{name}/{version.version}",
-        _find_checkpoint(directory, uri),
+    resolved = f"models:/{name}/{version.version}"
+    return FoundModel(
+        resolved,
+        resolved,
+        client.get_model_version_download_uri(name, version.version),
         version.tags.get("run_id", ""),
         version.tags.get("epoch", ""),
         version.tags.get("recipe", ""),
@@ -156,7 +196,7 @@ def _what_registry_has(client: MlflowClient, name: str) -> str:
     return f"it has versions {numbers} and aliases {', '.join(aliases) or 'none'}"
 
 
-def _from_run(client: MlflowClient, uri: str, directory: Path | None) -> ModelSource:
+def _from_run(client: MlflowClient, uri: str) -> FoundModel:
     match = re.fullmatch(r"runs:/([0-9a-f]+)(?:/epoch_(\d+))?", uri)
     if match is None:
         raise ValueError(f"model: found {uri}, expected runs:/RUN_ID or runs:/RUN_ID/epoch_N")
@@ -171,7 +211,7 @@ def _from_run(client: MlflowClient, uri: str, directory: Path | None) -> ModelSo
         raise ValueError(
             f"model: run {run_id} has no checkpoint of epoch {epoch}; it has {sorted(models) or 'none'}"
         )
-    return _from_logged_model(models[int(epoch)], f"runs:/{run_id}/{epoch_name(int(epoch))}", directory)
+    return _from_logged_model(models[int(epoch)], f"runs:/{run_id}/{epoch_name(int(epoch))}")
 
 
 def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel:
@@ -181,24 +221,28 @@ def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel:
         raise ValueError(f"model: the tracking store has no model {model_id}") from error
 
 
-def _from_logged_model(model: LoggedModel, uri: str, directory: Path | None = None) -> ModelSource:
-    if model.tags.get(WEIGHTS_TAG) == WEIGHTS_DELETED:
-        raise ValueError(f"model: the weights of {uri} were not kept; name another epoch of the run")
-    # What lies on this machine is used where it lies.
-    place = None if directory is None or is_local_uri(model.artifact_location) else str(directory)
-    held = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}", dst_path=place))
-    return ModelSource(
+def _from_logged_model(model: LoggedModel, uri: str) -> FoundModel:
+    return FoundModel(
         uri,
-        _find_checkpoint(held, uri),
+        f"models:/{model.model_id}",
+        model.artifact_location,
         model.source_run_id or "",
         model.tags.get("epoch", ""),
         model.tags.get("recipe", ""),
         model.model_id,
+        has_weights=model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED,
     )
 
 
-def _find_checkpoint(directory: Path, uri: str) -> Path:
-    found = sorted(directory.rglob("*.safetensors"))
-    if len(found) != 1:
-        raise ValueError(f"model: {uri} holds {len(found)} safetensors files, expected one")
-    return found[0]
+def _fetch(model: FoundModel, directory: Path | None) -> Path:
+    if not model.artifacts:
+        return Path(model.uri)
+    if not model.has_weights:
+        raise ValueError(f"model: the weights of {model.uri} were not kept; name another epoch of the run")
+    # What lies on this machine is used where it lies.
+    place = None if directory is None or is_local_uri(model.location) else str(directory)
+    held = Path(mlflow.artifacts.download_artifacts(model.artifacts, dst_path=place))
+    files = sorted(held.rglob("*.safetensors"))
+    if len(files) != 1:
+        raise ValueError(f"model: {model.uri} holds {len(files)} safetensors files, expected one")
+    return files[0]

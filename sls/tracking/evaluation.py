@@ -16,7 +16,7 @@ from sls.data.scores import JoinedScores, join_scores, read_scores
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import Evaluation, evaluate
-from sls.tracking.checkpoints import resolve_model
+from sls.tracking.checkpoints import find_model
 from sls.tracking.lineage import link_checkpoint
 from sls.tracking.registry import note_evaluation
 from sls.tracking.report import write_evaluation_report
@@ -93,8 +93,13 @@ def find_scores(
     return _from_run(scored, directory)
 
 
-def find_calibration(client: MlflowClient, name: str) -> Path | None:
+def find_calibration(client: MlflowClient, name: str, directory: Path) -> Path | None:
     """Finds a calibration: a JSON file, or the evaluation run that fitted it; None for an empty name.
+
+    Args:
+        client: the tracking store.
+        name: the file, or the id of the run.
+        directory: where to download that of a run, for a caller that removes it after use.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -109,7 +114,9 @@ def find_calibration(client: MlflowClient, name: str) -> Path | None:
     _get_run(client, name)
     if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(name)}:
         raise ValueError(f"calibration: run {name} fitted none; evaluate with -P fit_calibration=logistic")
-    return Path(mlflow.artifacts.download_artifacts(f"runs:/{name}/{CALIBRATION_FILE}"))
+    return Path(
+        mlflow.artifacts.download_artifacts(f"runs:/{name}/{CALIBRATION_FILE}", dst_path=str(directory))
+    )
 
 
 @dataclass(frozen=True)
@@ -215,7 +222,7 @@ def _newest_scoring_run(client: MlflowClient, track: str, model: str) -> Run:
     conditions = ["tags.kind = 'score'", f"tags.track = '{track}'", "attributes.status = 'FINISHED'"]
     if model:
         # By checkpoint, since an alias, a version and a run's epoch may name the same one.
-        found = resolve_model(client, model)
+        found = find_model(client, model)
         same = f"tags.model_id = '{found.model_id}'" if found.model_id else f"tags.model = '{found.uri}'"
         conditions.append(same)
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]

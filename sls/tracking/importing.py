@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sls.models.checkpoints import load_checkpoint
 from sls.tracking.checkpoints import log_checkpoint, resolve_model
 from sls.tracking.registry import RegisteredVersion, register
-from sls.tracking.runs import TrackedRun
+from sls.tracking.runs import TrackedRun, scratch_directory
 
 
 @dataclass(frozen=True)
@@ -47,5 +47,6 @@ def track_import(run: TrackedRun, request: ImportRequest) -> RegisteredVersion:
         provenance={**loaded.info.provenance, **tags},
     )
     model_id = log_checkpoint(run, loaded.model, info, tags)
-    source = resolve_model(run.client, f"models:/{model_id}")
-    return register(run.client, run.experiment_id, source, request.stage, request.recipe, tags)
+    with scratch_directory() as directory:
+        source = resolve_model(run.client, f"models:/{model_id}", directory)
+        return register(run.client, run.experiment_id, source, request.stage, request.recipe, tags)

@@ -98,5 +98,7 @@ def read_past(client: MlflowClient, run_id: str, monitored: str) -> Past:
     checkpoint = None
     if "weights" not in state:
         epoch = state["progress"]["epoch"] - 1
-        checkpoint = resolve_model(client, f"runs:/{run_id}/{epoch_name(epoch)}").path
+        # In the directory of the state, with which it goes.
+        place = directory / "checkpoint"
+        checkpoint = resolve_model(client, f"runs:/{run_id}/{epoch_name(epoch)}", place).path
     return Past(steps, handles, losses, directory, checkpoint)

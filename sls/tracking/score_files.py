@@ -18,7 +18,7 @@ from sls.config import PROJECT_ROOT
 from sls.data.score_journal import JournalHeader, read_journal
 from sls.data.scores import write_scores
 from sls.engine.scoring_job import JOURNAL_ENDING, REMEDY, binding_key, journal_path
-from sls.tracking.runs import TrackedRun
+from sls.tracking.runs import TrackedRun, scratch_directory
 
 SCORES_DIRECTORY = "scores"
 OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
@@ -112,13 +112,15 @@ def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path
     runs = client.search_runs([experiment], conditions, max_results=1)
     if not runs:
         return False
-    found = Path(mlflow.artifacts.download_artifacts(f"runs:/{runs[0].info.run_id}/{SCORES_DIRECTORY}"))
-    (sidecar,) = found.glob("*.json")
+    uri = f"runs:/{runs[0].info.run_id}/{SCORES_DIRECTORY}"
     output.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(sidecar, sidecar_path(output))
-    staged = output.with_name(f".{output.name}.fetched")
-    shutil.copyfile(found / sidecar.stem, staged)
-    staged.replace(output)
+    with scratch_directory() as directory:
+        found = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
+        (sidecar,) = found.glob("*.json")
+        shutil.copyfile(sidecar, sidecar_path(output))
+        staged = output.with_name(f".{output.name}.fetched")
+        shutil.copyfile(found / sidecar.stem, staged)
+        staged.replace(output)
     return True
 
 
