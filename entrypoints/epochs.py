@@ -17,7 +17,8 @@ from entrypoints.options import (
 )
 from entrypoints.progress import progress_bar
 from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
-from sls.tracking.comparison_view import share_comparison
+from sls.tracking.comparison_view import Compared, share_comparison
+from sls.tracking.epoch_evaluation import TrainingRun
 from sls.tracking.epochs import (
     FIGURE_FILE,
     EvaluatedEpoch,
@@ -31,15 +32,16 @@ from sls.tracking.runs import TrackedRun
 
 @door_command("epochs")
 @text_option(
-    "runs", "ids of training runs, separated by commas [default: the newest finished one of each recipe]"
+    "runs",
+    "ids of training runs, separated by commas [default: the newest finished one of each recipe on this corpus]",
 )
 @text_option("track", "tracks, separated by commas [default: all evaluation tracks that have data]")
 @config_options("data", "compute", "scoring")
 def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""
-    wanted = split_list(runs) or find_newest_trainings(run.client, run.experiment_id)
-    trainings = find_training_runs(run.client, wanted)
     corpus = open_corpus(data_config(options))
+    wanted = split_list(runs) or find_newest_trainings(run.client, run.experiment_id, corpus.name)
+    trainings = find_training_runs(run.client, wanted)
     tracks = find_tracks(corpus, split_list(track))
     links = {"epochs_run_id": run.run_id}
     pipeline = Pipeline(
@@ -53,9 +55,15 @@ def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     num_new = sum(item.is_new for item in evaluated)
     console.print(f"Evaluated {num_new} of {len(evaluated)}; the others were known.", highlight=False)
     console.print(f"Chart: runs:/{run.run_id}/{FIGURE_FILE}", highlight=False, soft_wrap=True)
-    main_runs = {training.run.data.tags.get("main_run_id", "") for training in trainings}
-    link = share_comparison(run.client, run.experiment_id, main_runs.pop() if len(main_runs) == 1 else "")
+    link = share_comparison(run.client, run.experiment_id, _compared(trainings, corpus.name))
     console.print(f"Compare the recipes: make ui, then {link}", highlight=False, soft_wrap=True)
+
+
+def _compared(trainings: Sequence[TrainingRun], corpus: str) -> Compared:
+    """Returns the trainings' own experiment if they are of one, or else all recipes on the newest one's corpus."""
+    newest = max(trainings, key=lambda training: training.run.info.start_time).run.data.tags
+    main_runs = {training.run.data.tags.get("main_run_id", "") for training in trainings}
+    return Compared(newest.get("corpus", corpus), main_runs.pop() if len(main_runs) == 1 else "")
 
 
 def _epochs_table(corpus: str, tracks: Sequence[str], evaluated: Sequence[EvaluatedEpoch]) -> Table:

@@ -12,7 +12,7 @@ from entrypoints.tables import recipe_table
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpus import Corpus, open_corpus
 from sls.tracking.checkpoints import ModelSource, resolve_model
-from sls.tracking.comparison_view import share_comparison
+from sls.tracking.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation import EvaluationRequest
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.registry import RegisteredVersion, appoint_champion, choose_champion, register
@@ -67,7 +67,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
             for verdict in comparison.verdicts:
                 console.print(verdict, highlight=False, soft_wrap=True)
     console.print(f"Champion: version {champion}; {best.reason}", soft_wrap=True)
-    _print_next_commands(run)
+    _print_next_commands(run, corpus)
 
 
 def _require_distinct(settings: Sequence[Config]) -> None:
@@ -90,8 +90,8 @@ def _train(main_run: TrackedRun, config: Config, corpus: Corpus, directory: Path
     return resolve_model(run.client, trained.uri, directory)
 
 
-def _print_next_commands(run: TrackedRun) -> None:
-    link = share_comparison(run.client, run.experiment_id, run.run_id)
+def _print_next_commands(run: TrackedRun, corpus: Corpus) -> None:
+    link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     console.print(
         "\nCompare the recipes:  make ui  (or mlflow ui --workers 1)", highlight=False, soft_wrap=True
     )

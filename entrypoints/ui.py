@@ -9,22 +9,22 @@ import sys
 import click
 import mlflow
 
-from sls.tracking.comparison_view import newest_main_run, share_comparison
+from sls.tracking.comparison_view import LOCAL_PORT, find_newest_work, share_comparison, ui_address
 from sls.tracking.store import connect, experiment_id
 
 
 @click.command()
-@click.option("--port", default=5000, help="port on 127.0.0.1")
+@click.option("--port", default=LOCAL_PORT, help="port on 127.0.0.1")
 def ui(port: int) -> None:
     """Start mlflow ui and print the link to the view in which the recipes stand side by side."""
     client = connect()
     experiment, uri = experiment_id(client), mlflow.get_tracking_uri()
-    is_served = uri.startswith("http")
-    address = uri.rstrip("/") if is_served else f"http://127.0.0.1:{port}"
-    link = share_comparison(client, experiment, newest_main_run(client, experiment), address)
-    print(f"Compare the recipes: {link}", flush=True)
-    print(f"All runs:            {address}/#/experiments/{experiment}/runs", flush=True)
-    if is_served:
+    compared = find_newest_work(client, experiment)
+    if compared is not None:
+        link = share_comparison(client, experiment, compared, port)
+        print(f"Compare the recipes: {link}", flush=True)
+    print(f"All runs:            {ui_address(uri, port)}/#/experiments/{experiment}/runs", flush=True)
+    if uri.startswith("http"):
         return  # the tracking server has a UI of its own
     command = [
         sys.executable,

@@ -103,13 +103,14 @@ def runs_of(kind: str) -> list[mlflow.entities.Run]:
     return client.search_runs([experiment.experiment_id], f"tags.kind = '{kind}'")
 
 
-def test_table_names_recipes_tracks_and_the_next_commands(job: str) -> None:
+def test_table_names_recipes_tracks_and_the_next_commands(job: str, server: str) -> None:
     assert re.search(r"│ v1 .*│", job)
     assert re.search(r"│ v2 .*│", job)
     for track in TRACKS:
         assert track in job
     assert "synthetic corpus" in job
     (main,) = runs_of("main")
+    assert f"{server}/#/experiments/{main.info.experiment_id}/runs?viewState" in job
     assert f"viewStateShareKey=recipes-{main.info.run_id}&compareRunsMode=CHART" in job
     assert "mlflow models serve -m models:/xlsr-sls@champion" in job
 

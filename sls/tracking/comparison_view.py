@@ -7,39 +7,63 @@ experiment, which is how the UI's own "share" button does it, says which runs, w
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 
+from sls.tracking.store import find_active_run, quoted
+
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
-LOCAL_UI = "http://127.0.0.1:5000"
+LOCAL_PORT = 5000
+"""On which `mlflow ui` listens by default."""
 CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 """A pattern of the metrics that are charted; the UI makes a section of each track. Intervals stand in the reports."""
-OTHER_KINDS = ("score", "register")
+NOT_COMPARABLE_TAG = "not_comparable"
+"""Of an evaluation of another subset than the track's own, or of some of its trials: why it stays out of the view."""
+OTHER_KINDS = ("score", "score-shard", "register")
+# What trained and what evaluated the recipes; not the evaluations of each epoch, which would enter the averages.
+_WANTED = (
+    "tags.recipe != ''",
+    *(f"tags.kind != '{kind}'" for kind in OTHER_KINDS),
+    "tags.epochs_run_id IS NULL",
+    f"tags.{NOT_COMPARABLE_TAG} IS NULL",
+)
 _GROUP_BY_RECIPE = {
     "aggregateFunction": "average",
     "groupByKeys": [{"mode": "tag", "groupByData": "recipe"}],
 }
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Which runs of an experiment stand side by side: of one corpus, since error rates on others do not compare."""
+
+    corpus: str
+    main_run_id: str = ""
+    """The run of the whole experiment whose recipes are compared; empty for all recipes."""
+
+    @property
+    def key(self) -> str:
+        """The name of the view in the store and in the link."""
+        return f"recipes-{self.main_run_id or re.sub('[^A-Za-z0-9_.-]', '_', self.corpus)}"
+
+
 def share_comparison(
-    client: MlflowClient, experiment: str, main_run_id: str = "", address: str = LOCAL_UI
+    client: MlflowClient, experiment: str, compared: Compared, port: int = LOCAL_PORT
 ) -> str:
     """Keeps the view of an experiment's recipes in the store and returns the link that opens it.
 
     Args:
         client: the tracking store.
         experiment: the id of the experiment.
-        main_run_id: the run of the whole experiment whose recipes are compared; empty for all recipes.
-        address: of the tracking UI.
+        compared: what stands in it.
+        port: as of `ui_address`.
     """
-    # What trained and what evaluated the recipes; not the evaluations of each epoch, which would enter the averages.
-    wanted = [
-        "tags.recipe != ''",
-        *(f"tags.kind != '{kind}'" for kind in OTHER_KINDS),
-        "tags.epochs_run_id IS NULL",
-    ]
-    if main_run_id:
-        wanted.append(f"tags.main_run_id = '{main_run_id}'")
+    wanted = [*_WANTED, f"tags.corpus = {quoted(compared.corpus)}"]
+    if compared.main_run_id:
+        wanted.append(f"tags.main_run_id = '{compared.main_run_id}'")
     view = {
         "searchFilter": " and ".join(wanted),
         "orderByKey": "attributes.start_time",
@@ -48,20 +72,40 @@ def share_comparison(
         "groupBy": _GROUP_BY_RECIPE,
         "chartsSearchFilter": CHARTS,
     }
-    key = f"recipes-{main_run_id or 'all'}"
-    client.set_experiment_tag(experiment, VIEW_TAG_PREFIX + key, json.dumps(view))
+    client.set_experiment_tag(experiment, VIEW_TAG_PREFIX + compared.key, json.dumps(view))
     return (
-        f"{address}/#/experiments/{experiment}/runs"
-        f"?viewStateShareKey={key}&compareRunsMode=CHART&workflowType=machine_learning"
+        f"{ui_address(client.tracking_uri, port)}/#/experiments/{experiment}/runs"
+        f"?viewStateShareKey={compared.key}&compareRunsMode=CHART&workflowType=machine_learning"
     )
 
 
-def newest_main_run(client: MlflowClient, experiment: str) -> str:
-    """Returns the id of the newest finished run of the whole experiment, or an empty string."""
+def ui_address(tracking_uri: str, port: int = LOCAL_PORT) -> str:
+    """Returns where the tracking UI is: at the tracking server, without the user of its URI, or on this machine.
+
+    Args:
+        tracking_uri: of the store.
+        port: on which the UI of a store on this machine listens.
+    """
+    if not tracking_uri.startswith(("http://", "https://")):
+        return f"http://127.0.0.1:{port}"
+    parts = urlsplit(tracking_uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+
+def find_newest_work(client: MlflowClient, experiment: str) -> Compared | None:
+    """Returns what the newest finished training or evaluation stands among; None where there is none.
+
+    That is the whole experiment that asked for it, once it has finished, or else all recipes on that corpus.
+    """
     found = client.search_runs(
         [experiment],
-        "tags.kind = 'main' and attributes.status = 'FINISHED'",
+        " and ".join([*_WANTED, "tags.corpus != ''", "attributes.status = 'FINISHED'"]),
         order_by=["attributes.start_time DESC"],
         max_results=1,
     )
-    return str(found[0].info.run_id) if found else ""
+    if not found:
+        return None
+    tags = found[0].data.tags
+    main = find_active_run(client, tags.get("main_run_id", ""))
+    is_whole = main is not None and main.info.status == "FINISHED"
+    return Compared(tags["corpus"], tags["main_run_id"] if is_whole else "")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from sls.tracking.checkpoints import checkpoints_of
+from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
 from sls.tracking.epoch_evaluation import EpochCheckpoint, EpochEvaluator, EvaluatedEpoch, TrainingRun
 from sls.tracking.epochs_figure import EpochPoint, epochs_figure
 from sls.tracking.figure_style import to_png
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.runs import TrackedRun, run_link, scratch_directory
+from sls.tracking.store import find_active_run, quoted
 from sls.tracking.trial_lists import track_trials
 
 FIGURE_FILE, TABLE_FILE = "epochs.png", "epochs.tsv"
@@ -59,7 +60,7 @@ def track_epochs(
 
     Args:
         run: the run on which chart, table and metrics `TRACK/eer_percent.RECIPE` (by epoch) are recorded. The
-            training runs get them too, as `TRACK/eer_percent_by_epoch`.
+            training runs of the same corpus get them too, as `TRACK/eer_percent_by_epoch`.
         pipeline: how to score and evaluate.
         trainings: from `find_training_runs`.
         tracks: from `sls.tracking.pipeline.find_tracks`.
@@ -85,6 +86,7 @@ def track_epochs(
     evaluator = EpochEvaluator(pipeline, trials)
     evaluated: list[EvaluatedEpoch] = []
     for training in trainings:
+        is_charted = _is_of_corpus(training, corpus.name)
         for epoch in sorted(training.checkpoints):
             # A checkpoint is fetched once for all tracks, and goes when they are done.
             with scratch_directory() as directory:
@@ -93,47 +95,85 @@ def track_epochs(
             evaluated += found
             rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
             run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
-            _chart_beside_losses(pipeline.client, training, found)
+            if is_charted:
+                _chart_beside_losses(pipeline.client, training, found)
     _log_results(run, evaluated, corpus.name)
     return evaluated
 
 
-def find_newest_trainings(client: MlflowClient, experiment: str) -> list[str]:
-    """Returns the ids of an experiment's newest finished training runs, one of each recipe, the oldest first."""
-    runs = client.search_runs(
-        [experiment],
-        "tags.kind = 'train' and attributes.status = 'FINISHED'",
-        order_by=["attributes.start_time ASC"],
-    )
-    newest = {run.data.tags.get("recipe", ""): run for run in runs}
-    return [run.info.run_id for run in sorted(newest.values(), key=lambda run: run.info.start_time)]
+def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) -> list[str]:
+    """Returns the ids of the newest finished training runs on a corpus, one of each recipe, the oldest first.
+
+    Runs that kept the weights of no epoch are passed over.
+
+    Raises:
+        ValueError: there is none.
+    """
+    newest: dict[str, Run] = {}
+    for run in _finished_trainings(client, experiment, corpus):
+        recipe = run.data.tags.get("recipe", "")
+        if recipe not in newest and _has_weights(client, run):
+            newest[recipe] = run
+    if not newest:
+        raise ValueError(f"runs: no finished training on {corpus}; train first: mlflow run . -e train")
+    return [run.info.run_id for run in reversed(newest.values())]
+
+
+def _finished_trainings(client: MlflowClient, experiment: str, corpus: str) -> Iterator[Run]:
+    """Yields an experiment's finished training runs on a corpus, the newest first."""
+    conditions = f"tags.kind = 'train' and attributes.status = 'FINISHED' and tags.corpus = {quoted(corpus)}"
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment], conditions, order_by=["attributes.start_time DESC"], page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _has_weights(client: MlflowClient, run: Run) -> bool:
+    models = checkpoints_of(client, run).values()
+    return any(model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED for model in models)
+
+
+def _is_of_corpus(training: TrainingRun, corpus: str) -> bool:
+    own = training.run.data.tags.get("corpus", "")
+    if own != corpus:
+        logger.info(
+            "%s was trained on %s: its run gets no chart of the EERs on %s", training.name, own or "?", corpus
+        )
+    return own == corpus
 
 
 def _chart_beside_losses(
     client: MlflowClient, training: TrainingRun, evaluated: Sequence[EvaluatedEpoch]
 ) -> None:
-    """Records EERs on the training run, so that the UI draws the recipes in one chart; each step once."""
+    """Records EERs on the training run, so that the UI draws the recipes in one chart.
+
+    A step whose newest value is another one, by a key since corrected, gets the new one too.
+    """
     for item in evaluated:
         name = f"{item.track}/eer_percent_by_epoch"
-        if item.eer_percent is None or item.epoch in _steps_of(client, training, name):
+        if item.eer_percent is None or _newest_value(client, training, name, item.epoch) == item.eer_percent:
             continue
         client.log_metric(training.run_id, name, item.eer_percent, step=item.epoch, model_id=item.model_id)
 
 
-def _steps_of(client: MlflowClient, training: TrainingRun, name: str) -> set[int]:
+def _newest_value(client: MlflowClient, training: TrainingRun, name: str, step: int) -> float | None:
     # Runs were read before this call began; only what they had then is asked for.
     if name not in training.run.data.metrics:
-        return set()
-    return {metric.step for metric in client.get_metric_history(training.run_id, name)}
+        return None
+    points = [point for point in client.get_metric_history(training.run_id, name) if point.step == step]
+    return max(points, key=lambda point: int(point.timestamp)).value if points else None
 
 
 def _get_run(client: MlflowClient, run_id: str) -> Run:
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        raise ValueError(
-            f"runs: the tracking store has no run {run_id}; expected ids of training runs"
-        ) from error
+    run = find_active_run(client, run_id)
+    if run is None:
+        raise ValueError(f"runs: the tracking store has no run {run_id}; expected ids of training runs")
+    return run
 
 
 def _log_results(run: TrackedRun, evaluated: Sequence[EvaluatedEpoch], corpus: str) -> None:

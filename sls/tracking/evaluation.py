@@ -17,6 +17,7 @@ from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import Evaluation, evaluate
 from sls.tracking.checkpoints import find_model
+from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
 from sls.tracking.lineage import link_checkpoint
 from sls.tracking.registry import note_evaluation
 from sls.tracking.report import write_evaluation_report
@@ -183,7 +184,11 @@ def track_evaluation(
         settings=BootstrapSettings(num_resamples=request.num_resamples),
     )
     _record(run, source, evaluation, run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation"))
-    if subset == track.default_subset and joined.coverage.is_complete and "model_id" in source.tags:
+    is_default = subset == track.default_subset
+    if not (is_default and joined.coverage.is_complete):
+        reason = "some of the trials" if is_default else f"subset {subset}"
+        run.set_tags({NOT_COMPARABLE_TAG: reason})
+    elif "model_id" in source.tags:
         note_evaluation(run.client, source.tags["model_id"], track.name, evaluation.metrics(), key.digest)
     link_checkpoint(run.client, source.tags.get("model_id", ""), source.tags.get("train_run_id", ""))
     return evaluation

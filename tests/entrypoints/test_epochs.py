@@ -2,6 +2,7 @@
 
 import csv
 import tempfile
+import time
 from pathlib import Path
 
 import mlflow
@@ -9,16 +10,19 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow.entities import LoggedModelOutput, Run
 
-from entrypoints.epochs import epochs
+from entrypoints.epochs import _compared, epochs
 from entrypoints.train import train
-from sls.config import DataConfig
+from sls.config import ComputeConfig, DataConfig
 from sls.data.corpus import Corpus, open_corpus
 from sls.engine.evaluation import Evaluation
-from sls.tracking.epochs import find_training_runs
+from sls.tracking.comparison_view import Compared
+from sls.tracking.epoch_evaluation import EpochCheckpoint, EvaluatedEpoch
+from sls.tracking.epochs import find_newest_trainings, find_training_runs, track_epochs
 from sls.tracking.evaluation import EvaluationRequest, ScoreSource, track_evaluation
-from sls.tracking.pipeline import find_tracks
+from sls.tracking.pipeline import Pipeline, find_tracks
 from sls.tracking.runs import TrackedRun, tracked_run
 from sls.tracking.store import connect
+from sls.tracking.trial_lists import TrialList
 
 TINY = ["--xlsr_model", "random:tiny", "--num_workers", "0", "--device", "cpu"]
 CPU = ["--num_workers", "0", "--device", "cpu"]
@@ -72,7 +76,7 @@ def test_every_epoch_is_evaluated_once_and_charted(training_run: Run, small_corp
     assert_numbers_lead_back(rows, door, training_run)
 
     # Known checkpoints are not scored again: not by the second call, nor for the track that it adds. Without ids
-    # it takes the newest training of each recipe.
+    # it takes the newest training of each recipe on the corpus.
     second = call_epochs(small_corpus, [])
     assert second.exit_code == 0, second.output
     assert "Evaluated 2 of 6" in second.output
@@ -81,7 +85,7 @@ def test_every_epoch_is_evaluated_once_and_charted(training_run: Run, small_corp
     assert [row["eer_percent"] for row in known] == [row["eer_percent"] for row in rows]
     assert {row["is_new"] for row in known} == {"False"}
     assert_numbers_lead_back(known, door, training_run)
-    assert "viewStateShareKey=recipes-all" in second.output
+    assert "viewStateShareKey=recipes-demo" in second.output
 
 
 def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run: Run) -> None:
@@ -154,15 +158,84 @@ def test_a_served_checkpoint_is_downloaded_once_for_all_tracks_and_nothing_stays
     assert [path for path in scratch.rglob("*") if path.is_file()] == []
 
 
+def made_training(start_time: int, recipe: str, corpus: str = "demo", **model_tags: str) -> str:
+    """A finished training run with one checkpoint."""
+    client = connect()
+    tags = {"kind": "train", "recipe": recipe, "corpus": corpus, "chosen_epoch": "3"}
+    run_id = client.create_run("0", start_time, tags).info.run_id
+    model = client.create_logged_model("0", tags={"epoch": "3", **model_tags}, source_run_id=run_id)
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 3)])
+    client.set_terminated(run_id)
+    return run_id
+
+
+def test_newest_trainings_are_those_of_the_corpus_that_kept_weights(store: Path) -> None:
+    client = connect()
+    made_training(1, "v1")
+    newest = made_training(3, "v1")
+    oldest = made_training(2, "v2")
+    made_training(4, "v1", weights="deleted")
+    made_training(5, "v1", corpus="Kim's")
+    search = client.search_runs
+    # Pages of one run: none is cut off.
+    client.search_runs = lambda *args, **options: search(*args, **{**options, "max_results": 1})
+    assert find_newest_trainings(client, "0", "demo") == [oldest, newest]
+    assert len(find_newest_trainings(client, "0", "Kim's")) == 1
+
+
+@pytest.mark.parametrize(("corpus", "steps"), [("demo", {3: [8.0, 7.0]}), ("asvspoof", {})])
+def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
+    corpus: str,
+    steps: dict[int, list[float]],
+    store: Path,
+    small_corpus: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Evaluator:
+        """Finds an EER, the same one again, and another by a corrected key."""
+
+        eers = iter([8.0, 8.0, 7.0])
+
+        def __init__(self, pipeline: Pipeline, trials: list[TrialList]) -> None:
+            pass
+
+        def evaluate(self, checkpoint: EpochCheckpoint, trials: TrialList) -> EvaluatedEpoch:
+            run_id = checkpoint.training.run_id
+            return EvaluatedEpoch("v1", 3, trials.name, True, run_id, "", next(self.eers))
+
+    caplog.set_level("INFO")
+    monkeypatch.setattr("sls.tracking.epochs.EpochEvaluator", Evaluator)
+    client, run_id = connect(), made_training(1, "v1", corpus)
+    pipeline = Pipeline(client, open_corpus(DataConfig(data_root=str(small_corpus))), ComputeConfig())
+    for _ in range(3):
+        with tracked_run("epochs") as run:
+            track_epochs(run, pipeline, find_training_runs(client, [run_id]), ["DF"])
+        time.sleep(0.002)  # points of one step are told apart by their milliseconds
+    history = client.get_metric_history(run_id, "DF/eer_percent_by_epoch")
+    found: dict[int, list[float]] = {}
+    for point in sorted(history, key=lambda point: point.timestamp):
+        found.setdefault(point.step, []).append(point.value)
+    assert found == steps
+    told = [line for line in caplog.messages if "was trained on" in line]
+    assert told == [f"v1 was trained on {corpus}: its run gets no chart of the EERs on demo"] * (
+        0 if corpus == "demo" else 3
+    )
+
+
+def test_link_of_trainings_is_of_their_experiment_or_of_the_newest_ones_corpus(store: Path) -> None:
+    client = connect()
+    run_ids = [made_training(2, "v1", "asvspoof"), made_training(1, "v2", "demo")]
+    assert _compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof")
+    for run_id in run_ids:
+        client.set_tag(run_id, "main_run_id", "0" * 32)
+    assert _compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof", "0" * 32)
+
+
 def test_runs_of_one_recipe_are_told_apart(store: Path) -> None:
     client = connect()
-    run_ids = []
-    for recipe in ("v1", "v1", "v2"):
-        run = client.create_run("0", tags={"kind": "train", "recipe": recipe, "chosen_epoch": "3"})
-        model = client.create_logged_model("0", tags={"epoch": "3"}, source_run_id=run.info.run_id)
-        client.finalize_logged_model(model.model_id, "READY")
-        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 3)])
-        run_ids.append(run.info.run_id)
+    run_ids = [made_training(number, recipe) for number, recipe in enumerate(("v1", "v1", "v2"), 1)]
     trainings = find_training_runs(client, [*run_ids, run_ids[0]])
     assert [training.name for training in trainings] == [f"v1 {run_ids[0][:8]}", f"v1 {run_ids[1][:8]}", "v2"]
     assert [list(training.checkpoints) for training in trainings] == [[3]] * 3
@@ -184,15 +257,19 @@ def test_epoch_whose_weights_were_not_kept_leaves_a_gap(
 
 
 def test_no_run_is_refused(store: Path, small_corpus: Path) -> None:
+    made_training(1, "v1", "asvspoof")
     result = call_epochs(small_corpus, [])
     assert result.exit_code == 2
-    assert "runs: found nothing, expected ids of training runs" in result.stderr
+    assert "runs: no finished training on demo; train first: mlflow run . -e train" in result.stderr
 
 
 def test_unknown_run_is_named(store: Path, small_corpus: Path) -> None:
-    result = call_epochs(small_corpus, ["0" * 32])
-    assert result.exit_code == 2
-    assert f"no run {'0' * 32}" in result.stderr
+    deleted = made_training(1, "v1")
+    connect().delete_run(deleted)
+    for run_id in ("0" * 32, deleted):
+        result = call_epochs(small_corpus, [run_id])
+        assert result.exit_code == 2
+        assert f"no run {run_id}" in result.stderr
 
 
 def test_run_that_trained_nothing_is_named(store: Path, small_corpus: Path) -> None:

@@ -55,6 +55,7 @@ def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, scor
     assert "LA/eer_percent_clustered_low" in metrics
     assert metrics["LA/min_tdcf"] <= 1
     assert run.data.tags["subset"] == "eval"
+    assert "not_comparable" not in run.data.tags
     assert {"report.html", "report.json", "det.png"} <= artifact_names(run, "report")
     report = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report/report.json"))
     assert report["track"] == "LA"
@@ -73,6 +74,9 @@ def test_partial_scores_are_refused_unless_allowed(store, small_corpus, score_fi
     assert allowed.exit_code == 0, allowed.output
     coverage = newest_run("evaluate").data.metrics["LA/coverage_percent"]
     assert coverage == pytest.approx(100 * (len(lines) - 1) / len(lines))
+    assert newest_run("evaluate").data.tags["not_comparable"] == "subset all"
+    assert CliRunner().invoke(evaluate, [*arguments, "--allow_partial", "true"]).exit_code == 0
+    assert newest_run("evaluate").data.tags["not_comparable"] == "some of the trials"
 
 
 def test_calibration_fitted_by_one_run_is_applied_by_another(store, small_corpus, score_files) -> None:

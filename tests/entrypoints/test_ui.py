@@ -27,7 +27,7 @@ def record_experiment() -> None:
     """The runs of a whole experiment, and newer ones, more than the ten that the UI charts by itself."""
     with tracked_run("main", "main") as main:
         for recipe, eers in EERS.items():
-            links = {"main_run_id": main.run_id, "recipe": recipe}
+            links = {"main_run_id": main.run_id, "recipe": recipe, "corpus": "demo"}
             with tracked_run("train", f"train {recipe}", links) as run:
                 for epoch in range(3):
                     run.log_metrics(
@@ -38,8 +38,9 @@ def record_experiment() -> None:
                     pass
                 with tracked_run("evaluate", f"evaluate {recipe} {track}", {**links, "track": track}) as run:
                     run.log_metrics({f"{track}/eer_percent": eer_percent, f"{track}/eer_percent_low": 1.0})
+    of_epoch = {"recipe": "v1", "corpus": "demo"}
     for epoch in range(12):
-        with tracked_run("evaluate", f"of epoch {epoch}", {"recipe": "v1", "epochs_run_id": "0"}) as run:
+        with tracked_run("evaluate", f"of epoch {epoch}", {**of_epoch, "epochs_run_id": "0"}) as run:
             run.log_metrics({"LA/eer_percent": 50.0})
 
 
