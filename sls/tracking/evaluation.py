@@ -20,7 +20,7 @@ from sls.tracking.checkpoints import find_model
 from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
 from sls.tracking.lineage import link_checkpoint
 from sls.tracking.registry import note_evaluation
-from sls.tracking.report import write_evaluation_report
+from sls.tracking.report import write_evaluation_data, write_evaluation_report
 from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.score_files import SCORES_DIRECTORY
 
@@ -139,6 +139,8 @@ class EvaluationRequest:
     """A calibration to apply, as JSON."""
     fit_calibration: str = ""
     """Fit a calibration on these scores: logistic or pav."""
+    is_illustrated: bool = True
+    """Draw the report, a page with figures; otherwise its numbers alone are kept, as JSON."""
 
 
 def track_evaluation(
@@ -183,7 +185,8 @@ def track_evaluation(
         calibration=load_calibration(request.calibration) if request.calibration else None,
         settings=BootstrapSettings(num_resamples=request.num_resamples),
     )
-    _record(run, source, evaluation, run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation"))
+    dataset = run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation")
+    _record(run, source, evaluation, dataset, is_illustrated=request.is_illustrated)
     is_default = subset == track.default_subset
     if not (is_default and joined.coverage.is_complete):
         reason = "some of the trials" if is_default else f"subset {subset}"
@@ -202,13 +205,16 @@ def _fit_calibration(run: TrackedRun, joined: JoinedScores, method: str) -> None
         run.log_file(directory / CALIBRATION_FILE)
 
 
-def _record(run: TrackedRun, source: ScoreSource, evaluation: Evaluation, dataset: Dataset) -> None:
+def _record(
+    run: TrackedRun, source: ScoreSource, evaluation: Evaluation, dataset: Dataset, *, is_illustrated: bool
+) -> None:
     metrics = {f"{evaluation.track}/{name}": value for name, value in evaluation.metrics().items()}
     run.log_metrics(metrics, model_id=source.tags.get("model_id"), dataset=dataset)
     if evaluation.warnings:
         run.set_tags({"warnings": " ".join(evaluation.warnings)})
     with scratch_directory() as directory:
-        write_evaluation_report(evaluation, directory)
+        write = write_evaluation_report if is_illustrated else write_evaluation_data
+        write(evaluation, directory)
         run.log_directory(directory, REPORT_DIRECTORY)
 
 

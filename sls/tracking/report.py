@@ -56,6 +56,11 @@ def write_evaluation_report(evaluation: Evaluation, directory: str | Path) -> li
     return _write(Path(directory), page, evaluation.to_dict(), pictures)
 
 
+def write_evaluation_data(evaluation: Evaluation, directory: str | Path) -> Path:
+    """Writes the numbers of an evaluation alone, the report.json of its report."""
+    return _write_data(Path(directory), evaluation.to_dict())
+
+
 def write_comparison_report(comparison: Comparison, directory: str | Path) -> list[Path]:
     """Writes the report of a comparison: report.html, report.json and one PNG for each figure.
 
@@ -99,13 +104,16 @@ def write_figure(figure: Figure, path: str | Path) -> Path:
 def _write(
     directory: Path, page: str, content: Mapping[str, Any], pictures: Mapping[str, bytes]
 ) -> list[Path]:
-    directory.mkdir(parents=True, exist_ok=True)
-    data = json.dumps(content, indent=1, allow_nan=False) + "\n"
-    written = [
-        _write_whole(directory / PAGE_NAME, page.encode()),
-        _write_whole(directory / DATA_NAME, data.encode()),
-    ]
+    data = _write_data(directory, content)
+    written = [_write_whole(directory / PAGE_NAME, page.encode()), data]
     return written + [_write_whole(directory / f"{name}.png", png) for name, png in pictures.items()]
+
+
+def _write_data(directory: Path, content: Mapping[str, Any]) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return _write_whole(
+        directory / DATA_NAME, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
+    )
 
 
 def _write_whole(path: Path, content: bytes) -> Path:

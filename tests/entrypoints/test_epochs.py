@@ -98,6 +98,10 @@ def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run
         assert run.data.tags["epochs_run_id"] == door.info.run_id
         assert run.data.tags["train_run_id"] == training_run.info.run_id
         assert run.data.tags["epoch"] == row["epoch"]
+        # The numbers are kept, and no figure of every epoch.
+        assert [item.path for item in client.list_artifacts(run.info.run_id, "report")] == [
+            "report/report.json"
+        ]
         history = client.get_metric_history(door.info.run_id, f"{track}/eer_percent.v1")
         assert {item.step: item.value for item in history}[int(row["epoch"])] == eer_percent
         beside = client.get_metric_history(training_run.info.run_id, f"{track}/eer_percent_by_epoch")
