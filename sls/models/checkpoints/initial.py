@@ -15,8 +15,7 @@ from sls.models.xlsr import Xlsr
 LINEAR_STD, LINEAR_STD_DIM = 0.02, 1024  # fairseq's deviation suits this dimension, that of XLS-R
 MIN_FILTER_SAMPLES = 64  # 4 ms
 SAMPLE_RATE_HZ = 16_000
-LOWEST_HZ, HIGHEST_HZ = 30.0, 7900.0  # between which the first filters lie
-FILTER_NORM = 5.0  # lifts speech, at about a twentieth of full scale, above the floor of the layer norm
+LOWEST_HZ, HIGHEST_HZ = 60.0, 7600.0  # of the first filters' centres
 
 _DRAWS = frozenset(
     {torch.Tensor.uniform_, torch.Tensor.normal_}
@@ -71,15 +70,16 @@ def initialise_encoder(xlsr: Xlsr) -> None:
 
 
 def _filterbank(num_filters: int, num_samples: int) -> Tensor:
-    """Returns windowed sinusoids, evenly spaced in frequency as the filters of LFCC are, each at a random phase.
+    """Returns windowed cosines and sines of frequencies evenly spaced on the mel scale (O'Shaughnessy, 1987).
 
-    What vocoders leave behind is often high in frequency, where a mel scale would be coarse.
+    The cosine and the sine of each frequency let the next layer find its energy, whatever its phase. With one
+    filter of a random phase for each frequency, training on little data did not leave chance.
 
     Returns:
-        Shape: `(num_filters, num_samples)`.
+        Shape: `(num_filters, num_samples)`; the norm of each is that of random filters.
     """
-    frequencies_hz = torch.linspace(LOWEST_HZ, HIGHEST_HZ, num_filters + 2)[1:-1, None]
-    times_s = torch.arange(num_samples) / SAMPLE_RATE_HZ
-    phases = 2 * math.pi * (frequencies_hz * times_s + torch.rand(num_filters, 1))
-    filters = phases.cos() * torch.hann_window(num_samples, periodic=False)
-    return filters * FILTER_NORM / filters.norm(dim=1, keepdim=True)
+    low, high = (2595 * math.log10(1 + hz / 700) for hz in (LOWEST_HZ, HIGHEST_HZ))
+    frequencies_hz = 700 * (10 ** (torch.linspace(low, high, (num_filters + 1) // 2) / 2595) - 1)
+    phases = 2 * math.pi * frequencies_hz[:, None] * torch.arange(num_samples) / SAMPLE_RATE_HZ
+    filters = torch.cat([phases.cos(), phases.sin()])[:num_filters] * torch.hann_window(num_samples)
+    return filters * math.sqrt(2) / filters.norm(dim=1, keepdim=True)
