@@ -11,18 +11,23 @@ from pathlib import Path
 
 
 @contextmanager
-def hold_lock(path: Path) -> Iterator[None]:
+def hold_lock(path: Path, waits: bool = False) -> Iterator[None]:
     """Holds `PATH.lock` for the duration of a `with` block; the system frees it if the process is killed.
 
     It is a POSIX record lock: worker processes do not inherit it, and it holds between machines on a file
     system that shares such locks.
 
+    Args:
+        path: what the lock is for; it need not be there.
+        waits: whether to wait until another process lets go of it, or else to be refused.
+
     Raises:
         ValueError: another process holds it; the error names its process id and host.
+        OSError: no lock can be made there.
     """
     lock = path.with_name(f"{path.name}.lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _acquire(lock, path)
+    descriptor = _acquire(lock, path, waits)
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
@@ -32,12 +37,15 @@ def hold_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _acquire(lock: Path, path: Path) -> int:
+def _acquire(lock: Path, path: Path, waits: bool) -> int:
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
         except OSError:
+            if waits:
+                os.close(descriptor)
+                raise
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
             raise ValueError(f"{path}: found {holder} at work on it, expected to be alone") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
+from sls.data.file_lock import hold_lock
 
 EXPERIMENT_NAME = "xlsr-sls"
 REGISTERED_MODEL_NAME = "xlsr-sls"
@@ -32,10 +34,17 @@ def connect() -> MlflowClient:
     """Points MLflow at the tracking store and returns a client of it.
 
     Without MLFLOW_TRACKING_URI the store is `mlflow.db` at the project root, whatever the working directory.
+    MLflow makes the tables of a new database in every process that opens it, so they open it one by one.
     """
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         mlflow.set_tracking_uri(f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}")
-    return MlflowClient()
+    database = _local_database(mlflow.get_tracking_uri())
+    with ExitStack() as stack:
+        if database:
+            # Where no lock can be made, as in a directory that cannot be written to, no tables are made either.
+            with suppress(OSError):
+                stack.enter_context(hold_lock(database, waits=True))
+        return MlflowClient()
 
 
 def experiment_id(client: MlflowClient, wanted: Experiment | None = None) -> str:
@@ -108,7 +117,13 @@ def find_by_journal(client: MlflowClient, journal: str, experiments: list[str]) 
 
 def _artifact_location(experiment_name: str, tracking_uri: str) -> str | None:
     """Artifacts of a local database lie beside it; a server knows its own place (None)."""
+    database = _local_database(tracking_uri)
+    return (database.parent / "mlruns" / experiment_name).as_uri() if database else None
+
+
+def _local_database(tracking_uri: str) -> Path | None:
+    """Returns the file of a SQLite store; None for any other store."""
     prefix = "sqlite:///"
     if not tracking_uri.startswith(prefix):
         return None
-    return (Path(tracking_uri.removeprefix(prefix)).resolve().parent / "mlruns" / experiment_name).as_uri()
+    return Path(tracking_uri.removeprefix(prefix)).resolve()

@@ -1,0 +1,35 @@
+import os
+import subprocess
+import sys
+
+from sls.tracking.store import connect, experiment_id
+
+NUM_PROCESSES = 4
+# MLflow is imported once, as that takes seconds, and then opened by every process at the same moment.
+OPENERS = f"""
+import os
+from sls.tracking.store import connect, experiment_id
+reader, writer = os.pipe()
+for _ in range({NUM_PROCESSES}):
+    if os.fork() == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        os.write(1, f"experiment {{experiment_id(connect())}}, ".encode())
+        os._exit(0)
+os.close(writer)
+for _ in range({NUM_PROCESSES}):
+    os.wait()
+"""
+
+
+def test_several_processes_open_a_new_store_at_once(tmp_path) -> None:
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
+    command = [sys.executable, "-c", OPENERS]
+    found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert found.stdout == "experiment 1, " * NUM_PROCESSES, found.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_a_store_is_opened_where_no_lock_can_be_made(store) -> None:
+    store.with_name(f"{store.name}.lock").mkdir()
+    assert experiment_id(connect()) == "1"
