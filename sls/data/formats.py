@@ -167,13 +167,13 @@ def read_spellings(table: Table, column: int, spellings: Mapping[str, object], w
     categories = table.categories(column)
     if not spellings:
         return categories.strings()
-    for code, value in enumerate(categories.values):
-        if value not in spellings:
-            row = int(np.flatnonzero(categories.codes == code)[0])
-            raise ValueError(
-                f"{table.source}:{table.line(row)}: found {what} '{value}', "
-                f"expected one of: {', '.join(sorted(spellings))}"
-            )
+    unknown = [code for code, value in enumerate(categories.values) if value not in spellings]
+    if unknown:
+        row = int(np.flatnonzero(np.isin(categories.codes, unknown))[0])
+        raise ValueError(
+            f"{table.source}:{table.line(row)}: found {what} '{table.value(row, column)}', "
+            f"expected one of: {', '.join(sorted(spellings))}"
+        )
     meanings = np.empty(len(categories.values), dtype=object)
     meanings[:] = [spellings[value] for value in categories.values]
     return meanings[categories.codes]

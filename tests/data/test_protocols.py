@@ -80,6 +80,16 @@ def test_an_unknown_label_is_named_with_its_line(tmp_path):
     )
 
 
+def test_the_first_of_several_unknown_labels_is_named(tmp_path):
+    labels = ["real"] * 3 + ["fake"] * 3
+    path = write(tmp_path, "".join(f"S t{row} - - {label}\n" for row, label in enumerate(labels)))
+    with pytest.raises(ValueError, match=r":1: found label 'real'"):
+        read_protocol(path, FORMATS["asvspoof2019"])
+    path = write(tmp_path, "".join(f"S t{row} - - {label}\n" for row, label in enumerate(labels[::-1])))
+    with pytest.raises(ValueError, match=r":1: found label 'fake'"):
+        read_protocol(path, FORMATS["asvspoof2019"])
+
+
 def test_an_unknown_subset_is_named_with_its_line(tmp_path):
     path = write(tmp_path, "S a x y A01 spoof notrim eval\nS b x y A01 spoof notrim evaluation\n")
     with pytest.raises(
