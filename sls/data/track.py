@@ -253,7 +253,7 @@ def _find_under(search: FileSearch, root: str | Path) -> Path | None:
 
 
 def _find_near(search: FileSearch, place: str | Path | None, within: Path | None = None) -> Path | None:
-    """Looks under a place that the user named, and above it if it is, or lies in, one part of a key: CM or ASV.
+    """Looks above a place that the user named if it is, or lies in, one part of a key (CM or ASV), and under it.
 
     Nothing above `within` is looked at, where that is given.
     """
@@ -262,4 +262,5 @@ def _find_near(search: FileSearch, place: str | Path | None, within: Path | None
     path = Path(place)
     above = [parent.parent for parent in (path, path.parent) if parent.name in ("ASV", "CM")]
     reachable = (root for root in above if within is None or root.is_relative_to(within))
-    return next((found for root in (path, *reachable) if (found := _find_under(search, root))), None)
+    # From above first: ASV holds metadata of the same name as the key, which are none.
+    return next((found for root in (*reachable, path) if (found := _find_under(search, root))), None)

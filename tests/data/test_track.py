@@ -64,6 +64,8 @@ def write_la(root: Path) -> None:
         ("ASVspoof2021/keys/LA", "."),
         ("keys", "."),
         ("keys/LA", "keys/LA/CM"),
+        ("data/keys/LA", "."),
+        ("LA-keys-full", "."),
     ],
 )
 def test_a_key_is_found_in_each_usual_place(tmp_path, place, named, spelling):
@@ -72,6 +74,16 @@ def test_a_key_is_found_in_each_usual_place(tmp_path, place, named, spelling):
     key = load_tracks()["LA"].key(tmp_path / "no_data", tmp_path / named)
     assert key.names.tolist() == [row[0] for row in LA_ROWS]
     assert key.source == tmp_path / place / "CM" / spelling
+
+
+@pytest.mark.parametrize("named", [".", "keys", "keys/LA"])
+def test_a_key_may_lie_outside_a_folder_cm(tmp_path, named):
+    write_note(tmp_path)
+    write_la_key(tmp_path / "whole")
+    path = tmp_path / "keys" / "LA" / "trial_metadata.txt"
+    path.parent.mkdir(parents=True)
+    (tmp_path / "whole" / "CM" / "trial_metadata.txt").rename(path)
+    assert load_tracks()["LA"].key("", tmp_path / named).source == path
 
 
 @pytest.mark.parametrize("data_root", ["x/ASV", "x/ASV/mine", "x/CM", "x/CM/mine"])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sls.config import PROJECT_ROOT
 from sls.data.tracks import BUILT_IN_TRACKS, METRICS, load_tracks
 
 
@@ -31,6 +32,29 @@ def test_published_counts_add_up():
         subsets = [counts for name, counts in track.counts.items() if name != "all"]
         for name in ("trials", "bonafide", "spoof") if subsets else ():
             assert sum(counts[name] for counts in subsets) == track.counts["all"][name], track.name
+
+
+def test_the_example_of_csv_lists_reads_what_it_describes(tmp_path):
+    text = (PROJECT_ROOT / "configs" / "csv.tracks.yaml").read_text()
+    described = [
+        line.removeprefix("#").removeprefix("   train.csv, dev.csv").strip() for line in text.splitlines()
+    ]
+    start = described.index("file,reader,system,class")
+    for name in ("train.csv", "dev.csv"):
+        write(tmp_path / name, "\n".join(described[start : start + 3]) + "\n")
+    for name in ("anna_01.wav", "anna_02.wav"):
+        write(tmp_path / "wav" / name)
+    for track in load_tracks(PROJECT_ROOT / "configs" / "csv.tracks.yaml").values():
+        trials = track.trials(tmp_path, is_labelled=True)
+        assert [(trial.path.name, trial.label) for trial in trials] == [
+            ("anna_01.wav", 1),
+            ("anna_02.wav", 0),
+        ]
+        fields = track.key(tmp_path).fields
+        assert (fields["attack"].tolist(), fields["speaker"].tolist()) == (
+            ["-", "tacotron"],
+            ["anna", "anna"],
+        )
 
 
 def edit(change) -> dict:
