@@ -25,6 +25,7 @@ RESAMPLER = "HQ"
 """soxr's quality; librosa's default (`soxr_hq`), with which the published scores were made."""
 
 _STREAMED_WAV_BYTES = 2**31 - 2**16  # sizes from here on are what writers to a pipe put for "not known"
+_NO_SAMPLES = "found no samples, expected a recording"
 _UNKNOWN = 2**62  # libsndfile's number of samples where a header does not tell
 
 AudioSource = str | Path | bytes | BinaryIO
@@ -89,7 +90,10 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
     if is_decoded:
         mono, rate_hz = _read_mono(path, name)
         return AudioFacts(rate_hz, len(mono) / rate_hz)
-    return _try_decoders(_inspect_soundfile, _inspect_av, _existing_path(path, name), name)
+    facts = _try_decoders(_inspect_soundfile, _inspect_av, _existing_path(path, name), name)
+    if facts.duration_s == 0:
+        raise AudioError(f"{name}: {_NO_SAMPLES}")
+    return facts
 
 
 def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarray:
@@ -135,7 +139,7 @@ def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:
         content = source if isinstance(source, bytes) else source.read()
     samples, rate_hz = _try_decoders(_decode_soundfile, _decode_av, content, name)
     if len(samples) == 0:
-        raise AudioError(f"{name}: found no samples, expected a recording")
+        raise AudioError(f"{name}: {_NO_SAMPLES}")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if not np.isfinite(mono).all():
         count = int(np.count_nonzero(~np.isfinite(mono)))

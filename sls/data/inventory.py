@@ -15,7 +15,7 @@ from sls.data.audio_inventory import (
     inspect_recordings,
 )
 from sls.data.keys import AsvScores
-from sls.data.protocols import Label, Protocol
+from sls.data.protocols import ALL_SUBSETS, Label, Protocol
 from sls.data.track import DOWNLOAD_PARTS, NotThereError, Track
 
 __all__ = [
@@ -46,6 +46,8 @@ class KeyInventory:
     """Trials of the protocol that the key does not hold."""
     unlisted: int
     """Trials of the key that the protocol does not hold."""
+    holds_subset: bool
+    """Whether it holds trials of the subset over which the track's figures are computed."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class TrackInventory:
     can_score: bool
     """Whether every trial has a recording."""
     metrics: tuple[str, ...]
-    """The metrics that a score file of this track can be evaluated by; empty without a key."""
+    """The metrics that a score file of this track can be evaluated by; empty without a key of its subset."""
     download: tuple[str, ...]
     """What to download where something is missing, and from where."""
     is_absent: bool
@@ -165,7 +167,9 @@ def _inspect_track(
     needed += ["key"] if len(problems.lines) > num_found or key is None else []
     has_audio = audio.present > 0 and audio.missing == 0 and not audio.unreadable
     metrics = tuple(
-        metric for metric in track.metrics if key is not None and (asv is not None or "tdcf" not in metric)
+        metric
+        for metric in track.metrics
+        if key is not None and key.holds_subset and (asv is not None or "tdcf" not in metric)
     )
     yield TrackInventory(
         track=track.name,
@@ -217,8 +221,15 @@ def _inspect_key(
             "in the protocol"
         )
     subsets = Counter(key.fields["subset"].tolist()) if "subset" in key.fields else Counter()
+    holds_subset = not subsets or track.default_subset in (*subsets, ALL_SUBSETS)
+    if not holds_subset:
+        found = " or ".join(sorted(subsets))
+        problems.lines.append(
+            f"{key.source}: found no trial of subset {track.default_subset}, over which the figures of track "
+            f"{track.name} are computed; what is there can be evaluated by subset={found}"
+        )
     counts = key.counts()
-    return KeyInventory(str(key.source), counts, dict(subsets), unkeyed, unlisted), counts
+    return KeyInventory(str(key.source), counts, dict(subsets), unkeyed, unlisted, holds_subset), counts
 
 
 def _read_asv(track: Track, root: Path, problems: _Problems) -> AsvScores | None:

@@ -257,6 +257,13 @@ def test_decoding_finds_what_a_header_hides(tmp_path):
     assert inspect_audio(path, is_decoded=True).duration_s == 1.0
 
 
+@pytest.mark.parametrize("is_decoded", [False, True])
+def test_a_file_without_samples_is_no_recording(tmp_path, is_decoded):
+    soundfile.write(tmp_path / "a.wav", np.zeros(0), RATE_HZ)
+    with pytest.raises(AudioError, match=r"a\.wav: found no samples"):
+        inspect_audio(tmp_path / "a.wav", is_decoded=is_decoded)
+
+
 def test_header_without_a_sampling_rate_is_no_recording(tmp_path):
     """FFmpeg opens a file by its name's ending, whatever it holds."""
     path = tmp_path / "text.flac"

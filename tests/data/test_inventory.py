@@ -119,6 +119,14 @@ def test_a_key_that_does_not_cover_the_protocol_is_told(corpus):
     assert not item.is_usable
 
 
+def test_a_key_without_trials_of_the_track_s_subset_earns_nothing(corpus):
+    path = corpus / "keys" / "CM" / "trial_metadata.txt"
+    path.write_text(path.read_text().replace(" eval\n", " progress\n"))
+    item = take(corpus)["LA"]
+    assert item.metrics == ()
+    assert item.problems[0].endswith("can be evaluated by subset=hidden or progress")
+
+
 def test_without_asv_scores_the_tdcf_is_not_earned(corpus):
     (corpus / "keys" / "ASV" / "score.txt").unlink()
     item = take(corpus)["LA"]
