@@ -115,14 +115,14 @@ def _score_in_order(
     scoring: ScoringConfig,
     device: torch.device,
 ) -> Iterator[ScoredBatch]:
-    num_failures = 0
+    failures: list[AudioFailure] = []
     pending: _LaunchedBatch | None = None
     loaded = load_batches(batches, numbers, compute.num_workers, pin_memory=device.type == "cuda")
     start_s = time.perf_counter()
     for batch in loaded:
         wait_s = time.perf_counter() - start_s
-        num_failures += len(batch.failures)
-        _check_failures(batch, num_failures, compute.max_failures)
+        failures += batch.failures
+        _check_failures(failures, compute.max_failures)
         launched = _launch(model, batch, batches.batch_size, compute, device, wait_s)
         if pending is not None:
             yield pending.finish(batches, scoring)
@@ -213,12 +213,14 @@ def _launch(
     return _LaunchedBatch(batch, scores, wait_s, time.perf_counter() - start_s)
 
 
-def _check_failures(batch: ScoringBatch, num_failures: int, max_failures: int) -> None:
-    if num_failures <= max_failures or not batch.failures:
+def _check_failures(failures: Sequence[AudioFailure], max_failures: int) -> None:
+    if len(failures) <= max_failures:
         return
-    message = batch.failures[-1].message
+    message = failures[0].message
     if max_failures:
+        names = ", ".join(failure.name for failure in failures)
         message = (
-            f"{num_failures} recordings cannot be read, expected at most {max_failures}; the last: {message}"
+            f"{len(failures)} recordings cannot be read, expected at most {max_failures}: {names}; the first: "
+            f"{message}"
         )
     raise AudioError(message)

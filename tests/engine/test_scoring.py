@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from sls.config import AudioConfig, ComputeConfig, ScoringConfig
+from sls.data.audio import AudioError
 from sls.data.dataset import TrialDataset
 from sls.data.protocols import Trial
 from sls.data.scoring_batches import ScoringBatches
@@ -48,6 +49,19 @@ def scores_of(ramps: TrialDataset, scoring: ScoringConfig, numbers: range, batch
 
 def test_each_trial_gets_its_own_score(ramps) -> None:
     assert scores_of(ramps, ScoringConfig(), range(3)) == pytest.approx([0, 1e-4, 2e-4, 3e-4, 4e-4])
+
+
+def test_recordings_beyond_the_limit_are_all_named_and_without_one_the_first(ramps) -> None:
+    for trial in ramps.trials[:2]:
+        trial.path.write_bytes(b"no audio")
+    batches = ScoringBatches(ramps, 2, 0)
+    for limit, message in (
+        (0, r"t0\.wav: not readable"),
+        (1, r"2 recordings .* at most 1: t0, t1; the first: .*t0\.wav"),
+    ):
+        compute = ComputeConfig(num_workers=0, max_failures=limit)
+        with pytest.raises(AudioError, match=message):
+            list(score(Loudness(), batches, range(3), compute, ScoringConfig(), CPU))
 
 
 def test_windows_of_long_recordings_are_combined_and_never_exceed_the_batch(ramps) -> None:
