@@ -51,9 +51,9 @@ def test_each_trial_gets_its_own_score(ramps) -> None:
     assert scores_of(ramps, ScoringConfig(), range(3)) == pytest.approx([0, 1e-4, 2e-4, 3e-4, 4e-4])
 
 
-def test_recordings_beyond_the_limit_are_all_named_and_without_one_the_first(ramps) -> None:
-    for trial in ramps.trials[:2]:
-        trial.path.write_bytes(b"no audio")
+def test_recordings_beyond_the_limit_are_all_named_and_without_one_the_first(ramps, tmp_path) -> None:
+    for name in ("t0.wav", "t1.wav"):
+        (tmp_path / name).write_bytes(b"no audio")
     batches = ScoringBatches(ramps, 2, 0)
     for limit, message in (
         (0, r"t0\.wav: not readable"),
