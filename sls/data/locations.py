@@ -37,7 +37,11 @@ class FileSearch:
                 return path
             misfits.append(path)
         if misfits:
-            raise ValueError(describe_misfit(misfits[0], self.formats))
+            fits = match_format(misfits[0], self.named_formats)
+            hint = (
+                "" if fits is None else f"; if it is the {self.what}, name the file: {self.what}={misfits[0]}"
+            )
+            raise ValueError(describe_misfit(misfits[0], self.formats) + hint)
         return None
 
     def require(self, root: Path) -> Path:

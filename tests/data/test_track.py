@@ -132,7 +132,9 @@ def test_the_key_of_another_track_in_the_same_place_is_passed_over(tmp_path):
 def test_the_key_of_la_is_not_taken_for_that_of_df(tmp_path):
     write_note(tmp_path)
     write_la_key(tmp_path / "keys")
-    with pytest.raises(ValueError, match="found 8 columns .*, expected 13 columns"):
+    with pytest.raises(
+        ValueError, match="found 8 columns .*, expected 13 columns .*; if it is the key, name the file: key="
+    ):
         load_tracks()["DF"].key(tmp_path)
     named = tmp_path / "keys" / "CM" / "trial_metadata.txt"
     assert len(load_tracks()["DF"].key(tmp_path, named)) == 4
