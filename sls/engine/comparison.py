@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +24,6 @@ from sls.metrics.clusters import resample_clusters
 from sls.metrics.paired import resample_trials
 from sls.metrics.ranking import Ranking, rank_trials
 from sls.metrics.tdcf import LegacyTandemCosts, LinearCost
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_DISAGREEMENTS = 20
 
@@ -66,8 +63,6 @@ def compare(
     settings = settings or BootstrapSettings()
     selected = {name: joined.select_subset(subset) for name, joined in systems.items()}
     common, notes = _keep_common(selected)
-    for note in notes:
-        logger.warning("%s", note)
     evaluations = tuple(
         evaluate(
             joined,

@@ -91,14 +91,22 @@ def _clusters_of(evaluation: Evaluation) -> str:
 def explain_intervals(evaluation: Evaluation) -> str:
     """Returns what intervals rest on, and what uncalibrated scores mean for some measures."""
     settings = evaluation.provenance.get("bootstrap", {})
-    text = (
-        f"Intervals are {100 * settings.get('level', 0.95):g} % percentile intervals of "
-        f"{settings.get('num_resamples', 0):,} bootstrap resamples. Those over trials suppose independent trials; "
-        "those over speakers and attacks do not. "
-    )
+    trials, *others = [interval.over for interval in evaluation.measures[0].intervals] or [""]
+    sentences = []
+    if trials:
+        sentences.append(
+            f"Intervals are {100 * settings.get('level', 0.95):g} % percentile intervals of "
+            f"{settings.get('num_resamples', 0):,} bootstrap resamples."
+        )
+    if others:
+        sentences.append(f"Those over {trials} suppose independent trials; those over {others[0]} do not.")
+    elif trials:
+        sentences.append("They suppose independent trials.")
     if not evaluation.is_calibrated:
-        text += "Actual DCF and Cllr take the scores as log-likelihood ratios, and these were not calibrated."
-    return f'<p class="muted">{text}</p>'
+        sentences.append(
+            "Actual DCF and Cllr take the scores as log-likelihood ratios, and these were not calibrated."
+        )
+    return f'<p class="muted">{" ".join(sentences)}</p>' if sentences else ""
 
 
 def render_breakdown(breakdown: Breakdown, pictures: Mapping[str, bytes]) -> str:

@@ -135,6 +135,16 @@ def test_a_comparison_leads_with_its_verdict(comparison, comparison_files):
     assert names == {"report.html", "report.json", "det.png", "eer_differences.png"}
 
 
+@pytest.mark.parametrize("num_resamples", [0, 60])
+def test_intervals_are_explained_where_there_are_some(tmp_path, num_resamples):
+    found = evaluate(make_systems(noise=0.3)["one"], track="LA", settings=BootstrapSettings(num_resamples))
+    text = read_page(write_evaluation_report(found, tmp_path)[0]).text
+    assert ("bootstrap resamples" in text) == (num_resamples > 0)
+    over = {interval.over for interval in found.measures[0].intervals}
+    assert ("those over" in text) == (len(over) > 1)
+    assert "were not calibrated" in text
+
+
 def test_what_was_left_out_of_a_comparison_is_on_the_page(tmp_path):
     systems = make_systems(noise=0.3)
     systems["two"] = systems["two"].select(slice(0, 900))
