@@ -137,10 +137,16 @@ def match_format(path: Path, formats: Sequence[TableFormat]) -> TableFormat | No
 def describe_misfit(path: Path, formats: Sequence[TableFormat]) -> str:
     """Says in one line that a file has none of the forms, and which they are."""
     line = read_first_line(path)
+    if not path.stat().st_size:
+        return f"{path}: found an empty file, expected {_describe_all(formats)}"
     delimiters = {candidate.delimiter for candidate in formats}
     found = len(split_line(line, WHITESPACE if WHITESPACE in delimiters else formats[0].delimiter))
-    expected = ", or ".join(candidate.describe() for candidate in formats)
-    return f"{path}:1: found {found} columns ('{line[:_SHOWN_CHARACTERS]}'), expected {expected}"
+    shown = line[:_SHOWN_CHARACTERS]
+    return f"{path}:1: found {found} columns ('{shown}'), expected {_describe_all(formats)}"
+
+
+def _describe_all(formats: Sequence[TableFormat]) -> str:
+    return ", or ".join(candidate.describe() for candidate in formats)
 
 
 def check_unique(table: Table, names: np.ndarray) -> None:

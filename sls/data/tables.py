@@ -262,8 +262,9 @@ def _describe_irregular_line(path: Path, text: bytes, delimiter: str, num_column
     """Says which line has another number of columns than the first."""
     for number, line in enumerate(text.decode().removesuffix("\n").split("\n"), start=1):
         found = len(_FIELD.findall(line)) if delimiter == WHITESPACE else line.count(delimiter) + 1
-        if found != num_columns or not line:
-            found = found if line.strip() else 0
+        if not line.strip():
+            return f"{path}:{number}: found an empty line, expected {num_columns} columns as in line 1"
+        if found != num_columns:
             return f"{path}:{number}: found {found} columns, expected {num_columns} as in line 1"
     raise AssertionError(f"{path}: every line has {num_columns} columns")
 

@@ -58,18 +58,22 @@ def test_line_ends_marks_and_runs_of_spaces_change_nothing(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "line", "found"),
     [
-        ("a b c\nd e\nf g h\n", 2, 2),
-        ("a b c\nd e f g\nh i\n", 2, 4),  # as many fields in all as there should be
-        ("a b c\n\nd e f\n", 2, 0),
-        ("a b c\nd e f\n   \ng h i\n", 3, 0),
-        ("a b c\nd e\u00a0f\n", 2, 2),  # a no-break space, as editors put it, parts nothing
+        ("a b c\nd e\nf g h\n", 2, "2 columns, expected 3"),
+        ("a b c\nd e f g\nh i\n", 2, "4 columns, expected 3"),  # as many fields in all as there should be
+        ("a b c\n\nd e f\n", 2, "an empty line, expected 3 columns"),
+        ("a b c\nd e f\n   \ng h i\n", 3, "an empty line, expected 3 columns"),
+        (
+            "a b c\nd e\u00a0f\n",
+            2,
+            "2 columns, expected 3",
+        ),  # a no-break space, as editors put it, parts nothing
     ],
 )
 def test_a_line_with_another_number_of_columns_is_named(tmp_path, content, line, found):
     path = write(tmp_path, content)
     with pytest.raises(ValueError, match="columns") as caught:
         read_table(path)
-    assert str(caught.value) == f"{path}:{line}: found {found} columns, expected 3 as in line 1"
+    assert str(caught.value) == f"{path}:{line}: found {found} as in line 1"
 
 
 def test_quoted_fields_may_hold_the_delimiter_and_empty_fields_stay(tmp_path):
@@ -100,7 +104,9 @@ def test_spaces_at_both_ends_of_a_line_are_no_part_of_a_field(tmp_path, row, end
 
 def test_a_line_of_spaces_between_rows_is_named(tmp_path):
     path = write(tmp_path, "0.wav,A\n  \n1.wav,B\n")
-    with pytest.raises(ValueError, match=r"table.txt:2: found 0 columns, expected 2 as in line 1"):
+    with pytest.raises(
+        ValueError, match=r"table.txt:2: found an empty line, expected 2 columns as in line 1"
+    ):
         read_table(path, ",")
 
 
