@@ -53,10 +53,20 @@ def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
         if item.note:
             console.print(f"{item.title}: {item.note}", highlight=False, soft_wrap=True)
     num_new = sum(item.is_new for item in evaluated)
-    console.print(f"Evaluated {num_new} of {len(evaluated)}; the others were known.", highlight=False)
+    rest = "" if num_new == len(evaluated) else "; the others were known"
+    console.print(f"Evaluated {num_new} of {len(evaluated)}{rest}.", highlight=False)
     console.print(f"Chart: runs:/{run.run_id}/{FIGURE_FILE}", highlight=False, soft_wrap=True)
     link = share_comparison(run.client, run.experiment_id, _compared(trainings, corpus.name))
-    console.print(f"Compare the recipes: make ui, then {link}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Compare the recipes: {say_how_to_open(link, run.client.tracking_uri)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def say_how_to_open(link: str, tracking_uri: str) -> str:
+    """Returns the link, and what to start before where no tracking server is up to open it."""
+    return link if tracking_uri.startswith("http") else f"make ui, then {link}"
 
 
 def _compared(trainings: Sequence[TrainingRun], corpus: str) -> Compared:

@@ -115,7 +115,11 @@ def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) ->
         if recipe not in newest and _has_weights(client, run):
             newest[recipe] = run
     if not newest:
-        raise ValueError(f"runs: no finished training on {corpus}; train first: mlflow run . -e train")
+        place = client.get_experiment(experiment).name
+        raise ValueError(
+            f"runs: no finished training on {corpus} in the experiment {place}; train first: mlflow run . -e train, "
+            "or name trainings of another (-P runs=RUN_ID,...)"
+        )
     return [run.info.run_id for run in reversed(newest.values())]
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow.entities import LoggedModelOutput, Run
 
-from entrypoints.epochs import _compared, epochs
+from entrypoints.epochs import _compared, epochs, say_how_to_open
 from entrypoints.train import train
 from sls.config import ComputeConfig, DataConfig
 from sls.data.corpus import Corpus, open_corpus
@@ -59,7 +59,8 @@ def test_every_epoch_is_evaluated_once_and_charted(training_run: Run, small_corp
     run_id = training_run.info.run_id
     first = call_epochs(small_corpus, [run_id], "--track", "LA,DF")
     assert first.exit_code == 0, first.output
-    assert "Evaluated 4 of 4" in first.output
+    assert "Evaluated 4 of 4.\n" in first.output
+    assert "Compare the recipes: make ui, then http" in first.output
     assert "(chosen)" in first.output
     assert "synthetic" in first.output
     door = runs_of("epochs")[0]
@@ -79,7 +80,7 @@ def test_every_epoch_is_evaluated_once_and_charted(training_run: Run, small_corp
     # it takes the newest training of each recipe on the corpus.
     second = call_epochs(small_corpus, [])
     assert second.exit_code == 0, second.output
-    assert "Evaluated 2 of 6" in second.output
+    assert "Evaluated 2 of 6; the others were known." in second.output
     assert len(runs_of("score")) == len(runs_of("evaluate")) == 6
     known = [row for row in read_table(runs_of("epochs")[0]) if row["track"] != "In-the-Wild"]
     assert [row["eer_percent"] for row in known] == [row["eer_percent"] for row in rows]
@@ -264,7 +265,8 @@ def test_no_run_is_refused(store: Path, small_corpus: Path) -> None:
     made_training(1, "v1", "asvspoof")
     result = call_epochs(small_corpus, [])
     assert result.exit_code == 2
-    assert "runs: no finished training on demo; train first: mlflow run . -e train" in result.stderr
+    assert "runs: no finished training on demo in the experiment " in result.stderr
+    assert "; train first: mlflow run . -e train" in result.stderr
 
 
 def test_unknown_run_is_named(store: Path, small_corpus: Path) -> None:
@@ -295,3 +297,9 @@ def test_data_root_without_any_track_is_refused(small_corpus: Path, tmp_path: Pa
     tracks = open_corpus(DataConfig(data_root=str(small_corpus))).tracks
     with pytest.raises(ValueError, match="found data of none of LA, DF"):
         find_tracks(Corpus("empty", tmp_path, tracks))
+
+
+def test_no_ui_is_to_be_started_where_a_server_is_up() -> None:
+    link = "http://127.0.0.1:5000/#/experiments/1/runs"
+    assert say_how_to_open(link, "http://127.0.0.1:5000") == link
+    assert say_how_to_open(link, "sqlite:///mlflow.db") == f"make ui, then {link}"
