@@ -15,6 +15,7 @@ from entrypoints.tables import comparison_table
 from sls.data.corpus import open_corpus
 from sls.tracking.comparison import find_systems, track_comparison
 from sls.tracking.evaluation import EvaluationRequest
+from sls.tracking.report import run_report
 from sls.tracking.runs import TrackedRun, scratch_directory
 
 
@@ -44,6 +45,7 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
     console.print(comparison_table(comparison))
     for text in (*comparison.notes, *comparison.verdicts):
         console.print(text, highlight=False, soft_wrap=True)
+    console.print(f"Report: {run_report(run.run_id)}", highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

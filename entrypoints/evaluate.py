@@ -14,6 +14,7 @@ from entrypoints.options import (
 from entrypoints.tables import evaluation_table
 from sls.data.corpus import open_corpus
 from sls.tracking.evaluation import EvaluationRequest, find_calibration, find_scores, track_evaluation
+from sls.tracking.report import run_report
 from sls.tracking.runs import TrackedRun, scratch_directory
 
 
@@ -51,6 +52,12 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
         )
         evaluation = track_evaluation(run, source, corpus, request)
     console.print(evaluation_table(evaluation, source.name))
+    console.print(f"Report: {run_report(run.run_id)}", highlight=False, soft_wrap=True)
+    if request.fit_calibration:
+        advice = f"apply it to another track with -P calibration={run.run_id}"
+        console.print(
+            f"Calibration fitted, not applied to these scores: {advice}", highlight=False, soft_wrap=True
+        )
 
 
 if __name__ == "__main__":

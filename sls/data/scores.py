@@ -36,9 +36,16 @@ class ScoreTable:
     source: Path
     digest: str
     """SHA-256 of the file, hexadecimal."""
+    origin: str = ""
+    """Where a user finds the scores, if `source` is a passing copy of them."""
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def place(self) -> str:
+        """What a message calls the scores."""
+        return self.origin or str(self.source)
 
 
 @dataclass(frozen=True)
@@ -114,8 +121,12 @@ def write_scores(path: str | Path, names: Sequence[str] | np.ndarray, scores: np
         raise
 
 
-def read_scores(path: str | Path) -> ScoreTable:
+def read_scores(path: str | Path, origin: str = "") -> ScoreTable:
     """Reads a score file: `trial score` lines, or the forms of ASVspoof 2019 and 5.
+
+    Args:
+        path: the file.
+        origin: where a user finds it, if it is a passing copy.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -125,7 +136,7 @@ def read_scores(path: str | Path) -> ScoreTable:
     places = table_format.places(table)
     names = table.strings(places["trial"])
     check_unique(table, names)
-    return ScoreTable(names, table.floats(places["score"]), table.source, table.digest)
+    return ScoreTable(names, table.floats(places["score"]), table.source, table.digest, origin)
 
 
 def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -> JoinedScores:
@@ -165,7 +176,7 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
     if missing and {Path(name).stem for name in missing} == {Path(name).stem for name in extra}:
         hint = "; the names differ in their folders or endings alone"
     return (
-        f"{table.source}: {' and '.join(problems)}; expected one score for each of the {coverage.keyed} trials "
+        f"{table.place}: {' and '.join(problems)}; expected one score for each of the {coverage.keyed} trials "
         f"of {key.source}{hint}"
     )
 

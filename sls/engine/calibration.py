@@ -35,7 +35,7 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic", spoof_prior:
             fit_logistic(bonafide, spoof, spoof_prior) if method == "logistic" else fit_pav(bonafide, spoof)
         )
     except ValueError as error:
-        raise ValueError(f"{joined.table.source}: {error}") from None
+        raise ValueError(f"{joined.table.place}: {error}") from None
 
 
 def save_calibration(path: str | Path, calibration: Calibration) -> None:

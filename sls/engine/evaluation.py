@@ -69,7 +69,7 @@ def evaluate(
     """
     settings, costs = settings or BootstrapSettings(), costs or DetectionCosts()
     joined = joined.select_subset(subset)
-    source_name = str(joined.table.source)
+    source_name = joined.table.place
     scores = joined.scores if calibration is None else calibration.apply(joined.scores)
     is_bonafide = bonafide_mask(joined)
     try:

@@ -13,8 +13,8 @@ from sls.data.scores import JoinedScores, join_scores, read_scores
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.comparison import compare
 from sls.engine.comparison_results import Comparison
-from sls.tracking.evaluation import REPORT_DIRECTORY, EvaluationRequest, ScoreSource, find_scores
-from sls.tracking.report import write_comparison_report
+from sls.tracking.evaluation import EvaluationRequest, ScoreSource, find_scores
+from sls.tracking.report import REPORT_DIRECTORY, write_comparison_report
 from sls.tracking.runs import TrackedRun, scratch_directory
 
 
@@ -88,7 +88,7 @@ def track_comparison(
     run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation")
     joined: dict[str, JoinedScores] = {}
     for name, source in sources.items():
-        table = read_scores(source.path)
+        table = read_scores(source.path, source.name)
         run.set_tags({f"scores.{name}": source.name, f"scores_sha256.{name}": table.digest})
         # What the systems do not share is left out and said by the comparison itself.
         joined[name] = join_scores(table, key, allow_partial=True)

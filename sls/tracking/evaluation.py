@@ -20,12 +20,11 @@ from sls.tracking.checkpoints import find_model
 from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
 from sls.tracking.lineage import link_checkpoint
 from sls.tracking.registry import note_evaluation
-from sls.tracking.report import write_evaluation_data, write_evaluation_report
+from sls.tracking.report import REPORT_DIRECTORY, write_evaluation_data, write_evaluation_report
 from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.score_files import SCORES_DIRECTORY
 
 CALIBRATION_FILE = "calibration.json"
-REPORT_DIRECTORY = "report"
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +80,14 @@ def find_scores(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: there is no such run, or none for that track.
+        ValueError: a directory, no such run, or none for that track.
     """
     if scores and (Path(scores).is_file() or not _is_run_id(scores)):
         path = Path(scores)
+        if path.is_dir():
+            raise ValueError(
+                f"scores: {scores} is a directory, expected a score file or the id of a scoring run"
+            )
         if not path.is_file():
             raise FileNotFoundError(
                 f"scores: no file {scores} (looked in {Path.cwd()}); expected a score file or the id of a scoring run"
@@ -154,7 +157,7 @@ def track_evaluation(
     """
     track = corpus.track(request.track)
     subset = request.subset or track.default_subset
-    table = read_scores(source.path)
+    table = read_scores(source.path, source.name)
     key = track.key(corpus.data_root, request.key)
     run.set_tags(
         {

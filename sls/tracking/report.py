@@ -26,7 +26,13 @@ from sls.tracking.report_tables import (
     tabulate_systems,
 )
 
+REPORT_DIRECTORY = "report"
 PAGE_NAME, DATA_NAME = "report.html", "report.json"
+
+
+def run_report(run_id: str) -> str:
+    """Returns where the page of a run's report is."""
+    return f"runs:/{run_id}/{REPORT_DIRECTORY}/{PAGE_NAME}"
 
 
 def write_evaluation_report(evaluation: Evaluation, directory: str | Path) -> list[Path]:

@@ -109,7 +109,7 @@ def test_the_forms_of_the_challenges_are_read(tmp_path, content):
         ("t1 0.5\nt2 1\nt1 0.5\n", r":3: found trial 't1' a second time \(first in line 1\)"),
         ("filename cm-score\nt1 0.5\nt1 1\n", r":3: found trial 't1' a second time \(first in line 2\)"),
         ("t1 0.5 1\n", r":1: found 3 columns"),
-        ("", r":1: found 0 columns"),
+        ("", r": found an empty file, expected a header with filename, cm-score"),
     ],
 )
 def test_a_score_file_with_a_mistake_is_refused(tmp_path, content, message):

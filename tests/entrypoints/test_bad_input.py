@@ -175,7 +175,11 @@ def test_empty_score_file_is_named(store, small_corpus, tmp_path) -> None:
     scores = tmp_path / "scores.txt"
     scores.write_text("")
     result = call(evaluate, "--data_root", str(small_corpus), "--track", "LA", "--scores", str(scores))
-    assert_fails_with(result, "scores.txt")
+    assert_fails_with(result, "scores.txt: found an empty file")
+    scores.unlink()
+    scores.mkdir()
+    result = call(evaluate, "--data_root", str(small_corpus), "--track", "LA", "--scores", str(scores))
+    assert_fails_with(result, "scores.txt is a directory, expected a score file")
 
 
 def test_unknown_scoring_run_is_named(store, small_corpus) -> None:

@@ -57,6 +57,8 @@ def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, scor
     assert run.data.tags["subset"] == "eval"
     assert "not_comparable" not in run.data.tags
     assert {"report.html", "report.json", "det.png"} <= artifact_names(run, "report")
+    assert f"Report: runs:/{run.info.run_id}/report/report.html" in result.output
+    assert "-P calibration=" not in result.output
     report = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report/report.json"))
     assert report["track"] == "LA"
     assert "synthetic" in result.output
@@ -92,6 +94,7 @@ def test_calibration_fitted_by_one_run_is_applied_by_another(store, small_corpus
     fitted = CliRunner().invoke(evaluate, [*arguments, "--fit_calibration", "logistic"])
     assert fitted.exit_code == 0, fitted.output
     before = newest_run("evaluate")
+    assert f"apply it to another track with -P calibration={before.info.run_id}" in fitted.output
     applied = CliRunner().invoke(evaluate, [*arguments, "--calibration", before.info.run_id])
     assert applied.exit_code == 0, applied.output
     after = newest_run("evaluate")
@@ -114,6 +117,28 @@ def test_comparison_says_who_is_better_and_keeps_the_report(store, small_corpus,
     assert run.data.tags["verdict"] in " ".join(result.output.split())
     assert run.data.metrics["LA/eer_percent.good"] < run.data.metrics["LA/eer_percent.worse"]
     assert {"report.html", "report.json", "det.png"} <= artifact_names(run, "report")
+
+
+def test_what_a_comparison_leaves_out_is_said_once(store, small_corpus, score_files) -> None:
+    part = score_files["worse"]
+    part.write_text("".join(part.read_text().splitlines(keepends=True)[:-1]))
+    scores = ",".join(f"{name}={path}" for name, path in score_files.items())
+    arguments = ["--track", "LA", "--subset", "all", "--scores", scores, "--data_root", str(small_corpus)]
+    result = CliRunner().invoke(compare, [*arguments, *FEW])
+    assert result.exit_code == 0, result.output
+    assert (result.stdout + result.stderr).count("trials that all have in common") == 1
+    assert f"Report: runs:/{newest_run('compare').info.run_id}/report/report.html" in result.output
+
+
+def test_the_scores_of_a_run_go_by_the_run_in_messages(store, small_corpus, score_files, tmp_path) -> None:
+    part = tmp_path / "LA.txt"
+    part.write_text("".join(score_files["good"].read_text().splitlines(keepends=True)[1:]))
+    with mlflow.start_run() as scored:
+        mlflow.log_artifact(str(part), "scores")
+    arguments = ["--track", "LA", "--scores", scored.info.run_id, "--data_root", str(small_corpus)]
+    result = CliRunner().invoke(evaluate, [*arguments, *FEW])
+    assert result.exit_code == 2
+    assert f"evaluate: runs:/{scored.info.run_id}/scores/LA.txt: 1 trials of the key" in result.stderr
 
 
 def test_comparison_of_fewer_than_two_systems_is_refused(store, small_corpus, score_files) -> None:
