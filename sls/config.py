@@ -114,7 +114,8 @@ class ModelConfig:
 
     xlsr_model: str = "xlsr2_300m.pt"
     """A pre-trained XLS-R: a fairseq file, a Hugging Face safetensors file, a hub reference
-    (hf://owner/repo/file), or random:NAME for a random start of a named shape (random:tiny, random:300m)."""
+    (hf://owner/repo/file), or random:NAME for a random start of a named shape (random:tiny, random:300m);
+    random:tiny:mel starts the tiny one from filters on the mel scale."""
 
 
 @dataclass(frozen=True)

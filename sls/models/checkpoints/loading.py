@@ -67,7 +67,8 @@ def build_countermeasure(
 
     Args:
         xlsr_model: a fairseq file, a safetensors file in Hugging Face's layout with its config.json beside
-            it, `hf://owner/repo/file[@revision]` of either, or `random:NAME` for random weights.
+            it, `hf://owner/repo/file[@revision]` of either, or `random:NAME` for random weights;
+            `random:NAME:FILTERS` where the first convolution is to start as one of `FILTERBANKS`.
         num_samples: length of the waveforms.
         seed: seed of all new weights; the global generator is left as it was.
         backend: whose implementation runs the encoder.
@@ -76,9 +77,10 @@ def build_countermeasure(
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, not of these kinds, or asks for what is not supported.
     """
-    pretrained = None
+    pretrained, filters = None, ""
     if str(xlsr_model).startswith(RANDOM_SCHEME):
-        encoder = _named_encoder(str(xlsr_model).removeprefix(RANDOM_SCHEME))
+        name, _, filters = str(xlsr_model).removeprefix(RANDOM_SCHEME).partition(":")
+        encoder = _named_encoder(name)
     else:
         pretrained = _read_pretrained(xlsr_model)
         encoder = pretrained.encoder
@@ -89,7 +91,10 @@ def build_countermeasure(
         if pretrained:
             xlsr.load_state_dict(pretrained.weights, assign=True)
         else:
-            initialise_encoder(xlsr)
+            try:
+                initialise_encoder(xlsr, filters)
+            except ValueError as error:
+                raise ValueError(f"xlsr_model: {xlsr_model}: {error}") from None
         model = Countermeasure(encoder, num_samples, xlsr)
     model.pretraining_weights = pretrained.unused if pretrained else {}
     return _with_backend(model, backend)

@@ -4,7 +4,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sls.models.checkpoints.initial import SAMPLE_RATE_HZ, WithoutInitialValues, initialise_encoder
+from sls.models.checkpoints.initial import (
+    FILTERBANKS,
+    SAMPLE_RATE_HZ,
+    WithoutInitialValues,
+    initialise_encoder,
+)
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 from sls.models.xlsr import Xlsr
 
@@ -17,10 +22,11 @@ def test_no_random_number_is_drawn_without_initial_values(small_config: EncoderC
     assert encoder.state_dict().keys() == Xlsr(small_config).state_dict().keys()
 
 
+@pytest.mark.parametrize("filters", FILTERBANKS)
 @pytest.mark.parametrize("frequency_hz", [200, 1000, 3000, 6000])
-def test_the_filterbank_hears_a_tone_at_its_frequency(frequency_hz: int) -> None:
+def test_the_filterbank_hears_a_tone_at_its_frequency(frequency_hz: int, filters: str) -> None:
     encoder = Xlsr(NAMED_ENCODERS["tiny"])
-    initialise_encoder(encoder)
+    initialise_encoder(encoder, filters)
     weight = encoder.wav2vec2.feature_extractor.conv_layers[0].conv.weight.squeeze(1)  # (filters, samples)
     tone = torch.exp(2j * math.pi * frequency_hz * torch.arange(weight.shape[1]) / SAMPLE_RATE_HZ)
     loudest = (weight * tone).sum(dim=1).abs().argmax()

@@ -42,6 +42,22 @@ def test_an_unknown_name_lists_those_that_are_known() -> None:
         build_countermeasure("random:huge", 8_000, seed=1)
 
 
+@pytest.mark.parametrize(("name", "expected"), [("tiny:bark", "linear or mel"), ("base:mel", "none")])
+def test_filters_that_a_shape_cannot_start_from_are_refused(name: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=f"xlsr_model: random:{name}: found filters .*, expected {expected}"):
+        build_countermeasure(f"random:{name}", 8_000, seed=1)
+
+
+def test_filters_are_chosen_by_name() -> None:
+    name = "xlsr.wav2vec2.feature_extractor.conv_layers.0.conv.weight"
+    default, linear, mel = (
+        build_countermeasure(f"random:tiny{filters}", 8_000, seed=1).state_dict()[name]
+        for filters in ("", ":linear", ":mel")
+    )
+    assert torch.equal(default, linear)
+    assert not torch.allclose(default, mel)
+
+
 def test_the_new_classifier_depends_on_the_seed_and_the_encoder_on_the_file(
     write_fairseq: Callable[..., Path], model: Countermeasure, fairseq_state: dict[str, Tensor]
 ) -> None:
