@@ -26,6 +26,7 @@ EXCEPTIONS = {
     "sls/data/batches.py": {"torch"},
     "sls/data/batch_draws.py": {"torch"},
     "sls/data/scoring_batches.py": {"torch"},
+    "sls/data/workers.py": {"torch"},
     "sls/data/rawboost_batched.py": {"torch"},
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
     "sls/models/checkpoints/hub.py": {"huggingface_hub"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from sls.data.batches import (
 from sls.data.protocols import Trial
 from sls.data.rawboost import RawBoostDraws, apply_rawboost, draw_rawboost
 from sls.data.rawboost_batched import DeferredRawBoost
+from sls.data.workers import prepare_worker
 
 __all__ = ["AudioFailure", "Batch", "Trial", "TrialDataset", "TrialLoader", "make_loader"]
 
@@ -244,13 +244,3 @@ class _Collator:
     def _failure(self, example: Example) -> AudioFailure:
         index = example.index
         return AudioFailure(index, self._dataset.name(index), self._dataset.path(index), str(example.error))
-
-
-def prepare_worker(worker: int) -> None:
-    """Leaves signals to the main process, and one core to each worker."""
-    del worker
-    torch.set_num_threads(1)
-    # Ctrl+C reaches every process of the terminal; the main one ends its workers. The handler by which it
-    # records that it was ended was inherited, and must not run in a worker.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -42,7 +42,9 @@ def options(small_corpus: Path) -> list[str]:
 def start(arguments: list[str], launcher: tuple[str, ...] = ("-m",)) -> subprocess.Popen[str]:
     command = [sys.executable, *launcher, "entrypoints.train", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=PROJECT_ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=PROJECT_ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
@@ -95,9 +97,9 @@ def test_killed_stopped_and_resumed_it_gives_the_losses_of_an_undisturbed_run(
     assert run_id != whole.info.run_id
 
     seen = manifests(store)
-    process = start(["--resume", run_id])
+    process = start(["--resume", run_id, "--num_workers", "2"])
     wait_for(lambda: manifests(store) != seen, process)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as `timeout` or Slurm do, the workers of the loader too
     errors = finish(process, expected=143)
     assert f"-P resume={run_id}" in errors
     assert client.get_run(run_id).info.status == "KILLED"
