@@ -17,7 +17,7 @@ from entrypoints.options import (
 )
 from entrypoints.progress import progress_bar
 from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
-from sls.tracking.comparison_view import Compared, share_comparison
+from sls.tracking.comparison_view import EPOCHS_TAG, Compared, share_comparison
 from sls.tracking.epoch_evaluation import TrainingRun
 from sls.tracking.epochs import (
     FIGURE_FILE,
@@ -43,7 +43,7 @@ def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     wanted = split_list(runs) or find_newest_trainings(run.client, run.experiment_id, corpus.name)
     trainings = find_training_runs(run.client, wanted)
     tracks = find_tracks(corpus, split_list(track))
-    links = {"epochs_run_id": run.run_id}
+    links = {EPOCHS_TAG: run.run_id}
     pipeline = Pipeline(
         run.client, corpus, compute_config(options), links, progress_bar, scoring_config(options)
     )

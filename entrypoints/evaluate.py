@@ -21,7 +21,9 @@ from sls.tracking.runs import TrackedRun, scratch_directory
 @door_command("evaluate")
 @text_option("track", "track of the tracks file: LA, DF, In-the-Wild, ...")
 @text_option(
-    "scores", "score file or id of a scoring run [default: the newest finished scoring run of the track]"
+    "scores",
+    "score file or id of a scoring run "
+    "[default: the newest finished scoring run of the track, but for those of a chart of epochs]",
 )
 @text_option("model", "take the newest scoring run of this model")
 @text_option("key", "key file or directory [default: found under data_root]")

@@ -22,12 +22,14 @@ CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 """A pattern of the metrics that are charted; the UI makes a section of each track. Intervals stand in the reports."""
 NOT_COMPARABLE_TAG = "not_comparable"
 """Of an evaluation of another subset than the track's own, or of some of its trials: why it stays out of the view."""
+EPOCHS_TAG = "epochs_run_id"
+"""Of what the chart of epochs scored and evaluated: the run of the chart that asked for it."""
 OTHER_KINDS = ("score", "score-shard", "register")
 # What trained and what evaluated the recipes; not the evaluations of each epoch, which would enter the averages.
 _WANTED = (
     "tags.recipe != ''",
     *(f"tags.kind != '{kind}'" for kind in OTHER_KINDS),
-    "tags.epochs_run_id IS NULL",
+    f"tags.{EPOCHS_TAG} IS NULL",
     f"tags.{NOT_COMPARABLE_TAG} IS NULL",
 )
 _GROUP_BY_RECIPE = {

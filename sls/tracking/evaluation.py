@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import Evaluation, evaluate
 from sls.tracking.checkpoints import find_model
-from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
+from sls.tracking.comparison_view import EPOCHS_TAG, NOT_COMPARABLE_TAG
 from sls.tracking.lineage import link_checkpoint
 from sls.tracking.registry import note_evaluation
 from sls.tracking.report import REPORT_DIRECTORY, write_evaluation_data, write_evaluation_report
@@ -57,13 +58,7 @@ class ScoreSource:
     @property
     def system(self) -> str:
         """What to call the system in a report."""
-        if "recipe" in self.tags:
-            return (
-                f"{self.tags['recipe']} epoch {self.tags['epoch']}"
-                if "epoch" in self.tags
-                else self.tags["recipe"]
-            )
-        return self.tags.get("model", self.path.stem)
+        return _name_system(self.tags) or self.path.stem
 
 
 def find_scores(
@@ -73,9 +68,10 @@ def find_scores(
 
     Args:
         client: the tracking store.
-        scores: a file, the id of a scoring run, or empty for the newest finished scoring run of the track.
+        scores: a file, the id of a scoring run, or empty for the newest finished scoring run of the track,
+            but for those that a chart of epochs left behind.
         track: the track.
-        model: for an empty `scores`: only runs of this model, as it was named when it was scored.
+        model: for an empty `scores`: only runs of this model, those of a chart too.
         directory: where to download the scores of a run; None for a temporary place that stays.
 
     Raises:
@@ -232,25 +228,44 @@ def _is_run_id(text: str) -> bool:
     return len(text) == 32 and all(character in "0123456789abcdef" for character in text)
 
 
+def _name_system(tags: Mapping[str, str]) -> str:
+    """Returns recipe and epoch, or else the model; empty where neither is known."""
+    if "recipe" in tags:
+        return f"{tags['recipe']} epoch {tags['epoch']}" if "epoch" in tags else tags["recipe"]
+    return tags.get("model", "")
+
+
 def _newest_scoring_run(client: MlflowClient, track: str, model: str) -> Run:
-    conditions = ["tags.kind = 'score'", f"tags.track = '{track}'", "attributes.status = 'FINISHED'"]
-    if model:
-        # By checkpoint, since an alias, a version and a run's epoch may name the same one.
-        found = find_model(client, model)
-        same = f"tags.model_id = '{found.model_id}'" if found.model_id else f"tags.model = '{found.uri}'"
-        conditions.append(same)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(
-        experiments, " and ".join(conditions), order_by=["attributes.end_time DESC"], max_results=1
-    )
-    if not runs:
-        of_model = f" of {model}" if model else ""
+    scored = f"tags.kind = 'score' and tags.track = '{track}' and attributes.status = 'FINISHED'"
+    # A chart scores every epoch, whichever last: its runs are not what somebody scored to evaluate it.
+    wanted = _is_of_model(client, model) if model else f"tags.{EPOCHS_TAG} IS NULL"
+    newest = _find_newest(client, f"{scored} and {wanted}")
+    if newest is not None:
+        system, run_id = _name_system(newest.data.tags) or "unknown model", newest.info.run_id
+        logger.info("evaluating the newest finished scoring of %s: %s (run %s)", track, system, run_id)
+        return newest
+    if not model and _find_newest(client, scored) is not None:
         raise ValueError(
-            f"scores: no finished scoring run of track {track}{of_model} in {mlflow.get_tracking_uri()}; "
-            f"score it first (mlflow run . -e score -P track={track}) or name a file (-P scores=FILE)"
+            f"scores: the only finished scoring runs of track {track} in {mlflow.get_tracking_uri()} are of a chart "
+            "of epochs; name a model (-P model=runs:/RUN_ID/epoch_N) or scores (-P scores=RUN_ID or FILE)"
         )
-    logger.info("evaluating the newest finished scoring run of %s: %s", track, runs[0].info.run_id)
-    return runs[0]
+    of_model = f" of {model}" if model else ""
+    raise ValueError(
+        f"scores: no finished scoring run of track {track}{of_model} in {mlflow.get_tracking_uri()}; "
+        f"score it first (mlflow run . -e score -P track={track}) or name a file (-P scores=FILE)"
+    )
+
+
+def _is_of_model(client: MlflowClient, model: str) -> str:
+    """Returns a condition: by checkpoint, since an alias, a version and a run's epoch may name the same one."""
+    found = find_model(client, model)
+    return f"tags.model_id = '{found.model_id}'" if found.model_id else f"tags.model = '{found.uri}'"
+
+
+def _find_newest(client: MlflowClient, condition: str) -> Run | None:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, condition, order_by=["attributes.end_time DESC"], max_results=1)
+    return runs[0] if runs else None
 
 
 def _from_run(scored: Run, directory: Path | None) -> ScoreSource:

@@ -1,0 +1,71 @@
+"""Which scores an evaluation takes, when none are named."""
+
+from pathlib import Path
+
+import pytest
+
+from sls.tracking.evaluation import find_scores
+from sls.tracking.store import connect
+
+
+def made_scoring(tmp_path: Path, end_time: int, **tags: str) -> str:
+    """A finished scoring run of LA; returns its id."""
+    client = connect()
+    experiment = client.get_experiment_by_name("scorings")
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment("scorings", (tmp_path / "artifacts").as_uri())
+    )
+    tags = {"kind": "score", "track": "LA", **tags}
+    run_id = str(client.create_run(experiment_id, tags=tags).info.run_id)
+    client.log_text(run_id, "LA_1 0.5\n", "scores/LA.txt")
+    client.set_terminated(run_id, end_time=end_time)
+    return run_id
+
+
+@pytest.fixture
+def checkpoint_id(store: Path) -> str:
+    """A checkpoint that only a chart has scored."""
+    return str(connect().create_logged_model("0", tags={"epoch": "8", "recipe": "v2"}).model_id)
+
+
+def test_scores_of_a_chart_are_passed_over_unless_the_model_is_named(
+    checkpoint_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    made_scoring(tmp_path, 1, recipe="v1", epoch="1")
+    wanted = made_scoring(tmp_path, 2, recipe="v1", epoch="2")
+    charted = made_scoring(
+        tmp_path, 3, recipe="v2", epoch="8", model_id=checkpoint_id, epochs_run_id="0" * 32
+    )
+    assert find_scores(connect(), "", "LA", directory=tmp_path).run_id == wanted
+    assert find_scores(connect(), "", "LA", f"models:/{checkpoint_id}", tmp_path).run_id == charted
+    told = [line for line in caplog.messages if line.startswith("evaluating")]
+    assert told == [
+        f"evaluating the newest finished scoring of LA: v1 epoch 2 (run {wanted})",
+        f"evaluating the newest finished scoring of LA: v2 epoch 8 (run {charted})",
+    ]
+
+
+def test_scores_of_a_model_without_a_recipe_go_by_the_model(
+    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    made_scoring(tmp_path, 1, model="mine.safetensors")
+    find_scores(connect(), "", "LA", directory=tmp_path)
+    assert "scoring of LA: mine.safetensors (run " in caplog.text
+
+
+def test_scores_of_a_chart_alone_are_refused_with_what_to_name(checkpoint_id: str, tmp_path: Path) -> None:
+    made_scoring(tmp_path, 1, recipe="v2", epoch="8", epochs_run_id="0" * 32)
+    with pytest.raises(
+        ValueError, match=r"of track LA in .* are of a chart of epochs; name a model \(-P model="
+    ):
+        find_scores(connect(), "", "LA", directory=tmp_path)
+    with pytest.raises(ValueError, match="no finished scoring run of track DF in "):
+        find_scores(connect(), "", "DF", directory=tmp_path)
+    with pytest.raises(
+        ValueError, match=f"no finished scoring run of track LA of models:/{checkpoint_id} in "
+    ):
+        find_scores(connect(), "", "LA", f"models:/{checkpoint_id}", tmp_path)
