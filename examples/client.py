@@ -97,8 +97,11 @@ def main() -> int:
     except Refused as refusal:
         print(refusal, file=sys.stderr)
         return 1
-    except (NoAnswer, OSError) as error:
+    except NoAnswer as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"cannot read {error.filename}: {error.strerror}, expected a recording", file=sys.stderr)
         return 2
     for path, answer in zip(paths, answers, strict=True):
         print(json.dumps({"file": path.name, **answer}))

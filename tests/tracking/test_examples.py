@@ -113,12 +113,31 @@ def test_client_without_an_answer_says_one_line(recording: str, address: str) ->
     assert done.stderr.count("\n") == 1
 
 
-def test_client_without_a_recording_says_one_line() -> None:
-    for arguments, sentence in (([], "usage"), (["http://127.0.0.1:9", "none.flac"], "none.flac")):
-        done = run_client(*arguments)
+def test_client_without_a_recording_says_one_line(tmp_path: Path) -> None:
+    for arguments, sentence in (
+        ([], "usage: client.py ADDRESS RECORDING ..."),
+        (["none.flac"], "cannot read none.flac: No such file or directory, expected a recording"),
+        ([str(tmp_path)], f"cannot read {tmp_path}: Is a directory, expected a recording"),
+    ):
+        done = run_client(*(["http://127.0.0.1:9", *arguments] if arguments else []))
         assert done.returncode == 2
-        assert sentence in done.stderr
-        assert done.stderr.count("\n") == 1
+        assert done.stderr == f"{sentence}\n"
+
+
+def test_curl_client_without_a_recording_says_one_line_and_asks_nobody(serve, tmp_path: Path) -> None:
+    service = serve(200, b'{"predictions": []}')
+    for name in (str(tmp_path / "none.flac"), str(tmp_path)):
+        done = subprocess.run(
+            ["sh", str(EXAMPLES / "client.sh"), service.address, name],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 2
+        assert done.stdout == ""
+        assert done.stderr == f"cannot read {name}: expected a recording\n"
+    assert service.questions == []
 
 
 def test_client_asks_a_service_on_this_machine_directly_and_another_through_the_proxy(
