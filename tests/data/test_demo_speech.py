@@ -8,7 +8,7 @@ from sls.data.demo_corpus import codecs
 from sls.data.demo_corpus.codecs import CODECS, apply_codec
 from sls.data.demo_corpus.plan import BONAFIDE, SEEN_ATTACKS, UNSEEN_ATTACKS
 from sls.data.demo_corpus.recording import PEAK, STUDIO, record
-from sls.data.demo_corpus.spectra import SAMPLE_RATE_HZ, istft, match_long_term_spectrum, stft
+from sls.data.demo_corpus.spectra import HOP, SAMPLE_RATE_HZ, istft, match_long_term_spectrum, stft
 from sls.data.demo_corpus.trial_audio import say
 from sls.data.demo_corpus.vocoders import pitch_by_sample
 from sls.data.demo_corpus.voice import Speaker, Speech, draw_speaker, speak
@@ -69,6 +69,24 @@ def test_attack_keeps_the_words_but_not_the_waveform(speaker: Speaker, attack: s
     loudness = [np.log((np.abs(stft(waveform)) ** 2).sum(axis=1) + 1e-3) for waveform in (original, spoofed)]
     assert np.corrcoef(*loudness)[0, 1] > 0.8
     assert abs(np.corrcoef(original, spoofed)[0, 1]) < 0.9
+
+
+@pytest.mark.parametrize("attack", [BONAFIDE, *SEEN_ATTACKS, *UNSEEN_ATTACKS])
+def test_no_sample_is_what_lay_in_memory(
+    speaker: Speaker, attack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of a length that ends far behind the middle of its last frame.
+    num_samples = 50 * HOP + HOP - 1
+    empty, empty_like = np.empty, np.empty_like
+    monkeypatch.setattr(np, "empty", lambda *args, **options: _spoil(empty(*args, **options)))
+    monkeypatch.setattr(np, "empty_like", lambda *args, **options: _spoil(empty_like(*args, **options)))
+    assert np.isfinite(say(speaker, attack, num_samples, np.random.default_rng(3))).all()
+
+
+def _spoil(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind == "f":
+        array.fill(np.nan)
+    return array
 
 
 def test_inverse_of_short_time_spectra_is_the_waveform(speech: Speech) -> None:

@@ -67,7 +67,8 @@ def make_demo_corpus(
 
     Args:
         directory: The data root to be; its parents are created.
-        seed: The same seed and scale make the same files, whatever the number of processes.
+        seed: The same seed and scale make the same files, whatever the number of processes, on one kind of processor
+            with the same packages; others may round the last bit of a few samples otherwise.
         scale: Multiplies the number of trials; 0.1 is enough for a test.
         num_workers: Processes; as many as there are processors (8 at most) by default.
         progress: Called with the number of recordings made so far and in all.

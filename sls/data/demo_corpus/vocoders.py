@@ -55,7 +55,7 @@ def linear_prediction(speech: Speech, rng: np.random.Generator) -> np.ndarray:
     pulses *= np.sqrt(SAMPLE_RATE_HZ / np.maximum(f0_hz, 1))
     excitation = np.where(f0_hz > 0, pulses, rng.normal(0, 1, num_samples))
     state = np.zeros(LPC_ORDER)
-    output = np.empty(num_samples)
+    output = np.zeros(num_samples)  # the last frame may end up to half a hop before the utterance does
     for frame, (predictor, error) in enumerate(zip(predictors, errors, strict=True)):
         span = slice(max(0, frame * HOP - HOP // 2), min(num_samples, frame * HOP + HOP // 2))
         if span.start < span.stop:
