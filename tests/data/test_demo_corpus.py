@@ -10,7 +10,7 @@ import soundfile
 import yaml
 
 from benchmarks.demo_corpus import eer_either_way, measure_parts, score_log_mel
-from sls.data.demo_corpus import build, make_demo_corpus
+from sls.data.demo_corpus import build, make_demo_corpus, trial_audio
 from sls.data.demo_corpus.plan import SEEN_ATTACKS, UNSEEN_ATTACKS, WILD_RATES_HZ, count_trials, plan_corpus
 from sls.data.demo_corpus.tables import audio_path
 from sls.data.demo_corpus.trial_audio import make_trial
@@ -32,7 +32,7 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def silent_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writes empty files in place of recordings, for tests of what surrounds them."""
-    monkeypatch.setattr(build, "write_trial", lambda trial, seed, path: path.write_bytes(b""))
+    monkeypatch.setattr(trial_audio, "write_trial", lambda trial, seed, path: path.write_bytes(b""))
 
 
 def digest_of(root: Path) -> str:
@@ -151,7 +151,7 @@ def test_two_processes_at_once_leave_one_whole_corpus(
             make_demo_corpus(root, scale=SMALL, num_workers=1)
         path.write_bytes(b"")
 
-    monkeypatch.setattr(build, "write_trial", write_while_another_finishes)
+    monkeypatch.setattr(trial_audio, "write_trial", write_while_another_finishes)
     assert make_demo_corpus(root, scale=SMALL, num_workers=1) == root
     assert build.read_origin(root) is not None
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
@@ -162,7 +162,7 @@ def test_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Monke
     def fail(trial: object, seed: int, path: Path) -> None:
         raise RuntimeError("no such codec")
 
-    monkeypatch.setattr(build, "write_trial", fail)
+    monkeypatch.setattr(trial_audio, "write_trial", fail)
     with pytest.raises(RuntimeError, match="no such codec"):
         make_demo_corpus(tmp_path / "demo", scale=SMALL, num_workers=1)
     assert not list(tmp_path.iterdir())
