@@ -84,6 +84,7 @@ def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus):
     assert door.exit_code == 0, door.output
     # The newer number has intervals; without them, DF's stays as it is.
     words = ["--data_root", str(small_corpus), "--track", "In-the-Wild", "--num_resamples", "50"]
+    words += ["--model", f"runs:/{run_id}"]
     assert CliRunner().invoke(evaluate, words).exit_code == 0
     with_intervals, *others = client.search_runs(
         ["1"], "tags.kind = 'evaluate'", order_by=["attributes.end_time DESC"]

@@ -1,6 +1,7 @@
 """Scoring that is cut, repeated, divided and joined: the score file is the same to the byte."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +126,7 @@ def test_without_an_output_the_finished_run_is_found_on_the_server(
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (["--precision", "bf16"], "precision fp32, expected precision bf16"),
+        (["--precision", "bf16"], "precision fp32.*expected precision bf16"),
         (["--eval_batch_size", "5"], "eval_batch_size 4, expected eval_batch_size 5"),
         (["--window_hop", "4000"], "window_hop 0, window_combination none, expected window_hop 4000"),
     ],
@@ -134,7 +135,7 @@ def test_scores_of_other_settings_are_not_overwritten(whole, model, audio, chang
     expected = whole.read_bytes()
     result = run_score(*score_command(model, audio, whole), *change)
     assert result.exit_code == 2
-    assert named in result.stderr
+    assert re.search(named, result.stderr)
     assert "force=true" in result.stderr
     assert whole.read_bytes() == expected
 
