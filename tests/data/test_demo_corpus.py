@@ -112,6 +112,7 @@ def test_every_codec_meets_both_classes_and_every_attack() -> None:
         assert len({(trial.codec, trial.attack) for trial in trials}) == len(codecs) * len(attacks)
 
 
+@pytest.mark.slow
 def test_same_seed_makes_the_same_bytes_whatever_the_number_of_processes(
     small_corpus: Path, tmp_path: Path
 ) -> None:

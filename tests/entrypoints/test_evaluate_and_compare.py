@@ -64,6 +64,7 @@ def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, scor
     assert "synthetic" in result.output
 
 
+@pytest.mark.slow
 def test_partial_scores_are_refused_unless_allowed(store, small_corpus, score_files) -> None:
     path = score_files["good"]
     lines = path.read_text().splitlines(keepends=True)
@@ -81,6 +82,7 @@ def test_partial_scores_are_refused_unless_allowed(store, small_corpus, score_fi
     assert newest_run("evaluate").data.tags["not_comparable"] == "some of the trials"
 
 
+@pytest.mark.slow
 def test_calibration_fitted_by_one_run_is_applied_by_another(store, small_corpus, score_files) -> None:
     arguments = [
         "--track",
@@ -119,6 +121,7 @@ def test_comparison_says_who_is_better_and_keeps_the_report(store, small_corpus,
     assert {"report.html", "report.json", "det.png"} <= artifact_names(run, "report")
 
 
+@pytest.mark.slow
 def test_what_a_comparison_leaves_out_is_said_once(store, small_corpus, score_files) -> None:
     part = score_files["worse"]
     part.write_text("".join(part.read_text().splitlines(keepends=True)[:-1]))
@@ -130,6 +133,7 @@ def test_what_a_comparison_leaves_out_is_said_once(store, small_corpus, score_fi
     assert f"Report: runs:/{newest_run('compare').info.run_id}/report/report.html" in result.output
 
 
+@pytest.mark.slow
 def test_the_scores_of_a_run_go_by_the_run_in_messages(store, small_corpus, score_files, tmp_path) -> None:
     part = tmp_path / "LA.txt"
     part.write_text("".join(score_files["good"].read_text().splitlines(keepends=True)[1:]))

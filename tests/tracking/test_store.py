@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from sls.tracking.store import connect, experiment_id
 
 NUM_PROCESSES = 4
@@ -22,6 +24,7 @@ for _ in range({NUM_PROCESSES}):
 """
 
 
+@pytest.mark.slow
 def test_several_processes_open_a_new_store_at_once(tmp_path) -> None:
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"}
     command = [sys.executable, "-c", OPENERS]
