@@ -100,7 +100,7 @@ def test_nothing_tracked_names_a_machine_or_an_index() -> None:
 
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
-        pytest.skip("not a git checkout")
+        pytest.skip("not a git checkout")  # an unpacked archive has no list of what is tracked
     # Spelled in parts, so that this file does not find itself.
     forbidden = ["/" + "work/", "/" + "root/", "extra-" + "index-url", "find-" + "links"]
     for name in listed.stdout.split():

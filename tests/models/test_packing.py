@@ -36,7 +36,7 @@ def test_packed_in_fp32_a_model_gives_its_own_scores(model, waveforms) -> None:
 @torch.inference_mode()
 def test_packed_in_bf16_a_model_is_as_near_to_fp32_as_autocast_is(model) -> None:
     if not can_pack(torch.bfloat16):
-        pytest.skip("this CPU has no bf16")
+        pytest.skip("this CPU has no bf16")  # PyTorch would emulate it, and nothing packs there
     # The largest of a few differences is a matter of chance; their mean square over many is not.
     waveforms = torch.randn(64, NUM_SAMPLES, generator=torch.Generator().manual_seed(4)) * 0.1
     own = model(waveforms)

@@ -77,7 +77,7 @@ def test_an_experiment_that_failed_is_not_led_to(store) -> None:
 @pytest.mark.parametrize(
     ("uri", "address"),
     [
-        ("sqlite:////tmp/mlflow.db", "http://127.0.0.1:5001"),
+        ("sqlite:///mlflow.db", "http://127.0.0.1:5001"),
         ("http://server:8080/", "http://server:8080"),
         ("https://user:secret@server/mlflow", "https://server/mlflow"),
     ],

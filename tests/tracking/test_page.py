@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,29 +121,33 @@ def answer_of(score: float, num_points: int = 2) -> str:
     return json.dumps({"predictions": [row]})
 
 
-def test_page_is_about_the_recording_that_was_dropped_last(
-    lonely: int, program: Callable[[str], str]
-) -> None:
+@pytest.fixture
+def standing_in(lonely: int, program: Callable[[str], str]) -> Iterator[Any]:
+    """A browser at the page, where a stand-in answers in the service's place."""
     program("chromium")
     program("chromedriver")
     with headless_browser(900, 900) as driver:
         driver.get(f"http://127.0.0.1:{lonely}")
         driver.execute_script(STAND_IN)
-        for number, name in enumerate(("slow.flac", "quick.flac"), start=1):
-            drop(driver, FLAC, name)
-            wait_for_questions(driver, number)
-        answer(driver, 1, 200, answer_of(-1))
-        wait_for_texts(driver, {"score -1.0000", "quick.flac"})
-        answer(driver, 0, 200, answer_of(-2))
-        wait_for_texts(driver, {"score -1.0000", "quick.flac"})
-        drop(driver, FLAC, "slow.flac")
-        wait_for_questions(driver, 3)
-        drop(driver, FLAC, "bad.flac")
-        wait_for_questions(driver, 4)
-        answer(driver, 3, 400, '{"message": "audio: not base64"}')
-        answer(driver, 2, 200, answer_of(-2))
-        wait_for_texts(driver, {"audio: not base64", "bad.flac"})
-        assert not driver.find_element("id", "charts").is_displayed()
+        yield driver
+
+
+def test_page_is_about_the_recording_that_was_dropped_last(standing_in: Any) -> None:
+    for number, name in enumerate(("slow.flac", "quick.flac"), start=1):
+        drop(standing_in, FLAC, name)
+        wait_for_questions(standing_in, number)
+    answer(standing_in, 1, 200, answer_of(-1))
+    wait_for_texts(standing_in, {"score -1.0000", "quick.flac"})
+    answer(standing_in, 0, 200, answer_of(-2))
+    wait_for_texts(standing_in, {"score -1.0000", "quick.flac"})
+    drop(standing_in, FLAC, "slow.flac")
+    wait_for_questions(standing_in, 3)
+    drop(standing_in, FLAC, "bad.flac")
+    wait_for_questions(standing_in, 4)
+    answer(standing_in, 3, 400, '{"message": "audio: not base64"}')
+    answer(standing_in, 2, 200, answer_of(-2))
+    wait_for_texts(standing_in, {"audio: not base64", "bad.flac"})
+    assert not standing_in.find_element("id", "charts").is_displayed()
 
 
 def test_page_says_a_sentence_where_the_answer_is_no_json_or_the_file_is_too_large(
@@ -177,18 +182,13 @@ def test_page_says_a_sentence_where_the_answer_is_no_json_or_the_file_is_too_lar
     ],
 )
 def test_page_asks_for_some_ten_windows_however_long_the_recording_is(
-    lonely: int, program: Callable[[str], str], content: bytes, hop_s: int
+    standing_in: Any, content: bytes, hop_s: int
 ) -> None:
-    program("chromium")
-    program("chromedriver")
-    with headless_browser(900, 900) as driver:
-        driver.get(f"http://127.0.0.1:{lonely}")
-        driver.execute_script(STAND_IN)
-        drop(driver, content)
-        wait_for_questions(driver, 1)
-        assert driver.execute_script("return questions[0].params.curve_hop_s") == hop_s
-        answer(driver, 0, 200, answer_of(-1))
-        wait_for_texts(driver, {f"one window every {hop_s} s"})
+    drop(standing_in, content)
+    wait_for_questions(standing_in, 1)
+    assert standing_in.execute_script("return questions[0].params.curve_hop_s") == hop_s
+    answer(standing_in, 0, 200, answer_of(-1))
+    wait_for_texts(standing_in, {f"one window every {hop_s} s"})
 
 
 @pytest.fixture(scope="module")
