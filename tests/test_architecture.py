@@ -14,7 +14,7 @@ ROOMS = {
     "metrics": (set(), {"numpy"}),
     "data": ({"config"}, {"numpy", "scipy", "soundfile", "soxr", "av", "yaml"}),
     "models": ({"config"}, {"torch", "torchaudio", "safetensors", "numpy"}),
-    "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy"}),
+    "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy", "threadpoolctl"}),
     "tracking": (
         {"config", "data", "models", "metrics", "engine"},
         {"mlflow", "matplotlib", "numpy", "packaging", "pandas", "torch", "yaml", "psutil"},

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sls.data.tables import WHITESPACE, Table, check_is_file, read_first_line, read_table, split_line
+from sls.data.texts import Categories, Texts
 
 IGNORED_COLUMN = "_"
 _SHOWN_CHARACTERS = 60  # of a line that is not understood
@@ -54,21 +55,28 @@ class TableFormat:
 
 
 class Columns(Mapping[str, np.ndarray]):
-    """Columns of a table by name, each made when it is first asked for: a key has many, and few are used."""
+    """Columns of a table by name, each made when it is first asked for: a key has many, and few are used.
 
-    def __init__(self, makers: Mapping[str, Callable[[], np.ndarray]]) -> None:
+    Each is an array of str objects, shape `(rows,)`; `categories` gives it as codes.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Categories]]) -> None:
         """Prepares columns.
 
         Args:
-            makers: by name, what returns the column, of shape `(rows,)`.
+            makers: by name, what returns the column.
         """
         self._makers = dict(makers)
-        self._made: dict[str, np.ndarray] = {}
+        self._made: dict[str, Categories] = {}
 
-    def __getitem__(self, name: str) -> np.ndarray:
+    def categories(self, name: str) -> Categories:
+        """Returns a column as codes."""
         if name not in self._made:
             self._made[name] = self._makers[name]()
         return self._made[name]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.categories(name).strings()
 
     def __contains__(self, name: object) -> bool:
         return name in self._makers
@@ -82,32 +90,32 @@ class Columns(Mapping[str, np.ndarray]):
     def __repr__(self) -> str:
         return f"Columns({', '.join(self)})"
 
-    def select(self, mask: np.ndarray) -> Columns:
+    def select(self, rows: np.ndarray) -> Columns:
         """Returns the rows of a Boolean mask, or of row numbers in their order."""
-        return Columns({name: partial(self._select_column, name, mask) for name in self})
+        return Columns({name: partial(self._select_column, name, rows) for name in self})
 
-    def _select_column(self, name: str, mask: np.ndarray) -> np.ndarray:
-        return self[name][mask]
+    def _select_column(self, name: str, rows: np.ndarray) -> Categories:
+        return self.categories(name).select(rows)
 
 
 def as_columns(columns: Mapping[str, np.ndarray]) -> Columns:
     """Returns columns that are at hand as `Columns`."""
     if isinstance(columns, Columns):
         return columns
-    return Columns({name: partial(np.asarray, values) for name, values in columns.items()})
+    return Columns({name: partial(Categories.encode, values) for name, values in columns.items()})
 
 
 def make_columns(
     table: Table, places: Mapping[str, int], leave_out: Collection[str]
-) -> dict[str, Callable[[], np.ndarray]]:
+) -> dict[str, Callable[[], Categories]]:
     """Returns what makes each column of a table, for `Columns`."""
     return {
         name: partial(_read_column, table, place) for name, place in places.items() if name not in leave_out
     }
 
 
-def _read_column(table: Table, place: int) -> np.ndarray:
-    return table.categories(place).strings()
+def _read_column(table: Table, place: int) -> Categories:
+    return table.texts(place).categories()
 
 
 def read_formatted_table(
@@ -149,16 +157,20 @@ def _describe_all(formats: Sequence[TableFormat]) -> str:
     return ", or ".join(candidate.describe() for candidate in formats)
 
 
-def check_unique(table: Table, names: np.ndarray) -> None:
-    """Raises ValueError where a trial stands in two rows, and names both lines, or where one has no name."""
-    values = names.tolist()
-    distinct = set(values)
-    if "" in distinct:
-        raise ValueError(f"{table.source}:{table.line(values.index(''))}: found a trial without a name")
-    if len(distinct) == len(values):
-        return
+def read_names(table: Table, column: int) -> Texts:
+    """Returns the names of trials. Shape: `(rows,)`.
+
+    Raises:
+        ValueError: a trial stands in two rows (both lines are named), or has no name.
+    """
+    names = table.texts(column)
+    unnamed = np.flatnonzero(names.words[0] == 0)
+    if len(unnamed):
+        raise ValueError(f"{table.source}:{table.line(int(unnamed[0]))}: found a trial without a name")
+    if names.are_distinct():
+        return names
     first_rows: dict[str, int] = {}
-    for row, name in enumerate(values):
+    for row, name in enumerate(names):
         if name in first_rows:
             first_line = table.line(first_rows[name])
             raise ValueError(
@@ -166,20 +178,21 @@ def check_unique(table: Table, names: np.ndarray) -> None:
                 f"(first in line {first_line}), expected each trial once"
             )
         first_rows[name] = row
+    raise AssertionError(f"{table.source}: every trial stands there once")
 
 
-def read_spellings(table: Table, column: int, spellings: Mapping[str, object], what: str) -> np.ndarray:
-    """Returns what each field of a column stands for: itself, where no spellings are declared."""
-    categories = table.categories(column)
-    if not spellings:
-        return categories.strings()
-    unknown = [code for code, value in enumerate(categories.values) if value not in spellings]
+def read_spellings(table: Table, column: int, spellings: Collection[str], what: str) -> Categories:
+    """Returns a column whose values are known; any is, where no spellings are declared.
+
+    Raises:
+        ValueError: another value; names file, line and value.
+    """
+    categories = table.texts(column).categories()
+    unknown = [code for code, value in enumerate(categories.values) if spellings and value not in spellings]
     if unknown:
         row = int(np.flatnonzero(np.isin(categories.codes, unknown))[0])
         raise ValueError(
             f"{table.source}:{table.line(row)}: found {what} '{table.value(row, column)}', "
             f"expected one of: {', '.join(sorted(spellings))}"
         )
-    meanings = np.empty(len(categories.values), dtype=object)
-    meanings[:] = [spellings[value] for value in categories.values]
-    return meanings[categories.codes]
+    return categories

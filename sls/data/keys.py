@@ -161,8 +161,8 @@ def _make_asv_scores(
     makers = make_columns(roles_table, places, leave_out=("trial", "enrolment", "role", "score", "subset"))
     if "subset" in places:
         subsets = read_spellings(roles_table, places["subset"], roles_format.subsets, "subset")
-        makers["subset"] = lambda: subsets
-    roles = read_spellings(roles_table, places["role"], ROLE_SPELLINGS, "role").astype(np.int8)
+        makers["subset"] = lambda: subsets.rename(roles_format.subsets)
+    roles = read_spellings(roles_table, places["role"], ROLE_SPELLINGS, "role").numbers(ROLE_SPELLINGS)
     asv = AsvScores(table.source, table.digest, values, roles, Columns(makers))
     for role, number in asv.counts().items():
         if number == 0:
@@ -183,9 +183,9 @@ def _check_same_rows(
     for name in ("enrolment", "trial"):
         if name not in score_places or name not in metadata_places:
             continue
-        differs = scores.differing_rows(score_places[name], metadata, metadata_places[name])
-        if len(differs):
-            row = int(differs[0])
+        differs = scores.texts(score_places[name]).differ(metadata.texts(metadata_places[name]))
+        if differs.any():
+            row = int(np.argmax(differs))
             found = scores.value(row, score_places[name])
             expected = metadata.value(row, metadata_places[name])
             raise ValueError(

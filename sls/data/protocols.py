@@ -13,11 +13,12 @@ from sls.data.formats import (
     Columns,
     TableFormat,
     as_columns,
-    check_unique,
     make_columns,
     read_formatted_table,
+    read_names,
     read_spellings,
 )
+from sls.data.texts import Texts
 
 ALL_SUBSETS = "all"
 """The name that stands for every trial, whatever its subset."""
@@ -47,8 +48,8 @@ class Protocol:
     source: Path
     digest: str
     """SHA-256 of the file, hexadecimal."""
-    names: np.ndarray
-    """Names of the trials. Shape: `(trials,)`, of str objects."""
+    names: Texts
+    """Names of the trials. Shape: `(trials,)`."""
     labels: np.ndarray | None
     """`Label` of each trial, or None for a list without labels. Shape: `(trials,)`, int8."""
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -118,13 +119,13 @@ def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]
     """
     table, table_format = read_formatted_table(path, formats)
     places = table_format.places(table)
-    names = table.strings(places["trial"])
-    check_unique(table, names)
+    names = read_names(table, places["trial"])
     makers = make_columns(table, places, leave_out=("trial", "label"))
     if "subset" in places:
         subsets = read_spellings(table, places["subset"], table_format.subsets, "subset")
-        makers["subset"] = lambda: subsets
+        makers["subset"] = lambda: subsets.rename(table_format.subsets)
     labels = None
     if "label" in places:
-        labels = read_spellings(table, places["label"], table_format.labels, "label").astype(np.int8)
+        spelled = read_spellings(table, places["label"], table_format.labels, "label")
+        labels = spelled.numbers(table_format.labels)
     return Protocol(table.source, table.digest, names, labels, Columns(makers))

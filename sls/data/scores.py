@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sls.data.formats import TableFormat, check_unique, read_formatted_table
+from sls.data.formats import TableFormat, read_formatted_table, read_names
 from sls.data.protocols import Protocol
+from sls.data.texts import Texts
 
 SCORE_DIGITS = 9
 """Significant decimal digits that give back the same float32."""
@@ -29,8 +30,8 @@ _EXAMPLES = 3
 class ScoreTable:
     """The scores of a system."""
 
-    names: np.ndarray
-    """Names of the trials. Shape: `(trials,)`, of str objects."""
+    names: Texts
+    """Names of the trials. Shape: `(trials,)`."""
     scores: np.ndarray
     """Their scores; higher is more bona fide. Shape: `(trials,)`, float64."""
     source: Path
@@ -97,7 +98,7 @@ def format_score(score: float) -> str:
     return f"{score:.{SCORE_DIGITS}g}"
 
 
-def write_scores(path: str | Path, names: Sequence[str] | np.ndarray, scores: np.ndarray) -> None:
+def write_scores(path: str | Path, names: Iterable[str], scores: np.ndarray) -> None:
     """Writes a score file, one `trial score` line for each trial; whole, or not at all.
 
     Raises:
@@ -134,8 +135,7 @@ def read_scores(path: str | Path, origin: str = "") -> ScoreTable:
     """
     table, table_format = read_formatted_table(path, SCORE_FORMATS)
     places = table_format.places(table)
-    names = table.strings(places["trial"])
-    check_unique(table, names)
+    names = read_names(table, places["trial"])
     return ScoreTable(names, table.floats(places["score"]), table.source, table.digest, origin)
 
 
@@ -152,8 +152,7 @@ def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -
     Raises:
         ValueError: trials without a score or scores without a trial (with `allow_partial`: none in common).
     """
-    places = {name: place for place, name in enumerate(table.names.tolist())}
-    rows = np.array([places.get(name, -1) for name in key.names.tolist()], dtype=np.int64)
+    rows = table.names.find(key.names)
     is_scored = rows >= 0
     coverage = Coverage(len(table), len(key), int(np.count_nonzero(is_scored)))
     if not coverage.joined or not (coverage.is_complete or allow_partial):
@@ -165,8 +164,7 @@ def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -
 
 def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, coverage: Coverage) -> str:
     missing = key.names[~is_scored].tolist()
-    known = set(key.names.tolist())
-    extra = [name for name in table.names.tolist() if name not in known]
+    extra = table.names[key.names.find(table.names) < 0].tolist()
     problems = []
     for trials, what in ((missing, "trials of the key have no score"), (extra, "scores are of no trial")):
         if trials:

@@ -11,35 +11,19 @@ import hashlib
 import io
 import re
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
 from sls.data.field_places import NEWLINE, WHITESPACE, Places, find_fields
+from sls.data.texts import WORD_BYTES, Texts
 
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", WHITESPACE: WHITESPACE}
 
 _FIELD = re.compile(r"[^\x00-\x20]+")  # what `find_fields` parts; str.split would part at other spaces too
 _UNIT_SEPARATOR = "\x1f"  # delimits the fields of a CSV file once its quotes are gone
-_WORD_BYTES = 8
-_MARGIN_BYTES = 2 * _WORD_BYTES  # behind the text, so that its last field can be read as whole words
-_WORD_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(_WORD_BYTES + 1)], dtype=np.uint64)
-_HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-
-
-@dataclass(frozen=True)
-class Categories:
-    """A column of few distinct values."""
-
-    values: tuple[str, ...]
-    """The distinct values."""
-    codes: np.ndarray
-    """Index into `values` of each row. Shape: `(rows,)`."""
-
-    def strings(self) -> np.ndarray:
-        """Returns the value of each row. Shape: `(rows,)`, of str objects."""
-        return np.array(self.values, dtype=object)[self.codes]
+_MARGIN_BYTES = 2 * WORD_BYTES  # behind the text, so that its last field can be read as whole words
+_WORD_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(WORD_BYTES + 1)], dtype=np.uint64)
 
 
 @dataclass(frozen=True)
@@ -66,37 +50,17 @@ class Table:
         start = self._places.before[row, column] + 1
         return bytes(self._data[start : self._places.ends[row, column]]).decode()
 
-    def strings(self, column: int) -> np.ndarray:
-        """Returns a column of mostly distinct values. Shape: `(rows,)`, of str objects."""
-        words = self._words(column)
-        padded = np.zeros((len(self), _WORD_BYTES * len(words) + 1), dtype=np.uint8)
-        padded[:, :-1] = np.stack(words, axis=1).view(np.uint8)
-        padded[:, -1] = NEWLINE
-        # One text without the padding, split at once: much quicker than a slice for each row.
-        values = padded[padded != 0].tobytes().decode().split("\n")[:-1]
-        return np.array(values, dtype=object)
-
-    def categories(self, column: int) -> Categories:
-        """Returns a column of few distinct values as codes, without making a string for each row."""
-        words = self._words(column)
-        keys = words[0]
-        for word in words[1:]:
-            keys = keys * _HASH_FACTOR + word
-        unique_keys = np.unique(keys)
-        codes = np.searchsorted(unique_keys, keys)
-        first_rows = np.empty(len(unique_keys), dtype=np.int64)
-        first_rows[codes[::-1]] = np.arange(len(self) - 1, -1, -1)  # the last to write is the first row
-        if not all(np.array_equal(word[first_rows][codes], word) for word in words):  # two values, one key
-            values, codes = np.unique(self.strings(column), return_inverse=True)
-            return Categories(tuple(values.tolist()), codes)
-        return Categories(tuple(self.value(int(row), column) for row in first_rows), codes)
-
-    def differing_rows(self, column: int, other: Table, other_column: int) -> np.ndarray:
-        """Returns the rows in which a column differs from that of a table of as many rows, ascending."""
-        found, expected = self._words(column), other._words(other_column)
-        empty = np.zeros(len(self), dtype=np.uint64)
-        pairs = zip_longest(found, expected, fillvalue=empty)
-        return np.flatnonzero(np.logical_or.reduce([one != two for one, two in pairs]))
+    def texts(self, column: int) -> Texts:
+        """Returns a column as text. Shape: `(rows,)`."""
+        starts = self._places.before[:, column] + 1
+        lengths = self._places.ends[:, column] - starts
+        last_word = len(self._data) - WORD_BYTES
+        overlapping = np.ndarray((last_word + 1,), dtype="<u8", buffer=self._data, strides=(1,))
+        words = []
+        for offset in range(0, max(int(lengths.max(initial=0)), 1), WORD_BYTES):
+            word = overlapping[np.minimum(starts + offset, last_word)]
+            words.append(word & _WORD_MASKS[np.clip(lengths - offset, 0, WORD_BYTES)])
+        return Texts(words)
 
     def floats(self, column: int) -> np.ndarray:
         """Returns a column of finite numbers. Shape: `(rows,)`, float64.
@@ -104,32 +68,20 @@ class Table:
         Raises:
             ValueError: a field is not a finite number; names file, line and field.
         """
-        words = np.stack(self._words(column), axis=1)
-        texts = np.ascontiguousarray(words).view(f"S{_WORD_BYTES * words.shape[1]}").ravel()
+        padded = self.texts(column).padded_bytes()
+        texts = padded.view(f"S{padded.shape[1]}").ravel()
         try:
             numbers = texts.astype(np.float64)
         except ValueError:
             numbers = np.array([_float_or_nan(text) for text in texts.tolist()])
         # Python, and NumPy after it, read 1_000 as a number.
-        grouped = (words.view(np.uint8) == ord("_")).any(axis=1)
+        grouped = (padded == ord("_")).any(axis=1)
         bad_rows = np.flatnonzero(~np.isfinite(numbers) | grouped)
         if len(bad_rows):
             row = int(bad_rows[0])
             found = self.value(row, column)
             raise ValueError(f"{self.source}:{self.line(row)}: found '{found}', expected a finite number")
         return numbers
-
-    def _words(self, column: int) -> list[np.ndarray]:
-        """Returns each field, padded with zeros, as words of 8 bytes; each of shape `(rows,)`, uint64."""
-        starts = self._places.before[:, column] + 1
-        lengths = self._places.ends[:, column] - starts
-        last_word = len(self._data) - _WORD_BYTES
-        overlapping = np.ndarray((last_word + 1,), dtype="<u8", buffer=self._data, strides=(1,))
-        words = []
-        for offset in range(0, max(int(lengths.max(initial=0)), 1), _WORD_BYTES):
-            word = overlapping[np.minimum(starts + offset, last_word)]
-            words.append(word & _WORD_MASKS[np.clip(lengths - offset, 0, _WORD_BYTES)])
-        return words
 
 
 def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = False) -> Table:

@@ -9,7 +9,9 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from sls.data.formats import as_columns
 from sls.data.keys import AsvScores
 from sls.data.protocols import ALL_SUBSETS
 from sls.data.scores import JoinedScores
@@ -28,6 +30,7 @@ from sls.metrics.tdcf import LegacyTandemCosts, LinearCost
 DEFAULT_DISAGREEMENTS = 20
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # as in `evaluate`
 def compare(
     systems: Mapping[str, JoinedScores],
     *,
@@ -114,19 +117,17 @@ def compare(
 
 def _keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedScores], tuple[str, ...]]:
     """Returns every system's scores of the trials that all have, in one order, and what was left out."""
-    names = {system: joined.key.names.tolist() for system, joined in systems.items()}
-    first, *others = names
-    shared = set(names[first]).intersection(*(names[other] for other in others))
-    if not shared:
+    first, *others = systems
+    order = systems[first].key.names
+    for other in others:
+        order = order[systems[other].key.names.find(order) >= 0]
+    if not len(order):
         raise ValueError(f"systems: found no trial that {', '.join(systems)} have in common, expected some")
-    order = [trial for trial in names[first] if trial in shared]
     common = {}
     for system, joined in systems.items():
-        if names[system] == order:
-            common[system] = joined
-            continue
-        rows = {trial: row for row, trial in enumerate(names[system])}
-        common[system] = joined.select(np.array([rows[trial] for trial in order], dtype=np.intp))
+        rows = joined.key.names.find(order)
+        is_kept = np.array_equal(rows, np.arange(len(joined)))
+        common[system] = joined if is_kept else joined.select(rows)
     labels = bonafide_mask(common[first])
     for other in others:
         if not np.array_equal(labels, bonafide_mask(common[other])):
@@ -229,20 +230,18 @@ def _find_disagreements(
     spread = ranks.max(axis=0) - ranks.min(axis=0)
     first = next(iter(systems.values()))
     is_bonafide = bonafide_mask(first)
+    fields = as_columns(first.key.fields)
+    columns = {name: fields.categories(name) for name in fields}
     found = []
     for trial in np.argsort(-spread, kind="stable")[:count]:
-        known = {
-            name: str(column[trial])
-            for name, column in first.key.fields.items()
-            if str(column[trial]) != UNKNOWN
-        }
+        values = {name: column.values[column.codes[trial]] for name, column in columns.items()}
         found.append(
             Disagreement(
                 trial=str(first.key.names[trial]),
                 label="bonafide" if is_bonafide[trial] else "spoof",
                 ranks=dict(zip(systems, ranks[:, trial].tolist(), strict=True)),
                 spread=float(spread[trial]),
-                fields=known,
+                fields={name: value for name, value in values.items() if value != UNKNOWN},
             )
         )
     return tuple(found)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
+from sls.data.formats import as_columns
 from sls.data.keys import AsvScores
 from sls.data.protocols import ALL_SUBSETS, Label
 from sls.data.scores import JoinedScores
-from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down, count_threads
+from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down
 from sls.engine.cautions import find_warnings
 from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, make_factor, name_clusters
 from sls.engine.outlines import count_scores, thin_curve
@@ -33,6 +34,8 @@ from sls.metrics.tdcf import LegacyTandemCosts, LinearCost, TandemCosts, minimum
 logger = logging.getLogger(__name__)
 
 
+# Its products are short: BLAS threads that wait for each other would cost more, and cells are shared out instead.
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def evaluate(
     joined: JoinedScores,
     *,
@@ -136,14 +139,8 @@ def make_factors(
     joined: JoinedScores, is_bonafide: NDArray[np.bool_], names: Collection[str]
 ) -> list[Factor]:
     """Returns the factors of those columns that the key has, and that hold more than one value."""
-    fields = joined.key.fields
-
-    def make(name: str) -> Factor | None:
-        return make_factor(name, fields[name], is_bonafide)
-
-    # A column is read when it is asked for: a key has many, and each takes a while.
-    with ThreadPoolExecutor(count_threads()) as pool:
-        found = list(pool.map(make, [name for name in fields if name in names]))
+    columns = as_columns(joined.key.fields)
+    found = (make_factor(name, columns.categories(name), is_bonafide) for name in columns if name in names)
     return [factor for factor in found if factor is not None]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sls.data.texts import Categories
 from sls.metrics.clusters import MIN_CLUSTERS, Clusters
 from sls.metrics.ranking import Ranking
 
@@ -56,28 +57,30 @@ class Factor:
         return np.count_nonzero(pairs) == np.count_nonzero(np.bincount(codes))
 
 
-def make_factor(name: str, column: NDArray[np.object_], is_bonafide: NDArray[np.bool_]) -> Factor | None:
-    """Builds a factor from a column of a key, shape `(trials,)`; None where it holds one value only.
+def make_factor(name: str, column: Categories, is_bonafide: NDArray[np.bool_]) -> Factor | None:
+    """Builds a factor from a column of a key; None where it holds one value only.
 
     Attack and vocoder select spoofed trials only. So does any other column whose values the two classes do
     not share, since nothing else could be compared: a key writes `-` or `bonafide` there for bona fide
     trials.
     """
-    values, codes = encode(column)
-    bonafide_codes, spoof_codes = set(np.unique(codes[is_bonafide])), set(np.unique(codes[~is_bonafide]))
-    is_spoof_only = name in SPOOF_FIELDS or not bonafide_codes & spoof_codes
-    known = spoof_codes if is_spoof_only else spoof_codes | bonafide_codes
-    if len(known) < 2:
+    values, codes = order_values(column)
+    in_bonafide, in_spoof = (
+        np.bincount(codes[chosen], minlength=len(values)) > 0 for chosen in (is_bonafide, ~is_bonafide)
+    )
+    is_spoof_only = name in SPOOF_FIELDS or not (in_bonafide & in_spoof).any()
+    if np.count_nonzero(in_spoof if is_spoof_only else in_spoof | in_bonafide) < 2:
         return None
     return Factor(name, values, codes, is_spoof_only)
 
 
-def encode(column: NDArray[np.object_]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
-    """Returns the distinct values of a column in natural order, and the index of each row's, `(trials,)`."""
-    entries = column.tolist()
-    values = tuple(sorted(set(entries), key=_natural_order))
+def order_values(column: Categories) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """Returns the values that occur in a column, in natural order, and the index of each row's, `(rows,)`."""
+    occurs = np.bincount(column.codes, minlength=len(column.values)) > 0
+    found = {value for value, is_there in zip(column.values, occurs, strict=True) if is_there}
+    values = tuple(sorted(found, key=_natural_order))
     places = {value: code for code, value in enumerate(values)}
-    return values, np.fromiter(map(places.__getitem__, entries), dtype=np.intp, count=len(entries))
+    return values, np.array([places.get(value, 0) for value in column.values], dtype=np.intp)[column.codes]
 
 
 def local_clusters(

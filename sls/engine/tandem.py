@@ -14,8 +14,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from sls.data.formats import as_columns
 from sls.data.keys import AsvScores, Role
-from sls.engine.factors import encode
+from sls.engine.factors import order_values
 from sls.metrics.det import compute_eer
 from sls.metrics.tdcf import AsvErrorRates, LegacyTandemCosts, LinearCost, TandemCosts, asv_error_rates
 
@@ -89,9 +90,10 @@ def make_tandem(
     """Builds the tandem over all trials of an ASV, ready for conditions on some fields."""
     is_target, is_spoof = asv.roles == Role.TARGET, asv.roles == Role.SPOOF
     values, codes = {}, {}
+    columns = as_columns(asv.fields)
     for name in fields:
-        if name in asv.fields:
-            found, codes[name] = encode(asv.fields[name])
+        if name in columns:
+            found, codes[name] = order_values(columns.categories(name))
             values[name] = {value: code for code, value in enumerate(found)}
     genuine, spoofed = (
         _Trials(asv.scores[chosen], is_target[chosen], {name: held[chosen] for name, held in codes.items()})

@@ -25,9 +25,6 @@ MIN_CLUSTERS = 2
 COARSE_BLOCKS = 16
 FINE_BLOCKS = 96
 """Ranks are cut into coarse blocks, then those in which something is decided into so many in all."""
-PIECE_GROUPS = 64
-ONE_THREAD_PRODUCTS = 65_536 * 4
-"""Multiplications up to which OpenBLAS takes one thread (its SMP_THRESHOLD_MIN * GEMM_MULTITHREAD_THRESHOLD)."""
 MAX_GATHERED = 2_000_000
 """Weights looked up at once: 16 MB."""
 
@@ -159,27 +156,7 @@ def _cumulate(groups: NDArray[np.intp], edges: NDArray[np.intp], draws: _Draws) 
     below = np.zeros((num_blocks + 1, num_groups))
     np.cumsum(counts.reshape(num_blocks, num_groups), axis=0, out=below[1:])
     split = draws.num_bonafide_groups
-    return _multiply(below[:, :split], draws.weights[:split]), _multiply(
-        below[:, split:], draws.weights[split:]
-    )
-
-
-def _multiply(below: Counts, weights: Counts) -> Counts:
-    """Returns `below @ weights`, in products so small that BLAS uses one thread for each.
-
-    The products of a cell are too short to share, and BLAS threads that wait for each other cost ten times the
-    work itself where the processor is busy. The cells are shared out in the place of their products.
-    """
-    num_edges, num_groups = below.shape
-    result = np.zeros((num_edges, weights.shape[1]))
-    for start in range(0, num_groups, PIECE_GROUPS):
-        left, right = below[:, start : start + PIECE_GROUPS], weights[start : start + PIECE_GROUPS]
-        width = min(max(1, ONE_THREAD_PRODUCTS // left.size), right.shape[1])
-        whole = right.shape[1] // width * width
-        pieces = right[:, :whole].reshape(right.shape[0], -1, width).transpose(1, 0, 2)
-        result[:, :whole] += np.matmul(left, pieces).transpose(1, 0, 2).reshape(num_edges, whole)
-        result[:, whole:] += left @ right[:, whole:]
-    return result
+    return below[:, :split] @ draws.weights[:split], below[:, split:] @ draws.weights[split:]
 
 
 def _select_blocks(

@@ -5,6 +5,7 @@ import pytest
 
 from sls.data.formats import TableFormat
 from sls.data.protocols import Label, Protocol, read_protocol
+from sls.data.texts import Texts
 from sls.data.tracks import load_formats
 
 FORMATS = load_formats()
@@ -131,7 +132,7 @@ def test_an_unknown_subset_asked_for_says_which_there_are(tmp_path):
 
 def test_a_selection_keeps_names_labels_and_fields_together():
     rng = np.random.default_rng(0)
-    names = np.array([f"t{index}" for index in range(50)], dtype=object)
+    names = Texts.encode(f"t{index}" for index in range(50))
     labels = rng.integers(0, 2, 50).astype(np.int8)
     attacks = np.array([f"A{index:02d}" for index in range(50)], dtype=object)
     protocol = Protocol(Path("p"), "", names, labels, {"attack": attacks})

@@ -7,17 +7,18 @@ from hypothesis import strategies as st
 
 from sls.data.protocols import Protocol, read_protocol
 from sls.data.scores import ScoreTable, join_scores, read_scores, write_scores
+from sls.data.texts import Texts
 from sls.data.tracks import load_formats
 
 
 def make_key(names: list[str], subsets: list[str] | None = None) -> Protocol:
     fields = {} if subsets is None else {"subset": np.array(subsets, dtype=object)}
     labels = np.arange(len(names)) % 2
-    return Protocol(Path("key.txt"), "", np.array(names, dtype=object), labels.astype(np.int8), fields)
+    return Protocol(Path("key.txt"), "", Texts.encode(names), labels.astype(np.int8), fields)
 
 
 def make_table(names: list[str], scores: list[float]) -> ScoreTable:
-    return ScoreTable(np.array(names, dtype=object), np.array(scores), Path("scores.txt"), "")
+    return ScoreTable(Texts.encode(names), np.array(scores), Path("scores.txt"), "")
 
 
 def write(folder: Path, content: str) -> Path:

@@ -17,7 +17,7 @@ def write(folder: Path, content: str | bytes) -> Path:
 
 
 def rows_of(table, num_columns: int) -> list[tuple[str, ...]]:
-    return list(zip(*(table.strings(column).tolist() for column in range(num_columns)), strict=True))
+    return list(zip(*(table.texts(column).tolist() for column in range(num_columns)), strict=True))
 
 
 FIELDS = st.text(st.characters(exclude_categories=("C",), exclude_characters='" '), min_size=1, max_size=20)
@@ -35,7 +35,7 @@ def test_every_field_is_read_as_a_plain_split_reads_it(tmp_path, rows):
     expected = [tuple(line.split(" ")) for line in text.split("\n")]
     assert rows_of(table, len(expected[0])) == expected
     for column in range(len(expected[0])):
-        assert table.categories(column).strings().tolist() == [row[column] for row in expected]
+        assert table.texts(column).categories().strings().tolist() == [row[column] for row in expected]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_column_that_a_header_names_twice_is_an_error(tmp_path):
 
 def test_fields_between_commas_keep_their_spaces(tmp_path):
     table = read_table(write(tmp_path, "0.wav,Alec Guinness\n1.wav,Barack Obama\n"), ",")
-    assert table.strings(1).tolist() == ["Alec Guinness", "Barack Obama"]
+    assert table.texts(1).tolist() == ["Alec Guinness", "Barack Obama"]
 
 
 def test_the_digest_is_that_of_the_file(tmp_path):
@@ -142,7 +142,7 @@ def test_what_is_no_finite_number_is_named_with_its_line(tmp_path, bad):
 
 def test_long_values_that_begin_alike_stay_apart(tmp_path):
     values = [f"{'x' * 40}{index % 7}" for index in range(100)]
-    assert read_table(write(tmp_path, "\n".join(values))).categories(0).strings().tolist() == values
+    assert read_table(write(tmp_path, "\n".join(values))).texts(0).categories().strings().tolist() == values
 
 
 def test_bytes_that_are_not_text_are_an_error_with_their_line(tmp_path):
@@ -193,4 +193,4 @@ def test_columns_of_two_tables_differ_where_their_fields_do(tmp_path):
     one = read_table(write(tmp_path, "a LA_E_1000001\nb LA_E_1\nc x\nd y\n"))
     other = tmp_path / "other.txt"
     other.write_text("LA_E_1000001 1\nLA_E_1000001 2\nx 3\nY 4\n")
-    assert one.differing_rows(1, read_table(other), 0).tolist() == [1, 3]
+    assert one.texts(1).differ(read_table(other).texts(0)).tolist() == [False, True, False, True]

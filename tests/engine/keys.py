@@ -9,6 +9,7 @@ import numpy as np
 from sls.data.keys import AsvScores, Role
 from sls.data.protocols import Protocol
 from sls.data.scores import Coverage, JoinedScores, ScoreTable
+from sls.data.texts import Texts
 
 CODECS = ("none", "alaw")
 ATTACKS = ("A10", "A9", "A11")
@@ -22,7 +23,7 @@ def make_joined(
     source: str = "scores.txt",
 ) -> JoinedScores:
     names = names or [f"T_{number:05d}" for number in range(len(scores))]
-    trials = np.array(names, dtype=object)
+    trials = Texts.encode(names)
     columns = {name: np.asarray(column, dtype=object) for name, column in (fields or {}).items()}
     key = Protocol(Path("key.txt"), "k" * 64, trials, labels.astype(np.int8), columns)
     table = ScoreTable(trials, scores, Path(source), "s" * 64)

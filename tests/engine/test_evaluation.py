@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sls.data.formats import Columns
+from sls.data.formats import Columns, as_columns
 from sls.data.keys import Role
 from sls.data.scores import Coverage, join_scores, read_scores
 from sls.data.tracks import load_tracks
@@ -158,7 +158,8 @@ def test_intervals_say_over_what_they_are_and_hold_the_number():
 
 def test_columns_that_no_breakdown_asks_for_are_not_read():
     joined = make_corpus()
-    fields = {name: partial(np.asarray, joined.key.fields[name]) for name in ("speaker", "attack", "codec")}
+    columns = as_columns(joined.key.fields)
+    fields = {name: partial(columns.categories, name) for name in ("speaker", "attack", "codec")}
     fields["team"] = partial(pytest.fail, "read a column that nobody asked for")
     joined = replace(joined, key=replace(joined.key, fields=Columns(fields)))
     assert evaluate(joined, track="LA", breakdown=("codec",), settings=NONE).breakdowns[0].fields == (

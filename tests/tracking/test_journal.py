@@ -19,6 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
 from sls.data.protocols import Protocol
+from sls.data.texts import Texts
 from sls.tracking import courier, recorders
 from sls.tracking.artifacts import read_directory
 from sls.tracking.checkpoints import resolve_model
@@ -129,7 +130,7 @@ def assert_whole(num_epochs: int, kept: set[int], status: str = "FINISHED") -> N
 
 
 def record_training(run: TrackedRun, num_epochs: int, before_epoch=lambda epoch: None) -> None:
-    protocol = Protocol(Path("protocol.txt"), "0" * 64, np.array(["T_1"], object), np.array([0], np.int8))
+    protocol = Protocol(Path("protocol.txt"), "0" * 64, Texts.encode(["T_1"]), np.array([0], np.int8))
     run.log_dataset(protocol, "demo-train", "training")
     former = None
     for epoch in range(num_epochs):
