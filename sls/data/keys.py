@@ -118,7 +118,8 @@ def read_asv_scores(path: str | Path) -> AsvScores:
             trial of one of the three roles.
     """
     table, table_format = read_formatted_table(path, ROLES_AND_SCORES)
-    return _make_asv_scores(table, table.floats(table_format.places(table)["score"]), table, table_format)
+    values = table.floats(table_format.places(table)["score"])
+    return AsvScores(table.source, table.digest, values, *_read_roles(table, table_format))
 
 
 def join_asv_metadata(
@@ -145,31 +146,36 @@ def join_asv_metadata(
     """
     # Side by side: with 785,281 rows these are the largest files of an evaluation.
     with ThreadPoolExecutor(1) as pool:
-        read = pool.submit(read_formatted_table, metadata, metadata_formats)
+        read = pool.submit(_read_metadata, metadata, metadata_formats)
         table, table_format = read_formatted_table(scores, score_formats)
         places = table_format.places(table)
         values = table.floats(places["score"])
-        roles_table, roles_format = read.result()
-    _check_same_rows(table, places, roles_table, roles_format.places(roles_table))
-    return _make_asv_scores(table, values, roles_table, roles_format)
+        roles_table, roles_places, roles, fields = read.result()
+    _check_same_rows(table, places, roles_table, roles_places)
+    return AsvScores(table.source, table.digest, values, roles, fields)
 
 
-def _make_asv_scores(
-    table: Table, values: np.ndarray, roles_table: Table, roles_format: TableFormat
-) -> AsvScores:
-    places = roles_format.places(roles_table)
-    makers = make_columns(roles_table, places, leave_out=("trial", "enrolment", "role", "score", "subset"))
+def _read_metadata(
+    path: str | Path, formats: TableFormat | Sequence[TableFormat]
+) -> tuple[Table, dict[str, int], np.ndarray, Columns]:
+    table, table_format = read_formatted_table(path, formats)
+    return table, table_format.places(table), *_read_roles(table, table_format)
+
+
+def _read_roles(table: Table, table_format: TableFormat) -> tuple[np.ndarray, Columns]:
+    """Returns the role of each row and the other columns, once each role is there."""
+    places = table_format.places(table)
+    makers = make_columns(table, places, leave_out=("trial", "enrolment", "role", "score", "subset"))
     if "subset" in places:
-        subsets = read_spellings(roles_table, places["subset"], roles_format.subsets, "subset")
-        makers["subset"] = lambda: subsets.rename(roles_format.subsets)
-    roles = read_spellings(roles_table, places["role"], ROLE_SPELLINGS, "role").numbers(ROLE_SPELLINGS)
-    asv = AsvScores(table.source, table.digest, values, roles, Columns(makers))
-    for role, number in asv.counts().items():
-        if number == 0:
+        subsets = read_spellings(table, places["subset"], table_format.subsets, "subset")
+        makers["subset"] = lambda: subsets.rename(table_format.subsets)
+    roles = read_spellings(table, places["role"], ROLE_SPELLINGS, "role").numbers(ROLE_SPELLINGS)
+    for name, role in ROLE_SPELLINGS.items():
+        if not (roles == role).any():
             raise ValueError(
-                f"{roles_table.source}: found no {role} trial, expected some of each: {', '.join(ROLE_SPELLINGS)}"
+                f"{table.source}: found no {name} trial, expected some of each: {', '.join(ROLE_SPELLINGS)}"
             )
-    return asv
+    return roles, Columns(makers)
 
 
 def _check_same_rows(

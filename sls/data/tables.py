@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sls.data.decimals import parse_floats
 from sls.data.field_places import NEWLINE, WHITESPACE, Places, find_fields
 from sls.data.texts import WORD_BYTES, Texts
 
@@ -68,15 +69,8 @@ class Table:
         Raises:
             ValueError: a field is not a finite number; names file, line and field.
         """
-        padded = self.texts(column).padded_bytes()
-        texts = padded.view(f"S{padded.shape[1]}").ravel()
-        try:
-            numbers = texts.astype(np.float64)
-        except ValueError:
-            numbers = np.array([_float_or_nan(text) for text in texts.tolist()])
-        # Python, and NumPy after it, read 1_000 as a number.
-        grouped = (padded == ord("_")).any(axis=1)
-        bad_rows = np.flatnonzero(~np.isfinite(numbers) | grouped)
+        numbers = parse_floats(self.texts(column).padded_bytes())
+        bad_rows = np.flatnonzero(~np.isfinite(numbers))
         if len(bad_rows):
             row = int(bad_rows[0])
             found = self.value(row, column)
@@ -219,10 +213,3 @@ def _describe_irregular_line(path: Path, text: bytes, delimiter: str, num_column
         if found != num_columns:
             return f"{path}:{number}: found {found} columns, expected {num_columns} as in line 1"
     raise AssertionError(f"{path}: every line has {num_columns} columns")
-
-
-def _float_or_nan(text: bytes) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")

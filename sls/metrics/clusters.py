@@ -25,6 +25,8 @@ MIN_CLUSTERS = 2
 COARSE_BLOCKS = 16
 FINE_BLOCKS = 96
 """Ranks are cut into coarse blocks, then those in which something is decided into so many in all."""
+LARGEST_FLOAT32_COUNT = 2**24
+"""Up to here float32 holds every whole number."""
 MAX_GATHERED = 2_000_000
 """Weights looked up at once: 16 MB."""
 
@@ -156,7 +158,17 @@ def _cumulate(groups: NDArray[np.intp], edges: NDArray[np.intp], draws: _Draws) 
     below = np.zeros((num_blocks + 1, num_groups))
     np.cumsum(counts.reshape(num_blocks, num_groups), axis=0, out=below[1:])
     split = draws.num_bonafide_groups
-    return below[:, :split] @ draws.weights[:split], below[:, split:] @ draws.weights[split:]
+    return (
+        _multiply(below[:, :split], draws.weights[:split]),
+        _multiply(below[:, split:], draws.weights[split:]),
+    )
+
+
+def _multiply(below: Counts, weights: Counts) -> Counts:
+    """Returns `below @ weights`, whose last row is its largest; in float32, twice as fast, where that is exact."""
+    if (below[-1] @ weights).max(initial=0) > LARGEST_FLOAT32_COUNT:
+        return below @ weights
+    return (below.astype(np.float32) @ weights.astype(np.float32)).astype(np.float64)
 
 
 def _select_blocks(
