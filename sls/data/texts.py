@@ -82,13 +82,13 @@ class Texts:
     def __getitem__(self, rows: int | np.integer) -> str: ...
 
     @overload
-    def __getitem__(self, rows: np.ndarray) -> Texts: ...
+    def __getitem__(self, rows: slice | np.ndarray) -> Texts: ...
 
-    def __getitem__(self, rows: int | np.integer | np.ndarray) -> str | Texts:
-        """Returns one text, or those of a Boolean mask or of row numbers in their order."""
-        if isinstance(rows, np.ndarray):
-            return Texts([word[rows] for word in self.words])
-        return b"".join(word[rows].tobytes() for word in self.words).rstrip(b"\0").decode()
+    def __getitem__(self, rows: int | np.integer | slice | np.ndarray) -> str | Texts:
+        """Returns one text, or those of a slice, of a Boolean mask, or of row numbers in their order."""
+        if isinstance(rows, (int, np.integer)):
+            return b"".join(word[rows].tobytes() for word in self.words).rstrip(b"\0").decode()
+        return Texts([word[rows] for word in self.words])
 
     def __repr__(self) -> str:
         return f"Texts({len(self)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from packaging.requirements import Requirement
@@ -51,11 +51,10 @@ def serving_constraints() -> list[str]:
     return sorted(pins.values())
 
 
-def _requirements_of(name: str, extra: str) -> Iterator[Requirement]:
-    for line in requires(name) or ():
-        requirement = Requirement(line)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
-            yield requirement
+@cache
+def _requirements_of(name: str, extra: str) -> tuple[Requirement, ...]:
+    found = map(Requirement, requires(name) or ())
+    return tuple(one for one in found if one.marker is None or one.marker.evaluate({"extra": extra}))
 
 
 def _public_version(name: str) -> str:

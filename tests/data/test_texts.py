@@ -22,7 +22,7 @@ def test_texts_come_back(strings):
     column = Texts.encode(strings)
     assert column.tolist() == list(column) == strings
     assert [column[row] for row in range(len(column))] == strings
-    assert column[np.arange(len(column))[::-1]].tolist() == strings[::-1]
+    assert column[np.arange(len(column))[::-1]].tolist() == column[::-1].tolist() == strings[::-1]
 
 
 @pytest.mark.usefixtures("clashes")

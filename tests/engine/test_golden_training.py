@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from sls.config_file import build_config
@@ -16,6 +17,7 @@ from sls.engine.training_results import StepResult
 from sls.models.checkpoints import load_checkpoint
 
 
+@pytest.mark.slow
 def test_twelve_steps_are_those_of_the_seed_system(reference_dir: Path, monkeypatch) -> None:
     golden = reference_dir / "golden"
     record = json.loads((golden / "sls_tiny_train.json").read_text())

@@ -43,6 +43,7 @@ def artifact_names(run: Run, directory: str) -> set[str]:
     return {Path(item.path).name for item in connect().list_artifacts(run.info.run_id, directory)}
 
 
+@pytest.mark.slow
 def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, score_files) -> None:
     result = CliRunner().invoke(
         evaluate,

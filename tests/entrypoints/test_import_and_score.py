@@ -34,6 +34,7 @@ def import_golden(reference_dir: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["torchaudio", "fairseq"])
 def test_imported_checkpoint_scores_as_the_seed_system(
     store, reference_dir, golden_audio, tmp_path, backend: str

@@ -136,6 +136,7 @@ def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wr
     assert card_of(version) == "All my own words."
 
 
+@pytest.mark.slow
 def test_card_of_many_evaluations_fits_into_a_description(trained) -> None:
     for index in range(13):
         record_evaluation(trained, f"a-track-with-a-rather-long-name-{index:02d}", index + 0.5)
