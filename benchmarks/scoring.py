@@ -13,10 +13,13 @@ moves. It compares the ways with one thread and --workers 0 alone: threads that 
 
 from __future__ import annotations
 
+import copy
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -86,6 +89,7 @@ def score_ours(
 @click.option("--batch-size", default=4, show_default=True, help="0: automatic")
 @click.option("--device", "device_name", default="cpu", show_default=True)
 @click.option("--seed-way/--no-seed-way", default=None, help="[default: on a CPU]")
+@click.option("--with-compiled", is_flag=True, help="Compiled layers too, which takes a minute at the start.")
 def main(
     shape: str,
     utterances: int,
@@ -94,6 +98,7 @@ def main(
     batch_size: int,
     device_name: str,
     seed_way: bool | None,
+    with_compiled: bool,
 ) -> None:
     """Prints utterances per second of each way, and the ratio to the seed system's."""
     device = torch.device(device_name)
@@ -105,10 +110,11 @@ def main(
     for precision in ("fp32", "bf16") if device.type == "cpu" else ("fp32", "tf32", "bf16"):
         asked = ComputeConfig(num_workers=workers, eval_batch_size=batch_size, precision=precision)
         size = resolve_batch_size(ours, DEFAULT_NUM_SAMPLES, asked, device)
-        compute = ComputeConfig(num_workers=workers, eval_batch_size=size, precision=precision)
-        ways[f"ours, {precision}, batches of {size}"] = lambda trials, output, compute=compute: score_ours(
-            ours, trials, output, device, compute
-        )
+        for is_compiled in (False, True) if with_compiled else (False,):
+            model = copy.deepcopy(ours) if is_compiled else ours  # it stays compiled
+            compute = replace(asked, eval_batch_size=size, compile=is_compiled)
+            name = f"ours, {precision}{', compiled' if is_compiled else ''}, batches of {size}"
+            ways[name] = partial(score_ours, model, device=device, compute=compute)
     durations: dict[str, list[float]] = {name: [] for name in ways}
     processor_times: dict[str, list[float]] = {name: [] for name in ways}
     times: dict[str, StageTimes | None] = {}
@@ -129,10 +135,10 @@ def main(
         ratio = median_ratio(durations[first], taken)
         cpu_s = statistics.median(processor_times[name]) / utterances
         cpu_ratio = median_ratio(processor_times[first], processor_times[name])
-        print(f"{name:<28}{rate:9.2f} utt/s  {ratio:5.2f}x", end="")
+        print(f"{name:<40}{rate:9.2f} utt/s  {ratio:5.2f}x", end="")
         print(f"{cpu_s:9.2f} processor s/utt  {cpu_ratio:5.2f}x  {times[name] or ''}")
         if device.type == "cuda" and shape == "300m":
-            print(f"{'':<28}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
+            print(f"{'':<40}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
 
 
 def median_ratio(first: list[float], own: list[float]) -> float:

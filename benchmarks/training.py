@@ -1,7 +1,7 @@
 """Measures training steps, files and augmentation included, side by side with the way of the seed system.
 
     OMP_NUM_THREADS=2 python -m benchmarks.training --shape base --steps 6
-    python -m benchmarks.training --shape 300m --device cuda --steps 100 --workers 16 --batch-size 5
+    python -m benchmarks.training --shape 300m --device cuda --steps 100 --workers 16 --batch-size 5 --with-compiled
 
 The seed system's way: fairseq's encoder twice for each batch, the first result thrown away, fp32, RawBoost in its
 direct form in the loader. Both ways have the same shape, random weights, files and number of workers, and take turns
@@ -102,8 +102,16 @@ def our_way(shape: str, trials: list[Trial], config: Config) -> Callable[[], Non
 @click.option("--batch-size", default=5, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--rawboost-on", default="loader", show_default=True)
+@click.option("--with-compiled", is_flag=True, help="Compiled layers too, which takes a minute at the start.")
 def main(
-    shape: str, steps: int, repeats: int, workers: int, batch_size: int, device: str, rawboost_on: str
+    shape: str,
+    steps: int,
+    repeats: int,
+    workers: int,
+    batch_size: int,
+    device: str,
+    rawboost_on: str,
+    with_compiled: bool,
 ) -> None:
     """Prints utterances per second of each way, and the ratio to the seed system's."""
     values = {
@@ -124,8 +132,10 @@ def main(
         seed = SeedWay(seed_model, trials, build_config(values), torch_device)
         ways = {"seed system's way": seed.epoch}
         for precision in ("fp32", "bf16") if device == "cpu" else ("fp32", "tf32", "bf16"):
-            config = build_config({**values, "precision": precision})
-            ways[f"ours, {precision}"] = our_way(shape, trials, config)
+            for is_compiled in (False, True) if with_compiled else (False,):
+                config = build_config({**values, "precision": precision, "compile": is_compiled})
+                name = f"ours, {precision}{', compiled' if is_compiled else ''}"
+                ways[name] = our_way(shape, trials, config)
         durations: dict[str, list[float]] = {name: [] for name in ways}
         processor_times: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(repeats + 1):
@@ -141,10 +151,10 @@ def main(
         rate = len(trials) / statistics.median(taken)
         cpu_s = statistics.median(processor_times[name]) / len(trials)
         cpu_ratio = median_ratio(processor_times[first], processor_times[name])
-        print(f"{name:<20}{rate:9.2f} utt/s  {median_ratio(durations[first], taken):5.2f}x", end="")
+        print(f"{name:<24}{rate:9.2f} utt/s  {median_ratio(durations[first], taken):5.2f}x", end="")
         print(f"{cpu_s:9.2f} processor s/utt  {cpu_ratio:5.2f}x")
         if device == "cuda" and shape == "300m":
-            print(f"{'':<20}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
+            print(f"{'':<24}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
 
 
 if __name__ == "__main__":

@@ -217,6 +217,9 @@ class ComputeConfig:
     """Utterances in a batch of scoring or validation; 0 finds what fits into the memory of a GPU."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Arithmetic: fp32, tf32 (matrix products on a GPU), or bf16 by autocast; weights are fp32 throughout."""
+    compile: bool = False
+    """Let PyTorch compile the transformer layers in training and in scoring lists: a minute at the start, and
+    other last digits."""
     backend: Literal["torchaudio", "fairseq"] = "torchaudio"
     """Whose implementation runs the encoder; fairseq, the reference, must be installed for its own."""
     max_failures: int = 0
@@ -228,6 +231,8 @@ class ComputeConfig:
         _require(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
         _require(self.max_failures >= 0, "max_failures", self.max_failures, "0 or more")
         _require(self.eval_batch_size >= 0, "eval_batch_size", self.eval_batch_size, "0 or more")
+        if self.compile and self.backend == "fairseq":
+            raise ValueError("compile: found true with backend fairseq, expected backend=torchaudio")
 
 
 @dataclass(frozen=True)

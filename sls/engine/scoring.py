@@ -23,6 +23,7 @@ from sls.data.scoring_batches import ScoringBatch, ScoringBatches, load_batches
 from sls.data.windows import combine_scores
 from sls.engine.memory import full_memory_raises
 from sls.engine.precision import arithmetic
+from sls.models.countermeasure import Countermeasure
 from sls.models.packing import can_pack, packed_for_scoring
 
 
@@ -91,16 +92,20 @@ def score(
         yield from _score_in_order(model, batches, numbers, compute, scoring, device)
 
 
-def linear_arithmetic(compute: ComputeConfig, device: torch.device) -> Literal["packed", "plain"]:
+def linear_arithmetic(compute: ComputeConfig, device: torch.device) -> Literal["compiled", "packed", "plain"]:
     """Returns how the encoder's linear layers are multiplied; it moves the last digits of the scores."""
+    if compute.compile:
+        return "compiled"
     is_packed = device.type == "cpu" and can_pack(_packed_dtype(compute))
     return "packed" if is_packed else "plain"
 
 
 def _prepared(model: nn.Module, compute: ComputeConfig, device: torch.device) -> AbstractContextManager[None]:
-    if linear_arithmetic(compute, device) == "plain":
-        return nullcontext()
-    return packed_for_scoring(model, _packed_dtype(compute))
+    way = linear_arithmetic(compute, device)
+    if way == "compiled":
+        assert isinstance(model, Countermeasure)
+        model.compile_layers()
+    return packed_for_scoring(model, _packed_dtype(compute)) if way == "packed" else nullcontext()
 
 
 def _packed_dtype(compute: ComputeConfig) -> torch.dtype:

@@ -68,6 +68,8 @@ class Training:
         self.num_batches = len(train) // config.training.batch_size
         self.model = model.to(accelerator.device)
         model.freeze_lower_layers(config.training.freeze_layers)
+        if config.compute.compile:
+            model.compile_layers()
         if accelerator.num_processes > 1:
             share_batch_statistics(model)
             expect_unused_weights(accelerator, model)

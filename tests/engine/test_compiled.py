@@ -1,0 +1,67 @@
+"""Compiled layers compute what the others do, but for the last digits."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sls.config import AudioConfig, Config, ScoringConfig
+from sls.config_file import build_config
+from sls.data.dataset import TrialDataset
+from sls.data.scoring_batches import ScoringBatches
+from sls.data.tracks import load_tracks
+from sls.engine.processes import open_accelerator
+from sls.engine.scoring import score
+from sls.engine.scoring_job import bind
+from sls.engine.training import Training
+from sls.models.checkpoints import build_countermeasure
+
+NUM_SAMPLES = 16_000
+
+
+def config(**values: object) -> Config:
+    tiny = {"device": "cpu", "audio_max_len": NUM_SAMPLES, "lr": 1e-3, "batch_size": 4, "num_workers": 0}
+    return build_config({**tiny, "num_epochs": 1, **values})
+
+
+def test_fairseq_layers_are_not_compiled() -> None:
+    with pytest.raises(ValueError, match="compile: found true with backend fairseq"):
+        config(compile=True, backend="fairseq")
+
+
+@pytest.mark.slow
+def test_training_takes_the_same_steps(small_corpus) -> None:
+    def train(settings: Config):
+        trials = load_tracks()["train"].trials(small_corpus, is_labelled=True)
+        data = TrialDataset(trials, settings.audio, settings.rawboost, settings.training.seed)
+        model = build_countermeasure("random:tiny", NUM_SAMPLES, settings.training.seed)
+        job = Training(model, data, data, settings, open_accelerator(settings.compute))
+        (epoch,) = job.epochs()
+        return epoch
+
+    own, compiled = (
+        train(config(validation="dev")),
+        train(config(validation="dev", compile=True)),
+    )
+    for name in ("train/loss", "val/loss"):
+        assert compiled.metrics[name] == pytest.approx(own.metrics[name], rel=1e-4)
+    weights, expected = (epoch.model.portable_state_dict() for epoch in (compiled, own))
+    assert list(weights) == list(expected)
+
+
+@pytest.mark.slow
+def test_scores_differ_in_the_last_digits_alone_and_are_not_mixed_with_others(small_corpus) -> None:
+    trials = load_tracks()["LA"].trials(small_corpus)[:7]
+    batches = ScoringBatches(TrialDataset(trials, AudioConfig(audio_max_len=NUM_SAMPLES), None), batch_size=4)
+    settings = config().compute
+    scores, ways = [], []
+    for compute in (settings, replace(settings, compile=True)):
+        model = build_countermeasure("random:tiny", NUM_SAMPLES, 1)
+        scored = score(model, batches, range(2), compute, ScoringConfig(), torch.device("cpu"))
+        scores.append(np.concatenate([batch.scores for batch in scored]))
+        binding = bind(trials, "c", "p", AudioConfig(), compute, ScoringConfig(), torch.device("cpu"))
+        ways.append(binding["linear_layers"])
+    np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
+    assert "compiled" in ways
+    assert len(set(ways)) == 2
