@@ -6,6 +6,7 @@ import numpy as np
 
 _BLOCK_ROWS = 1 << 13
 _MAX_DIGITS = 15  # as a whole number below 2**53
+_MAX_BYTES = 24  # of a text that is read at once with others
 _POWERS_OF_TEN = 10.0 ** np.arange(_MAX_DIGITS + 1)
 
 
@@ -34,11 +35,11 @@ def _parse_block(texts: np.ndarray) -> np.ndarray:
     digits = np.zeros(len(texts), dtype=np.int64)
     num_digits, num_decimals = np.zeros((2, len(texts)), dtype=np.uint8)
     has_point = np.zeros(len(texts), dtype=bool)
-    is_plain = np.ones(len(texts), dtype=bool)
     columns = np.ascontiguousarray(texts.T)
+    is_plain = ~columns[_MAX_BYTES:].any(axis=0)
     is_negative = columns[0] == ord("-")
     is_allowed = is_negative | (columns[0] == ord("+"))
-    for column in columns:
+    for column in columns[:_MAX_BYTES]:
         digit = column - np.uint8(ord("0"))
         is_digit, is_point = digit < 10, column == ord(".")
         is_plain &= is_digit | is_allowed | (column == 0) | (is_point & ~has_point)

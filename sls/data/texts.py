@@ -30,8 +30,8 @@ class Categories:
 
     @classmethod
     def encode(cls, strings: np.ndarray) -> Categories:
-        """Builds a column from strings, shape `(rows,)`, of str objects."""
-        entries = strings.tolist()
+        """Builds a column from strings, shape `(rows,)`."""
+        entries = np.asarray(strings, dtype=object).tolist()
         codes = {value: code for code, value in enumerate(dict.fromkeys(entries))}
         return cls(tuple(codes), np.fromiter(map(codes.__getitem__, entries), np.intp, count=len(entries)))
 
@@ -40,7 +40,14 @@ class Categories:
         return np.array(self.values, dtype=object)[self.codes]
 
     def numbers(self, meanings: Mapping[str, int]) -> np.ndarray:
-        """Returns the number that the value of each row stands for. Shape: `(rows,)`, int8."""
+        """Returns the number that the value of each row stands for. Shape: `(rows,)`, int8.
+
+        Raises:
+            ValueError: a value stands for none.
+        """
+        unknown = [value for value in self.values if value not in meanings]
+        if unknown:
+            raise ValueError(f"found '{unknown[0]}', expected one of: {', '.join(meanings) or 'nothing'}")
         return np.array([meanings[value] for value in self.values], dtype=np.int8)[self.codes]
 
     def rename(self, names: Mapping[str, str]) -> Categories:
@@ -53,7 +60,9 @@ class Categories:
 
 
 class Texts:
-    """A column of texts. It behaves as an array of strings, and does not change."""
+    """A column of texts, which does not change. To compare it there are `differ` and `find`."""
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, words: Sequence[np.ndarray]) -> None:
         """Takes the bytes of the texts.
@@ -66,14 +75,25 @@ class Texts:
 
     @classmethod
     def encode(cls, texts: Iterable[str]) -> Texts:
-        """Builds a column from strings without zero bytes and line ends."""
-        encoded = np.array([text.encode() for text in texts], dtype=np.bytes_)
+        """Builds a column from strings.
+
+        Raises:
+            ValueError: one holds a zero byte or a line end.
+        """
+        strings = list(texts)
+        unfit = next((text for text in strings if "\0" in text or "\n" in text), None)
+        if unfit is not None:
+            raise ValueError(f"found {unfit!r}, expected a text without zero bytes and line ends")
+        encoded = np.array([text.encode() for text in strings], dtype=np.bytes_)
         num_words = max(1, -(-encoded.itemsize // WORD_BYTES))
         padded = encoded.astype(f"S{WORD_BYTES * num_words}")
         return cls(list(padded.view("<u8").reshape(len(encoded), num_words).T))
 
     def __len__(self) -> int:
         return len(self.words[0])
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("texts: found ==, expected differ (text by text) or find")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.tolist())
@@ -86,6 +106,8 @@ class Texts:
 
     def __getitem__(self, rows: int | np.integer | slice | np.ndarray) -> str | Texts:
         """Returns one text, or those of a slice, of a Boolean mask, or of row numbers in their order."""
+        if isinstance(rows, (bool, np.bool_)):
+            raise TypeError(f"texts: found row {rows}, expected a number, a slice or an array")
         if isinstance(rows, (int, np.integer)):
             return b"".join(word[rows].tobytes() for word in self.words).rstrip(b"\0").decode()
         return Texts([word[rows] for word in self.words])

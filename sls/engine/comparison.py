@@ -9,12 +9,12 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from sls.data.formats import as_columns
 from sls.data.keys import AsvScores
 from sls.data.protocols import ALL_SUBSETS
 from sls.data.scores import JoinedScores
+from sls.engine.blas import one_blas_thread
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.comparison_results import Comparison, Difference, Disagreement, Resampled, say_verdict
 from sls.engine.evaluation import bonafide_mask, evaluate, make_factors
@@ -30,7 +30,7 @@ from sls.metrics.tdcf import LegacyTandemCosts, LinearCost
 DEFAULT_DISAGREEMENTS = 20
 
 
-@threadpool_limits.wrap(limits=1, user_api="blas")  # as in `evaluate`
+@one_blas_thread()
 def compare(
     systems: Mapping[str, JoinedScores],
     *,

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from sls.data.formats import as_columns
 from sls.data.keys import AsvScores
 from sls.data.protocols import ALL_SUBSETS, Label
 from sls.data.scores import JoinedScores
+from sls.engine.blas import one_blas_thread
 from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down
 from sls.engine.cautions import find_warnings
 from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, make_factor, name_clusters
@@ -34,8 +34,7 @@ from sls.metrics.tdcf import LegacyTandemCosts, LinearCost, TandemCosts, minimum
 logger = logging.getLogger(__name__)
 
 
-# Its products are short: BLAS threads that wait for each other would cost more, and cells are shared out instead.
-@threadpool_limits.wrap(limits=1, user_api="blas")
+@one_blas_thread()
 def evaluate(
     joined: JoinedScores,
     *,

@@ -78,7 +78,7 @@ def order_values(column: Categories) -> tuple[tuple[str, ...], NDArray[np.intp]]
     """Returns the values that occur in a column, in natural order, and the index of each row's, `(rows,)`."""
     occurs = np.bincount(column.codes, minlength=len(column.values)) > 0
     found = {value for value, is_there in zip(column.values, occurs, strict=True) if is_there}
-    values = tuple(sorted(found, key=_natural_order))
+    values = tuple(sorted(found, key=lambda value: (_natural_order(value), value)))
     places = {value: code for code, value in enumerate(values)}
     return values, np.array([places.get(value, 0) for value in column.values], dtype=np.intp)[column.codes]
 

@@ -23,7 +23,7 @@ from sls.data.scoring_batches import ScoringBatch, ScoringBatches, load_batches
 from sls.data.windows import combine_scores
 from sls.engine.memory import full_memory_raises
 from sls.engine.precision import arithmetic
-from sls.models.countermeasure import Countermeasure
+from sls.models.compiling import compiled_for_scoring
 from sls.models.packing import can_pack, packed_for_scoring
 
 
@@ -103,8 +103,7 @@ def linear_arithmetic(compute: ComputeConfig, device: torch.device) -> Literal["
 def _prepared(model: nn.Module, compute: ComputeConfig, device: torch.device) -> AbstractContextManager[None]:
     way = linear_arithmetic(compute, device)
     if way == "compiled":
-        assert isinstance(model, Countermeasure)
-        model.compile_layers()
+        return compiled_for_scoring(model)
     return packed_for_scoring(model, _packed_dtype(compute)) if way == "packed" else nullcontext()
 
 

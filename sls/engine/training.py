@@ -34,6 +34,7 @@ from sls.engine.progress import Progress, generator_states, read_state, restore_
 from sls.engine.stopping import MONITORED_METRICS, EarlyStopping
 from sls.engine.training_results import EpochResult, StepResult
 from sls.engine.validation import validate
+from sls.models.compiling import compile_layers
 from sls.models.countermeasure import Countermeasure
 
 
@@ -69,7 +70,7 @@ class Training:
         self.model = model.to(accelerator.device)
         model.freeze_lower_layers(config.training.freeze_layers)
         if config.compute.compile:
-            model.compile_layers()
+            compile_layers(model)
         if accelerator.num_processes > 1:
             share_batch_statistics(model)
             expect_unused_weights(accelerator, model)

@@ -182,15 +182,6 @@ class Countermeasure(nn.Module):
             if id(parameter) not in trained:
                 parameter.requires_grad_(False)
 
-    def compile_layers(self) -> None:
-        """Lets PyTorch compile the transformer layers when they first run; their weights keep their names.
-
-        The layers are of one shape and share one program; to compile the whole model would take as many times
-        as long as there are layers.
-        """
-        for layer in self.xlsr.transformer_layers:
-            layer.compile()
-
     def portable_state_dict(self) -> dict[str, Tensor]:
         """Returns the weights by the names under which our checkpoints hold them, whatever the encoder."""
         weights = {f"xlsr.{name}": tensor for name, tensor in self.xlsr.portable_state_dict().items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from sls.engine.device import resolve_device
 from sls.engine.precision import arithmetic
 from sls.metrics.dcf import DetectionCosts
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
+from sls.models.compiling import compiled_for_scoring
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, new_figure, set_title, to_png
 from sls.tracking.prepared_scoring import ScoringOptions
@@ -108,11 +110,15 @@ def score_recording(
     size = resolve_batch_size(checkpoint.model, info.num_samples, compute, device)
     countermeasure = checkpoint.model.to(device).eval()
     scores, weights = [], []
-    for part in torch.from_numpy(windows).split(size):
-        with torch.inference_mode(), arithmetic(compute.precision, device):
+    with (
+        compiled_for_scoring(countermeasure) if compute.compile else nullcontext(),
+        torch.inference_mode(),
+        arithmetic(compute.precision, device),
+    ):
+        for part in torch.from_numpy(windows).split(size):
             explanation = countermeasure.explain(part.to(device))
-        scores.append(explanation.log_probs[:, Label.BONAFIDE].float().cpu())
-        weights.append(explanation.layer_weights.float().cpu())
+            scores.append(explanation.log_probs[:, Label.BONAFIDE].float().cpu())
+            weights.append(explanation.layer_weights.float().cpu())
     values = torch.cat(scores).numpy()
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: the score is not finite")

@@ -134,7 +134,7 @@ def track_join(run: TrackedRun, output: Path) -> Path:
                 **{name: header.about[name] for name in ("track", "corpus", "protocol")},
                 **{
                     name: header.binding[name]
-                    for name in ("checkpoint_sha256", "protocol_sha256", "precision")
+                    for name in ("checkpoint_sha256", "protocol_sha256", "precision", "linear_layers")
                 },
                 KEY_TAG: binding_key(header.binding),
                 "kind": "score",
@@ -169,7 +169,10 @@ def _describe(
         {
             "track": trials.name,
             "corpus": trials.corpus,
-            **{name: binding[name] for name in ("checkpoint_sha256", "precision", "eval_batch_size")},
+            **{
+                name: binding[name]
+                for name in ("checkpoint_sha256", "precision", "linear_layers", "eval_batch_size")
+            },
             KEY_TAG: prepared.key,
             **model.tags(),
         }

@@ -45,6 +45,13 @@ def test_many_numbers_are_read_block_by_block(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "text", ["1" + "0" * 256, "0." + "1" * 256, f"{0.7:.260f}", "1" * 25, "0." + "0" * 22, "-" + "9" * 24]
+)
+def test_long_numbers_are_read_to_the_bits_of_python(text):
+    assert parse([text, "1.5"]).tolist() == [float(text), 1.5]
+
+
+@pytest.mark.parametrize(
     "text", ["", "-", ".", "+.", "1-", "1.2.3", "--1", "1_000", "abc", "1e", "0x1", "\u0661"]
 )
 def test_what_is_no_number_is_nan(text):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sls.data import texts
-from sls.data.texts import Texts
+from sls.data.texts import Categories, Texts
 
 STRINGS = st.text(st.characters(exclude_categories=("C",)), max_size=20)
 COLUMNS = st.lists(STRINGS, max_size=30)
@@ -64,6 +64,25 @@ def test_categories_are_the_values_of_the_rows():
     found = Texts.encode(strings).categories()
     assert sorted(found.values) == sorted(set(strings))
     assert found.strings().tolist() == strings
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\0b"])
+def test_what_a_column_cannot_hold_is_refused(text):
+    with pytest.raises(ValueError, match="expected a text without zero bytes and line ends"):
+        Texts.encode(["a", text])
+
+
+def test_texts_are_not_compared_or_selected_by_mistake():
+    column = Texts.encode(["a", "b"])
+    with pytest.raises(TypeError, match="expected differ"):
+        assert column == "b"
+    with pytest.raises(TypeError, match="found row True"):
+        column[True]
+
+
+def test_a_value_without_a_meaning_is_named():
+    with pytest.raises(ValueError, match="found 'fake', expected one of: spoof"):
+        Categories.encode(np.array(["spoof", "fake"], dtype=object)).numbers({"spoof": 0})
 
 
 def test_a_short_text_has_one_hash_however_long_its_neighbours_are():

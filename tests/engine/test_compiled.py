@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from sls.config import AudioConfig, Config, ScoringConfig
 from sls.config_file import build_config
@@ -16,6 +17,7 @@ from sls.engine.scoring import score
 from sls.engine.scoring_job import bind
 from sls.engine.training import Training
 from sls.models.checkpoints import build_countermeasure
+from sls.models.compiling import compile_layers
 
 NUM_SAMPLES = 16_000
 
@@ -28,6 +30,11 @@ def config(**values: object) -> Config:
 def test_fairseq_layers_are_not_compiled() -> None:
     with pytest.raises(ValueError, match="compile: found true with backend fairseq"):
         config(compile=True, backend="fairseq")
+
+
+def test_other_models_are_not_compiled() -> None:
+    with pytest.raises(ValueError, match="compile: found a Linear, expected a countermeasure"):
+        compile_layers(nn.Linear(2, 2))
 
 
 @pytest.mark.slow
@@ -60,6 +67,7 @@ def test_scores_differ_in_the_last_digits_alone_and_are_not_mixed_with_others(sm
         model = build_countermeasure("random:tiny", NUM_SAMPLES, 1)
         scored = score(model, batches, range(2), compute, ScoringConfig(), torch.device("cpu"))
         scores.append(np.concatenate([batch.scores for batch in scored]))
+        assert all(layer._compiled_call_impl is None for layer in model.xlsr.transformer_layers)
         binding = bind(trials, "c", "p", AudioConfig(), compute, ScoringConfig(), torch.device("cpu"))
         ways.append(binding["linear_layers"])
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)

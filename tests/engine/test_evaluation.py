@@ -9,10 +9,12 @@ import pytest
 from sls.data.formats import Columns, as_columns
 from sls.data.keys import Role
 from sls.data.scores import Coverage, join_scores, read_scores
+from sls.data.texts import Categories
 from sls.data.tracks import load_tracks
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import evaluate
+from sls.engine.factors import order_values
 from sls.engine.results import POOLED, Breakdown, Cell, Evaluation
 from sls.metrics.calibration import LogisticCalibration
 from sls.metrics.det import compute_eer
@@ -320,3 +322,10 @@ def test_minispoof_is_broken_down_like_the_published_tables(reference_dir):
     crossed = find_breakdown(found, "attack", "codec")
     assert len(crossed.cells) == 5 * 8
     assert all(cell.min_tdcf is not None for cell in crossed.cells)
+
+
+def test_values_that_are_one_number_have_one_order():
+    column = Categories.encode(np.array(["S01", "S10", "S1", "S001", "S2"]))
+    values, codes = order_values(column)
+    assert values == ("S001", "S01", "S1", "S2", "S10")
+    assert [values[code] for code in codes] == ["S01", "S10", "S1", "S001", "S2"]

@@ -39,3 +39,12 @@ def test_a_journal_of_packed_layers_is_not_continued_on_a_cpu_that_does_not_pack
 def test_a_gpu_packs_nothing(monkeypatch) -> None:
     monkeypatch.setattr(scoring, "can_pack", lambda dtype: True)
     assert header(device=torch.device("cuda")).binding["linear_layers"] == "plain"
+
+
+def test_compiled_layers_are_another_arithmetic_than_packed_ones(monkeypatch) -> None:
+    monkeypatch.setattr(scoring, "can_pack", lambda dtype: True)
+    ways = [
+        bind(TRIALS, "c", "p", AudioConfig(), compute, ScoringConfig(), CPU)["linear_layers"]
+        for compute in (ComputeConfig(), ComputeConfig(compile=True))
+    ]
+    assert ways == ["packed", "compiled"]

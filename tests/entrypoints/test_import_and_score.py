@@ -34,8 +34,7 @@ def import_golden(reference_dir: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["torchaudio", "fairseq"])
+@pytest.mark.parametrize("backend", ["torchaudio", pytest.param("fairseq", marks=pytest.mark.slow)])
 def test_imported_checkpoint_scores_as_the_seed_system(
     store, reference_dir, golden_audio, tmp_path, backend: str
 ) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sls.metrics import clusters
 from sls.metrics.bootstrap import (
     adjust_by_holm,
     least_resamples,
@@ -172,6 +173,13 @@ def test_one_speaker_cannot_be_resampled():
     ranking = rank_trials(np.array([1.0, 0.0]), np.array([True, False]))
     with pytest.raises(ValueError, match="found 1"):
         resample_clusters([ranking], Clusters(np.zeros(2, dtype=int)), np.random.default_rng(0), 10)
+
+
+@pytest.mark.parametrize("total", [2**24 - 1, 2**24 + 1])
+def test_counts_are_exact_whatever_their_size(total):
+    below = np.array([[0.0, 0.0], [total - 2.0, 1.0], [total - 1.0, 1.0]])
+    weights = np.ones((2, 1))
+    assert clusters._multiply(below, weights).ravel().tolist() == [0, total - 1, total]
 
 
 def test_the_same_seed_gives_the_same_resamples():
