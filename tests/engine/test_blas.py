@@ -1,6 +1,3 @@
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
-
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -12,23 +9,22 @@ def num_threads() -> set[int]:
     return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
 
 
-def test_overlapping_blocks_hold_blas_to_one_thread_and_the_last_gives_it_back():
+def test_blas_has_one_thread_within_a_call_and_its_own_number_after_it():
     assert np.ones(2) @ np.ones(2) == 2  # BLAS is loaded
-    both = Barrier(2, timeout=30)
 
-    def overlap(_: int) -> tuple[set[int], set[int]]:
-        both.wait()
+    @one_blas_thread()
+    def count() -> set[int]:
         with one_blas_thread():
-            first = num_threads()
-            both.wait()
-        both.wait()
-        return first, num_threads()
+            pass
+        return num_threads()
+
+    @one_blas_thread()
+    def fail() -> None:
+        raise KeyError
 
     with threadpool_limits(limits=2, user_api="blas"):
         before = num_threads()
-        with ThreadPoolExecutor(2) as pool:
-            found = list(pool.map(overlap, range(2)))
-        assert found == [({1}, before)] * 2
-        with pytest.raises(KeyError), one_blas_thread():
-            raise KeyError
+        assert count() == {1}
+        with pytest.raises(KeyError):
+            fail()
         assert num_threads() == before
