@@ -1,5 +1,6 @@
 """Encoders built, saved and run by fairseq itself, against ours that read its files."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sls.config import TrainingConfig
+from sls.engine.averaging import make_average
 from sls.models.checkpoints import build_countermeasure, export_published, load_checkpoint
 from sls.models.checkpoints.names import fairseq_names
 from sls.models.countermeasure import Countermeasure
@@ -126,6 +129,27 @@ def test_fairseq_as_backend_gives_equal_scores(path: Path, waveforms: Tensor, tm
     loaded = load_checkpoint(published[1], xlsr=path, num_samples=waveforms.shape[1], backend="fairseq")
     with torch.inference_mode():
         torch.testing.assert_close(loaded.model(waveforms), theirs(waveforms), rtol=0, atol=1e-6)
+
+
+@few_shapes
+def test_an_average_of_weights_is_one_of_fairseq_too(path: Path, waveforms: Tensor) -> None:
+    model = build_countermeasure(path, waveforms.shape[1], seed=1, backend="fairseq").eval()
+    model.freeze_lower_layers(1)
+    state = torch.get_rng_state()
+    average = make_average(model, TrainingConfig(ema_decay=0.5))
+    assert torch.equal(torch.get_rng_state(), state)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.01)
+    average.after_step()
+    with torch.inference_mode():
+        assert torch.equal(average.result(waveforms), model(waveforms))
+        average.after_step()
+        assert torch.equal(average.result(waveforms), model(waveforms))
+    copied = copy.deepcopy(model)
+    assert [parameter.requires_grad for parameter in copied.parameters()] == [
+        parameter.requires_grad for parameter in model.parameters()
+    ]
 
 
 @pytest.fixture

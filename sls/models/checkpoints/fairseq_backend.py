@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sls.models.checkpoints.names import fairseq_names
@@ -37,6 +38,18 @@ class FairseqXlsr(nn.Module):
         results = self.model(waveforms, mask=False, features_only=True)["layer_results"]
         for output, *_ in results:
             yield output.transpose(0, 1)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FairseqXlsr:
+        """Builds a second encoder with these weights, for averages of them.
+
+        The weight normalisation that fairseq uses keeps a tensor which Python's own way cannot copy.
+        """
+        with torch.random.fork_rng(devices=[]):
+            copied = FairseqXlsr(self.config)
+        copied.to(self.model.mask_emb.device).load_state_dict(self.state_dict())
+        for own, other in zip(self.parameters(), copied.parameters(), strict=True):
+            other.requires_grad_(own.requires_grad)
+        return copied.train(self.training)
 
     @property
     def transformer_layers(self) -> nn.ModuleList:
