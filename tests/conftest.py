@@ -38,12 +38,26 @@ def program() -> Callable[[str], str]:
     return find
 
 
+def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Returns what the first of the test processes makes under a new path, for all of them to read."""
+    from sls.data.file_lock import hold_lock
+
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with hold_lock(path, waits=True):
+        if not path.exists():
+            made = path.with_name(f"{name}.made")
+            make(made)
+            made.rename(path)
+    return path
+
+
 @pytest.fixture(scope="session")
 def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo corpus of a few recordings, as a data_root."""
     from sls.data.demo_corpus import make_demo_corpus
 
-    return make_demo_corpus(tmp_path_factory.mktemp("corpus") / "demo", scale=0.1, num_workers=2)
+    return make_once(tmp_path_factory, "demo", lambda path: make_demo_corpus(path, scale=0.1, num_workers=2))
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +65,11 @@ def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tracking database with its tables, made once: that takes seconds."""
     from mlflow import MlflowClient
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
+    return make_once(
+        tmp_path_factory,
+        "empty.db",
+        lambda path: MlflowClient(f"sqlite:///{path}").search_experiments(),
+    )
 
 
 @pytest.fixture

@@ -24,6 +24,8 @@ from sls.tracking.runs import TrackedRun, tracked_run
 from sls.tracking.store import connect
 from sls.tracking.trial_lists import TrialList
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--xlsr_model", "random:tiny", "--num_workers", "0", "--device", "cpu"]
 CPU = ["--num_workers", "0", "--device", "cpu"]
 
@@ -54,7 +56,6 @@ def training_run(store: Path, small_corpus: Path) -> Run:
     return runs_of("train")[0]
 
 
-@pytest.mark.slow
 def test_every_epoch_is_evaluated_once_and_charted(training_run: Run, small_corpus: Path) -> None:
     run_id = training_run.info.run_id
     first = call_epochs(small_corpus, [run_id], "--track", "LA,DF")
@@ -109,7 +110,6 @@ def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run
         assert [item.value for item in beside if item.step == int(row["epoch"])] == [eer_percent]
 
 
-@pytest.mark.slow
 def test_scores_are_reused_and_a_collapsed_epoch_leaves_a_gap(
     training_run: Run, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +140,6 @@ def test_scores_are_reused_and_a_collapsed_epoch_leaves_a_gap(
     assert 0 <= float(rows[1]["eer_percent"]) <= 100
 
 
-@pytest.mark.slow
 def test_a_served_checkpoint_is_downloaded_once_for_all_tracks_and_nothing_stays_behind(
     training_run: Run, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

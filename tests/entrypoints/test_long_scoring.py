@@ -16,6 +16,8 @@ from sls.tracking import score_files
 from sls.tracking.store import connect
 from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, score_command
 
+pytestmark = pytest.mark.slow
+
 NUM_RECORDINGS = 22
 
 
@@ -70,7 +72,6 @@ def test_a_run_that_an_error_cut_is_continued_to_the_same_bytes(whole, model, au
     assert output.read_bytes() == whole.read_bytes()
 
 
-@pytest.mark.slow
 def test_recordings_that_were_left_out_are_tried_again(whole, model, audio, tmp_path) -> None:
     broken = audio / "r0013.wav"
     content = broken.read_bytes()
@@ -105,7 +106,6 @@ def test_a_finished_result_is_found_and_said_unless_forced(whole, model, audio) 
     assert whole.read_bytes() == expected
 
 
-@pytest.mark.slow
 def test_without_an_output_the_finished_run_is_found_on_the_server(
     store, model, audio, tmp_path, monkeypatch
 ) -> None:
@@ -122,7 +122,6 @@ def test_without_an_output_the_finished_run_is_found_on_the_server(
     assert output.read_bytes() == expected
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -199,7 +198,6 @@ def test_a_join_records_the_protocol_as_a_dataset_as_a_single_process_does(
     ]
 
 
-@pytest.mark.slow
 def test_shards_of_different_settings_are_not_joined(store, model, audio, tmp_path) -> None:
     output = tmp_path / "scores.txt"
     for shard, precision in (("1/2", "fp32"), ("2/2", "bf16")):

@@ -18,6 +18,8 @@ from sls.tracking.runs import tracked_run
 from sls.tracking.score_files import KEY_TAG, fetch_finished
 from sls.tracking.store import connect, experiment_id
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trained(store) -> ModelSource:
