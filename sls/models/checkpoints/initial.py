@@ -112,4 +112,4 @@ FILTERBANKS: Mapping[str, Callable[[int, int], Tensor]] = {
     "mel": _mel_filterbank,
 }
 """What a long first convolution can start as. On the synthetic demo corpus `mel` learns within ten epochs, `linear`
-not; on minispoof `mel` learns sooner, and no better in the end (benchmarks/results/minispoof.md)."""
+not; on minispoof it learns sooner (benchmarks/results/minispoof.md)."""
