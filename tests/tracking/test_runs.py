@@ -56,8 +56,13 @@ def test_failed_run_holds_the_error_and_the_traceback(store) -> None:
 )
 def test_signal_ends_the_run_as_killed(store, number: signal.Signals, error: type[BaseException]) -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(error), tracked_run("train") as run:
-        os.kill(os.getpid(), number)
+    # A shell starts what it runs in the background with Ctrl-C ignored, and Python leaves that so.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(error), tracked_run("train") as run:
+            os.kill(os.getpid(), number)
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert connect().get_run(run.run_id).info.status == "KILLED"
     assert signal.getsignal(signal.SIGTERM) is before
 
