@@ -21,6 +21,9 @@ from sls.data.texts import WORD_BYTES, Texts
 
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", WHITESPACE: WHITESPACE}
 
+MAX_FIELD_BYTES = 4_096
+"""As long as a path can be; every row of a column takes as much memory as its longest field."""
+
 _FIELD = re.compile(r"[^\x00-\x20]+")  # what `find_fields` parts; str.split would part at other spaces too
 _UNIT_SEPARATOR = "\x1f"  # delimits the fields of a CSV file once its quotes are gone
 _MARGIN_BYTES = 2 * WORD_BYTES  # behind the text, so that its last field can be read as whole words
@@ -52,13 +55,23 @@ class Table:
         return bytes(self._data[start : self._places.ends[row, column]]).decode()
 
     def texts(self, column: int) -> Texts:
-        """Returns a column as text. Shape: `(rows,)`."""
+        """Returns a column as text. Shape: `(rows,)`.
+
+        Raises:
+            ValueError: a field is longer than `MAX_FIELD_BYTES`; names file and line.
+        """
         starts = self._places.before[:, column] + 1
         lengths = self._places.ends[:, column] - starts
+        longest = int(lengths.max(initial=0))
+        if longest > MAX_FIELD_BYTES:
+            raise ValueError(
+                f"{self.source}:{self.line(int(lengths.argmax()))}: found a field of {longest} bytes, expected at "
+                f"most {MAX_FIELD_BYTES}"
+            )
         last_word = len(self._data) - WORD_BYTES
         overlapping = np.ndarray((last_word + 1,), dtype="<u8", buffer=self._data, strides=(1,))
         words = []
-        for offset in range(0, max(int(lengths.max(initial=0)), 1), WORD_BYTES):
+        for offset in range(0, max(longest, 1), WORD_BYTES):
             word = overlapping[np.minimum(starts + offset, last_word)]
             words.append(word & _WORD_MASKS[np.clip(lengths - offset, 0, WORD_BYTES)])
         return Texts(words)
@@ -180,10 +193,13 @@ def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearra
         rows = csv.reader(io.StringIO(quoted, newline=""), delimiter=delimiter, skipinitialspace=True)
         lines = (_UNIT_SEPARATOR.join(value.replace("\n", " ").strip(" ") for value in row) for row in rows)
         delimiter = _UNIT_SEPARATOR
-        text = bytearray("\n".join(lines).encode() + bytes(_MARGIN_BYTES))
+        try:
+            text = bytearray("\n".join(lines).encode() + bytes(_MARGIN_BYTES))
+        except csv.Error as error:  # a quote that is never closed takes in all that follows
+            raise ValueError(f"{path}:{rows.line_num}: found a quoted field too long: {error}") from None
     elif delimiter != WHITESPACE:
         text = _strip_fields(text, delimiter.encode())
-    blanks = b"\n" if delimiter == WHITESPACE else b" \n"
+    blanks = b" \t\n" if delimiter == WHITESPACE else b" \n"
     end = len(text) - _MARGIN_BYTES
     while end and text[end - 1] in blanks:
         end -= 1

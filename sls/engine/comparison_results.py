@@ -117,7 +117,7 @@ def say_verdict(difference: Difference, track: str) -> str:
     # The interval is told in the direction of the sentence: how much worse the second one is.
     sign = 1 if difference.value > 0 else -1
     ends = sorted((sign * interval.low, sign * interval.high))
-    low, high = (f"{factor * end:.{digits}f}" for end in ends)
+    low, high = (f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in ends)  # no -0.00
     p_value = f"p = {resampled.p_value:.2g}"
     if resampled.p_value_holm != resampled.p_value:
         p_value += f", {resampled.p_value_holm:.2g} adjusted for all pairs"

@@ -49,6 +49,7 @@ def test_every_field_is_read_as_a_plain_split_reads_it(tmp_path, rows):
         "\ufeffa b\nc d\n",
         "a  b\nc\td\n",
         "  a b \nc d  \n",
+        "a b\nc d\n  \n \t \n",
     ],
 )
 def test_line_ends_marks_and_runs_of_spaces_change_nothing(tmp_path, content):
@@ -194,3 +195,16 @@ def test_columns_of_two_tables_differ_where_their_fields_do(tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("LA_E_1000001 1\nLA_E_1000001 2\nx 3\nY 4\n")
     assert one.texts(1).differ(read_table(other).texts(0)).tolist() == [False, True, False, True]
+
+
+def test_a_quote_that_is_never_closed_is_named(tmp_path):
+    path = write(tmp_path, 'a,b\nc,"d' + "x" * 140_000 + "\n")
+    with pytest.raises(ValueError, match=r"table.txt:2: found a quoted field too long: field larger than"):
+        read_table(path, ",")
+
+
+def test_a_field_that_would_fill_the_memory_is_named(tmp_path):
+    table = read_table(write(tmp_path, f"a 1\n{'x' * 4_096} 2\n{'x' * 4_097} 3\n"))
+    with pytest.raises(ValueError, match=r"table.txt:3: found a field of 4097 bytes, expected at most 4096"):
+        table.texts(0)
+    assert table.texts(1).tolist() == ["1", "2", "3"]
