@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import logging
 import os
@@ -15,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from rich.console import Console
 from rich.logging import RichHandler
 
-from sls.config_file import check_field_name
+from sls.config_file import RETIRED, check_field_name, config_fields
 from sls.tracking.runs import TrackedRun, one_line, tracked_run
 from sls.tracking.signals import Terminated
 
@@ -56,9 +57,13 @@ def refuse_unknown(context: click.Context) -> None:
         if not argument.startswith("--"):
             continue
         name = argument.removeprefix("--").split("=")[0].replace("-", "_")
-        check_field_name(name, "the command line")
-        taken = ", ".join(sorted(parameter.name or "" for parameter in context.command.params))
-        raise ValueError(f"{context.command.name} does not take {name}; it takes {taken}")
+        taken = sorted(parameter.name or "" for parameter in context.command.params)
+        takes_every_field = {spec.name for spec in config_fields()} <= set(taken)
+        if takes_every_field or name in RETIRED:
+            check_field_name(name, "the command line")
+        close = difflib.get_close_matches(name, taken, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(taken)}"
+        raise ValueError(f"{context.command.name} does not take {name}; {hint}")
     if context.args:
         raise ValueError(f"{context.command.name}: found {context.args[0]}, expected --name value")
 

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow.entities import Run
 
+from entrypoints.compare import compare
 from entrypoints.evaluate import evaluate
 from entrypoints.main import main
 from entrypoints.register import register
@@ -55,6 +56,13 @@ def test_unknown_field_is_named_with_the_nearest(store, small_corpus) -> None:
 
 def test_retired_option_is_answered_with_what_to_use(store, small_corpus) -> None:
     assert_fails_with(call(train, "--is_eval", "--eval"), "is_eval", "mlflow run . -e score")
+
+
+def test_option_that_is_misspelt_or_of_another_door_is_answered_by_this_door(store) -> None:
+    assert_fails_with(call(evaluate, "--trak", "LA"), "evaluate does not take trak; did you mean track?")
+    assert_fails_with(
+        call(compare, "--fit_calibration", "true"), "compare does not take fit_calibration; it takes asv"
+    )
 
 
 def test_option_of_another_door_is_refused(store, small_corpus) -> None:
