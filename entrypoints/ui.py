@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import socket
 import sys
 
 import click
 import mlflow
 
+from entrypoints.door import errors_exit
 from sls.tracking.comparison_view import LOCAL_PORT, find_newest_work, share_comparison, ui_address
 from sls.tracking.store import connect, experiment_id
 
@@ -19,13 +20,17 @@ def ui(port: int) -> None:
     """Start mlflow ui and print the link to the view in which the recipes stand side by side."""
     client = connect()
     experiment, uri = experiment_id(client), mlflow.get_tracking_uri()
+    is_local = not uri.startswith("http")  # a tracking server has a UI of its own
+    if is_local:
+        with errors_exit("ui"):
+            _check_is_free(port)
     compared = find_newest_work(client, experiment)
     if compared is not None:
         link = share_comparison(client, experiment, compared, port)
         print(f"Compare the recipes: {link}", flush=True)
     print(f"All runs:            {ui_address(uri, port)}/#/experiments/{experiment}/runs", flush=True)
-    if uri.startswith("http"):
-        return  # the tracking server has a UI of its own
+    if not is_local:
+        return
     command = [
         sys.executable,
         "-m",
@@ -39,7 +44,20 @@ def ui(port: int) -> None:
         "1",
     ]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_TRACKING_URI": uri}
-    sys.exit(subprocess.call([*command, "--backend-store-uri", uri], env=environment))
+    # In the place of this process, so that what stops it stops the UI.
+    os.execve(sys.executable, [*command, "--backend-store-uri", uri], environment)
+
+
+def _check_is_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ValueError(
+                f"port: found {port} taken ({error.strerror}), expected a free one: "
+                "python -m entrypoints.ui --port N"
+            ) from None
 
 
 if __name__ == "__main__":

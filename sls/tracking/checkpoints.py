@@ -192,8 +192,8 @@ def _what_registry_has(client: MlflowClient, name: str) -> str:
     if not versions:
         return f"it has no versions of {name}"
     aliases = sorted(client.get_registered_model(name).aliases)
-    numbers = ", ".join(sorted((version.version for version in versions), key=int))
-    return f"it has versions {numbers} and aliases {', '.join(aliases) or 'none'}"
+    numbers = sorted(int(version.version) for version in versions)
+    return f"it has versions {', '.join(map(str, numbers))} and aliases {', '.join(aliases) or 'none'}"
 
 
 def _from_run(client: MlflowClient, uri: str) -> FoundModel:

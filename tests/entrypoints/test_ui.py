@@ -1,5 +1,6 @@
 """The tracking UI in a real browser: the link that `make ui` prints leads to the recipes side by side."""
 
+import contextlib
 import os
 import re
 import socket
@@ -11,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from benchmarks.compare_view import headless_browser, open_view, wait_for_texts
+from entrypoints.ui import ui
 from sls.tracking.runs import tracked_run
 
 pytestmark = pytest.mark.slow
@@ -63,8 +66,20 @@ def links(store: Path, tmp_path: Path, program: Callable[[str], str]) -> Iterato
         wait_until_answers(found[0])
         yield found
     finally:
-        os.killpg(process.pid, 15)
+        process.terminate()
         process.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, 15)
+
+
+def test_port_that_is_taken_is_said_in_one_line(store: Path) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        result = CliRunner().invoke(ui, ["--port", str(port)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"ui: port: found {port} taken")
 
 
 def test_link_shows_both_recipes_side_by_side_by_track(links: list[str]) -> None:

@@ -146,6 +146,15 @@ def test_card_of_many_evaluations_fits_into_a_description(trained) -> None:
     assert "Intended use and limits" in card
 
 
+def test_version_that_is_not_there_is_answered_with_those_that_are(store) -> None:
+    make_versions(11)
+    connect().set_registered_model_alias(REGISTERED_MODEL_NAME, "champion", "2")
+    numbers = ", ".join(map(str, range(1, 12)))
+    for asked in ("@nobody", "/12"):
+        with pytest.raises((ValueError, FileNotFoundError), match=f"versions {numbers} and aliases champion"):
+            resolve_model(connect(), f"models:/{REGISTERED_MODEL_NAME}{asked}")
+
+
 def test_version_with_a_calibration_decides_when_it_is_served(trained, tmp_path) -> None:
     path = tmp_path / "anything.json"
     save_calibration(path, LogisticCalibration(3.0, -1.0))
