@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,13 +42,15 @@ class Table:
     num_columns: int
     _data: np.ndarray = field(repr=False)
     _places: Places = field(repr=False)
+    _lines: Sequence[int] = field(repr=False)
+    """The line of the file, from 1, on which each row begins, that of the names too."""
 
     def __len__(self) -> int:
         return len(self._places.ends)
 
     def line(self, row: int) -> int:
-        """Returns the line of the file, from 1, on which a row stands."""
-        return row + 1 + (self.header is not None)
+        """Returns the line of the file, from 1, on which a row begins."""
+        return self._lines[row + (self.header is not None)]
 
     def value(self, row: int, column: int) -> str:
         """Returns one field."""
@@ -108,7 +111,7 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
     check_is_file(path)
     content = _read_content(path)
     digest = hashlib.sha256(memoryview(content)[:-_MARGIN_BYTES]).hexdigest()
-    text, delimiter = _normalise(path, content, delimiter)
+    text, delimiter, lines = _normalise(path, content, delimiter)
     first_line = bytes(text[: text.find(b"\n")])
     if not first_line.strip():
         raise ValueError(f"{path}: found an empty first line, expected rows")
@@ -123,8 +126,8 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
     rows = data[: len(data) - _MARGIN_BYTES]
     places = find_fields(rows, start, delimiter, len(names))
     if places is None:
-        raise ValueError(_describe_irregular_line(path, rows.tobytes(), delimiter, len(names)))
-    return Table(path, digest, tuple(names) if header else None, len(names), data, places)
+        raise ValueError(_describe_irregular_line(path, rows.tobytes(), delimiter, len(names), lines))
+    return Table(path, digest, tuple(names) if header else None, len(names), data, places, lines)
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
@@ -167,14 +170,15 @@ def _read_content(path: Path) -> bytearray:
     return content
 
 
-def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearray, str]:
+def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearray, str, Sequence[int]]:
     """Drops the byte order mark, carriage returns, quotes, spaces about fields, and empty lines at the end.
 
     Returns:
-        The text, its last line ended by one newline, and the margin of zeros; and the delimiter, which
-        changes where there were quotes.
+        The text, its last line ended by one newline, and the margin of zeros; the delimiter, which changes
+        where there were quotes; and the line of the file on which each line of the text begins.
     """
     text = content
+    lines: Sequence[int] = range(1, len(text))
     zero = text.find(0, 0, len(text) - _MARGIN_BYTES)
     if zero >= 0:
         line = text.count(b"\n", 0, zero) + 1
@@ -189,14 +193,8 @@ def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearra
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if delimiter != WHITESPACE and b'"' in text:
-        quoted = text[:-_MARGIN_BYTES].decode()
-        rows = csv.reader(io.StringIO(quoted, newline=""), delimiter=delimiter, skipinitialspace=True)
-        lines = (_UNIT_SEPARATOR.join(value.replace("\n", " ").strip(" ") for value in row) for row in rows)
+        text, lines = _unquote(path, text[:-_MARGIN_BYTES].decode(), delimiter)
         delimiter = _UNIT_SEPARATOR
-        try:
-            text = bytearray("\n".join(lines).encode() + bytes(_MARGIN_BYTES))
-        except csv.Error as error:  # a quote that is never closed takes in all that follows
-            raise ValueError(f"{path}:{rows.line_num}: found a quoted field too long: {error}") from None
     elif delimiter != WHITESPACE:
         text = _strip_fields(text, delimiter.encode())
     blanks = b" \t\n" if delimiter == WHITESPACE else b" \n"
@@ -205,7 +203,20 @@ def _normalise(path: Path, content: bytearray, delimiter: str) -> tuple[bytearra
         end -= 1
     text[end] = NEWLINE
     text[end + 1 :] = bytes(_MARGIN_BYTES)
-    return text, delimiter
+    return text, delimiter, lines
+
+
+def _unquote(path: Path, quoted: str, delimiter: str) -> tuple[bytearray, list[int]]:
+    """Returns the rows as lines of fields between `_UNIT_SEPARATOR`, with the margin; and where each begins."""
+    rows = csv.reader(io.StringIO(quoted, newline=""), delimiter=delimiter, skipinitialspace=True)
+    unquoted, lines = [], [1]
+    try:
+        for row in rows:
+            unquoted.append(_UNIT_SEPARATOR.join(value.replace("\n", " ").strip(" ") for value in row))
+            lines.append(rows.line_num + 1)
+    except csv.Error as error:  # a quote that is never closed takes in all that follows
+        raise ValueError(f"{path}:{rows.line_num}: found a quoted field too long: {error}") from None
+    return bytearray("\n".join(unquoted).encode() + bytes(_MARGIN_BYTES)), lines
 
 
 def _strip_fields(text: bytearray, delimiter: bytes) -> bytearray:
@@ -220,9 +231,11 @@ def _strip_fields(text: bytearray, delimiter: bytes) -> bytearray:
     return text.lstrip(b" ") if text.startswith(b" ") else text
 
 
-def _describe_irregular_line(path: Path, text: bytes, delimiter: str, num_columns: int) -> str:
+def _describe_irregular_line(
+    path: Path, text: bytes, delimiter: str, num_columns: int, lines: Sequence[int]
+) -> str:
     """Says which line has another number of columns than the first."""
-    for number, line in enumerate(text.decode().removesuffix("\n").split("\n"), start=1):
+    for number, line in zip(lines, text.decode().removesuffix("\n").split("\n"), strict=False):
         found = len(_FIELD.findall(line)) if delimiter == WHITESPACE else line.count(delimiter) + 1
         if not line.strip():
             return f"{path}:{number}: found an empty line, expected {num_columns} columns as in line 1"

@@ -208,3 +208,17 @@ def test_a_field_that_would_fill_the_memory_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"table.txt:3: found a field of 4097 bytes, expected at most 4096"):
         table.texts(0)
     assert table.texts(1).tolist() == ["1", "2", "3"]
+
+
+def test_a_line_break_in_a_quoted_field_counts_as_a_line(tmp_path):
+    path = write(tmp_path, 'file,"a\n\nnote",score\n0.wav,"two\r\nlines",1\n1.wav,"""x""",bad\n')
+    table = read_table(path, ",", header=True)
+    assert [table.line(row) for row in range(len(table))] == [4, 6]
+    assert rows_of(table, 2) == [("0.wav", "two lines"), ("1.wav", '"x"')]
+    with pytest.raises(ValueError, match=r"table.txt:6: found 'bad', expected a finite number"):
+        table.floats(2)
+    path.write_text(path.read_text() + "\n2.wav,,1\n")
+    with pytest.raises(
+        ValueError, match=r"table.txt:7: found an empty line, expected 3 columns as in line 1"
+    ):
+        read_table(path, ",", header=True)
