@@ -13,6 +13,7 @@ import click
 from sls.config import PROJECT_ROOT, ComputeConfig, Config, DataConfig, ScoringConfig
 from sls.config_file import build_config, config_fields, read_config_values
 from sls.data.scoring_batches import Shard
+from sls.quotation import quote
 
 DATA_ROOT_VARIABLE = "SLS_DATA_ROOT"
 DEFAULT_CONFIG = PROJECT_ROOT / "configs" / "v1.yaml"
@@ -85,7 +86,9 @@ def parse_shard(text: str) -> Shard:
         return Shard()
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal()):
-        raise ValueError(f"shard: found {text!r}, expected NUMBER/COUNT with numbers from 1, such as 3/16")
+        raise ValueError(
+            f"shard: found {quote(text)}, expected NUMBER/COUNT with numbers from 1, such as 3/16"
+        )
     return Shard(int(number), int(count))
 
 
@@ -106,7 +109,7 @@ def parse_boolean(name: str, text: str) -> bool:
         ValueError: something else.
     """
     if text.lower() not in ("", "true", "false"):
-        raise ValueError(f"{name}: found {text!r}, expected true or false")
+        raise ValueError(f"{name}: found {quote(text)}, expected true or false")
     return text.lower() == "true"
 
 
@@ -119,7 +122,7 @@ def parse_choice(name: str, text: str, choices: Sequence[Choice]) -> Choice:
     for choice in choices:
         if text in (choice, ""):
             return choice
-    raise ValueError(f"{name}: found {text!r}, expected one of {', '.join(choices)}")
+    raise ValueError(f"{name}: found {quote(text)}, expected one of {', '.join(choices)}")
 
 
 def parse_count(name: str, text: str, default: int) -> int:
@@ -129,7 +132,7 @@ def parse_count(name: str, text: str, default: int) -> int:
         ValueError: something else.
     """
     if text and not text.isdecimal():
-        raise ValueError(f"{name}: found {text!r}, expected a whole number, 0 or more")
+        raise ValueError(f"{name}: found {quote(text)}, expected a whole number, 0 or more")
     return int(text) if text else default
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from sls.config import Config
+from sls.quotation import quote
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _convert(name: str, value: Any, annotation: Any) -> Any:
     try:
         return _convert_to(value, annotation)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        raise ValueError(f"{name}: found {value!r}, expected {_describe(annotation)}") from error
+        raise ValueError(f"{name}: found {quote(value)}, expected {_describe(annotation)}") from error
 
 
 def _convert_to(value: Any, annotation: Any) -> Any:

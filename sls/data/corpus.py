@@ -12,6 +12,7 @@ from sls.config import PROJECT_ROOT, DataConfig
 from sls.data.counts import CORPUS_NOTE, find_corpus_note, read_corpus_note
 from sls.data.demo_corpus import make_demo_corpus
 from sls.data.tracks import BUILT_IN_TRACKS, Track, load_tracks
+from sls.quotation import quote
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ class Corpus:
             return self.tracks[name]
         close = difflib.get_close_matches(name, self.tracks, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]}?" if close else ""
-        found = f"'{name}'" if name else "nothing"
+        found = quote(name) if name else "nothing"
         raise ValueError(f"track: found {found}, expected one of {', '.join(self.tracks)}{hint}")
 
 

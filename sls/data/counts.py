@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from sls.data.protocols import ALL_SUBSETS, Protocol
+from sls.quotation import quote
 
 CORPUS_NOTE = "CORPUS.yaml"
 """A file in a data root that holds something else than the published corpora, in their layout."""
@@ -59,7 +60,7 @@ def read_corpus_note(data_root: Path) -> CorpusNote | None:
         raise ValueError(f"{path}: found {', '.join(sorted(unknown))}, expected corpus and counts only")
     counts = content.get("counts") or {}
     if not isinstance(counts, dict):
-        raise ValueError(f"{path}: counts: found {counts!r}, expected track: {{subset: {{trials: N}}}}")
+        raise ValueError(f"{path}: counts: found {quote(counts)}, expected track: {{subset: {{trials: N}}}}")
     parsed = {str(track): parse_counts(value, f"{path}: counts.{track}") for track, value in counts.items()}
     return CorpusNote(content["corpus"], parsed)
 
@@ -71,13 +72,17 @@ def parse_counts(value: Any, where: str) -> Counts:
         ValueError: not `subset: {trials: N, bonafide: N, spoof: N}`; `where` begins the error.
     """
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: found {value!r}, expected subset: {{trials: N}}")
+        raise ValueError(f"{where}: found {quote(value)}, expected subset: {{trials: N}}")
     for subset, counts in value.items():
         if not isinstance(counts, dict) or not set(counts) <= set(_COUNTED):
-            raise ValueError(f"{where}.{subset}: found {counts!r}, expected some of {', '.join(_COUNTED)}")
+            raise ValueError(
+                f"{where}.{subset}: found {quote(counts)}, expected some of {', '.join(_COUNTED)}"
+            )
         for name, number in counts.items():
             if not isinstance(number, int) or number < 0:
-                raise ValueError(f"{where}.{subset}.{name}: found {number!r}, expected a number of trials")
+                raise ValueError(
+                    f"{where}.{subset}.{name}: found {quote(number)}, expected a number of trials"
+                )
     return {str(subset): dict(counts) for subset, counts in value.items()}
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from sls.data.tables import WHITESPACE, Table, check_is_file, read_first_line, read_table, split_line
 from sls.data.texts import Categories, Texts
+from sls.quotation import quote
 
 IGNORED_COLUMN = "_"
-_SHOWN_CHARACTERS = 60  # of a line that is not understood
 
 
 @dataclass(frozen=True)
@@ -149,8 +149,7 @@ def describe_misfit(path: Path, formats: Sequence[TableFormat]) -> str:
         return f"{path}: found an empty file, expected {_describe_all(formats)}"
     delimiters = {candidate.delimiter for candidate in formats}
     found = len(split_line(line, WHITESPACE if WHITESPACE in delimiters else formats[0].delimiter))
-    shown = line[:_SHOWN_CHARACTERS]
-    return f"{path}:1: found {found} columns ('{shown}'), expected {_describe_all(formats)}"
+    return f"{path}:1: found {found} columns ({quote(line)}), expected {_describe_all(formats)}"
 
 
 def _describe_all(formats: Sequence[TableFormat]) -> str:
@@ -174,7 +173,7 @@ def read_names(table: Table, column: int) -> Texts:
         if name in first_rows:
             first_line = table.line(first_rows[name])
             raise ValueError(
-                f"{table.source}:{table.line(row)}: found trial '{name}' a second time "
+                f"{table.source}:{table.line(row)}: found trial {quote(name)} a second time "
                 f"(first in line {first_line}), expected each trial once"
             )
         first_rows[name] = row
@@ -192,7 +191,7 @@ def read_spellings(table: Table, column: int, spellings: Collection[str], what: 
     if unknown:
         row = int(np.flatnonzero(np.isin(categories.codes, unknown))[0])
         raise ValueError(
-            f"{table.source}:{table.line(row)}: found {what} '{table.value(row, column)}', "
+            f"{table.source}:{table.line(row)}: found {what} {quote(table.value(row, column))}, "
             f"expected one of: {', '.join(sorted(spellings))}"
         )
     return categories

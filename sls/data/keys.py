@@ -20,6 +20,7 @@ from sls.data.formats import (
 )
 from sls.data.protocols import ALL_SUBSETS
 from sls.data.tables import Table, read_first_line
+from sls.quotation import quote
 
 
 class Role(IntEnum):
@@ -95,7 +96,9 @@ class AsvScores:
         mask = self.fields["subset"] == subset
         if not mask.any():
             known = ", ".join([*sorted(set(self.fields["subset"].tolist())), ALL_SUBSETS])
-            raise ValueError(f"{self.source}: found no trial of subset '{subset}', expected one of: {known}")
+            raise ValueError(
+                f"{self.source}: found no trial of subset {quote(subset)}, expected one of: {known}"
+            )
         return self.select(mask)
 
     def counts(self) -> dict[str, int]:
@@ -195,6 +198,6 @@ def _check_same_rows(
             found = scores.value(row, score_places[name])
             expected = metadata.value(row, metadata_places[name])
             raise ValueError(
-                f"{scores.source}:{scores.line(row)}: found {name} '{found}', expected "
-                f"'{expected}' as in line {metadata.line(row)} of {metadata.source}"
+                f"{scores.source}:{scores.line(row)}: found {name} {quote(found)}, expected "
+                f"{quote(expected)} as in line {metadata.line(row)} of {metadata.source}"
             )

@@ -19,6 +19,7 @@ from sls.data.formats import (
     read_spellings,
 )
 from sls.data.texts import Texts
+from sls.quotation import quote
 
 ALL_SUBSETS = "all"
 """The name that stands for every trial, whatever its subset."""
@@ -90,7 +91,9 @@ class Protocol:
         mask = self.fields["subset"] == subset if "subset" in self.fields else np.zeros(len(self), bool)
         if not mask.any():
             known = ", ".join([*self.subsets(), ALL_SUBSETS])
-            raise ValueError(f"{self.source}: found no trial of subset '{subset}', expected one of: {known}")
+            raise ValueError(
+                f"{self.source}: found no trial of subset {quote(subset)}, expected one of: {known}"
+            )
         return mask
 
     def subsets(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import numpy as np
 from sls.data.formats import TableFormat, read_formatted_table, read_names
 from sls.data.protocols import Protocol
 from sls.data.texts import Texts
+from sls.quotation import quote, shorten
 
 SCORE_DIGITS = 9
 """Significant decimal digits that give back the same float32."""
@@ -168,7 +169,9 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
     problems = []
     for trials, what in ((missing, "trials of the key have no score"), (extra, "scores are of no trial")):
         if trials:
-            examples = ", ".join(trials[:_EXAMPLES]) + (", ..." if len(trials) > _EXAMPLES else "")
+            examples = ", ".join(map(shorten, trials[:_EXAMPLES])) + (
+                ", ..." if len(trials) > _EXAMPLES else ""
+            )
             problems.append(f"{len(trials)} {what} ({examples})")
     hint = ""
     if missing and {Path(name).stem for name in missing} == {Path(name).stem for name in extra}:
@@ -189,10 +192,10 @@ def check_names(path: str | Path, names: Sequence[str]) -> None:
         raise ValueError(f"{path}: found no score to write, expected one at least")
     if len(set(names)) != len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
-        raise ValueError(f"{path}: found trial '{twice}' twice, expected each trial once")
+        raise ValueError(f"{path}: found trial {quote(twice)} twice, expected each trial once")
     unfit = next((name for name in names if len(name.split()) != 1), None)
     if unfit is not None:
-        raise ValueError(f"{path}: found trial name '{unfit}', expected a name without white space")
+        raise ValueError(f"{path}: found trial name {quote(unfit)}, expected a name without white space")
 
 
 def _check_writable(path: str | Path, names: list[str], scores: np.ndarray) -> None:
@@ -202,5 +205,5 @@ def _check_writable(path: str | Path, names: list[str], scores: np.ndarray) -> N
     bad = np.flatnonzero(~np.isfinite(scores))
     if len(bad):
         raise ValueError(
-            f"{path}: found score {scores[bad[0]]} of trial '{names[bad[0]]}', expected a number"
+            f"{path}: found score {scores[bad[0]]} of trial {quote(names[bad[0]])}, expected a number"
         )

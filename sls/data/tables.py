@@ -19,6 +19,7 @@ import numpy as np
 from sls.data.decimals import parse_floats
 from sls.data.field_places import NEWLINE, WHITESPACE, Places, find_fields
 from sls.data.texts import WORD_BYTES, Texts
+from sls.quotation import quote
 
 DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", WHITESPACE: WHITESPACE}
 
@@ -89,8 +90,8 @@ class Table:
         bad_rows = np.flatnonzero(~np.isfinite(numbers))
         if len(bad_rows):
             row = int(bad_rows[0])
-            found = self.value(row, column)
-            raise ValueError(f"{self.source}:{self.line(row)}: found '{found}', expected a finite number")
+            found = quote(self.value(row, column))
+            raise ValueError(f"{self.source}:{self.line(row)}: found {found}, expected a finite number")
         return numbers
 
 
@@ -118,7 +119,7 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
     names = split_line(first_line.decode(), delimiter)
     if header and len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{path}:1: found column '{twice}' twice, expected each name once")
+        raise ValueError(f"{path}:1: found column {quote(twice)} twice, expected each name once")
     start = len(first_line) + 1 if header else 0
     if len(text) - _MARGIN_BYTES <= start:
         raise ValueError(f"{path}: found a header and no rows, expected rows")

@@ -14,6 +14,8 @@ from typing import overload
 
 import numpy as np
 
+from sls.quotation import quote
+
 WORD_BYTES = 8
 _HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _NEWLINE = 10
@@ -47,7 +49,9 @@ class Categories:
         """
         unknown = [value for value in self.values if value not in meanings]
         if unknown:
-            raise ValueError(f"found '{unknown[0]}', expected one of: {', '.join(meanings) or 'nothing'}")
+            raise ValueError(
+                f"found {quote(unknown[0])}, expected one of: {', '.join(meanings) or 'nothing'}"
+            )
         return np.array([meanings[value] for value in self.values], dtype=np.int8)[self.codes]
 
     def rename(self, names: Mapping[str, str]) -> Categories:
@@ -83,7 +87,7 @@ class Texts:
         strings = list(texts)
         unfit = next((text for text in strings if "\0" in text or "\n" in text), None)
         if unfit is not None:
-            raise ValueError(f"found {unfit!r}, expected a text without zero bytes and line ends")
+            raise ValueError(f"found {quote(unfit)}, expected a text without zero bytes and line ends")
         encoded = np.array([text.encode() for text in strings], dtype=np.bytes_)
         num_words = max(1, -(-encoded.itemsize // WORD_BYTES))
         padded = encoded.astype(f"S{WORD_BYTES * num_words}")

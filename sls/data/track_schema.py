@@ -13,6 +13,7 @@ import yaml
 from sls.data.formats import IGNORED_COLUMN, TableFormat
 from sls.data.protocols import Label
 from sls.data.tables import DELIMITERS
+from sls.quotation import quote
 
 _YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it was built
 _LABELS = {"bonafide": Label.BONAFIDE, "spoof": Label.SPOOF}
@@ -39,7 +40,7 @@ class Entry:
         """Returns a text, or the default; without a default it must be there."""
         value = self.values.get(name, default)
         if not isinstance(value, str) or (default is None and not value):
-            raise ValueError(f"{self.where}.{name}: found {value!r}, expected a text")
+            raise ValueError(f"{self.where}.{name}: found {quote(value)}, expected a text")
         return value
 
     def texts(self, name: str, default: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -48,7 +49,7 @@ class Entry:
         if isinstance(value, str):
             value = [value]
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
-            raise ValueError(f"{self.where}.{name}: found {value!r}, expected a list of texts")
+            raise ValueError(f"{self.where}.{name}: found {quote(value)}, expected a list of texts")
         return tuple(value)
 
     def entry(self, name: str) -> Entry | None:
@@ -59,7 +60,7 @@ class Entry:
 def as_entry(value: Any, where: str) -> Entry:
     """Raises ValueError where a value is not a mapping."""
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: found {value!r}, expected name: value lines")
+        raise ValueError(f"{where}: found {quote(value)}, expected name: value lines")
     return Entry(where, value)
 
 
@@ -125,7 +126,9 @@ def _parse_labels(entry: Entry) -> dict[str, Label]:
     entry.check_names(list(_LABELS))
     spellings = {spelling: _LABELS[name] for name, spelling in _parse_spellings(entry)}
     if set(spellings.values()) != set(Label):
-        raise ValueError(f"{entry.where}: found {entry.values!r}, expected spellings of bonafide and spoof")
+        raise ValueError(
+            f"{entry.where}: found {quote(entry.values)}, expected spellings of bonafide and spoof"
+        )
     return spellings
 
 

@@ -8,6 +8,7 @@ from sls.data.locations import locate_audio
 from sls.data.protocols import Protocol, Trial, read_protocol
 from sls.data.track import list_trials
 from sls.data.tracks import load_formats
+from sls.quotation import quote
 
 AUDIO_EXTENSIONS = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".aiff", ".wma", ".webm")
 """What a recording may be called in a directory without a protocol."""
@@ -76,5 +77,7 @@ def list_recordings(audio_dir: str | Path) -> list[Trial]:
     trials = [Trial(path.relative_to(root).as_posix(), path) for path in paths]
     unfit = next((trial.name for trial in trials if len(trial.name.split()) != 1), None)
     if unfit is not None:
-        raise ValueError(f"{root}: found a recording named '{unfit}', expected a name without white space")
+        raise ValueError(
+            f"{root}: found a recording named {quote(unfit)}, expected a name without white space"
+        )
     return trials

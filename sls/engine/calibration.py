@@ -8,6 +8,7 @@ from pathlib import Path
 from sls.data.protocols import Label
 from sls.data.scores import JoinedScores
 from sls.metrics.calibration import Calibration, calibration_from_dict, fit_logistic, fit_pav
+from sls.quotation import quote
 
 METHODS = ("logistic", "pav")
 
@@ -25,7 +26,7 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic", spoof_prior:
             file.
     """
     if method not in METHODS:
-        raise ValueError(f"calibration: found method {method!r}, expected logistic or pav")
+        raise ValueError(f"calibration: found method {quote(method)}, expected logistic or pav")
     if joined.key.labels is None:
         raise ValueError(f"{joined.key.source}: found a list without labels, expected a key")
     is_bonafide = joined.key.labels == Label.BONAFIDE

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sls.metrics.det import check_scores
 from sls.metrics.pav import count_by_score, pool_adjacent_violators
+from sls.quotation import quote
 
 MAX_NEWTON_STEPS = 100
 NEWTON_TOLERANCE = 1e-10
@@ -81,7 +82,9 @@ def calibration_from_dict(content: Any) -> Calibration:
         pass
     except ValueError as error:
         raise ValueError(f"not a calibration: {error}") from None
-    raise ValueError(f"not a calibration: found method {method!r}, expected logistic or pav with its numbers")
+    raise ValueError(
+        f"not a calibration: found method {quote(method)}, expected logistic or pav with its numbers"
+    )
 
 
 def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike, spoof_prior: float = 0.5) -> LogisticCalibration:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sls.quotation import quote
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,7 +69,7 @@ def read_entries(path: Path) -> list[Entry]:
         try:
             entry = Entry(**json.loads(line))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}:{number + 1}: found {line[:60]!r}, expected an entry") from error
+            raise ValueError(f"{path}:{number + 1}: found {quote(line)}, expected an entry") from error
         if entry.number != number:
             raise ValueError(f"{path}:{number + 1}: found entry {entry.number}, expected {number}")
         entries.append(entry)

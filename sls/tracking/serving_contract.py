@@ -14,6 +14,7 @@ from mlflow.types.schema import AnyType
 from sls.data.uploads import UploadLimits
 from sls.engine.precision import Precision
 from sls.metrics.dcf import DetectionCosts
+from sls.quotation import quote
 from sls.tracking.refusals import RefusedRequest
 
 AUDIO, SAMPLES, RATE = "audio", "samples", "sample_rate_hz"
@@ -140,7 +141,7 @@ def _read_limit(variable: str) -> float | None:
     except ValueError:
         value = 0
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{variable}: found {text!r}, expected a positive number")
+        raise ValueError(f"{variable}: found {quote(text)}, expected a positive number")
     return value
 
 
@@ -155,4 +156,4 @@ def precision_from_environment() -> Precision:
     for name in known:
         if text == name:
             return name
-    raise ValueError(f"{PRECISION_VARIABLE}: found {text!r}, expected one of {', '.join(known)}")
+    raise ValueError(f"{PRECISION_VARIABLE}: found {quote(text)}, expected one of {', '.join(known)}")

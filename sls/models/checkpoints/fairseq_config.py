@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sls.models.encoder_config import EncoderConfig
+from sls.quotation import quote
 
 _DEFAULTS: Mapping[str, Any] = {
     "extractor_mode": "default",
@@ -105,7 +106,7 @@ def _parse_conv_layers(text: Any, source: str) -> tuple[tuple[int, int, int], ..
         return tuple((int(channels), int(kernel), int(stride)) for channels, kernel, stride in layers)
     except (SyntaxError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{source}: conv_feature_layers: found {text!r}, expected lists of (channels, kernel, stride)"
+            f"{source}: conv_feature_layers: found {quote(text)}, expected lists of (channels, kernel, stride)"
         ) from error
 
 
@@ -122,4 +123,4 @@ def _evaluate_list(node: ast.expr) -> Any:
 
 def _require(holds: bool, source: str, name: str, found: Any, expected: str) -> None:
     if not holds:
-        raise ValueError(f"{source}: {name}: found {found!r}, expected {expected}")
+        raise ValueError(f"{source}: {name}: found {quote(found)}, expected {expected}")

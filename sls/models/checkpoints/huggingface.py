@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sls.models.encoder_config import EncoderConfig
+from sls.quotation import quote
 
 CONFIG_NAME = "config.json"
 PREFIX = "wav2vec2."
@@ -71,4 +72,4 @@ def _check_supported(fields: Mapping[str, Any], path: Path) -> None:
         value = fields.get(name, supported[0])
         if value not in supported:
             expected = " or ".join(repr(item) for item in supported)
-            raise ValueError(f"{name}: found {value!r}, expected {expected}")
+            raise ValueError(f"{name}: found {quote(value)}, expected {expected}")

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from sls.quotation import quote
+
 HUB_SCHEME = "hf://"
 HUB_FORM = "hf://owner/repo/file[@revision]"
 
@@ -34,7 +36,7 @@ class HubReference:
         path, _, revision = text.removeprefix(HUB_SCHEME).partition("@")
         parts = path.split("/")
         if not text.startswith(HUB_SCHEME) or len(parts) < 3 or not all(parts) or text.endswith("@"):
-            raise ValueError(f"hub reference: found {text!r}, expected {HUB_FORM}")
+            raise ValueError(f"hub reference: found {quote(text)}, expected {HUB_FORM}")
         return cls("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
 
     def sibling(self, name: str) -> HubReference:

@@ -1,0 +1,49 @@
+"""What messages quote is one line of bounded length, wherever it was found."""
+
+import numpy as np
+import pytest
+
+from sls.config_file import load_config
+from sls.data.formats import TableFormat
+from sls.data.protocols import Label, Protocol, read_protocol
+from sls.data.scores import join_scores, read_scores, write_scores
+from sls.data.texts import Texts
+from sls.data.tracks import load_tracks
+from sls.quotation import MAX_QUOTED, quote, shorten
+
+LONG = "x" * 4_000
+LIST = TableFormat("list", ("trial", "label"), labels={"spoof": Label.SPOOF})
+
+
+def test_a_short_value_is_quoted_whole_and_a_long_one_is_marked_as_cut():
+    assert quote("a\nb") == r"'a\nb'"
+    assert quote(["a", 1]) == "['a', 1]"
+    assert shorten("x" * MAX_QUOTED) == "x" * MAX_QUOTED
+    assert quote(LONG) == f"'{'x' * (MAX_QUOTED - 1)}...[cut]"
+
+
+def join_with_a_key(path):
+    key = Protocol(path, "", Texts.encode(["a"]), np.zeros(1, np.int8))
+    return join_scores(read_scores(path), key)
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (f"a 1\nb {LONG}\n", read_scores),
+        (f"{LONG} 2\n{LONG} 3\n", read_scores),
+        (f"a {LONG} 1\n", read_scores),
+        (f"{LONG} 1\n", join_with_a_key),
+        (f"a {LONG}\n", lambda path: read_protocol(path, LIST)),
+        ("a spoof\n", lambda path: read_protocol(path, LIST).select_subset(LONG)),
+        ("", lambda path: write_scores(path, [f"{LONG} {LONG}"], [1.0])),
+        (f"lr: {LONG}\n", load_config),
+        (f"tracks: {LONG}\n", load_tracks),
+    ],
+)
+def test_no_message_quotes_more_than_the_beginning_of_what_was_found(tmp_path, content, read):
+    path = tmp_path / "found.txt"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"x{60}.*\.\.\.\[cut\]") as caught:
+        read(path)
+    assert len(str(caught.value)) < 400
