@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,12 @@ def journal_path(output: Path, shard: Shard = WHOLE) -> Path:
     return output.with_name(f"{output.name}{part}{JOURNAL_ENDING}")
 
 
+def shard_journals(output: Path) -> list[Path]:
+    """Returns the journals of the shards of a score file that are there, sorted, and of no other score file."""
+    form = re.compile(rf"{re.escape(output.name)}\.\d+-of-\d+{re.escape(JOURNAL_ENDING)}")
+    return sorted(path for path in output.parent.glob("*") if form.fullmatch(path.name))
+
+
 def run_shard(
     job: ScoringJob, output: Path, shard: Shard = WHOLE, on_batch: Callable[[int], None] | None = None
 ) -> ScoringSummary:
@@ -152,13 +159,13 @@ def run_shard(
 
 
 def find_shards(output: Path) -> list[JournalContent]:
-    """Reads the journals of the shards of a score file, or of the single process that works on it.
+    """Reads the journals of the shards of a score file.
 
     Raises:
         FileNotFoundError: there are none.
     """
-    paths = sorted(output.parent.glob(f"{output.name}.*-of-*{JOURNAL_ENDING}"))
-    contents = [content for path in paths if (content := read_journal(path)) is not None]
+    found = map(read_journal, shard_journals(output))
+    contents = [content for content in found if content is not None]
     if not contents:
         raise FileNotFoundError(
             f"{output}: found no shards of it, expected {output.name}.1-of-N{JOURNAL_ENDING}"

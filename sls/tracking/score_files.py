@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 from sls.config import PROJECT_ROOT
 from sls.data.score_journal import JournalHeader, read_journal
 from sls.data.scores import write_scores
-from sls.engine.scoring_job import JOURNAL_ENDING, REMEDY, binding_key, journal_path
+from sls.data.scoring_batches import Shard
+from sls.engine.scoring_job import REMEDY, WHOLE, binding_key, journal_path, shard_journals
 from sls.tracking.runs import TrackedRun, scratch_directory
 
 SCORES_DIRECTORY = "scores"
@@ -87,16 +88,19 @@ def known_batch_size(output: Path) -> int | None:
     return int(content.header.binding["eval_batch_size"]) if content else None
 
 
-def remove_output(output: Path) -> None:
-    """Removes a score file, so that it is made anew."""
+def remove_output(output: Path, shard: Shard = WHOLE) -> None:
+    """Removes a score file, so that it is made anew, all of it or a shard; the other shards keep their journals."""
     output.unlink(missing_ok=True)
     sidecar_path(output).unlink(missing_ok=True)
-    remove_journals(output)
+    if shard == WHOLE:
+        remove_journals(output)
+    else:
+        journal_path(output, shard).unlink(missing_ok=True)
 
 
 def remove_journals(output: Path) -> None:
     """Removes the journals of a score file."""
-    for path in [journal_path(output), *output.parent.glob(f"{output.name}.*-of-*{JOURNAL_ENDING}")]:
+    for path in [journal_path(output), *shard_journals(output)]:
         path.unlink(missing_ok=True)
 
 

@@ -90,7 +90,7 @@ def track_scoring(
     _describe(run, model, trials, prepared, options.shard)
     with hold_lock(path if options.shard == WHOLE else journal_path(path, options.shard)):
         if options.force:
-            remove_output(path)
+            remove_output(path, options.shard)
         if is_finished(path, job.header.binding) or (
             not (output or options.force)
             and fetch_finished(run.client, run.experiment_id, prepared.key, path)

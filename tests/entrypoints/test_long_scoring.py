@@ -175,6 +175,15 @@ def test_shards_are_joined_to_the_bytes_of_one_process(whole, model, audio, tmp_
     assert (joined.data.tags["kind"], joined.data.tags["track"]) == ("score", "noises")
 
 
+def test_a_shard_that_is_forced_leaves_the_others(whole, model, audio, tmp_path) -> None:
+    output = tmp_path / "scores.txt"
+    for more in (["1/2"], ["2/2"], ["2/2", "--force", "true"]):
+        result = run_score(*score_command(model, audio, output, "--shard", *more))
+        assert re.search(r"^1[02] scored, 0 failures", result.output, re.MULTILINE), result.output
+    assert CliRunner().invoke(join, ["--output", str(output)]).exit_code == 0
+    assert output.read_bytes() == whole.read_bytes()
+
+
 def test_a_join_records_the_protocol_as_a_dataset_as_a_single_process_does(
     store, model, audio, tmp_path
 ) -> None:
