@@ -25,6 +25,8 @@ DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", WHITESPACE: WHITESPAC
 
 MAX_FIELD_BYTES = 4_096
 """As long as a path can be; every row of a column takes as much memory as its longest field."""
+MAX_MAGNITUDE = 1e100
+"""Of a number. Sums of squares of far larger ones overflow float64; the largest float32 is 3.4e38."""
 
 _FIELD = re.compile(r"[^\x00-\x20]+")  # what `find_fields` parts; str.split would part at other spaces too
 _UNIT_SEPARATOR = "\x1f"  # delimits the fields of a CSV file once its quotes are gone
@@ -81,17 +83,19 @@ class Table:
         return Texts(words)
 
     def floats(self, column: int) -> np.ndarray:
-        """Returns a column of finite numbers. Shape: `(rows,)`, float64.
+        """Returns a column of numbers to calculate with. Shape: `(rows,)`, float64.
 
         Raises:
-            ValueError: a field is not a finite number; names file, line and field.
+            ValueError: a field is not a finite number, or beyond `MAX_MAGNITUDE`; names file, line and field.
         """
         numbers = parse_floats(self.texts(column).padded_bytes())
-        bad_rows = np.flatnonzero(~np.isfinite(numbers))
+        bad_rows = np.flatnonzero(~(np.abs(numbers) <= MAX_MAGNITUDE))  # NaN is not
         if len(bad_rows):
             row = int(bad_rows[0])
             found = quote(self.value(row, column))
-            raise ValueError(f"{self.source}:{self.line(row)}: found {found}, expected a finite number")
+            is_large = np.isfinite(numbers[row])
+            expected = f"one from {-MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}" if is_large else "a finite number"
+            raise ValueError(f"{self.source}:{self.line(row)}: found {found}, expected {expected}")
         return numbers
 
 

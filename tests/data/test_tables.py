@@ -141,6 +141,14 @@ def test_what_is_no_finite_number_is_named_with_its_line(tmp_path, bad):
     assert str(caught.value) == f"{path}:2: found '{bad}', expected a finite number"
 
 
+def test_numbers_too_large_to_calculate_with_are_refused(tmp_path):
+    path = write(tmp_path, "t1 1e100\nt2 -1e100\nt3 -1.7e308\n")
+    with pytest.raises(
+        ValueError, match=r"table.txt:3: found '-1.7e308', expected one from -1e\+100 to 1e\+100"
+    ):
+        read_table(path).floats(1)
+
+
 def test_long_values_that_begin_alike_stay_apart(tmp_path):
     values = [f"{'x' * 40}{index % 7}" for index in range(100)]
     assert read_table(write(tmp_path, "\n".join(values))).texts(0).categories().strings().tolist() == values

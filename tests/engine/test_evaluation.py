@@ -9,6 +9,7 @@ import pytest
 from sls.data.formats import Columns, as_columns
 from sls.data.keys import Role
 from sls.data.scores import Coverage, join_scores, read_scores
+from sls.data.tables import MAX_MAGNITUDE
 from sls.data.texts import Categories
 from sls.data.tracks import load_tracks
 from sls.engine.breakdown import BootstrapSettings
@@ -54,6 +55,17 @@ def test_pooled_numbers_are_those_of_the_metrics():
     assert found.min_tdcf == compute_min_tdcf(bonafide, spoof, rates).cost
     assert found.min_tdcf_legacy == compute_min_tdcf(bonafide, spoof, rates, LegacyTandemCosts()).cost
     assert (found.num_bonafide, found.num_spoof) == (bonafide.size, spoof.size)
+
+
+def test_scores_as_large_as_are_read_give_the_same_rates_and_no_overflow():
+    joined = make_corpus()
+    large = replace(joined, scores=joined.scores / np.abs(joined.scores).max() * MAX_MAGNITUDE)
+    with np.errstate(all="raise", under="ignore"):
+        found = evaluate(large, track="LA", settings=QUICK)
+        calibrated = evaluate(
+            large, track="LA", settings=NONE, calibration=fit_calibration(large, "logistic")
+        )
+    assert found.eer == calibrated.eer == evaluate(joined, track="LA", settings=NONE).eer
 
 
 def test_an_attack_selects_spoofed_trials_only_and_a_codec_both_classes():
