@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables import WHITESPACE, Table, check_is_file, read_first_line, read_table, split_line
+from sls.data.files import check_is_file
+from sls.data.tables import WHITESPACE, Table, read_first_line, read_table, split_line
 from sls.data.texts import Categories, Texts
 from sls.quotation import quote
 

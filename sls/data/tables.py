@@ -18,6 +18,7 @@ import numpy as np
 
 from sls.data.decimals import parse_floats
 from sls.data.field_places import NEWLINE, WHITESPACE, Places, find_fields
+from sls.data.files import check_is_file
 from sls.data.texts import WORD_BYTES, Texts
 from sls.quotation import quote
 
@@ -109,7 +110,7 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is a directory, is empty or no text, or a line has another number of columns than
+        ValueError: it is no regular file, is empty or no text, or a line has another number of columns than
             the first.
     """
     path = Path(path)
@@ -141,14 +142,6 @@ def split_line(line: str, delimiter: str) -> list[str]:
         return _FIELD.findall(line)
     fields = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [""])
     return [value.strip(" ") for value in fields]
-
-
-def check_is_file(path: Path) -> None:
-    """Raises FileNotFoundError where there is nothing, and ValueError where there is a directory."""
-    if path.is_dir():
-        raise ValueError(f"{path}: found a directory, expected a file")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file (looked in {Path.cwd()})")
 
 
 def read_first_line(path: str | Path) -> str:

@@ -13,6 +13,7 @@ from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_local_uri
 
+from sls.data.files import check_is_file
 from sls.models.checkpoints import CheckpointInfo, save_checkpoint
 from sls.models.countermeasure import Countermeasure
 from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
@@ -136,13 +137,8 @@ def find_model(client: MlflowClient, name: str) -> FoundModel:
         return _from_registry(client, name)
     if name.startswith("runs:/"):
         return _from_run(client, name)
-    path = Path(name)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"model: no file {name} (looked in {Path.cwd()}); "
-            "expected a checkpoint, runs:/RUN_ID/epoch_N or models:/NAME@ALIAS"
-        )
-    return FoundModel(str(path))
+    check_is_file(Path(name), "model", "a checkpoint, runs:/RUN_ID/epoch_N or models:/NAME@ALIAS")
+    return FoundModel(name)
 
 
 def checkpoints_of(client: MlflowClient, run: Run) -> dict[int, LoggedModel]:

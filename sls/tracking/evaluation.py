@@ -13,6 +13,7 @@ from mlflow.entities import Dataset, Run
 from mlflow.exceptions import MlflowException
 
 from sls.data.corpus import Corpus
+from sls.data.files import check_is_file
 from sls.data.scores import JoinedScores, join_scores, read_scores
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
@@ -76,19 +77,11 @@ def find_scores(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a directory, no such run, or none for that track.
+        ValueError: no regular file, no such run, or none for that track.
     """
     if scores and (Path(scores).is_file() or not _is_run_id(scores)):
-        path = Path(scores)
-        if path.is_dir():
-            raise ValueError(
-                f"scores: {scores} is a directory, expected a score file or the id of a scoring run"
-            )
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"scores: no file {scores} (looked in {Path.cwd()}); expected a score file or the id of a scoring run"
-            )
-        return ScoreSource(path)
+        check_is_file(Path(scores), "scores", "a score file or the id of a scoring run")
+        return ScoreSource(Path(scores))
     scored = _get_run(client, scores) if scores else _newest_scoring_run(client, track, model)
     return _from_run(scored, directory)
 
@@ -103,13 +96,12 @@ def find_calibration(client: MlflowClient, name: str, directory: Path) -> Path |
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the run fitted none.
+        ValueError: no regular file, or the run fitted none.
     """
     if not name:
         return None
     if not _is_run_id(name):
-        if not Path(name).is_file():
-            raise FileNotFoundError(f"calibration: no file {name} (looked in {Path.cwd()})")
+        check_is_file(Path(name), "calibration", "a JSON file or the id of the evaluation run that fitted it")
         return Path(name)
     _get_run(client, name)
     if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(name)}:

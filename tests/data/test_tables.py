@@ -166,7 +166,7 @@ def test_a_zero_byte_is_an_error_with_its_line(tmp_path):
 
 
 def test_a_directory_is_no_file(tmp_path):
-    with pytest.raises(ValueError, match="found a directory, expected a file"):
+    with pytest.raises(ValueError, match="found a directory, expected a regular file"):
         read_table(tmp_path)
 
 

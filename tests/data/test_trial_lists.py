@@ -93,5 +93,5 @@ def test_the_ends_of_lines_change_nothing(tmp_path, end):
 
 
 def test_a_directory_is_no_protocol(tmp_path):
-    with pytest.raises(ValueError, match="found a directory, expected a file"):
+    with pytest.raises(ValueError, match="found a directory, expected a regular file"):
         read_any_protocol(tmp_path)

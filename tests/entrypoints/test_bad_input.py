@@ -141,7 +141,7 @@ def test_missing_track_is_named_with_those_there_are(store, small_corpus) -> Non
         ("models:/m-0123456789abcdef0123456789abcdef", "no model m-0123456789abcdef0123456789abcdef"),
         ("runs:/0123456789abcdef0123456789abcdef", "no run 0123456789abcdef0123456789abcdef"),
         ("runs:/xyz", "expected runs:/RUN_ID"),
-        ("nowhere.safetensors", "no file nowhere.safetensors"),
+        ("nowhere.safetensors", "model: nowhere.safetensors: no such file"),
     ],
 )
 def test_missing_checkpoint_is_named(store, small_corpus, model: str, message: str) -> None:
@@ -168,7 +168,7 @@ def test_track_that_was_never_scored_is_said_so(store, small_corpus) -> None:
 
 def test_missing_score_file_is_named(store, small_corpus) -> None:
     result = call(evaluate, "--data_root", str(small_corpus), "--track", "LA", "--scores", "nowhere.txt")
-    assert_fails_with(result, "no file nowhere.txt")
+    assert_fails_with(result, "scores: nowhere.txt: no such file")
 
 
 def test_missing_key_is_named(store, small_corpus, tmp_path) -> None:
@@ -187,7 +187,7 @@ def test_empty_score_file_is_named(store, small_corpus, tmp_path) -> None:
     scores.unlink()
     scores.mkdir()
     result = call(evaluate, "--data_root", str(small_corpus), "--track", "LA", "--scores", str(scores))
-    assert_fails_with(result, "scores.txt is a directory, expected a score file")
+    assert_fails_with(result, "scores.txt: found a directory, expected a score file")
 
 
 def test_unknown_scoring_run_is_named(store, small_corpus) -> None:

@@ -1,10 +1,12 @@
 """Which scores an evaluation takes, when none are named."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from sls.tracking.evaluation import find_scores
+from sls.tracking.checkpoints import find_model
+from sls.tracking.evaluation import find_calibration, find_scores
 from sls.tracking.store import connect
 
 
@@ -55,6 +57,25 @@ def test_scores_of_a_model_without_a_recipe_go_by_the_model(
     made_scoring(tmp_path, 1, model="mine.safetensors")
     find_scores(connect(), "", "LA", directory=tmp_path)
     assert "scoring of LA: mine.safetensors (run " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [("/dev/null", "a pipe or a device"), ("pipe", "a pipe or a device"), ("folder", "a directory")],
+)
+def test_what_is_no_regular_file_is_named(store: Path, tmp_path: Path, place: str, found: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(
+        ValueError, match=f"scores: .*{place}: found {found}, expected a score file or the id"
+    ):
+        find_scores(connect(), str(tmp_path / place), "LA")
+    with pytest.raises(
+        ValueError, match=f"calibration: .*{place}: found {found}, expected a JSON file or the"
+    ):
+        find_calibration(connect(), str(tmp_path / place), tmp_path)
+    with pytest.raises(ValueError, match=f"model: .*{place}: found {found}, expected a checkpoint, runs:/"):
+        find_model(connect(), str(tmp_path / place))
 
 
 def test_scores_of_a_chart_alone_are_refused_with_what_to_name(checkpoint_id: str, tmp_path: Path) -> None:
