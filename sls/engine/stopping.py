@@ -20,13 +20,12 @@ class EarlyStopping:
 
     patience: int
     best_loss: float = math.inf
-    best_epoch: int = -1
     epochs_without_improvement: int = 0
 
-    def update(self, epoch: int, loss: float) -> bool:
-        """Takes in the loss of an epoch, and returns whether it is the best so far."""
+    def update(self, loss: float) -> bool:
+        """Takes in the loss of the next epoch, and returns whether it is the best so far."""
         if loss < self.best_loss:
-            self.best_loss, self.best_epoch, self.epochs_without_improvement = loss, epoch, 0
+            self.best_loss, self.epochs_without_improvement = loss, 0
             return True
         self.epochs_without_improvement += 1
         return False

@@ -117,7 +117,7 @@ class Training:
                         self.accelerator,
                         on_validation_batch,
                     )
-            is_best = self.stopping.update(epoch, metrics[MONITORED_METRICS[self.config.training.monitor]])
+            is_best = self.stopping.update(metrics[MONITORED_METRICS[self.config.training.monitor]])
             self.progress.start_next_epoch()
             self.progress.is_ended = (
                 self.stopping.should_stop or self.progress.epoch == self.config.training.num_epochs

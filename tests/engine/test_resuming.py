@@ -141,7 +141,7 @@ def test_state_without_weights_goes_with_the_model_that_has_them(small_corpus: P
 def test_early_stopping_goes_on_counting(small_corpus: Path, tmp_path: Path) -> None:
     settings = config(num_epochs=9, patience=2)
     first = make_training(small_corpus, settings)
-    first.stopping.update(0, -1.0)
+    first.stopping.update(-1.0)
     next(first.epochs())
     first.save(tmp_path, with_weights=True)
     second = make_training(small_corpus, settings)
