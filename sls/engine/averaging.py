@@ -69,7 +69,7 @@ class EpochAverage(LastWeights):
 
     def after_epoch(self) -> None:
         """Takes in the weights after an epoch."""
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._model.state_dict().items()}
+        weights = {name: tensor.cpu().clone() for name, tensor in self._model.state_dict().items()}
         self._recent.append(weights)
         self._set_result()
 
