@@ -51,6 +51,11 @@ def test_long_numbers_are_read_to_the_bits_of_python(text):
     assert parse([text, "1.5"]).tolist() == [float(text), 1.5]
 
 
+@pytest.mark.parametrize("text", ["959155387102.7243", "9.101795703979683", "92.087591280499259"])
+def test_more_digits_than_float64_holds_are_rounded_once(text):
+    assert parse([text]).tolist() == [float(text)]
+
+
 @pytest.mark.parametrize(
     "text", ["", "-", ".", "+.", "1-", "1.2.3", "--1", "1_000", "abc", "1e", "0x1", "\u0661"]
 )

@@ -44,9 +44,11 @@ def test_epoch_average_is_the_mean_of_the_last_ones_with_their_batch_statistics(
     for value in (1.0, 2.0, 4.0):
         set_bias(model, value)
         model.classifier.first_bn.running_mean.fill_(10 * value)
+        model.classifier.first_bn.num_batches_tracked.fill_(int(value))
         average.after_epoch()
     assert bias(average.result) == 3.0
     assert average.result.classifier.first_bn.running_mean.item() == 30.0
+    assert average.result.classifier.first_bn.num_batches_tracked.item() == 4  # a count has no mean
     assert bias(model) == 4.0
 
 

@@ -59,6 +59,18 @@ def test_asv_decides_at_its_own_eer_point():
     assert asv_error_rates(target, nontarget, spoof, threshold=-99).miss == 0
 
 
+def test_asv_accepts_a_score_at_its_threshold():
+    rates = asv_error_rates([1.0, 2.0], [0.0, 1.0], [0.5, 1.0, 1.0, 0.0], threshold=1.0)
+    assert (rates.miss, rates.false_alarm, rates.spoof_false_alarm) == (0, 0.5, 0.5)
+
+
+def test_where_the_asv_lets_no_spoof_pass_no_countermeasure_does_better_than_none():
+    rates = AsvErrorRates(miss=0.02, false_alarm=0.03, spoof_false_alarm=0.0, threshold=0.0)
+    assert compute_min_tdcf([0.0, 3.0], [1.0, 2.0], rates).cost == pytest.approx(1)
+    with pytest.raises(ValueError, match="meaningless"):
+        compute_min_tdcf([0.0, 3.0], [1.0, 2.0], rates, LegacyTandemCosts())
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
