@@ -218,8 +218,8 @@ class ComputeConfig:
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Arithmetic: fp32, tf32 (matrix products on a GPU), or bf16 by autocast; weights are fp32 throughout."""
     compile: bool = False
-    """Let PyTorch compile the transformer layers for training and scoring: a minute at the start, and other last
-    digits."""
+    """Let PyTorch compile the encoder for training and scoring (on a CPU its transformer layers alone): a minute at
+    the start, and other last digits."""
     backend: Literal["torchaudio", "fairseq"] = "torchaudio"
     """Whose implementation runs the encoder; fairseq, the reference, must be installed for its own."""
     max_failures: int = 0

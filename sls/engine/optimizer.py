@@ -18,9 +18,8 @@ def make_optimizer(model: Countermeasure, config: OptimizerConfig) -> torch.opti
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     encoder = [parameter for parameter in trained if id(parameter) not in ids_of_head]
     groups = [{"params": encoder, "lr": config.lr}, {"params": head, "lr": config.head_lr or config.lr}]
-    # In one pass over memory: seven times as fast on a CPU. On a GPU PyTorch's own choice stays.
-    is_on_cpu = all(parameter.device.type == "cpu" for parameter in trained)
-    return torch.optim.Adam(groups, weight_decay=config.weight_decay, fused=True if is_on_cpu else None)
+    # Fused, it goes over memory once: seven times as fast on a CPU.
+    return torch.optim.Adam(groups, weight_decay=config.weight_decay, fused=True)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, num_steps: int) -> LRScheduler:

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sls.config import ComputeConfig, ScoringConfig
 from sls.data.audio import AudioError
@@ -73,7 +74,7 @@ def score(
 ) -> Iterator[ScoredBatch]:
     """Scores batches of a list of trials, in the order of their numbers.
 
-    A batch is launched before the scores of the one before it are fetched, so that a GPU does not wait.
+    A batch is launched before the scores of the one before it are waited for, so that a GPU has work at all times.
 
     Args:
         model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
@@ -142,13 +143,17 @@ class _LaunchedBatch:
 
     batch: ScoringBatch
     scores: Tensor
-    """Of each window, on the device."""
+    """Of each window, on the CPU, once `is_done`."""
+    is_done: torch.cuda.Event | None
+    """None on a CPU, which is done at once."""
     wait_s: float
     launch_s: float
 
     def finish(self, batches: ScoringBatches, scoring: ScoringConfig) -> ScoredBatch:
         start_s = time.perf_counter()
-        scores = self.scores.cpu().numpy()
+        if self.is_done is not None:
+            self.is_done.synchronize()
+        scores = self.scores.numpy()
         of_trials = np.split(scores, np.cumsum(self.batch.window_counts)[:-1])
         combined = [
             combine_scores(of_trial, scoring.window_combination) if len(of_trial) else np.nan
@@ -191,17 +196,24 @@ def score_windows(
             "less, or 0 to find what fits"
         )
 
+    # A program is compiled for one size.
+    size = batch_size if compute.compile else 0
     with (
         full_memory_raises(explain_full_memory),
         torch.inference_mode(),
         arithmetic(compute.precision, device),
     ):
         parts = [
-            model(part.to(device, non_blocking=True))[:, Label.BONAFIDE].float()
+            model(_filled(part.to(device, non_blocking=True), size))[: len(part), Label.BONAFIDE].float()
             for part in windows.split(batch_size)
             if len(part)
         ]
         return torch.cat(parts) if parts else torch.empty(0)
+
+
+def _filled(windows: Tensor, size: int) -> Tensor:
+    """Returns windows `(windows, num_samples)` with silent ones behind them, up to a size."""
+    return windows if len(windows) >= size else F.pad(windows, (0, 0, 0, size - len(windows)))
 
 
 def _launch(
@@ -214,7 +226,13 @@ def _launch(
 ) -> _LaunchedBatch:
     start_s = time.perf_counter()
     scores = score_windows(model, batch.windows, batch_size, compute, device)
-    return _LaunchedBatch(batch, scores, wait_s, time.perf_counter() - start_s)
+    is_done = None
+    if device.type == "cuda":
+        # Asked for now: behind the next batch, the copy would wait for that one too.
+        scores = scores.to("cpu", non_blocking=True)
+        is_done = torch.cuda.Event()
+        is_done.record(torch.cuda.current_stream(device))
+    return _LaunchedBatch(batch, scores, is_done, wait_s, time.perf_counter() - start_s)
 
 
 def _check_failures(failures: Sequence[AudioFailure], max_failures: int) -> None:

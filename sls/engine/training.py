@@ -34,7 +34,7 @@ from sls.engine.progress import Progress, generator_states, read_state, restore_
 from sls.engine.stopping import MONITORED_METRICS, EarlyStopping
 from sls.engine.training_results import EpochResult, StepResult
 from sls.engine.validation import validate
-from sls.models.compiling import compile_layers
+from sls.models.compiling import compile_encoder
 from sls.models.countermeasure import Countermeasure
 
 
@@ -70,7 +70,7 @@ class Training:
         self.model = model.to(accelerator.device)
         model.freeze_lower_layers(config.training.freeze_layers)
         if config.compute.compile:
-            compile_layers(model)
+            compile_encoder(model)
         if accelerator.num_processes > 1:
             share_batch_statistics(model)
             expect_unused_weights(accelerator, model)
@@ -186,10 +186,11 @@ class Training:
             index = progress.batch
             is_step = (index + 1) % every == 0 or index + 1 == self.num_batches
             with self._arithmetic(), full_memory_raises(self._memory_error):
-                loss, num_correct = self._learn(batch, is_step)
-            self._require_finite("loss", loss, batch)
-            if is_step:
-                self._step(batch)
+                loss, num_correct, gradient_norm = self._learn(batch, is_step)
+                self._require_finite("loss", loss, batch)
+                self._require_finite("norm of the gradient", gradient_norm, batch)
+                if is_step:
+                    self._step()
             progress.batch += 1
             tally.add(loss, num_correct, self.config.training.batch_size)
             tally.note_memory(peak_memory_gib(self.accelerator.device))
@@ -202,8 +203,12 @@ class Training:
                 asked_s = time.perf_counter()
         return tally.metrics()
 
-    def _learn(self, batch: Batch, is_step: bool) -> tuple[float, int]:
-        """Adds a batch to the gradient; returns its loss and correct decisions, over all processes."""
+    def _learn(self, batch: Batch, is_step: bool) -> tuple[float, int, float]:
+        """Adds a batch to the gradient, and clips it where a step follows.
+
+        Returns its loss and correct decisions, over all processes, and the norm of the gradient before clipping,
+        or 0 where no step follows.
+        """
         num_processes = self.accelerator.num_processes
         batch = batch.to(self.accelerator.device)
         labels = batch.labels
@@ -215,9 +220,19 @@ class Training:
             total_weight = sum_over_processes(self.class_weights[labels].sum(), self.accelerator)
             loss = F.cross_entropy(log_probs, labels, self.class_weights, reduction="sum") / total_weight
             self.accelerator.backward(loss * num_processes / self._group_size())
-        num_correct = (log_probs.argmax(dim=1) == labels).sum()
-        loss_sum = sum_over_processes(loss.detach(), self.accelerator)
-        return loss_sum.item(), int(sum_over_processes(num_correct, self.accelerator))
+        num_correct = (log_probs.argmax(dim=1) == labels).sum().to(loss.dtype)
+        shared = sum_over_processes(torch.stack((loss.detach(), num_correct)), self.accelerator)
+        gradient_norm = self._clip_gradient() if is_step else loss.new_zeros(())
+        # In one transfer, for which a GPU that runs behind is waited for.
+        figures = torch.cat((shared, gradient_norm.to(loss.dtype)[None])).tolist()
+        return figures[0], int(figures[1]), figures[2]
+
+    def _clip_gradient(self) -> torch.Tensor:
+        # Measured without clipping too: after a broken last step nothing else would look at the weights.
+        longest = self.config.optimizer.clip_norm or math.inf
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), longest)
+        assert norm is not None  # as with DeepSpeed alone
+        return norm
 
     def _group_size(self) -> int:
         """Batches that share the current step; at the end of an epoch they can be fewer."""
@@ -225,11 +240,7 @@ class Training:
         first = self.progress.batch - self.progress.batch % every
         return min(every, self.num_batches - first)
 
-    def _step(self, batch: Batch) -> None:
-        # Measured without clipping too: after a broken last step nothing else would look at the weights.
-        longest = self.config.optimizer.clip_norm or math.inf
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), longest)
-        self._require_finite("norm of the gradient", float(norm), batch)
+    def _step(self) -> None:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.schedule.step()

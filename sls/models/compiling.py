@@ -1,6 +1,7 @@
-"""Transformer layers compiled by PyTorch: one program for all of them, made when they first run.
+"""Parts of the encoder compiled by PyTorch: one program for all layers, and on a GPU one for the convolutions.
 
-To compile the whole model would take as many times as long as there are layers. Weights keep their names.
+They are made when they first run. To compile the whole model would take as many times as long as there are layers;
+on a CPU the convolutions alone take minutes. Weights keep their names.
 """
 
 from __future__ import annotations
@@ -11,34 +12,37 @@ from contextlib import contextmanager
 from torch import nn
 
 from sls.models.countermeasure import Countermeasure
+from sls.models.xlsr import Xlsr
 
 
-def compile_layers(model: nn.Module) -> None:
-    """Lets PyTorch compile the transformer layers of a countermeasure, for good.
+def compile_encoder(model: nn.Module) -> None:
+    """Lets PyTorch compile the encoder of a countermeasure on the device where it is, for good.
 
     Raises:
         ValueError: the model is another one.
     """
-    for layer in _layers(model):
-        layer.compile()
+    for part in _parts(model):
+        part.compile()
 
 
 @contextmanager
 def compiled_for_scoring(model: nn.Module) -> Iterator[None]:
-    """Compiles the transformer layers of a countermeasure for the duration of a `with` block.
+    """Compiles the encoder of a countermeasure for the duration of a `with` block.
 
     Raises:
         ValueError: the model is another one.
     """
-    compile_layers(model)
+    compile_encoder(model)
     try:
         yield
     finally:
-        for layer in _layers(model):
-            layer._compiled_call_impl = None
+        for part in _parts(model):
+            part._compiled_call_impl = None
 
 
-def _layers(model: nn.Module) -> nn.ModuleList:
-    if not isinstance(model, Countermeasure):
+def _parts(model: nn.Module) -> list[nn.Module]:
+    if not (isinstance(model, Countermeasure) and isinstance(model.xlsr, Xlsr)):
         raise ValueError(f"compile: found a {type(model).__name__}, expected a countermeasure")
-    return model.xlsr.transformer_layers
+    convolutions = model.xlsr.wav2vec2.feature_extractor
+    is_on_gpu = next(convolutions.parameters()).device.type == "cuda"
+    return [*model.xlsr.transformer_layers, *([convolutions] if is_on_gpu else [])]

@@ -17,9 +17,15 @@ from sls.engine.scoring import score
 from sls.engine.scoring_job import bind
 from sls.engine.training import Training
 from sls.models.checkpoints import build_countermeasure
-from sls.models.compiling import compile_layers
+from sls.models.compiling import compile_encoder
 
 NUM_SAMPLES = 16_000
+
+
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
+]
 
 
 def config(**values: object) -> Config:
@@ -34,11 +40,12 @@ def test_fairseq_layers_are_not_compiled() -> None:
 
 def test_other_models_are_not_compiled() -> None:
     with pytest.raises(ValueError, match="compile: found a Linear, expected a countermeasure"):
-        compile_layers(nn.Linear(2, 2))
+        compile_encoder(nn.Linear(2, 2))
 
 
 @pytest.mark.slow
-def test_training_takes_the_same_steps(small_corpus) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_training_takes_the_same_steps(small_corpus, device: str) -> None:
     def train(settings: Config):
         trials = load_tracks()["train"].trials(small_corpus, is_labelled=True)
         data = TrialDataset(trials, settings.audio, settings.rawboost, settings.training.seed)
@@ -48,8 +55,8 @@ def test_training_takes_the_same_steps(small_corpus) -> None:
         return epoch
 
     own, compiled = (
-        train(config(validation="dev")),
-        train(config(validation="dev", compile=True)),
+        train(config(validation="dev", device=device)),
+        train(config(validation="dev", device=device, compile=True)),
     )
     for name in ("train/loss", "val/loss"):
         assert compiled.metrics[name] == pytest.approx(own.metrics[name], rel=1e-4)
@@ -58,17 +65,20 @@ def test_training_takes_the_same_steps(small_corpus) -> None:
 
 
 @pytest.mark.slow
-def test_scores_differ_in_the_last_digits_alone_and_are_not_mixed_with_others(small_corpus) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_scores_differ_in_the_last_digits_alone_and_are_not_mixed_with_others(
+    small_corpus, device: str
+) -> None:
     trials = load_tracks()["LA"].trials(small_corpus)[:7]
     batches = ScoringBatches(TrialDataset(trials, AudioConfig(audio_max_len=NUM_SAMPLES), None), batch_size=4)
     settings = config().compute
     scores, ways = [], []
     for compute in (settings, replace(settings, compile=True)):
         model = build_countermeasure("random:tiny", NUM_SAMPLES, 1)
-        scored = score(model, batches, range(2), compute, ScoringConfig(), torch.device("cpu"))
+        scored = score(model, batches, range(2), compute, ScoringConfig(), torch.device(device))
         scores.append(np.concatenate([batch.scores for batch in scored]))
-        assert all(layer._compiled_call_impl is None for layer in model.xlsr.transformer_layers)
-        binding = bind(trials, "c", "p", AudioConfig(), compute, ScoringConfig(), torch.device("cpu"))
+        assert all(module._compiled_call_impl is None for module in model.modules())
+        binding = bind(trials, "c", "p", AudioConfig(), compute, ScoringConfig(), torch.device(device))
         ways.append(binding["linear_layers"])
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
     assert "compiled" in ways

@@ -21,11 +21,13 @@ class Loudness(nn.Module):
     def __init__(self, largest_batch: int = 100) -> None:
         super().__init__()
         self.largest_batch = largest_batch
+        self.batch_sizes: list[int] = []
 
     def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
         if len(waveforms) > self.largest_batch:
             raise torch.OutOfMemoryError
-        return torch.stack([torch.zeros(len(waveforms)), waveforms[:, 0]], dim=1)
+        self.batch_sizes.append(len(waveforms))
+        return torch.stack([torch.zeros_like(waveforms[:, 0]), waveforms[:, 0]], dim=1)
 
 
 @pytest.fixture
@@ -89,6 +91,30 @@ def test_a_batch_that_does_not_fit_says_what_to_lower() -> None:
         ValueError, match="eval_batch_size: found 8, which does not fit into the memory of cpu"
     ):
         score_windows(Loudness(4), torch.zeros(8, 10), 8, ComputeConfig(), CPU)
+
+
+def test_compiled_models_get_whole_batches_alone() -> None:
+    """Another size would be compiled anew, at the end of every list."""
+    windows = torch.arange(7.0)[:, None].expand(7, 10)
+    for compute, sizes in ((ComputeConfig(compile=True), [4, 4]), (ComputeConfig(), [4, 3])):
+        model = Loudness()
+        assert score_windows(model, windows, 4, compute, CPU).tolist() == list(range(7))
+        assert model.batch_sizes == sizes
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_scores_that_a_gpu_hands_over_late_are_waited_for(ramps) -> None:
+    class Slow(Loudness):
+        def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
+            busy = torch.ones(4096, 4096, device=waveforms.device)
+            for _ in range(20):
+                busy = busy @ busy * 0
+            return super().forward(waveforms) + busy[0, 0]
+
+    batches = ScoringBatches(ramps, 1)
+    device = torch.device("cuda")
+    found = score(Slow(), batches, range(5), ComputeConfig(num_workers=0), ScoringConfig(), device)
+    assert [batch.scores.item() for batch in found] == pytest.approx([0, 1e-4, 2e-4, 3e-4, 4e-4])
 
 
 @pytest.mark.parametrize(("capacity", "found"), [(1, 1), (5, 4), (64, 64), (10**6, LARGEST_BATCH_SIZE)])

@@ -139,7 +139,7 @@ def test_accumulation_averages_the_gradients_of_its_batches(small_corpus, monkey
         job = training(small_corpus, settings)
         job.num_batches = 2
         seen: list[torch.Tensor] = []
-        monkeypatch.setattr(job, "_step", lambda batch, job=job, seen=seen: _take_gradient(job, seen))
+        monkeypatch.setattr(job, "_step", lambda job=job, seen=seen: _take_gradient(job, seen))
         batches = list(job._loader())[:2]
         monkeypatch.setattr(job, "_loader", lambda batches=batches: iter(batches))
         job._train_epoch(None)
@@ -207,15 +207,14 @@ def test_precision_changes_the_arithmetic_alone(small_corpus, precision: str) ->
 
 def test_gradient_that_is_not_finite_is_found_on_the_last_step_too(small_corpus, monkeypatch) -> None:
     job = training(small_corpus, config(num_epochs=1))
-    learn = job._learn
+    backward = job.accelerator.backward
 
-    def break_the_last(batch, is_step):
-        answer = learn(batch, is_step)
+    def break_the_last(loss):
+        backward(loss)
         if job.progress.batch == job.num_batches - 1:
             job.model.classifier.fc3.bias.grad.fill_(math.inf)
-        return answer
 
-    monkeypatch.setattr(job, "_learn", break_the_last)
+    monkeypatch.setattr(job.accelerator, "backward", break_the_last)
     with pytest.raises(FloatingPointError, match="the norm of the gradient is inf in epoch 0, step"):
         next(job.epochs())
 

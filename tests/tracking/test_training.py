@@ -52,9 +52,9 @@ def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_cor
     )
     good = Training._learn
 
-    def break_in_the_second_epoch(training: Training, *arguments: Any) -> tuple[float, int]:
-        loss, num_correct = good(training, *arguments)
-        return (math.nan if training.progress.epoch == 1 else loss), num_correct
+    def break_in_the_second_epoch(training: Training, *arguments: Any) -> tuple[float, int, float]:
+        loss, *others = good(training, *arguments)
+        return (math.nan if training.progress.epoch == 1 else loss), *others
 
     monkeypatch.setattr(Training, "_learn", break_in_the_second_epoch)
     corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
