@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from sls.data.audio import AudioError
 from sls.data.batch_draws import map_tensors
 from sls.data.rawboost import RawBoostDraws
 from sls.data.rawboost_batched import DeferredRawBoost
@@ -32,6 +33,20 @@ class AudioFailure:
     path: Path
     message: str
     """One line that names the file and says why."""
+
+
+def check_failures(failures: Sequence[AudioFailure], max_failures: int) -> None:
+    """Raises AudioError where more recordings cannot be read than may: with all names, or one's message."""
+    if len(failures) <= max_failures:
+        return
+    message = failures[0].message
+    if len(failures) > 1:
+        names = ", ".join(failure.name for failure in failures)
+        message = (
+            f"{len(failures)} recordings cannot be read, expected at most {max_failures}: {names}; the first: "
+            f"{message}"
+        )
+    raise AudioError(message)
 
 
 @dataclass

@@ -20,6 +20,7 @@ from sls.data.batches import (
     Batch,
     EpochSampler,
     Example,
+    check_failures,
 )
 from sls.data.protocols import Trial
 from sls.data.rawboost import RawBoostDraws, apply_rawboost, draw_rawboost
@@ -123,17 +124,10 @@ class TrialLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        num_failures = 0
+        failures: list[AudioFailure] = []
         for batch in self._loader:
-            num_failures += len(batch.failures)
-            if num_failures > self._max_failures:
-                message = batch.failures[-1].message
-                if self._max_failures:
-                    message = (
-                        f"{num_failures} recordings cannot be read, expected at most {self._max_failures}; "
-                        f"the last: {message}"
-                    )
-                raise AudioError(message)
+            failures += batch.failures
+            check_failures(failures, self._max_failures)
             yield batch
 
 

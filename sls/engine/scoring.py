@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sls.config import ComputeConfig, ScoringConfig
-from sls.data.audio import AudioError
-from sls.data.batches import AudioFailure
+from sls.data.batches import AudioFailure, check_failures
 from sls.data.protocols import Label
 from sls.data.scoring_batches import ScoringBatch, ScoringBatches, load_batches
 from sls.data.windows import combine_scores
@@ -127,7 +126,7 @@ def _score_in_order(
     for batch in loaded:
         wait_s = time.perf_counter() - start_s
         failures += batch.failures
-        _check_failures(failures, compute.max_failures)
+        check_failures(failures, compute.max_failures)
         launched = _launch(model, batch, batches.batch_size, compute, device, wait_s)
         if pending is not None:
             yield pending.finish(batches, scoring)
@@ -233,16 +232,3 @@ def _launch(
         is_done = torch.cuda.Event()
         is_done.record(torch.cuda.current_stream(device))
     return _LaunchedBatch(batch, scores, is_done, wait_s, time.perf_counter() - start_s)
-
-
-def _check_failures(failures: Sequence[AudioFailure], max_failures: int) -> None:
-    if len(failures) <= max_failures:
-        return
-    message = failures[0].message
-    if max_failures:
-        names = ", ".join(failure.name for failure in failures)
-        message = (
-            f"{len(failures)} recordings cannot be read, expected at most {max_failures}: {names}; the first: "
-            f"{message}"
-        )
-    raise AudioError(message)

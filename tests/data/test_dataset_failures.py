@@ -42,7 +42,8 @@ def test_an_unreadable_recording_stops_with_one_line_that_names_it(trials, tmp_p
     with pytest.raises(AudioError) as caught:
         load(break_some(trials, tmp_path), num_workers=num_workers)
     message = str(caught.value)
-    assert message.startswith(str(tmp_path))
+    first = f"2 recordings cannot be read, expected at most 0: T_01, T_03; the first: {tmp_path}/text.flac: "
+    assert message.startswith(first)
     assert "\n" not in message
     assert "Traceback" not in message
 
@@ -64,9 +65,18 @@ def test_failures_within_the_budget_are_handed_over_and_never_scored(trials, tmp
 
 def test_more_failures_than_the_budget_stop(trials, tmp_path):
     with pytest.raises(
-        AudioError, match=r"2 recordings cannot be read, expected at most 1; the last: .*missing"
+        AudioError, match=r"2 recordings cannot be read, expected at most 1: T_01, T_03; the first: .*text"
     ):
         load(break_some(trials, tmp_path), max_failures=1)
+
+
+def test_failures_of_several_batches_are_all_named_and_one_by_its_message_alone(trials, tmp_path):
+    broken = break_some(trials, tmp_path)
+    broken[-1] = Trial("T_22", tmp_path / "gone.flac", 0)
+    with pytest.raises(AudioError, match=r"^3 recordings .* at most 2: T_01, T_03, T_22; the first: .*text"):
+        load(broken, max_failures=2)
+    with pytest.raises(AudioError, match=f"^{tmp_path}/gone.flac: no such file$"):
+        load([*trials[:-1], broken[-1]])
 
 
 def test_a_batch_of_failures_alone_is_empty(trials, tmp_path):
