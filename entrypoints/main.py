@@ -84,7 +84,7 @@ def _train(main_run: TrackedRun, config: Config, corpus: Corpus, directory: Path
     recipe = config.training.recipe
     with (
         tracked_run("train", f"train {recipe}", {"main_run_id": main_run.run_id}, journal=True) as run,
-        TrainingProgress(recipe) as progress,
+        TrainingProgress(config.training) as progress,
     ):
         trained = track_training(run, config, corpus, progress.on_step, progress.on_epoch)
     return resolve_model(run.client, trained.uri, directory)

@@ -17,10 +17,18 @@ from rich.progress import (
 )
 
 from entrypoints.door import console
+from sls.config import TrainingConfig
+from sls.engine.stopping import MONITORED_METRICS
 from sls.engine.training_results import EpochResult, StepResult
 
 LOG_INTERVAL_S = 60.0
 """Seconds between two lines of progress where no terminal shows a bar."""
+
+SHOWN_METRICS = {
+    "train/loss": "train loss {:.6f}",
+    "val/loss": "val loss {:.6f}",
+    "val/eer_percent": "val EER {:.2f} %",
+}
 
 Advance = Callable[[int], None]
 
@@ -91,10 +99,10 @@ def open_ended_bar() -> Iterator[Callable[[str, int, int], None]]:
 class TrainingProgress:
     """A bar for each epoch, with the running loss, and a line for each epoch that has ended."""
 
-    def __init__(self, recipe: str) -> None:
-        self.recipe = recipe
+    def __init__(self, training: TrainingConfig) -> None:
+        self.recipe, self.monitored = training.recipe, MONITORED_METRICS[training.monitor]
         self._progress = _bar()
-        self._task = self._progress.add_task(recipe, total=None, note="")
+        self._task = self._progress.add_task(self.recipe, total=None, note="")
 
     def __enter__(self) -> TrainingProgress:
         self._progress.start()
@@ -115,14 +123,13 @@ class TrainingProgress:
 
     def on_epoch(self, epoch: EpochResult) -> None:
         """Prints what the epoch gave."""
-        values = [f"train loss {epoch.metrics['train/loss']:.6f}"]
-        if "val/loss" in epoch.metrics:
-            values.append(f"val loss {epoch.metrics['val/loss']:.6f}")
-        if "val/eer_percent" in epoch.metrics:
-            values.append(f"val EER {epoch.metrics['val/eer_percent']:.2f} %")
+        values = []
+        for name, form in SHOWN_METRICS.items():
+            if name in epoch.metrics:
+                is_best = epoch.is_best and name == self.monitored
+                values.append(form.format(epoch.metrics[name]) + (" (lowest so far)" if is_best else ""))
         self._progress.console.print(
-            f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}{' (best so far)' if epoch.is_best else ''}",
-            soft_wrap=True,
+            f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}", soft_wrap=True
         )
 
 

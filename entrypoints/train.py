@@ -23,7 +23,7 @@ def train(run: TrackedRun, config: str, resume: str, **options: str) -> None:
         resumed_config(resume, given(options)) if resume else read_config(config or DEFAULT_CONFIG, options)
     )
     corpus = open_corpus(settings.data)
-    with TrainingProgress(settings.training.recipe) as progress:
+    with TrainingProgress(settings.training) as progress:
         trained = track_training(run, settings, corpus, progress.on_step, progress.on_epoch, resume=resume)
     console.print(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}", soft_wrap=True)
 
