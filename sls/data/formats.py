@@ -50,9 +50,11 @@ class TableFormat:
         """Returns the position of each column that is read, by our name."""
         if table.header is None:
             return {name: place for place, name in enumerate(self.columns) if name != IGNORED_COLUMN}
-        ours = dict(zip(self.header, self.columns, strict=True))
-        # A column that the format does not name keeps its own name: a breakdown may ask for it.
-        return {ours.get(name, name): place for place, name in enumerate(table.header)}
+        places = {name: place for place, name in enumerate(table.header)}
+        mapped = {ours: places[name] for ours, name in zip(self.columns, self.header, strict=True)}
+        # A column that the format does not name keeps its own name, unless another is mapped to it: a breakdown
+        # may ask for it.
+        return {name: place for name, place in places.items() if name not in self.header} | mapped
 
 
 class Columns(Mapping[str, np.ndarray]):

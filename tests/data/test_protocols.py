@@ -6,6 +6,7 @@ import pytest
 from sls.data.formats import TableFormat
 from sls.data.protocols import Label, Protocol, read_protocol
 from sls.data.texts import Texts
+from sls.data.track_schema import DEFAULT_LABELS
 from sls.data.tracks import load_formats
 
 FORMATS = load_formats()
@@ -64,6 +65,35 @@ def test_columns_that_the_format_does_not_name_keep_their_own_names(tmp_path):
     protocol = read_protocol(path, FORMATS["csv"])
     assert protocol.names.tolist() == ["a.wav", "b.wav"]
     assert protocol.fields["tool"].tolist() == ["xtts", "-"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        (
+            {"trial": "file", "label": "class"},
+            "file,class,label\na.wav,spoof,bonafide\nb.wav,bonafide,spoof\n",
+        ),
+        ({"trial": "file", "label": "label"}, "file,label,trial\na.wav,spoof,7\nb.wav,bonafide,8\n"),
+        (
+            {"label": "class", "trial": "file"},
+            "trial,label,class,file\n7,0,spoof,a.wav\n8,1,bonafide,b.wav\n",
+        ),
+    ],
+)
+def test_a_column_that_bears_the_name_of_a_mapped_one_is_not_read_in_its_place(tmp_path, columns, text):
+    own = TableFormat("own", tuple(columns), tuple(columns.values()), ",", DEFAULT_LABELS)
+    protocol = read_protocol(write(tmp_path, text), own)
+    assert protocol.names.tolist() == ["a.wav", "b.wav"]
+    assert protocol.labels is not None
+    assert protocol.labels.tolist() == [Label.SPOOF, Label.BONAFIDE]
+    assert not protocol.fields
+
+
+def test_one_column_may_serve_two_names(tmp_path):
+    own = TableFormat("own", ("trial", "path"), ("file", "file"), ",")
+    protocol = read_protocol(write(tmp_path, "file\na.wav\n"), own)
+    assert protocol.names.tolist() == protocol.fields["path"].tolist() == ["a.wav"]
 
 
 def test_a_list_without_labels_has_none(tmp_path):
