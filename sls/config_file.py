@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from sls.config import Config
 from sls.quotation import quote
+from sls.yaml_file import read_yaml
 
 
 @dataclass(frozen=True)
@@ -73,15 +72,12 @@ def read_config_values(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: not YAML, not a mapping, or an unknown or retired field, named with its file.
+        ValueError: not YAML, not a mapping, a field twice, or an unknown or retired field, named with its file.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"config: no file {path} (looked in {Path.cwd()}); expected a YAML file")
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    values = read_yaml(path)
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -32,7 +32,7 @@ EXCEPTIONS = {
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
     "sls/models/checkpoints/hub.py": {"huggingface_hub"},
 }
-CONFIG_MODULES = {"config", "config_file"}
+CONFIG_MODULES = {"config", "config_file", "yaml_file"}
 
 
 def library_files() -> list[Path]:
@@ -40,7 +40,7 @@ def library_files() -> list[Path]:
 
 
 def room_of(module: str) -> str:
-    """`sls.data.audio` is of the room `data`; the configuration is one room of two files."""
+    """`sls.data.audio` is of the room `data`; the configuration is one room of three files."""
     name = module.split(".")[1]
     return "config" if name in CONFIG_MODULES else name
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sls.data.protocols import ALL_SUBSETS, Protocol
 from sls.quotation import quote
+from sls.yaml_file import read_yaml
 
 CORPUS_NOTE = "CORPUS.yaml"
 """A file in a data root that holds something else than the published corpora, in their layout."""
@@ -49,10 +48,7 @@ def read_corpus_note(data_root: Path) -> CorpusNote | None:
     path = data_root / CORPUS_NOTE
     if not path.is_file():
         return None
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path)
     if not isinstance(content, dict) or not isinstance(content.get("corpus"), str):
         raise ValueError(f"{path}: found no line 'corpus: NAME', expected one")
     unknown = set(content) - {"corpus", "counts"}

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sls.data.formats import IGNORED_COLUMN, TableFormat
 from sls.data.protocols import Label
 from sls.data.tables import DELIMITERS
 from sls.quotation import quote
+from sls.yaml_file import read_yaml
 
-_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it was built
 _LABELS = {"bonafide": Label.BONAFIDE, "spoof": Label.SPOOF}
 DEFAULT_LABELS = {"bonafide": Label.BONAFIDE, "bona-fide": Label.BONAFIDE, "spoof": Label.SPOOF}
 """Spellings of the labels where a format declares none."""
@@ -69,16 +67,12 @@ def read_yaml_entry(path: str | Path) -> Entry:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it is not YAML, or not a mapping.
+        ValueError: it is not YAML, or not a mapping, or a name stands twice in one.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such tracks file (looked in {Path.cwd()})")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    return as_entry(content, str(path))
+    return as_entry(read_yaml(path), str(path))
 
 
 def parse_format(name: str, entry: Entry) -> TableFormat:

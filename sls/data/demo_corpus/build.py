@@ -12,13 +12,13 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from sls.config import PROJECT_ROOT
 from sls.data.demo_corpus.plan import DemoTrial, count_trials, plan_corpus
 from sls.data.demo_corpus.tables import AUDIO_DIRECTORIES, audio_path, write_tables
+from sls.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def read_origin(data_root: Path) -> Origin | None:
     path = data_root / ORIGIN
     if not path.is_file():
         return None
-    found: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read_yaml(path)
     if not isinstance(found, dict) or set(found) != set(Origin.__dataclass_fields__):
         return None
     return Origin(**found)

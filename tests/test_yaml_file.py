@@ -1,0 +1,60 @@
+"""YAML as all files of settings are read: strictly, and refused in one line."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sls.config import PROJECT_ROOT
+from sls.config_file import read_config_values
+from sls.data.counts import read_corpus_note
+from sls.data.demo_corpus.build import read_origin
+from sls.data.tracks import load_tracks
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "read", "line", "key"),
+    [
+        ("v3.yaml", "lr: 1\nseed: 2\nlr: 3\n", read_config_values, 3, "lr"),
+        ("v3.yaml", 'lr: 1\n"lr": 3\n', read_config_values, 2, "lr"),
+        ("my.tracks.yaml", "tracks:\n  A: {title: a}\n  B: {title: b, title: c}\n", load_tracks, 3, "title"),
+        ("my.tracks.yaml", "places: [{&a b: 1, *a : 2}]\ntracks: {}\n", load_tracks, 1, "b"),
+        ("CORPUS.yaml", "corpus: a\ncorpus: b\n", lambda path: read_corpus_note(path.parent), 2, "corpus"),
+        ("DEMO.yaml", "seed: 1\nscale: 1\nseed: 2\n", lambda path: read_origin(path.parent), 3, "seed"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_line(
+    tmp_path: Path, name: str, text: str, read: Callable[[Path], object], line: int, key: str
+) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ValueError, match="a second time") as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}:{line}: found key '{key}' a second time (first in line ")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_merged_or_named_by_an_anchor_is_no_second_key(tmp_path: Path) -> None:
+    path = tmp_path / "v3.yaml"
+    path.write_text("lr: &rate 1\nhead_lr: *rate\n<<: {seed: 1}\nseed: 3\n")
+    assert read_config_values(path) == {"lr": 1, "head_lr": 1, "seed": 3}
+
+
+@pytest.mark.parametrize("text", ["lr: [\n", "lr: 2021-02-30\n", "lr: !!python/name:os.system\n"])
+def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "v3.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=re.escape(f"{path}: not YAML: ")) as caught:
+        read_config_values(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_module_reads_yaml() -> None:
+    readers = [
+        path.name
+        for folder in ("sls", "entrypoints")
+        for path in (PROJECT_ROOT / folder).rglob("*.py")
+        if re.search(r"\byaml\.\w*load", path.read_text(encoding="utf-8"))
+    ]
+    assert readers == [], "sls.yaml_file.read_yaml is to be used"
