@@ -7,6 +7,7 @@ from entrypoints.options import (
     config_options,
     data_config,
     optional_path,
+    parse_boolean,
     parse_count,
     split_list,
     text_option,
@@ -26,6 +27,9 @@ from sls.tracking.runs import TrackedRun, scratch_directory
 @text_option("key", "key file or directory [default: found under data_root]")
 @text_option("asv_scores", "ASV scores, where the key does not bring them")
 @text_option("subset", "eval, progress, hidden or all [default: the track's own, eval]")
+@text_option(
+    "allow_partial", "true: compare on the trials that all scores and the key share [default: false]"
+)
 @text_option("num_resamples", "bootstrap resamples, more where many systems need them [default: 1000]")
 @config_options("data")
 def compare(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
@@ -37,7 +41,8 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
         options["subset"],
         optional_path(options["key"]),
         optional_path(options["asv_scores"]),
-        num_resamples=parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
+        parse_boolean("allow_partial", options["allow_partial"]),
+        parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
     )
     with scratch_directory() as directory:
         systems = find_systems(run.client, track, split_list(scores), split_list(models), directory)

@@ -176,6 +176,8 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
     hint = ""
     if missing and {Path(name).stem for name in missing} == {Path(name).stem for name in extra}:
         hint = "; the names differ in their folders or endings alone"
+    elif coverage.joined:
+        hint = f"; allow_partial=true takes the {coverage.joined} in both"
     return (
         f"{table.place}: {' and '.join(problems)}; expected one score for each of the {coverage.keyed} trials "
         f"of {key.source}{hint}"

@@ -70,7 +70,8 @@ def track_comparison(
 
     Raises:
         FileNotFoundError: the key is missing.
-        ValueError: nothing in common, or a malformed file.
+        ValueError: scores and key do not cover the same trials (where that is allowed: nothing in common), or a
+            malformed file.
     """
     track = corpus.track(request.track)
     subset = request.subset or track.default_subset
@@ -90,8 +91,7 @@ def track_comparison(
     for name, source in sources.items():
         table = read_scores(source.path, source.name)
         run.set_tags({f"scores.{name}": source.name, f"scores_sha256.{name}": table.digest})
-        # What the systems do not share is left out and said by the comparison itself.
-        joined[name] = join_scores(table, key, allow_partial=True)
+        joined[name] = join_scores(table, key, allow_partial=request.allow_partial)
     comparison = compare(
         joined,
         track=track.name,

@@ -123,7 +123,7 @@ class EvaluationRequest:
     asv_scores: Path | None = None
     """ASV scores, where the key does not bring them."""
     allow_partial: bool = False
-    """Evaluate the trials that scores and key share, where they do not cover each other."""
+    """Take the trials that all scores and the key share, where they do not cover each other."""
     num_resamples: int = BootstrapSettings().num_resamples
     """Bootstrap resamples for each interval; 0 for no intervals."""
     calibration: Path | None = None

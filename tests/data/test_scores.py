@@ -136,7 +136,7 @@ def test_a_trial_without_a_score_is_an_error_with_count_and_examples():
         join_scores(make_table(["a"], [1]), make_key(["a", "b", "c", "d", "e"]))
     assert str(caught.value) == (
         "scores.txt: 4 trials of the key have no score (b, c, d, ...); expected one score for each of the 5 "
-        "trials of key.txt"
+        "trials of key.txt; allow_partial=true takes the 1 in both"
     )
 
 

@@ -123,12 +123,17 @@ def test_comparison_says_who_is_better_and_keeps_the_report(store, small_corpus,
 
 
 @pytest.mark.slow
-def test_what_a_comparison_leaves_out_is_said_once(store, small_corpus, score_files) -> None:
+def test_a_comparison_leaves_trials_out_only_where_that_is_allowed_and_says_so_once(
+    store, small_corpus, score_files
+) -> None:
     part = score_files["worse"]
     part.write_text("".join(part.read_text().splitlines(keepends=True)[:-1]))
     scores = ",".join(f"{name}={path}" for name, path in score_files.items())
     arguments = ["--track", "LA", "--subset", "all", "--scores", scores, "--data_root", str(small_corpus)]
-    result = CliRunner().invoke(compare, [*arguments, *FEW])
+    refused = CliRunner().invoke(compare, [*arguments, *FEW])
+    assert refused.exit_code == 2
+    assert f"{part}: 1 trials of the key have no score" in refused.stderr
+    result = CliRunner().invoke(compare, [*arguments, *FEW, "--allow_partial", "true"])
     assert result.exit_code == 0, result.output
     assert (result.stdout + result.stderr).count("trials that all have in common") == 1
     assert f"Report: runs:/{newest_run('compare').info.run_id}/report/report.html" in result.output
