@@ -36,10 +36,10 @@ def _parse_block(texts: np.ndarray) -> np.ndarray:
     num_digits, num_decimals = np.zeros((2, len(texts)), dtype=np.uint8)
     has_point = np.zeros(len(texts), dtype=bool)
     columns = np.ascontiguousarray(texts.T)
-    is_plain = ~columns[_MAX_BYTES:].any(axis=0)
+    is_plain = np.ones(len(texts), dtype=bool)
     is_negative = columns[0] == ord("-")
     is_allowed = is_negative | (columns[0] == ord("+"))
-    for column in columns[:_MAX_BYTES]:
+    for column in columns[:_MAX_BYTES]:  # a longer text has too many digits in these
         digit = column - np.uint8(ord("0"))
         is_digit, is_point = digit < 10, column == ord(".")
         is_plain &= is_digit | is_allowed | (column == 0) | (is_point & ~has_point)

@@ -51,13 +51,19 @@ def test_long_numbers_are_read_to_the_bits_of_python(text):
     assert parse([text, "1.5"]).tolist() == [float(text), 1.5]
 
 
+def test_plain_numbers_are_read_at_once(monkeypatch):
+    texts = ["7", "-2.5", "+.5", "3.", "-13.8427134", "123456789012.345", "0.12345678901234", "-00000000000.001"]
+    monkeypatch.delattr(decimals, "_float_or_nan")  # what reads a text by itself
+    assert parse(texts).tolist() == [float(text) for text in texts]
+
+
 @pytest.mark.parametrize("text", ["959155387102.7243", "9.101795703979683", "92.087591280499259"])
 def test_more_digits_than_float64_holds_are_rounded_once(text):
     assert parse([text]).tolist() == [float(text)]
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-", ".", "+.", "1-", "1.2.3", "--1", "1_000", "abc", "1e", "0x1", "\u0661"]
+    "text", ["", "-", ".", "+.", "1-", "1.2.3", "--1", "1_000", "abc", "a1", "1e", "0x1", "\u0661"]
 )
 def test_what_is_no_number_is_nan(text):
     found = parse(["1", text, "2.5"])

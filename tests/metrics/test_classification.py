@@ -15,6 +15,11 @@ def test_confusion_agrees_with_the_curve_at_its_threshold():
     assert found.accepted_spoof / spoof.size == pytest.approx(curve.far[place])
 
 
+def test_a_score_at_the_threshold_is_rejected_whatever_its_class():
+    found = confusion_at([0.0, 1.0, 2.0, 3.0], [-1.0, 0.5, 1.0, 2.0], 1.0)
+    assert found == Confusion(accepted_bonafide=2, rejected_bonafide=2, accepted_spoof=1, rejected_spoof=3)
+
+
 def test_rates_of_a_confusion_follow_their_definitions():
     found = Confusion(accepted_bonafide=8, rejected_bonafide=2, accepted_spoof=4, rejected_spoof=16)
     assert found.accuracy == 24 / 30

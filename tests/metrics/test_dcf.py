@@ -15,6 +15,9 @@ def test_min_dcf_is_that_of_trying_every_threshold():
     bonafide, spoof = draw_scores(5, 50, 120)
     expected = naive_min_cost(list(bonafide), list(spoof), 0, 0.95, 0.5) / 0.5
     assert compute_min_dcf(bonafide, spoof).cost == pytest.approx(expected, abs=1e-12)
+    costs = DetectionCosts(spoof_prior=0.2, miss_cost=1, false_alarm_cost=3)
+    expected = naive_min_cost(list(bonafide), list(spoof), 0, 0.8, 0.6) / 0.6
+    assert compute_min_dcf(bonafide, spoof, costs).cost == pytest.approx(expected, abs=1e-12)
 
 
 def test_act_dcf_decides_at_the_bayes_threshold_and_accepts_a_score_at_it():
