@@ -89,7 +89,7 @@ class Texts:
         if unfit is not None:
             raise ValueError(f"found {quote(unfit)}, expected a text without zero bytes and line ends")
         encoded = np.array([text.encode() for text in strings], dtype=np.bytes_)
-        num_words = max(1, -(-encoded.itemsize // WORD_BYTES))
+        num_words = -(-encoded.itemsize // WORD_BYTES)  # an empty text takes a byte, too
         padded = encoded.astype(f"S{WORD_BYTES * num_words}")
         return cls(list(padded.view("<u8").reshape(len(encoded), num_words).T))
 

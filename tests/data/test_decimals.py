@@ -52,7 +52,16 @@ def test_long_numbers_are_read_to_the_bits_of_python(text):
 
 
 def test_plain_numbers_are_read_at_once(monkeypatch):
-    texts = ["7", "-2.5", "+.5", "3.", "-13.8427134", "123456789012.345", "0.12345678901234", "-00000000000.001"]
+    texts = [
+        "7",
+        "-2.5",
+        "+.5",
+        "3.",
+        "-13.8427134",
+        "123456789012.345",
+        "0.12345678901234",
+        "-00000000000.001",
+    ]
     monkeypatch.delattr(decimals, "_float_or_nan")  # what reads a text by itself
     assert parse(texts).tolist() == [float(text) for text in texts]
 

@@ -17,9 +17,10 @@ from sls.engine.calibration import fit_calibration, load_calibration, save_calib
 from sls.engine.evaluation import evaluate
 from sls.engine.factors import order_values
 from sls.engine.results import POOLED, Breakdown, Cell, Evaluation
+from sls.engine.tandem import pick_costs
 from sls.metrics.calibration import LogisticCalibration
 from sls.metrics.det import compute_eer
-from sls.metrics.tdcf import LegacyTandemCosts, asv_error_rates, compute_min_tdcf
+from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, asv_error_rates, compute_min_tdcf
 from tests.engine.keys import make_asv, make_corpus, make_joined
 
 QUICK = BootstrapSettings(num_resamples=100)
@@ -111,6 +112,18 @@ def test_a_track_of_2019_is_broken_down_by_the_legacy_cost():
     for found, pooled in ((legacy, legacy.min_tdcf_legacy), (both, both.min_tdcf)):
         crossed = find_breakdown(found, "attack", "codec")
         assert find_cell(crossed, POOLED, POOLED).min_tdcf == pytest.approx(pooled)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "form"),
+    [
+        (("eer", "min_tdcf_legacy"), LegacyTandemCosts),
+        (("min_tdcf", "min_tdcf_legacy"), TandemCosts),
+        (("eer",), TandemCosts),
+    ],
+)
+def test_the_legacy_cost_is_taken_where_a_track_earns_it_alone(metrics, form):
+    assert pick_costs(metrics) == form()
 
 
 def test_a_field_whose_values_the_classes_do_not_share_selects_spoofed_trials():

@@ -33,9 +33,27 @@ def test_ranking_does_not_depend_on_the_order_of_the_trials(bonafide, spoof, ran
     ranking = rank_trials(scores, labels)
     curve, expected = ranking.curve(), det_curve(bonafide, spoof)
     np.testing.assert_array_equal(curve.frr, expected.frr)
+    np.testing.assert_array_equal(curve.far, expected.far)
     np.testing.assert_array_equal(curve.thresholds, expected.thresholds)
     np.testing.assert_array_equal(scores[ranking.trials], ranking.scores)
     np.testing.assert_array_equal(labels[ranking.trials], ranking.is_bonafide)
+
+
+def test_some_of_ranked_trials_are_ranked_as_they_are_alone():
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3 == 0
+    scores = np.round(rng.normal(size=90) + labels, 1)
+    ranking = rank_trials(scores, labels)
+    is_chosen = rng.random(90) < 0.4
+    part, alone = (
+        ranking.at(np.flatnonzero(is_chosen[ranking.trials])),
+        rank_trials(scores[is_chosen], labels[is_chosen]),
+    )
+    np.testing.assert_array_equal(np.sort(part.trials), np.flatnonzero(is_chosen))
+    np.testing.assert_array_equal(scores[part.trials], alone.scores)
+    np.testing.assert_array_equal(labels[part.trials], alone.is_bonafide)
+    np.testing.assert_array_equal(part.curve().far, alone.curve().far)
+    assert (part.num_bonafide, part.num_spoof) == (alone.num_bonafide, alone.num_spoof)
 
 
 def test_sweep_starts_with_everything_accepted_and_ends_with_everything_rejected():
