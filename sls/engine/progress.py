@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+
+from sls.data.dataset import TrialDataset
 
 STATE_FILE = "state.pt"
 FORMAT = "sls-training/1"
@@ -115,6 +118,24 @@ def read_state(directory: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path}: found no training state, expected format {FORMAT}")
     return state
+
+
+def trial_digests(train: TrialDataset, validation: TrialDataset | None) -> dict[str, str]:
+    """Returns the SHA-256 of the trials, by the name under which a state keeps it."""
+    of_training = {"trials": train.digest()}
+    return of_training if validation is None else {**of_training, "validation_trials": validation.digest()}
+
+
+def check_trials(state: Mapping[str, Any], digests: Mapping[str, str]) -> None:
+    """Compares the trials of a state with those at hand; an older state does not tell those of its validation.
+
+    Raises:
+        ValueError: they are others.
+    """
+    for name, digest in digests.items():
+        if state.get(name, digest) != digest:
+            kind = "training" if name == "trials" else "validation"
+            raise ValueError(f"resume: the {kind} trials are not those that the run began with")
 
 
 def generator_states(accelerator: Accelerator) -> list[dict[str, torch.Tensor]]:

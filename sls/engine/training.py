@@ -30,7 +30,15 @@ from sls.engine.processes import (
     share_batch_statistics,
     sum_over_processes,
 )
-from sls.engine.progress import Progress, generator_states, read_state, restore_generators, write_state
+from sls.engine.progress import (
+    Progress,
+    check_trials,
+    generator_states,
+    read_state,
+    restore_generators,
+    trial_digests,
+    write_state,
+)
 from sls.engine.stopping import MONITORED_METRICS, EarlyStopping
 from sls.engine.training_results import EpochResult, StepResult
 from sls.engine.validation import validate
@@ -142,7 +150,7 @@ class Training:
             "schedule": self.schedule.state_dict(),
             "average": self.average.state_dict(),
             "generators": generators,
-            "trials": self.train.digest(),
+            **trial_digests(self.train, self.validation),
         }
         if with_weights:
             state["weights"] = self.model.state_dict()
@@ -157,8 +165,7 @@ class Training:
                 do not read the same one.
         """
         state = read_state(directory)
-        if state["trials"] != self.train.digest():
-            raise ValueError("resume: the training trials are not those that the run began with")
+        check_trials(state, trial_digests(self.train, self.validation))
         if "weights" in state:
             self.model.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])

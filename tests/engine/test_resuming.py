@@ -173,9 +173,21 @@ def test_state_of_another_number_of_processes_is_refused(small_corpus: Path, tmp
         training.load(tmp_path)
 
 
-def test_state_of_other_trials_is_refused(small_corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["training", "validation"])
+def test_state_of_other_trials_is_refused(small_corpus: Path, tmp_path: Path, name: str) -> None:
     training = make_training(small_corpus, config())
     training.save(tmp_path, with_weights=True)
-    training.train.labels[0] = 1 - training.train.labels[0]
-    with pytest.raises(ValueError, match="the training trials are not those"):
+    dataset = training.train if name == "training" else training.validation
+    assert dataset is not None
+    dataset.labels[0] = 1 - dataset.labels[0]
+    with pytest.raises(ValueError, match=f"the {name} trials are not those"):
         training.load(tmp_path)
+
+
+def test_state_that_does_not_tell_its_validation_trials_is_taken(small_corpus: Path, tmp_path: Path) -> None:
+    training = make_training(small_corpus, config())
+    training.save(tmp_path, with_weights=True)
+    state = torch.load(tmp_path / STATE_FILE, weights_only=True)
+    del state["validation_trials"]
+    torch.save(state, tmp_path / STATE_FILE)
+    training.load(tmp_path)
