@@ -33,6 +33,9 @@ def validate(
 
     Several processes share the trials, and each returns the metrics of all. `on_batch` is called before each
     batch, equally often in all processes; what it raises ends the validation.
+
+    Raises:
+        FloatingPointError: a trial has no finite score; names the epoch and the first such trial.
     """
     model.eval()
     loader = make_loader(
@@ -55,18 +58,20 @@ def validate(
         with accelerator.autocast():
             log_probs = model(batch.to(accelerator.device).waveforms)
         scored.append((batch.indices.numpy(), log_probs.float().cpu().numpy()))
-    found = np.empty((len(dataset), len(Label)), dtype=np.float32)
+    found = np.full((len(dataset), len(Label)), np.nan, dtype=np.float32)
     for indices, log_probs in gather_object(scored):
         found[indices] = log_probs
+    broken = np.flatnonzero(~np.isfinite(found).all(axis=1))
+    if len(broken):
+        raise FloatingPointError(
+            f"epoch {epoch}: no finite score of {len(broken)} of {len(dataset)} validation trials; first: "
+            f"{dataset.name(broken[0])}"
+        )
     return _metrics(torch.from_numpy(found), torch.from_numpy(dataset.labels), config, epoch)
 
 
 def _metrics(log_probs: torch.Tensor, labels: torch.Tensor, config: Config, epoch: int) -> dict[str, float]:
     scores = log_probs[:, Label.BONAFIDE].double().numpy()
-    if not np.isfinite(scores).all():
-        raise FloatingPointError(
-            f"{(~np.isfinite(scores)).sum()} validation scores are not finite in epoch {epoch}"
-        )
     is_bonafide = labels.numpy() == Label.BONAFIDE
     metrics = {
         "val/loss": _mean_of_batch_losses(log_probs, labels, config),

@@ -1,6 +1,8 @@
 import math
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -106,6 +108,21 @@ def test_constant_scores_have_no_eer_and_do_not_end_training(small_corpus, caplo
     assert "val/eer_percent" not in metrics
     assert metrics["val/loss"] == pytest.approx(math.log(2), abs=0.2)
     assert "epoch 7" in caplog.text
+
+
+def test_validation_trials_without_a_score_are_named(small_corpus, monkeypatch) -> None:
+    """As where a process returns fewer than its share."""
+    model = build_countermeasure("random:tiny", NUM_SAMPLES, 0)
+    settings = config(eval_batch_size=4)
+    held_out = dataset(small_corpus, settings, "dev")
+    monkeypatch.setattr("sls.engine.validation.gather_object", lambda scored: scored[1:])
+    # What an array without values holds is what lay there before.
+    monkeypatch.setattr(np, "empty", np.zeros)
+    expected = (
+        f"epoch 3: no finite score of 4 of {len(held_out)} validation trials; first: {held_out.name(0)}"
+    )
+    with pytest.raises(FloatingPointError, match=f"^{re.escape(expected)}$"):
+        validate(model, held_out, settings, 3, open_accelerator(CPU))
 
 
 def test_loss_that_is_not_finite_names_epoch_step_and_trials(small_corpus) -> None:
