@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from entrypoints.door import console, door_command
+from entrypoints.next_commands import print_next_commands
 from entrypoints.options import (
     compute_config,
     config_options,
@@ -57,16 +58,7 @@ def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     console.print(f"Evaluated {num_new} of {len(evaluated)}{rest}.", highlight=False)
     console.print(f"Chart: runs:/{run.run_id}/{FIGURE_FILE}", highlight=False, soft_wrap=True)
     link = share_comparison(run.client, run.experiment_id, _compared(trainings, corpus.name))
-    console.print(
-        f"Compare the recipes: {say_how_to_open(link, run.client.tracking_uri)}",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def say_how_to_open(link: str, tracking_uri: str) -> str:
-    """Returns the link, and what to start before where no tracking server is up to open it."""
-    return link if tracking_uri.startswith("http") else f"make ui, then {link}"
+    print_next_commands(run.client, link)
 
 
 def _compared(trainings: Sequence[TrainingRun], corpus: str) -> Compared:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from entrypoints.door import console, door_command
+from entrypoints.next_commands import print_next_commands
 from entrypoints.options import config_options, read_config, text_option
 from entrypoints.progress import TrainingProgress, progress_bar
 from entrypoints.tables import recipe_table
@@ -67,7 +68,8 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
             for verdict in comparison.verdicts:
                 console.print(verdict, highlight=False, soft_wrap=True)
     console.print(f"Champion: version {champion}; {best.reason}", soft_wrap=True)
-    _print_next_commands(run, corpus)
+    link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
+    print_next_commands(run.client, link)
 
 
 def _require_distinct(settings: Sequence[Config]) -> None:
@@ -88,19 +90,6 @@ def _train(main_run: TrackedRun, config: Config, corpus: Corpus, directory: Path
     ):
         trained = track_training(run, config, corpus, progress.on_step, progress.on_epoch)
     return resolve_model(run.client, trained.uri, directory)
-
-
-def _print_next_commands(run: TrackedRun, corpus: Corpus) -> None:
-    link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
-    console.print(
-        "\nCompare the recipes:  make ui  (or mlflow ui --workers 1)", highlight=False, soft_wrap=True
-    )
-    console.print(f"  then open           {link}", highlight=False, soft_wrap=True)
-    console.print(
-        "Serve the winner:     mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 if __name__ == "__main__":

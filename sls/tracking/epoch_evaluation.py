@@ -133,6 +133,7 @@ class EpochEvaluator:
             logger.warning("%s: not evaluated: %s", found.title, error)
             return replace(found, note=one_line(error), is_new=True)
         eer_percent = tracked.evaluation.metrics()["eer_percent"]
+        logger.info("%s: EER %.2f %%", found.title, eer_percent)
         return replace(found, eer_percent=eer_percent, evaluate_run_id=tracked.run_id, is_new=True)
 
     def _find_evaluation(self, model_id: str, track: str) -> Run | None:

@@ -84,6 +84,8 @@ def track_epochs(
     is_audio_needed = pipeline.compute.max_failures == 0
     trials = [track_trials(corpus, name, require_audio=is_audio_needed) for name in tracks]
     evaluator = EpochEvaluator(pipeline, trials)
+    num_epochs = sum(len(training.checkpoints) for training in trainings)
+    logger.info("evaluating %d epochs on %d tracks", num_epochs, len(tracks))
     evaluated: list[EvaluatedEpoch] = []
     for training in trainings:
         is_charted = _is_of_corpus(training, corpus.name)

@@ -1,6 +1,7 @@
 """The epochs door: every epoch of training runs on every track, each evaluated once."""
 
 import csv
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow.entities import LoggedModelOutput, Run
 
-from entrypoints.epochs import _compared, epochs, say_how_to_open
+from entrypoints.epochs import _compared, epochs
 from entrypoints.train import train
 from sls.config import ComputeConfig, DataConfig
 from sls.data.corpus import Corpus, open_corpus
@@ -56,12 +57,20 @@ def training_run(store: Path, small_corpus: Path) -> Run:
     return runs_of("train")[0]
 
 
-def test_every_epoch_is_evaluated_once_and_charted(training_run: Run, small_corpus: Path) -> None:
+def test_every_epoch_is_evaluated_once_and_charted(
+    training_run: Run, small_corpus: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     run_id = training_run.info.run_id
     first = call_epochs(small_corpus, [run_id], "--track", "LA,DF")
     assert first.exit_code == 0, first.output
     assert "Evaluated 4 of 4.\n" in first.output
-    assert "Compare the recipes: make ui, then http" in first.output
+    assert first.output.splitlines()[-1].startswith("Compare the recipes: make ui, then http")
+    told = [
+        line for line in caplog.messages if re.fullmatch(r"v1 epoch \d on (LA|DF): EER \d+\.\d\d %", line)
+    ]
+    assert len(told) == 4
+    assert "evaluating 2 epochs on 2 tracks" in caplog.messages
     assert "(chosen)" in first.output
     assert "synthetic" in first.output
     door = runs_of("epochs")[0]
@@ -296,9 +305,3 @@ def test_data_root_without_any_track_is_refused(small_corpus: Path, tmp_path: Pa
     tracks = open_corpus(DataConfig(data_root=str(small_corpus))).tracks
     with pytest.raises(ValueError, match="found data of none of LA, DF"):
         find_tracks(Corpus("empty", tmp_path, tracks))
-
-
-def test_no_ui_is_to_be_started_where_a_server_is_up() -> None:
-    link = "http://127.0.0.1:5000/#/experiments/1/runs"
-    assert say_how_to_open(link, "http://127.0.0.1:5000") == link
-    assert say_how_to_open(link, "sqlite:///mlflow.db") == f"make ui, then {link}"
