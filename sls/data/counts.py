@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sls.data.keys import ROLE_SPELLINGS, AsvScores
 from sls.data.protocols import ALL_SUBSETS, Protocol
 from sls.quotation import quote
 from sls.yaml_file import read_yaml
@@ -15,9 +16,14 @@ CORPUS_NOTE = "CORPUS.yaml"
 """A file in a data root that holds something else than the published corpora, in their layout."""
 
 Counts = Mapping[str, Mapping[str, int]]
-"""By subset (or `all`), the number of `trials`, `bonafide` and `spoof`; what is not said is not checked."""
+"""By subset (or `all`), the number of `trials`, `bonafide` and `spoof`; under `asv`, of all ASV trials, that of
+`trials`, `target`, `nontarget` and `spoof`. What is not said is not checked."""
+
+ASV = "asv"
+"""In `Counts`, the name that stands for all ASV scores."""
 
 _COUNTED = ("trials", "bonafide", "spoof")
+_COUNTED_ASV = ("trials", *ROLE_SPELLINGS)
 
 
 @dataclass(frozen=True)
@@ -65,14 +71,15 @@ def parse_counts(value: Any, where: str) -> Counts:
     """Checks the counts of one track, as YAML gives them.
 
     Raises:
-        ValueError: not `subset: {trials: N, bonafide: N, spoof: N}`; `where` begins the error.
+        ValueError: not `subset: {trials: N, bonafide: N, spoof: N}`, or for `asv` roles; `where` begins the error.
     """
     if not isinstance(value, dict):
         raise ValueError(f"{where}: found {quote(value)}, expected subset: {{trials: N}}")
     for subset, counts in value.items():
-        if not isinstance(counts, dict) or not set(counts) <= set(_COUNTED):
+        counted = _COUNTED_ASV if subset == ASV else _COUNTED
+        if not isinstance(counts, dict) or not set(counts) <= set(counted):
             raise ValueError(
-                f"{where}.{subset}: found {quote(counts)}, expected some of {', '.join(_COUNTED)}"
+                f"{where}.{subset}: found {quote(counts)}, expected some of {', '.join(counted)}"
             )
         for name, number in counts.items():
             if not isinstance(number, int) or number < 0:
@@ -92,16 +99,29 @@ def check_counts(protocol: Protocol, expected: Counts) -> None:
         ValueError: a number differs; the error says how a corpus of one's own is marked.
     """
     present = protocol.subsets()
-    is_part = bool(present) and not set(expected) - {ALL_SUBSETS} <= set(present)
-    for subset, counts in expected.items():
-        if (subset == ALL_SUBSETS and is_part) or (subset != ALL_SUBSETS and subset not in present):
-            continue
-        found = protocol.select_subset(subset).counts()
-        for name, number in counts.items():
-            if found.get(name, number) != number:
-                what = name if name == "trials" else f"{name} trials"
-                raise ValueError(
-                    f"{protocol.source}: found {found[name]} {what} (subset {subset}), expected {number} as "
-                    f"published; a data root with another corpus of this layout says so in {CORPUS_NOTE} "
-                    "(corpus: NAME)"
-                )
+    is_part = bool(present) and not set(expected) - {ALL_SUBSETS, ASV} <= set(present)
+    for subset in present if is_part else (ALL_SUBSETS, *present):
+        if subset in expected and subset != ASV:
+            found = protocol.select_subset(subset).counts()
+            _compare(protocol.source, found, expected[subset], "trials", f" (subset {subset})")
+
+
+def check_asv_counts(asv: AsvScores, expected: Counts) -> None:
+    """Compares ASV scores, which are published of all subsets together, with the published counts.
+
+    Raises:
+        ValueError: a number differs.
+    """
+    _compare(asv.source, {"trials": len(asv), **asv.counts()}, expected.get(ASV, {}), "ASV trials")
+
+
+def _compare(
+    source: Path, found: Mapping[str, int], expected: Mapping[str, int], trials: str, where: str = ""
+) -> None:
+    for name, number in expected.items():
+        if found.get(name, number) != number:
+            what = trials if name == "trials" else f"{name} {trials}"
+            raise ValueError(
+                f"{source}: found {found[name]} {what}{where}, expected {number} as published; a data root with "
+                f"another corpus of this layout says so in {CORPUS_NOTE} (corpus: NAME)"
+            )

@@ -44,6 +44,23 @@ class FileSearch:
             raise ValueError(describe_misfit(misfits[0], self.formats) + hint)
         return None
 
+    def find_under(self, root: str | Path) -> Path | None:
+        """Looks under a data root, and nowhere else: where none is given, nowhere at all."""
+        return self.find(Path(root)) if root and Path(root).is_dir() else None
+
+    def find_near(self, place: str | Path | None, within: Path | None = None) -> Path | None:
+        """Looks above a place that the user named if it is, or lies in, one part of a key (CM or ASV), and under it.
+
+        Nothing above `within` is looked at, where that is given.
+        """
+        if not place:
+            return None
+        path = Path(place)
+        above = [parent.parent for parent in (path, path.parent) if parent.name in ("ASV", "CM")]
+        reachable = (root for root in above if within is None or root.is_relative_to(within))
+        # From above first: ASV holds metadata of the same name as the key, which are none.
+        return next((found for root in (*reachable, path) if (found := self.find_under(root))), None)
+
     def require(self, root: Path) -> Path:
         """Returns the file.
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sls.data.counts import Counts, check_counts, find_corpus_note
+from sls.data.counts import Counts, check_asv_counts, check_counts, find_corpus_note
 from sls.data.keys import AsvScores, brings_roles, join_asv_metadata, read_asv_scores
 from sls.data.locations import AudioSearch, FileSearch, LocatedAudio, locate_audio
 from sls.data.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
@@ -88,7 +88,7 @@ class Track:
             search = replace(search, formats=search.formats + search.named_formats)
         else:
             root = self._root(key or data_root)
-            found = _find_near(search, root) if key else search.find(root)
+            found = search.find_near(root) if key else search.find(root)
             if found is None:
                 raise self._not_found([search], root)
             path = found
@@ -117,28 +117,31 @@ class Track:
 
         Raises:
             FileNotFoundError: `asv_scores` was named and holds none.
-            ValueError: files that do not fit each other or their form.
+            ValueError: files that do not fit each other, their form or the published counts.
         """
         if self.asv_scores_search is None:
             return None
         named = Path(asv_scores) if asv_scores else None
         scores = named if named is not None and named.is_file() else None
         if scores is None:
-            scores = _find_near(self.asv_scores_search, named or key)
+            scores = self.asv_scores_search.find_near(named or key)
         is_named = scores is not None
         if scores is None and named is None:
-            scores = _find_under(self.asv_scores_search, data_root)
+            scores = self.asv_scores_search.find_under(data_root)
         if scores is None and named is not None:
             where = self.asv_scores_search.describe(named)
             raise FileNotFoundError(f"track {self.name}: no ASV scores: {where}")
         if scores is None:
             return None
-        if self.asv_metadata_search is None or brings_roles(scores):
-            return read_asv_scores(scores).select_subset(self.default_subset if subset is None else subset)
+        subset = self.default_subset if subset is None else subset
+        if self.asv_metadata_search is None:
+            return self._check_asv(read_asv_scores(scores)).select_subset(subset)
+        if brings_roles(scores):  # those of another system, of which nothing was published
+            return read_asv_scores(scores).select_subset(subset)
         metadata = (
-            _find_near(self.asv_metadata_search, scores.parent, within=None if is_named else Path(data_root))
-            or _find_near(self.asv_metadata_search, key)
-            or _find_under(self.asv_metadata_search, data_root)
+            self.asv_metadata_search.find_near(scores.parent, within=None if is_named else Path(data_root))
+            or self.asv_metadata_search.find_near(key)
+            or self.asv_metadata_search.find_under(data_root)
         )
         if metadata is None:
             where = self.asv_metadata_search.describe(scores.parent)
@@ -146,7 +149,7 @@ class Track:
         joined = join_asv_metadata(
             scores, self.asv_scores_search.formats, metadata, self.asv_metadata_search.formats
         )
-        return joined.select_subset(self.default_subset if subset is None else subset)
+        return self._check_asv(joined).select_subset(subset)
 
     def trials(
         self,
@@ -199,9 +202,17 @@ class Track:
     def _read(self, path: Path, search: FileSearch, is_checked: bool) -> Protocol:
         protocol = read_protocol(path, search.formats)
         if is_checked:
-            note = find_corpus_note(path)
-            check_counts(protocol, self.counts if note is None else note.counts.get(self.name, {}))
+            check_counts(protocol, self._counts_of(path))
         return protocol
+
+    def _check_asv(self, asv: AsvScores) -> AsvScores:
+        check_asv_counts(asv, self._counts_of(asv.source))
+        return asv
+
+    def _counts_of(self, path: Path) -> Counts:
+        """Returns the published counts, or those of the note above a file."""
+        note = find_corpus_note(path)
+        return self.counts if note is None else note.counts.get(self.name, {})
 
     def _check_both_classes(self, protocol: Protocol) -> None:
         counts = protocol.counts()
@@ -245,22 +256,3 @@ def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:
         Trial(name, path, label)
         for name, path, label in zip(protocol.names.tolist(), audio.paths, labels, strict=True)
     ]
-
-
-def _find_under(search: FileSearch, root: str | Path) -> Path | None:
-    """Looks under a data root, and nowhere else."""
-    return search.find(Path(root)) if root and Path(root).is_dir() else None
-
-
-def _find_near(search: FileSearch, place: str | Path | None, within: Path | None = None) -> Path | None:
-    """Looks above a place that the user named if it is, or lies in, one part of a key (CM or ASV), and under it.
-
-    Nothing above `within` is looked at, where that is given.
-    """
-    if not place:
-        return None
-    path = Path(place)
-    above = [parent.parent for parent in (path, path.parent) if parent.name in ("ASV", "CM")]
-    reachable = (root for root in above if within is None or root.is_relative_to(within))
-    # From above first: ASV holds metadata of the same name as the key, which are none.
-    return next((found for root in (*reachable, path) if (found := _find_under(search, root))), None)

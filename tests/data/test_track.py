@@ -99,6 +99,7 @@ def test_nothing_outside_a_data_root_is_taken_whatever_it_is_called(tmp_path, da
 
 
 def test_asv_metadata_is_not_taken_from_outside_a_data_root(tmp_path):
+    write_note(tmp_path)
     write_la_key(tmp_path / "keys" / "LA")
     root = tmp_path / "ASV"
     (tmp_path / "keys" / "LA" / "ASV" / "ASVTorch_Kaldi").rename(tmp_path / "scores")
@@ -154,8 +155,39 @@ def test_where_no_key_is_the_error_says_where_one_looked_and_what_to_download(tm
     assert "\n" not in message
 
 
+def test_asv_scores_of_another_number_than_published_are_an_error_unless_a_note_says_so(tmp_path):
+    write_la_key(tmp_path / "keys" / "LA")
+    track = load_tracks()["LA"]
+    with pytest.raises(ValueError, match="found 5 ASV trials, expected 785281 as published") as caught:
+        track.asv_scores(tmp_path)
+    path = tmp_path / "keys" / "LA" / "ASV" / "ASVTorch_Kaldi" / "score.txt"
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "CORPUS.yaml" in str(caught.value)
+    write_note(tmp_path)
+    assert track.asv_scores(tmp_path) is not None
+    write(tmp_path / "CORPUS.yaml", "corpus: made\ncounts: {LA: {asv: {target: 1, nontarget: 3}}}\n")
+    with pytest.raises(ValueError, match="found 2 nontarget ASV trials, expected 3 as published"):
+        track.asv_scores(tmp_path)
+
+
+def test_the_asv_scores_of_asvspoof2019_cut_short_are_an_error(tmp_path, reference_dir):
+    name = "ASVspoof2019.LA.asv.eval.gi.trl.scores.txt"
+    path = tmp_path / "ASVspoof2019_LA_asv_scores" / name
+    whole = (reference_dir / "asvspoof2019" / "asv_scores" / name).read_text()
+    track = load_tracks()["ASVspoof2019-LA"]
+    write(path, whole)
+    asv = track.asv_scores(tmp_path)
+    assert asv is not None
+    assert asv.counts() == {"target": 5_370, "nontarget": 33_327, "spoof": 63_882}
+    for end in (whole.rindex("\n", 0, -1) - 4, len(whole) // 2):
+        write(path, whole[:end])
+        with pytest.raises(ValueError, match=r"ASV trials, expected \d+ as published"):
+            track.asv_scores(tmp_path)
+
+
 @pytest.mark.parametrize("folder", ["ASVTorch_Kaldi", "ASVtorch_Kaldi", "ASVtorch_kaldi"])
 def test_asv_scores_of_2021_are_found_and_joined(tmp_path, folder):
+    write_note(tmp_path)
     write_la_key(tmp_path / "keys" / "LA", asv=folder)
     asv = load_tracks()["LA"].asv_scores(tmp_path)
     assert asv is not None
@@ -167,6 +199,7 @@ def test_asv_scores_of_2021_are_found_and_joined(tmp_path, folder):
 
 @pytest.mark.parametrize("named", ["x/ASV/ASVTorch_Kaldi/score.txt", "x/ASV/ASVTorch_Kaldi", "x/ASV", "x"])
 def test_asv_scores_may_be_named_by_file_or_directory(tmp_path, named):
+    write_note(tmp_path)
     write_la_key(tmp_path / "x")
     asv = load_tracks()["LA"].asv_scores(tmp_path / "nothing", asv_scores=tmp_path / named, subset="all")
     assert asv is not None
