@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from sls.config import PROJECT_ROOT
 from sls.data.formats import Columns, as_columns
 from sls.data.keys import Role
 from sls.data.scores import Coverage, join_scores, read_scores
@@ -335,8 +336,9 @@ def test_calibration_errors_name_the_file(tmp_path):
 
 
 def test_minispoof_is_broken_down_like_the_published_tables(reference_dir):
-    root, track = reference_dir / "minispoof", load_tracks()["LA"]
-    key = track.key(root, is_checked=False)
+    root = reference_dir / "minispoof"
+    track = load_tracks(PROJECT_ROOT / "configs" / "minispoof.tracks.yaml")["LA"]
+    key = track.key(root)
     joined = join_scores(read_scores(root / "baseline_scores/lfcc_gmm.eval.txt"), key)
     everything = evaluate(joined, track="LA", breakdown=("attack",), settings=NONE)
     assert round(100 * everything.eer, 1) == 40.6
