@@ -214,7 +214,8 @@ class ComputeConfig:
     num_workers: int = 2
     """Processes that read and augment audio; 0 works in the main process."""
     eval_batch_size: int = 8
-    """Utterances in a batch of scoring or validation; 0 finds what fits into the memory of a GPU."""
+    """Utterances in a batch of scoring or validation; 0: of scoring, what fits into the memory of a GPU, and of
+    validation batch_size."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """Arithmetic: fp32, tf32 (matrix products on a GPU), or bf16 by autocast; weights are fp32 throughout."""
     compile: bool = False
