@@ -36,8 +36,8 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, num
 def learning_rate_factor(config: OptimizerConfig, step: int, num_steps: int) -> float:
     """Returns what the learning rate is multiplied by at a step, which counts from 0; from 0 to 1.
 
-    It rises linearly over `warmup_steps`. From there it stays, or falls to 0 at the last step: along a straight
-    line, or along half a cosine (Loshchilov and Hutter, ICLR 2017, without restarts).
+    It rises linearly over `warmup_steps`. From there it stays, or falls so that a step after the last would have 0:
+    along a straight line, or along half a cosine (Loshchilov and Hutter, ICLR 2017, without restarts).
     """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps

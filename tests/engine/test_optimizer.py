@@ -19,6 +19,7 @@ def test_schedule_rises_over_the_warm_up_and_falls_to_nothing(schedule, at_a_qua
     assert factors[9] == factors[10] == 1
     assert factors[35] == pytest.approx(at_a_quarter)
     assert factors[60] == pytest.approx(0.5)
+    assert 0 < factors[109] < 0.02  # the last step still learns
     assert factors[110] == pytest.approx(0, abs=1e-12)
     assert all(later <= earlier for earlier, later in pairwise(factors[10:]))
 
