@@ -47,7 +47,7 @@ def cut_windows(waveform: np.ndarray, window: int = NUM_SAMPLES, hop: int = 0) -
     Raises:
         ValueError: the waveform is empty.
     """
-    if hop == 0 or len(waveform) <= window:
+    if len(waveform) <= window:
         return fit_length(waveform, window)[np.newaxis]
     return np.stack([waveform[start : start + window] for start in window_starts(len(waveform), window, hop)])
 
@@ -64,8 +64,6 @@ def combine_scores(scores: np.ndarray, combination: Combination) -> float:
     """
     if len(scores) == 0:
         raise ValueError("scores: found no window, expected one at least")
-    if len(scores) == 1:
-        return float(scores[0])
     values = np.asarray(scores, dtype=np.float64)
     match combination:
         case "mean":

@@ -39,6 +39,26 @@ def test_ranking_does_not_depend_on_the_order_of_the_trials(bonafide, spoof, ran
     np.testing.assert_array_equal(labels[ranking.trials], ranking.is_bonafide)
 
 
+def test_labels_may_be_zeros_and_ones():
+    ranking = rank_trials([0.5, 2, 1, 0], [1, 1, 0, 0])
+    assert ranking.trials.tolist() == [3, 0, 2, 1]
+    assert ranking.is_bonafide.tolist() == [False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "message"),
+    [
+        ([1.0, 2.0, 3.0], [True, False], r"found \(3,\) scores and \(2,\) labels"),
+        ([1.0, 1.0], [True, False], "constant"),
+        ([1.0, np.nan], [True, False], "NaN"),
+        ([1.0, 2.0], [True, True], "no spoofed trial"),
+    ],
+)
+def test_trials_that_have_no_order_raise(scores, labels, message):
+    with pytest.raises(ValueError, match=message):
+        rank_trials(scores, labels)
+
+
 def test_some_of_ranked_trials_are_ranked_as_they_are_alone():
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3 == 0
