@@ -103,7 +103,6 @@ class ScoreJournal:
     """
 
     def __init__(self, path: Path, header: JournalHeader, remedy: str) -> None:
-        self.path = path
         found = read_journal(path) if path.is_file() else None
         if found is None and path.is_file():
             _check_torn_header(path, remedy)

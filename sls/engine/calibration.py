@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from sls.data.protocols import Label
 from sls.data.scores import JoinedScores
+from sls.engine.evaluation import bonafide_mask
 from sls.metrics.calibration import Calibration, calibration_from_dict, fit_logistic, fit_pav
 from sls.quotation import quote
 
 METHODS = ("logistic", "pav")
 
 
-def fit_calibration(joined: JoinedScores, method: str = "logistic", spoof_prior: float = 0.5) -> Calibration:
+def fit_calibration(joined: JoinedScores, method: str = "logistic") -> Calibration:
     """Fits a map from scores to log-likelihood ratios (bona fide against spoof, natural logarithm).
 
     Args:
         joined: Scores of known trials; others than those to which the calibration will be applied.
         method: `logistic` (a line, two numbers) or `pav` (the best monotone curve).
-        spoof_prior: Where a logistic fit is to be best.
 
     Raises:
         ValueError: An unknown method, no labels, one class only, or constant scores; the error names the
@@ -27,14 +26,10 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic", spoof_prior:
     """
     if method not in METHODS:
         raise ValueError(f"calibration: found method {quote(method)}, expected logistic or pav")
-    if joined.key.labels is None:
-        raise ValueError(f"{joined.key.source}: found a list without labels, expected a key")
-    is_bonafide = joined.key.labels == Label.BONAFIDE
+    is_bonafide = bonafide_mask(joined)
     bonafide, spoof = joined.scores[is_bonafide], joined.scores[~is_bonafide]
     try:
-        return (
-            fit_logistic(bonafide, spoof, spoof_prior) if method == "logistic" else fit_pav(bonafide, spoof)
-        )
+        return fit_logistic(bonafide, spoof) if method == "logistic" else fit_pav(bonafide, spoof)
     except ValueError as error:
         raise ValueError(f"{joined.table.place}: {error}") from None
 
@@ -42,7 +37,6 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic", spoof_prior:
 def save_calibration(path: str | Path, calibration: Calibration) -> None:
     """Writes a calibration as JSON; whole, or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.partial")
     temporary.write_text(json.dumps(calibration.to_dict(), indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)

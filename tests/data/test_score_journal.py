@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sls.data import score_journal
 from sls.data.score_journal import JournalHeader, ScoreJournal, read_journal
 
 HEADER = JournalHeader({"model": "a", "precision": "fp32"}, {"track": "LA"})
@@ -23,6 +24,32 @@ def test_trials_come_back_in_the_order_of_batches_with_their_float32(tmp_path) -
     names, scores = content.names_and_scores(3)
     assert names == ["t0", "t1", "t2", "t3", "t4"]
     np.testing.assert_array_equal(scores.astype(np.float32), np.float32([-0.1, -2.5, -13.842713, 0.0, -1e-7]))
+
+
+def test_the_lines_are_those_that_earlier_runs_left_behind(tmp_path) -> None:
+    with ScoreJournal(
+        tmp_path / "journal", JournalHeader({"model": "a"}, {"track": "LA"}), "remedy"
+    ) as journal:
+        journal.append(0, ["t0", "t1"], np.float32([-0.5, 2]))
+        journal.append(1, ["t2"], np.float32([0]))
+    assert (tmp_path / "journal").read_text() == (
+        '6c63f185 {"binding": {"model": "a"}, "about": {"track": "LA"}}\n'
+        "e94884dd 0 t0 -0.5 t1 2\n"
+        "cfca4894 1 t2 0\n"
+    )
+
+
+def test_a_power_cut_costs_the_work_of_one_interval_at_most(tmp_path, monkeypatch) -> None:
+    clock, synced = [0.0], []
+    monkeypatch.setattr(score_journal.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(score_journal.os, "fsync", lambda _: synced.append(clock[0]))
+    with ScoreJournal(tmp_path / "journal", HEADER, "remedy") as journal:
+        for batch in range(8):
+            clock[0] = 2.0 * batch
+            journal.append(batch, ["t"], np.float32([0]))
+        clock[0] = 15.0
+    assert synced == [0, 6, 12, 15]
+    assert journal.done == set(range(8))
 
 
 def test_a_journal_cut_at_any_byte_is_continued_to_the_same_bytes(tmp_path) -> None:

@@ -281,6 +281,14 @@ def test_what_cannot_be_evaluated_names_the_score_file(scores, labels, message):
         evaluate(make_joined(np.array(scores), np.array(labels)), track="X")
 
 
+def test_a_list_without_labels_is_no_key():
+    joined = make_corpus()
+    joined = replace(joined, key=replace(joined.key, labels=None))
+    for work in (partial(evaluate, joined, track="X"), partial(fit_calibration, joined)):
+        with pytest.raises(ValueError, match=r"^key\.txt: found a list without labels, expected a key$"):
+            work()
+
+
 def test_tracker_metrics_are_percentages_with_their_intervals():
     found = evaluate_corpus(settings=QUICK, asv=make_asv(), metrics=("eer", "min_tdcf"))
     metrics = found.metrics()
