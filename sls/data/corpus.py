@@ -56,7 +56,7 @@ def open_corpus(data: DataConfig, key: str = "") -> Corpus:
 
     Raises:
         FileNotFoundError: the data_root or the tracks file does not exist.
-        ValueError: the tracks file is not as it should be.
+        ValueError: the tracks file is not as it should be, or its name would be that of the demo corpus.
     """
     tracks_file = Path(data.tracks) if data.tracks else BUILT_IN_TRACKS
     tracks = load_tracks(tracks_file)
@@ -72,9 +72,18 @@ def open_corpus(data: DataConfig, key: str = "") -> Corpus:
     note = read_corpus_note(root) if data.data_root else find_corpus_note(root / CORPUS_NOTE)
     if note is not None:
         return Corpus(note.corpus, root, tracks)
-    return Corpus(
-        PUBLISHED_CORPORA if tracks_file == BUILT_IN_TRACKS else tracks_file.stem.split(".")[0], root, tracks
-    )
+    return Corpus(_name_after(tracks_file), root, tracks)
+
+
+def _name_after(tracks_file: Path) -> str:
+    if tracks_file.samefile(BUILT_IN_TRACKS):
+        return PUBLISHED_CORPORA
+    name = tracks_file.stem.split(".")[0]
+    if name == DEMO_CORPUS:
+        raise ValueError(
+            f"tracks: found {tracks_file}, expected another name: figures of {DEMO_CORPUS} are marked as synthetic"
+        )
+    return name
 
 
 def _directory_of(key: Path) -> Path:
