@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any
 
+import pandas as pd
 from mlflow.exceptions import DEADLINE_EXCEEDED, INVALID_PARAMETER_VALUE, MlflowException
 
 SCORING_SERVER = "mlflow.pyfunc.scoring_server"
@@ -48,9 +49,9 @@ class RefusedRequest(MlflowException):
 
 
 class _StrictModel:
-    """The server's model, which refuses parameters that its signature does not have; MLflow leaves them out.
+    """The server's model, which refuses parameters that are misspelt or stand in a row; MLflow leaves them out.
 
-    A decision at another prior than the one that was misspelt would look like any other.
+    A decision at another prior than the one that was asked for would look like any other.
     """
 
     def __init__(self, model: Any) -> None:
@@ -63,14 +64,24 @@ class _StrictModel:
         """Predicts as the model does.
 
         Raises:
-            RefusedRequest: a parameter is unknown. Its name is not quoted: a client may have put anything there.
+            RefusedRequest: a parameter is unknown (its name is not quoted: a client may have put anything there),
+                or a column of the input.
         """
         known = [spec.name for spec in self._model.metadata.get_params_schema() or ()]
         if isinstance(params, dict) and not set(params) <= set(known):
             raise RefusedRequest(
                 f"params: found one that the signature does not have, expected some of {', '.join(known)}"
             )
+        misplaced = ", ".join(sorted(_columns_of(data).intersection(known)))
+        if misplaced:
+            raise RefusedRequest(f"rows: found {misplaced}, expected it in {PARAMS}, beside the input")
         return self._model.predict(data, params=params)
+
+
+def _columns_of(data: Any) -> set[str]:
+    """Returns the names of the columns of an input, in whichever form the server parsed it."""
+    tables = data if isinstance(data, list) else [data]
+    return {str(name) for table in tables if isinstance(table, (dict, pd.DataFrame)) for name in table}
 
 
 def guard_server(max_bytes: int) -> None:

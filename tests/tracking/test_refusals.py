@@ -13,6 +13,7 @@ from mlflow.pyfunc import scoring_server
 from mlflow.types import DataType, ParamSchema, ParamSpec
 
 from sls.tracking.refusals import RefusedRequest, guard, guard_server
+from sls.tracking.serving_contract import make_signature
 
 
 def answer(response: Any) -> scoring_server.InvocationsResponse:
@@ -60,6 +61,30 @@ def test_parameter_that_the_signature_does_not_have_is_refused_and_not_quoted() 
     assert guarded(b'{"params": {"spoof_prior": 0.5}}', "", model, None).response == {"spoof_prior": 0.5}
     with pytest.raises(RefusedRequest, match="expected some of spoof_prior") as caught:
         guarded(b'{"params": {"UklG": 0.5}}', "", model, None)
+    assert "UklG" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_records": [{"audio": "UklG"}, {"audio": "UklG", "curve": True}]},
+        {"dataframe_split": {"columns": ["audio", "curve"], "data": [["UklG", True]]}},
+        {"instances": [{"audio": "UklG", "curve": True}]},
+        {"inputs": [{"audio": "UklG", "curve": True}]},
+        {"inputs": {"audio": ["UklG"], "curve": [True]}},
+    ],
+)
+def test_parameter_in_a_row_is_refused_in_every_form_since_mlflow_would_leave_it_out(body: Any) -> None:
+    signature = make_signature(is_calibrated=False)
+    model = SimpleNamespace(
+        metadata=SimpleNamespace(get_params_schema=lambda: signature.params),
+        predict=lambda data, params: pytest.fail("it was answered"),
+    )
+    guarded = guard(inspect.unwrap(scoring_server.invocations), max_bytes=1_000)
+    with pytest.raises(
+        RefusedRequest, match=r"rows: found curve, expected it in params, beside the"
+    ) as caught:
+        guarded(json.dumps(body).encode(), None, model, signature.inputs)
     assert "UklG" not in caught.value.message
 
 
