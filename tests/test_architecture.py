@@ -18,7 +18,7 @@ ROOMS = {
     "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy", "threadpoolctl"}),
     "tracking": (
         {"config", "data", "models", "metrics", "engine"},
-        {"mlflow", "matplotlib", "numpy", "packaging", "pandas", "torch", "yaml", "psutil"},
+        {"mlflow", "matplotlib", "numpy", "packaging", "pandas", "torch", "yaml", "psutil", "requests"},
     ),
 }
 # Modules that may import what the rest of their room may not.

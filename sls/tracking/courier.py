@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from sls.tracking.delivery import Delivery, is_refusal
+from sls.tracking.delivery import Delivery, is_away, is_refusal
 from sls.tracking.entries import Entry
 from sls.tracking.journal import Journal, journal_id
 
@@ -49,7 +49,7 @@ class Courier:
         """Sends the first pending entry; one that the server refuses is noted and passed over.
 
         Raises:
-            Exception: the server is away, and the entry stays pending.
+            Exception: the server is away or could not take it, and the entry stays pending.
         """
         entry = self.journal.pending[0]
         try:
@@ -128,22 +128,32 @@ class Courier:
         self.delivery.note_refusal(entry, message)
 
     def _note_away(self, error: Exception) -> None:
-        self.away_reason = " ".join(str(error).split()) or type(error).__name__
+        self.away_reason = _reason(error)
         with self.journal.changed:
             if self.away_since is not None:
                 return
             self.away_since = time.monotonic()
             self.journal.changed.notify_all()
         logger.warning(
-            "the tracking server is away; the run goes on and is kept in %s (%s)",
+            "%s; the run goes on and its entries stay in %s (%s)",
+            _trouble(error),
             self.journal.path,
-            self.away_reason[:200],
+            self.away_reason,
         )
 
     def _note_back(self) -> None:
         if self.away_since is not None:
             self.away_since = None
             logger.warning("the tracking server is back; %d entries to send", len(self.journal.pending))
+
+
+def _trouble(error: Exception) -> str:
+    return "the tracking server is away" if is_away(error) else "recordings could not be sent"
+
+
+def _reason(error: Exception) -> str:
+    """Says what went wrong in at most 200 characters of one line."""
+    return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))[:200]
 
 
 @contextmanager
@@ -184,7 +194,7 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
     Raises:
         BlockingIOError: another process holds the journal.
         FileNotFoundError: another process has sent it in the meantime.
-        ConnectionError: the server is away; what was not sent stays.
+        ConnectionError: the server is away, or something else went wrong; what was not sent stays.
         ValueError: the journal is damaged.
     """
     journal = Journal(path)
@@ -197,9 +207,8 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
                 while journal.pending:
                     courier.send_next()
     except Exception as error:
-        reason = " ".join(str(error).split())
         raise ConnectionError(
-            f"the tracking server is away; {len(journal.pending)} entries stay in {path} ({reason[:200]})"
+            f"{_trouble(error)}; {len(journal.pending)} entries stay in {path} ({_reason(error)})"
         ) from error
     finally:
         journal.close()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import requests
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -37,16 +38,23 @@ REFUSAL_CODES = {
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 }
+# By themselves, or behind the error that MLflow raises for them.
+NO_ANSWER = (ConnectionError, TimeoutError, requests.ConnectionError, requests.Timeout)
 REFUSAL_STATUSES = {400, 404, 405, 409, 413, 414, 422}
 
 
 def is_refusal(error: Exception) -> bool:
-    """Says whether the server will never take this request, as against being away."""
+    """Says whether the server will never take this request, as against being away or out of order."""
     if isinstance(error, MlflowException):
         return error.error_code in REFUSAL_CODES
     # Artifact stores behind a server raise the HTTP library's own error.
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status in REFUSAL_STATUSES or isinstance(error, (FileNotFoundError, TypeError, KeyError))
+
+
+def is_away(error: Exception) -> bool:
+    """Says whether the server did not answer."""
+    return any(isinstance(link, NO_ANSWER) for link in (error, error.__context__))
 
 
 class Delivery:
@@ -77,7 +85,7 @@ class Delivery:
             files: the directory of its files; None where it has none or they were dropped.
 
         Raises:
-            Exception: the server is away, or refuses it (`is_refusal`).
+            Exception: the server is away (`is_away`), refuses it (`is_refusal`), or something else went wrong.
         """
         self._ways[entry.kind](entry.payload, files)
 

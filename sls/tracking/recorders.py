@@ -147,7 +147,7 @@ class JournalRecorder:
                 num_left,
                 self.run_id,
                 self._journal.path,
-                self._courier.away_reason[:200] or "not sent in time",
+                self._courier.away_reason or "not sent in time",
             )
         num_refused = len(self._journal.position.refused)
         if num_refused:

@@ -1,18 +1,20 @@
 """Runs through a server that goes away, with a real `mlflow server` that is killed and started again."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
+import requests
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
@@ -281,6 +283,45 @@ def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
     assert found.data.tags["refused"].startswith("entries ")
     assert sum("the tracking server refuses entry" in record.message for record in caplog.records) == 1
     assert send_journal(path).num_refused == 1
+
+
+def closed_port_error() -> MlflowException:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        client = MlflowClient(f"http://127.0.0.1:{probe.getsockname()[1]}")
+        with courier.short_calls(), pytest.raises(MlflowException) as caught:
+            client.get_run("0" * 32)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (closed_port_error, r"the tracking server is away; .* \(MlflowException: API request .*\)"),
+        (requests.ReadTimeout("60 s"), r"the tracking server is away; .* \(ReadTimeout: 60 s\)"),
+        (PermissionError("no entry"), r"recordings could not be sent; .* \(PermissionError: no entry\)"),
+        (AssertionError(), r"recordings could not be sent; .* \(AssertionError\)"),
+    ],
+    ids=["no-connection", "no-answer", "no-permission", "bug"],
+)
+def test_only_a_server_that_does_not_answer_is_called_away(
+    store, monkeypatch, caplog, error: Exception | Callable[[], Exception], said: str
+) -> None:
+    found = error if isinstance(error, Exception) else error()
+
+    def fail(self: courier.Courier) -> None:
+        raise found
+
+    monkeypatch.setattr(courier.Courier, "send_next", fail)
+    monkeypatch.setattr(recorders, "AWAY_PATIENCE_S", 0.0)
+    with tracked_run("train", journal=True) as run:
+        run.log_metrics({"train/loss": 1.0}, 0)
+    (path,) = find_journals(run.run_id)
+    with pytest.raises(ConnectionError, match=f"^{said}$") as caught:
+        send_journal(path)
+    assert f"entries stay in {path}" in str(caught.value)
+    (warning,) = [record.message for record in caplog.records if "the run goes on" in record.message]
+    assert re.fullmatch(said, warning)
 
 
 def test_run_that_the_server_refuses_is_no_run(store, monkeypatch) -> None:
