@@ -13,7 +13,8 @@ from entrypoints.options import (
 )
 from entrypoints.tables import evaluation_table
 from sls.data.corpus import open_corpus
-from sls.tracking.evaluation import EvaluationRequest, find_calibration, find_scores, track_evaluation
+from sls.tracking.evaluation import EvaluationRequest, track_evaluation
+from sls.tracking.evaluation_inputs import find_calibration, find_scores
 from sls.tracking.report import run_report
 from sls.tracking.runs import TrackedRun, scratch_directory
 

@@ -11,7 +11,7 @@ from entrypoints.door import console, door_command
 from entrypoints.options import parse_boolean, text_option
 from sls.config import check_name
 from sls.tracking.checkpoints import resolve_model
-from sls.tracking.evaluation import find_calibration
+from sls.tracking.evaluation_inputs import find_calibration
 from sls.tracking.registry import check_calibration
 from sls.tracking.registry import register as register_version
 from sls.tracking.runs import TrackedRun, scratch_directory

@@ -13,7 +13,8 @@ from sls.data.scores import JoinedScores, join_scores, read_scores
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.comparison import compare
 from sls.engine.comparison_results import Comparison
-from sls.tracking.evaluation import EvaluationRequest, ScoreSource, find_scores
+from sls.tracking.evaluation import EvaluationRequest
+from sls.tracking.evaluation_inputs import ScoreSource, find_scores
 from sls.tracking.report import REPORT_DIRECTORY, write_comparison_report
 from sls.tracking.runs import TrackedRun, scratch_directory
 

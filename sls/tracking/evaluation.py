@@ -2,113 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
-from mlflow import MlflowClient
-from mlflow.entities import Dataset, Run
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Dataset
 
 from sls.data.corpus import Corpus
-from sls.data.files import check_is_file
 from sls.data.scores import JoinedScores, join_scores, read_scores
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import Evaluation, evaluate
-from sls.tracking.checkpoints import find_model
-from sls.tracking.comparison_view import EPOCHS_TAG, NOT_COMPARABLE_TAG
+from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
+from sls.tracking.evaluation_inputs import CALIBRATION_FILE, ScoreSource
 from sls.tracking.lineage import link_checkpoint
 from sls.tracking.registry import note_evaluation
 from sls.tracking.report import REPORT_DIRECTORY, write_evaluation_data, write_evaluation_report
 from sls.tracking.runs import TrackedRun, scratch_directory
-from sls.tracking.score_files import SCORES_DIRECTORY
-
-CALIBRATION_FILE = "calibration.json"
-
-logger = logging.getLogger(__name__)
-
-# Tags that an evaluation run takes over from the scoring run, so that both can be grouped and walked alike.
-LINEAGE_TAGS = (
-    "model",
-    "train_run_id",
-    "epoch",
-    "recipe",
-    "model_id",
-    "model_version",
-    "checkpoint_sha256",
-)
-
-
-@dataclass(frozen=True)
-class ScoreSource:
-    """A score file, and the scoring run that made it, if one did."""
-
-    path: Path
-    run_id: str = ""
-    tags: dict[str, str] = field(default_factory=dict)
-    """Lineage, from the scoring run."""
-
-    @property
-    def name(self) -> str:
-        """Where the scores are: a file, or that of a run."""
-        return f"runs:/{self.run_id}/{SCORES_DIRECTORY}/{self.path.name}" if self.run_id else str(self.path)
-
-    @property
-    def system(self) -> str:
-        """What to call the system in a report."""
-        return _name_system(self.tags) or self.path.stem
-
-
-def find_scores(
-    client: MlflowClient, scores: str, track: str, model: str = "", directory: Path | None = None
-) -> ScoreSource:
-    """Finds the score file that a user means.
-
-    Args:
-        client: the tracking store.
-        scores: a file, the id of a scoring run, or empty for the newest finished scoring run of the track,
-            but for those that a chart of epochs left behind.
-        track: the track.
-        model: for an empty `scores`: only runs of this model, those of a chart too.
-        directory: where to download the scores of a run; None for a temporary place that stays.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no regular file, no such run, or none for that track.
-    """
-    if scores and (Path(scores).is_file() or not _is_run_id(scores)):
-        check_is_file(Path(scores), "scores", "a score file or the id of a scoring run")
-        return ScoreSource(Path(scores))
-    scored = _get_run(client, scores) if scores else _newest_scoring_run(client, track, model)
-    return _from_run(scored, directory)
-
-
-def find_calibration(client: MlflowClient, name: str, directory: Path) -> Path | None:
-    """Finds a calibration: a JSON file, or the evaluation run that fitted it; None for an empty name.
-
-    Args:
-        client: the tracking store.
-        name: the file, or the id of the run.
-        directory: where to download that of a run, for a caller that removes it after use.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no regular file, or the run fitted none.
-    """
-    if not name:
-        return None
-    if not _is_run_id(name):
-        check_is_file(Path(name), "calibration", "a JSON file or the id of the evaluation run that fitted it")
-        return Path(name)
-    _get_run(client, name)
-    if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(name)}:
-        raise ValueError(f"calibration: run {name} fitted none; evaluate with -P fit_calibration=logistic")
-    return Path(
-        mlflow.artifacts.download_artifacts(f"runs:/{name}/{CALIBRATION_FILE}", dst_path=str(directory))
-    )
 
 
 @dataclass(frozen=True)
@@ -207,65 +116,3 @@ def _record(
         write = write_evaluation_report if is_illustrated else write_evaluation_data
         write(evaluation, directory)
         run.log_directory(directory, REPORT_DIRECTORY)
-
-
-def _get_run(client: MlflowClient, run_id: str) -> Run:
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        raise ValueError(f"the tracking store has no run {run_id}") from error
-
-
-def _is_run_id(text: str) -> bool:
-    return len(text) == 32 and all(character in "0123456789abcdef" for character in text)
-
-
-def _name_system(tags: Mapping[str, str]) -> str:
-    """Returns recipe and epoch, or else the model; empty where neither is known."""
-    if "recipe" in tags:
-        return f"{tags['recipe']} epoch {tags['epoch']}" if "epoch" in tags else tags["recipe"]
-    return tags.get("model", "")
-
-
-def _newest_scoring_run(client: MlflowClient, track: str, model: str) -> Run:
-    scored = f"tags.kind = 'score' and tags.track = '{track}' and attributes.status = 'FINISHED'"
-    # A chart scores every epoch, whichever last: its runs are not what somebody scored to evaluate it.
-    wanted = _is_of_model(client, model) if model else f"tags.{EPOCHS_TAG} IS NULL"
-    newest = _find_newest(client, f"{scored} and {wanted}")
-    if newest is not None:
-        system, run_id = _name_system(newest.data.tags) or "unknown model", newest.info.run_id
-        logger.info("evaluating the newest finished scoring of %s: %s (run %s)", track, system, run_id)
-        return newest
-    if not model and _find_newest(client, scored) is not None:
-        raise ValueError(
-            f"scores: the only finished scoring runs of track {track} in {mlflow.get_tracking_uri()} are of a chart "
-            "of epochs; name a model (-P model=runs:/RUN_ID/epoch_N) or scores (-P scores=RUN_ID or FILE)"
-        )
-    of_model = f" of {model}" if model else ""
-    raise ValueError(
-        f"scores: no finished scoring run of track {track}{of_model} in {mlflow.get_tracking_uri()}; "
-        f"score it first (mlflow run . -e score -P track={track}) or name a file (-P scores=FILE)"
-    )
-
-
-def _is_of_model(client: MlflowClient, model: str) -> str:
-    """Returns a condition: by checkpoint, since an alias, a version and a run's epoch may name the same one."""
-    found = find_model(client, model)
-    return f"tags.model_id = '{found.model_id}'" if found.model_id else f"tags.model = '{found.uri}'"
-
-
-def _find_newest(client: MlflowClient, condition: str) -> Run | None:
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, condition, order_by=["attributes.end_time DESC"], max_results=1)
-    return runs[0] if runs else None
-
-
-def _from_run(scored: Run, directory: Path | None) -> ScoreSource:
-    run_id = scored.info.run_id
-    place = None if directory is None else str(directory)
-    held = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{SCORES_DIRECTORY}", dst_path=place))
-    files = sorted(path for path in held.iterdir() if path.suffix != ".json")
-    if len(files) != 1:
-        raise ValueError(f"scores: run {run_id} holds {len(files)} score files, expected one")
-    tags = {name: scored.data.tags[name] for name in LINEAGE_TAGS if name in scored.data.tags}
-    return ScoreSource(files[0], run_id, tags)

@@ -15,7 +15,8 @@ from sls.engine.comparison_results import Comparison
 from sls.engine.evaluation import Evaluation
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.comparison import find_systems, track_comparison
-from sls.tracking.evaluation import EvaluationRequest, find_scores, track_evaluation
+from sls.tracking.evaluation import EvaluationRequest, track_evaluation
+from sls.tracking.evaluation_inputs import find_scores
 from sls.tracking.prepared_scoring import ScoringOptions
 from sls.tracking.runs import scratch_directory, tracked_run
 from sls.tracking.scoring import track_scoring

@@ -19,7 +19,8 @@ from sls.engine.evaluation import Evaluation
 from sls.tracking.comparison_view import Compared
 from sls.tracking.epoch_evaluation import EpochCheckpoint, EvaluatedEpoch
 from sls.tracking.epochs import find_newest_trainings, find_training_runs, track_epochs
-from sls.tracking.evaluation import EvaluationRequest, ScoreSource, track_evaluation
+from sls.tracking.evaluation import EvaluationRequest, track_evaluation
+from sls.tracking.evaluation_inputs import ScoreSource
 from sls.tracking.pipeline import Pipeline, find_tracks
 from sls.tracking.runs import TrackedRun, tracked_run
 from sls.tracking.store import connect

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sls.tracking.checkpoints import find_model
-from sls.tracking.evaluation import find_calibration, find_scores
+from sls.tracking.evaluation_inputs import find_calibration, find_scores
 from sls.tracking.store import connect
 
 
