@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sls.data.formats import TableFormat, describe_misfit, match_format
+from sls.data.protocols import Protocol, Trial
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,15 @@ def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequ
     endings = _recording_endings(extensions, used)
     extra = sorted(name for name in listing if name.endswith(endings) and name not in used)
     return LocatedAudio(paths, is_missing, extra, tuple(folders))
+
+
+def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:
+    """Pairs the trials of a protocol with their recordings."""
+    labels = [None] * len(protocol) if protocol.labels is None else protocol.labels.tolist()
+    return [
+        Trial(name, path, label)
+        for name, path, label in zip(protocol.names.tolist(), audio.paths, labels, strict=True)
+    ]
 
 
 def _recording_endings(extensions: Sequence[str], names: Collection[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sls.data.counts import Counts, check_asv_counts, check_counts, find_corpus_note
 from sls.data.keys import AsvScores, brings_roles, join_asv_metadata, read_asv_scores
-from sls.data.locations import AudioSearch, FileSearch, LocatedAudio, locate_audio
+from sls.data.locations import AudioSearch, FileSearch, LocatedAudio, list_trials, locate_audio
 from sls.data.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
 
 DOWNLOAD_PARTS = ("audio", "key")
@@ -247,12 +247,3 @@ class Track:
             f"track {self.name}: no {what}: {where}",
             self.downloads([part for part in DOWNLOAD_PARTS if part in parts]),
         )
-
-
-def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:
-    """Pairs the trials of a protocol with their recordings."""
-    labels = [None] * len(protocol) if protocol.labels is None else protocol.labels.tolist()
-    return [
-        Trial(name, path, label)
-        for name, path, label in zip(protocol.names.tolist(), audio.paths, labels, strict=True)
-    ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sls.data.locations import locate_audio
+from sls.data.locations import list_trials, locate_audio
 from sls.data.protocols import Protocol, Trial, read_protocol
-from sls.data.track import list_trials
 from sls.data.tracks import load_formats
 from sls.quotation import quote
 
