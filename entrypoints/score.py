@@ -50,6 +50,7 @@ def score(
         compute_config(options), scoring_config(options), parse_shard(shard), parse_boolean("force", force)
     )
     if audio:
+        _check_recording_alone({**options, "output": output, "shard": shard, "force": force})
         with scratch_directory() as directory:
             scored = track_recording(run, resolve_model(run.client, model, directory), Path(audio), settings)
         console.print(recording_table(scored), soft_wrap=True)
@@ -62,6 +63,15 @@ def score(
     console.print(
         scoring_summary(scored_list, trials, source, settings.shard), soft_wrap=True, highlight=False
     )
+
+
+def _check_recording_alone(options: Mapping[str, str]) -> None:
+    names = ("track", "protocol", "audio_dir", "output", "shard", "force")
+    found = ", ".join(name for name in names if options[name])
+    if found:
+        raise ValueError(
+            f"audio: found {found} beside it, expected one recording alone: its score is printed"
+        )
 
 
 def _find_trials(options: Mapping[str, str], *, require_audio: bool) -> TrialList:

@@ -247,8 +247,13 @@ class ScoringConfig:
     """How the scores of its windows become one: log-mean is the logarithm of their mean probability."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
+        """Check the range, and that what is combined is there."""
         _require(self.window_hop >= 0, "window_hop", self.window_hop, "0 or more samples")
+        if not self.window_hop and self.window_combination != ScoringConfig.window_combination:
+            raise ValueError(
+                f"window_combination: found {self.window_combination}, but window_hop is 0 and there is one window; "
+                "set window_hop=32300"
+            )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,13 @@ def test_every_default_is_the_papers() -> None:
     assert {name: flat[name] for name in expected} == expected
 
 
+def test_a_combination_of_windows_without_windows_is_refused() -> None:
+    with pytest.raises(ValueError, match="window_combination: found min, but window_hop is 0"):
+        build_config({"window_combination": "min"})
+    assert build_config({"window_combination": "mean"}).scoring == Config().scoring
+    assert build_config({"window_combination": "min", "window_hop": 1}).scoring.window_combination == "min"
+
+
 def test_field_names_are_unique_across_sections() -> None:
     names = [spec.name for spec in config_fields()]
     assert len(names) == len(set(names))

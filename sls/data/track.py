@@ -117,9 +117,15 @@ class Track:
 
         Raises:
             FileNotFoundError: `asv_scores` was named and holds none.
-            ValueError: files that do not fit each other, their form or the published counts.
+            ValueError: files that do not fit each other, their form or the published counts, or scores
+                named for a track that has none.
         """
         if self.asv_scores_search is None:
+            if asv_scores:
+                raise ValueError(
+                    f"asv_scores: found {asv_scores}, expected none: track {self.name} has no asv_scores in its "
+                    "tracks file"
+                )
             return None
         named = Path(asv_scores) if asv_scores else None
         scores = named if named is not None and named.is_file() else None

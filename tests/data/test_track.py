@@ -221,6 +221,14 @@ def test_named_asv_scores_that_are_not_there_are_an_error_and_others_none(tmp_pa
     assert load_tracks()["DF"].asv_scores(tmp_path) is None
 
 
+def test_asv_scores_named_for_a_track_that_has_none_are_not_passed_over(tmp_path):
+    path = write(tmp_path / "asv.txt", "bonafide target 3\nbonafide nontarget -3\nA07 spoof 1\n")
+    with pytest.raises(
+        ValueError, match=r"^asv_scores: found .*asv\.txt, expected none: track DF has no asv_scores"
+    ):
+        load_tracks()["DF"].asv_scores(tmp_path, asv_scores=path)
+
+
 def test_the_real_protocols_and_scores_are_found_under_a_data_root(tmp_path, reference_dir):
     (tmp_path / "ASVspoof2019_LA_cm_protocols").symlink_to(reference_dir / "asvspoof2019" / "protocols")
     (tmp_path / "ASVspoof2019_LA_asv_scores").symlink_to(reference_dir / "asvspoof2019" / "asv_scores")

@@ -128,6 +128,13 @@ def test_unknown_track_is_named_with_those_there_are(store, small_corpus, comman
     )
 
 
+@pytest.mark.parametrize("option", ["track", "protocol", "audio_dir", "output", "shard", "force"])
+def test_what_one_recording_does_not_take_is_refused(store, option: str) -> None:
+    value = {"shard": "1/2", "force": "true"}.get(option, "LA")
+    result = call(score, "--audio", "call.wav", f"--{option}", value)
+    assert_fails_with(result, f"audio: found {option} beside it, expected one recording alone")
+
+
 def test_missing_track_is_named_with_those_there_are(store, small_corpus) -> None:
     assert_fails_with(call(score, "--data_root", str(small_corpus)), "track: found nothing", "In-the-Wild")
 
