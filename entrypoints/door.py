@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 from mlflow.exceptions import MlflowException
+from requests import RequestException
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -24,6 +25,8 @@ EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+# All of them are an OSError too, some of those of requests a ValueError.
+SERVER_FAILURES = (ConnectionError, TimeoutError, RequestException)
 
 console = Console(quiet=int(os.environ.get("RANK") or 0) > 0)
 """Tables and progress bars; the bars are quiet when nobody watches, and all is in processes after the first."""
@@ -92,7 +95,7 @@ def errors_exit(kind: str) -> Iterator[None]:
         if os.environ.get("SLS_DEBUG"):
             raise
         print(f"{kind}: {one_line(error)}", file=sys.stderr)
-        is_bad_input = isinstance(error, (ValueError, OSError)) and not isinstance(error, ConnectionError)
+        is_bad_input = isinstance(error, (ValueError, OSError)) and not isinstance(error, SERVER_FAILURES)
         sys.exit(EXIT_BAD_INPUT if is_bad_input else EXIT_FAILURE)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)

@@ -1,0 +1,27 @@
+"""How errors end a door."""
+
+import pytest
+import requests
+
+from entrypoints.door import EXIT_BAD_INPUT, EXIT_FAILURE, errors_exit
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ValueError("lr: found -1"), EXIT_BAD_INPUT),
+        (FileNotFoundError("no file"), EXIT_BAD_INPUT),
+        (ConnectionError("refused"), EXIT_FAILURE),
+        (TimeoutError("no answer"), EXIT_FAILURE),
+        (requests.ConnectionError("refused"), EXIT_FAILURE),
+        (requests.ReadTimeout("no answer"), EXIT_FAILURE),
+        (requests.HTTPError("403"), EXIT_FAILURE),
+        (requests.JSONDecodeError("not JSON", "", 0), EXIT_FAILURE),
+    ],
+    ids=lambda value: value if isinstance(value, int) else type(value).__name__,
+)
+def test_a_server_that_fails_is_no_bad_input(error: Exception, code: int, capsys) -> None:
+    with pytest.raises(SystemExit) as ended, errors_exit("score"):
+        raise error
+    assert ended.value.code == code
+    assert capsys.readouterr().err.splitlines() == [f"score: {error}"]
