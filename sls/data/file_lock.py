@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import platform
@@ -42,12 +43,11 @@ def _acquire(lock: Path, path: Path, waits: bool) -> int:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except OSError:
-            if waits:
-                os.close(descriptor)
-                raise
+        except OSError as error:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
             os.close(descriptor)
+            if waits or error.errno not in (errno.EACCES, errno.EAGAIN):  # POSIX allows both for "held"
+                raise OSError(error.errno, error.strerror, str(lock)) from None
             raise ValueError(f"{path}: found {holder} at work on it, expected to be alone") from None
         if _is_still_there(lock, descriptor):
             return descriptor

@@ -1,3 +1,4 @@
+import errno
 import os
 import platform
 import re
@@ -34,6 +35,18 @@ def holder(tmp_path):
 def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path, holder) -> None:
     expected = f"scores.txt: found process {holder.pid} on {re.escape(platform.node())} at work on it"
     with pytest.raises(ValueError, match=expected), hold_lock(tmp_path / "scores.txt"):
+        pass
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_file_system_without_locks_is_not_another_process(tmp_path, monkeypatch, waits: bool) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    path = tmp_path / "scores.txt"
+    expected = rf"No locks available: '{re.escape(str(path))}\.lock'"
+    with pytest.raises(OSError, match=expected), hold_lock(path, waits):
         pass
 
 
