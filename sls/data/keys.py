@@ -49,10 +49,6 @@ class AsvScores:
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What else is known of the trials: attack, codec, transmission, subset. Shape of each: `(trials,)`."""
 
-    def __post_init__(self) -> None:
-        """Lets columns be made when they are first used."""
-        object.__setattr__(self, "fields", as_columns(self.fields))
-
     def __len__(self) -> int:
         return len(self.scores)
 

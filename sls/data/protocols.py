@@ -56,10 +56,6 @@ class Protocol:
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What else is known, by column (speaker, attack, codec, subset, ...). Shape of each: `(trials,)`."""
 
-    def __post_init__(self) -> None:
-        """Lets columns be made when they are first used."""
-        object.__setattr__(self, "fields", as_columns(self.fields))
-
     def __len__(self) -> int:
         return len(self.names)
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from sls.data.formats import TableFormat
 from sls.data.keys import brings_roles, join_asv_metadata, read_asv_scores
 from sls.data.tracks import load_formats
 
@@ -57,6 +58,18 @@ def test_rows_in_another_order_are_an_error(tmp_path):
         join(tmp_path, ROWS, [SCORES[0], SCORES[2], SCORES[1], SCORES[3]])
 
 
+def test_names_are_compared_where_both_files_have_them(tmp_path):
+    (tmp_path / "roles.txt").write_text("S1 a spoof\nS2 b target\nS3 b nontarget\n")
+    (tmp_path / "scores.txt").write_text("a 1\nb 2\nb 3\n")
+    roles = TableFormat("roles", ("enrolment", "trial", "role"))
+    by_trial = TableFormat("scores", ("trial", "score"))
+    asv = join_asv_metadata(tmp_path / "scores.txt", by_trial, tmp_path / "roles.txt", roles)
+    assert (asv.spoof.tolist(), asv.target.tolist(), asv.nontarget.tolist()) == ([1], [2], [3])
+    by_enrolment = TableFormat("scores", ("enrolment", "score"))
+    with pytest.raises(ValueError, match=r"scores\.txt:1: found enrolment 'a', expected 'S1'"):
+        join_asv_metadata(tmp_path / "scores.txt", by_enrolment, tmp_path / "roles.txt", roles)
+
+
 def test_a_row_too_few_is_an_error(tmp_path):
     with pytest.raises(ValueError, match=r"score\.txt: found 3 rows, expected 4 as in .*trial_metadata\.txt"):
         join(tmp_path, ROWS, SCORES[:3])
@@ -94,6 +107,13 @@ def test_scores_of_2019_bring_their_roles(tmp_path):
     assert asv.spoof_attacks is not None
     assert asv.spoof_attacks.tolist() == ["A06", "A05"]
     assert asv.select_subset("eval") is asv  # a corpus without subsets has one
+
+
+@pytest.mark.parametrize("line", ["spoof", "LA_E_1 spoof", "LA_E_1 spoof 4.8 -1", "LA_E_1 - spoof", ""])
+def test_a_score_file_of_another_form_brings_no_roles(tmp_path, line):
+    path = tmp_path / "scores.txt"
+    path.write_text(f"{line}\n")
+    assert not brings_roles(path)
 
 
 @pytest.mark.parametrize(

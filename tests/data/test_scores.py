@@ -126,9 +126,11 @@ def test_scores_are_put_in_the_order_of_the_key():
 
 def test_a_subset_is_selected_after_the_join():
     key = make_key(["a", "b", "c", "d"], ["eval", "progress", "eval", "hidden"])
-    joined = join_scores(make_table(["d", "c", "b", "a"], [4, 3, 2, 1]), key).select_subset("eval")
+    everything = join_scores(make_table(["d", "c", "b", "a"], [4, 3, 2, 1]), key)
+    joined = everything.select_subset("eval")
     assert joined.scores.tolist() == [1, 3]
     assert joined.key.names.tolist() == ["a", "c"]
+    assert everything.select_subset("all").scores.tolist() == [1, 2, 3, 4]
 
 
 def test_a_trial_without_a_score_is_an_error_with_count_and_examples():

@@ -48,6 +48,18 @@ def test_a_little_noise_is_not_distinguishable():
     assert difference.verdict.endswith(": not distinguishable")
 
 
+def test_without_speakers_a_difference_rests_on_trials_alone_a_thousand_times_resampled():
+    rows = np.arange(0, 1_200, 10)
+    systems = {
+        name: replace(joined.select(rows), key=replace(joined.key.select(rows), fields={}))
+        for name, joined in make_systems(noise=0.5).items()
+    }
+    (difference,) = compare(systems, track="X").differences
+    assert difference.over_clusters is None
+    interval = difference.over_trials.interval
+    assert (interval.over, interval.level, interval.num_resamples) == ("trials", 0.95, 1_000)
+
+
 def test_a_system_compared_with_itself_is_the_same():
     found = compare(make_systems(), track="LA", settings=QUICK)
     (difference,) = found.differences

@@ -8,7 +8,7 @@ import pytest
 
 from sls.config import PROJECT_ROOT
 from sls.data.formats import Columns, as_columns
-from sls.data.keys import Role
+from sls.data.keys import ROLE_SPELLINGS, Role
 from sls.data.scores import Coverage, join_scores, read_scores
 from sls.data.tables import MAX_MAGNITUDE
 from sls.data.texts import Categories
@@ -311,6 +311,20 @@ def test_an_evaluation_survives_json_with_its_units():
     }
     assert sum(content["histogram"]["spoof"]) == found.num_spoof
     assert content["provenance"]["scores"] == {"file": "scores.txt", "sha256": "s" * 64}
+    counts = {name: int(np.sum(make_asv().roles == role)) for name, role in ROLE_SPELLINGS.items()}
+    assert content["provenance"]["asv_scores"] == {"file": "asv.txt", "sha256": "a" * 64, "trials": counts}
+
+
+def test_a_system_has_the_name_that_it_is_given_or_that_of_its_file():
+    names = [evaluate_corpus(**options).system for options in ({"system": "mine"}, {})]
+    assert names == ["mine", "scores"]
+
+
+def test_intervals_are_of_95_percent_over_a_thousand_resamples_unless_told_otherwise():
+    labels = np.arange(60) < 30
+    scores = np.random.default_rng(0).normal(size=60) + 2 * labels
+    (interval,) = evaluate(make_joined(scores, labels), track="X").measures[0].intervals
+    assert (interval.level, interval.num_resamples) == (0.95, 1_000)
 
 
 def test_the_thinned_curve_keeps_its_ends_and_passes_through_the_eer():
@@ -333,7 +347,12 @@ def test_a_calibration_fitted_on_one_file_makes_ratios_of_another(tmp_path):
 
 def test_calibration_errors_name_the_file(tmp_path):
     (tmp_path / "broken.json").write_text("{")
-    for path, error in (("broken.json", ValueError), ("absent.json", FileNotFoundError)):
+    (tmp_path / "other.json").write_text('{"method": "magic"}')
+    for path, error in (
+        ("broken.json", ValueError),
+        ("other.json", ValueError),
+        ("absent.json", FileNotFoundError),
+    ):
         with pytest.raises(error, match=path):
             load_calibration(tmp_path / path)
     with pytest.raises(ValueError, match=r"scores\.txt: no spoofed"):

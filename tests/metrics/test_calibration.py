@@ -95,6 +95,19 @@ def test_separable_scores_have_a_finite_calibration():
         assert llrs[1] < 0 < llrs[2]
 
 
+def test_pav_pools_the_added_trials_with_the_ends():
+    # Below 0 and above 3 stand one trial of each class: shares 1/4 and 3/4 of four pooled trials at either end.
+    calibration = fit_pav([2.0, 3.0], [0.0, 1.0])
+    llrs = np.log(3) * np.array([-1, -1, -1, 0, 1, 1, 1])
+    assert calibration.apply([-9, 0, 1, 1.5, 2, 3, 9]) == pytest.approx(llrs)
+    # Three spoofed trials and their two added ones, of two added and one bona fide: the classes weigh alike.
+    calibration = fit_pav([2.0], [0.0, 0.0, 1.0])
+    assert calibration.apply([0, 1, 2]) == pytest.approx(np.log([5 / 12, 5 / 12, 10 / 3]))
+    # Where the trials added below stay by themselves, the curve leaps at the lowest score, which is above it.
+    calibration = fit_pav([0.0, 0.0, 0.0, 2.0], [1.0])
+    assert calibration.apply([-1, 0, 1, 2, 5]) == pytest.approx(np.log([1 / 2, 5 / 4, 5 / 4, 5 / 4, 5 / 4]))
+
+
 def test_pav_is_monotone_keeps_the_order_of_classes_and_is_well_calibrated_on_fresh_scores():
     calibration = fit_pav(*(scores**3 for scores in draw_ratios(8)))
     bonafide, spoof = (scores**3 for scores in draw_ratios(9))
@@ -141,7 +154,7 @@ def test_anything_else_is_no_calibration(content):
             "found scale 1 and offset inf, expected finite",
         ),
         ({"method": "logistic", "scale": 10**400, "offset": 1}, "found method 'logistic'"),
-        ({"method": "pav", "scores": [0, 1], "llrs": [2, 1]}, "found llrs that descend"),
+        ({"method": "pav", "scores": [0, 1, 2], "llrs": [0, 2, 1]}, "found llrs that descend"),
         ({"method": "pav", "scores": [0, 1], "llrs": [0, math.nan]}, "found llrs that are NaN or infinite"),
         ({"method": "pav", "scores": [0, math.inf], "llrs": [0, 1]}, "found scores that are NaN or infinite"),
         ({"method": "pav", "scores": [0, 1], "llrs": [0]}, "found 2 scores and 1 llrs"),
@@ -152,8 +165,12 @@ def test_numbers_that_would_turn_scores_round_or_lose_them_are_named(content, re
         calibration_from_dict(content)
 
 
-def test_impossible_prior_and_single_class_raise():
+@pytest.mark.parametrize("spoof_prior", [0, 1, -0.1, 1.1, math.nan])
+def test_an_impossible_prior_raises(spoof_prior):
     with pytest.raises(ValueError, match="spoof_prior"):
-        fit_logistic([1.0], [0.0], spoof_prior=1)
+        fit_logistic([1.0], [0.0], spoof_prior=spoof_prior)
+
+
+def test_a_single_class_raises():
     with pytest.raises(ValueError, match="no bona fide"):
         fit_pav([], [0.0])

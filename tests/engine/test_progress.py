@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from sls.config import ComputeConfig
+from sls.engine.processes import open_accelerator
+from sls.engine.progress import (
+    STATE_FILE,
+    EpochTally,
+    Progress,
+    generator_states,
+    read_state,
+    restore_generators,
+    write_state,
+)
+
+
+def test_means_of_an_epoch_are_over_its_trials() -> None:
+    tally = EpochTally(duration_s=4.0, wait_s=1.0, learning_rate=1e-6)
+    tally.add(0.5, num_correct=3, num_trials=4)
+    tally.add(2.0, num_correct=1, num_trials=1)
+    for peak_gib in (1.0, 3.0, 2.0):
+        tally.note_memory(peak_gib)
+    assert tally.metrics() == {
+        "train/loss": 0.8,
+        "train/accuracy": 0.8,
+        "train/lr": 1e-6,
+        "train/utterances_per_second": 1.25,
+        "train/data_wait_share": 0.25,
+        "train/duration_s": 4.0,
+        "train/peak_memory_gib": 3.0,
+    }
+
+
+def test_the_next_epoch_starts_with_nothing() -> None:
+    progress = Progress(epoch=3, batch=7, is_averaged=True)
+    progress.tally.add(0.5, num_correct=3, num_trials=4)
+    progress.start_next_epoch()
+    assert progress == Progress(epoch=4)
+
+
+def test_a_state_comes_back_from_its_file(tmp_path: Path) -> None:
+    progress = Progress(epoch=3, batch=7, is_averaged=True, is_ended=True)
+    progress.tally.add(0.5, num_correct=3, num_trials=4)
+    assert write_state(tmp_path, {"progress": progress.state_dict()}) == tmp_path / STATE_FILE
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+    resumed = Progress()
+    resumed.load_state_dict(read_state(tmp_path)["progress"])
+    assert resumed == progress
+
+
+def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) -> None:
+    write_state(tmp_path, {"epoch": 1})
+    with pytest.raises(TypeError, match="pickle"):
+        write_state(tmp_path, {"epoch": (number for number in range(3))})
+    assert read_state(tmp_path)["epoch"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_FILE]
+
+
+@pytest.mark.parametrize("content", [{"format": "sls-training/0"}, {}, [1]], ids=str)
+def test_another_file_is_no_state(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / STATE_FILE)
+    with pytest.raises(ValueError, match="found no training state, expected format sls-training/1"):
+        read_state(tmp_path)
+
+
+def test_no_file_and_half_a_file_are_no_states(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=f"no file .*{STATE_FILE}"):
+        read_state(tmp_path)
+    path = write_state(tmp_path, {"weights": torch.zeros(1_000)})
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(ValueError, match="not a whole training state") as caught:
+        read_state(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_generators_go_on_where_they_stood() -> None:
+    accelerator = open_accelerator(ComputeConfig(device="cpu"))
+    states = generator_states(accelerator)
+    drawn = torch.rand(3)
+    restore_generators(states, accelerator)
+    assert torch.equal(torch.rand(3), drawn)
+    with pytest.raises(ValueError, match="the run had 2 processes, this launch has 1"):
+        restore_generators(states * 2, accelerator)
