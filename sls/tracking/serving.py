@@ -15,9 +15,9 @@ import torch
 from sls.data.audio import AudioError, fit_length
 from sls.data.protocols import Label
 from sls.data.uploads import Upload, decode_base64, read_samples, read_upload
+from sls.data.windows import window_starts
 from sls.engine.batching import SharedBatches
 from sls.engine.precision import Precision, arithmetic
-from sls.engine.windows import window_starts
 from sls.metrics.calibration import Calibration
 from sls.metrics.dcf import DetectionCosts
 from sls.models.checkpoints import LoadedCheckpoint
@@ -124,7 +124,7 @@ class Answerer:
         starts = [0]
         if params.curve_hop_s is not None:
             hop = max(1, round(params.curve_hop_s * info.sample_rate_hz))
-            starts = window_starts(len(upload.waveform), info.num_samples, hop)
+            starts = window_starts(len(upload.waveform), info.num_samples, hop).tolist()
             if len(starts) > max_windows:
                 raise AudioError(
                     f"{CURVE}: found {len(starts)} windows, expected at most {max_windows}; raise {CURVE_HOP}"
