@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from sls.models.checkpoints.names import fairseq_names
 from sls.models.encoder_config import EncoderConfig
 
+DISTRIBUTION = "fairseq-fixed==0.12.3.1"
+"""What brings fairseq to Python 3.11 and later; built from source, with a C++ compiler."""
+
 
 class FairseqXlsr(nn.Module):
     """XLS-R as fairseq computes it, in place of `Xlsr`.
@@ -75,7 +78,7 @@ def _import_fairseq() -> ModuleType:
     except ImportError as error:
         raise ValueError(
             "backend: found fairseq, which is not installed here; "
-            "install the extra (pip install 'sls-countermeasure[fairseq]'), or use backend=torchaudio"
+            f"install it (pip install {DISTRIBUTION}), or use backend=torchaudio"
         ) from error
     return wav2vec2
 

@@ -1,3 +1,5 @@
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from sls.config import PROJECT_ROOT
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_checkpoint, save_checkpoint
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS
@@ -133,6 +136,9 @@ def test_fairseq_that_is_not_installed_is_a_clear_error(
     for name in [name for name in sys.modules if name.partition(".")[0] == "fairseq"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "fairseq", None)
-    with pytest.raises(ValueError, match=r"fairseq, which is not installed here.*\[fairseq\]"):
+    declared = tomllib.loads((PROJECT_ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (requirement,) = declared["optional-dependencies"]["fairseq"]
+    advice = rf"fairseq, which is not installed here; .*\(pip install {re.escape(requirement)}\)"
+    with pytest.raises(ValueError, match=advice):
         build_countermeasure(write_fairseq(), 8_000, seed=1, backend="fairseq")
     assert build_countermeasure(write_fairseq(), 8_000, seed=1).num_samples == 8_000
