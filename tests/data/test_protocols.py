@@ -160,6 +160,14 @@ def test_an_unknown_subset_asked_for_says_which_there_are(tmp_path):
         protocol.select_subset("hidden")
 
 
+def test_a_list_without_subsets_has_no_trial_of_one(tmp_path):
+    protocol = read_protocol(write(tmp_path, "a\nb\n"), FORMATS["trial-list"])
+    assert protocol.subsets() == ()
+    assert protocol.select_subset("all") is protocol
+    with pytest.raises(ValueError, match="found no trial of subset 'eval', expected one of: all"):
+        protocol.select_subset("eval")
+
+
 def test_a_selection_keeps_names_labels_and_fields_together():
     rng = np.random.default_rng(0)
     names = Texts.encode(f"t{index}" for index in range(50))
