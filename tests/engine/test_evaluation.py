@@ -13,6 +13,7 @@ from sls.data.scores import Coverage, join_scores, read_scores
 from sls.data.tables import MAX_MAGNITUDE
 from sls.data.texts import Categories
 from sls.data.tracks import load_tracks
+from sls.engine import breakdown
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import evaluate
@@ -136,6 +137,13 @@ def test_a_field_whose_values_the_classes_do_not_share_selects_spoofed_trials():
     assert by_team.is_spoof_only == (True,)
     assert [cell.values for cell in by_team.cells] == [("T1",), ("T2",)]
     assert all(cell.num_bonafide == found.num_bonafide for cell in by_team.cells)
+
+
+def test_fields_of_too_many_values_do_not_cross(monkeypatch):
+    for most, count in ((8, 1), (7, 0)):  # 3 attacks and the word for bona fide, 2 codecs
+        monkeypatch.setattr(breakdown, "MAX_CROSSED_CELLS", most)
+        crossed = [found for found in evaluate_corpus().breakdowns if len(found.fields) == 2]
+        assert len(crossed) == count
 
 
 def test_an_attack_does_not_cross_the_corpus_that_it_is_from():
