@@ -61,7 +61,8 @@ def test_retired_option_is_answered_with_what_to_use(store, small_corpus) -> Non
 def test_option_that_is_misspelt_or_of_another_door_is_answered_by_this_door(store) -> None:
     assert_fails_with(call(evaluate, "--trak", "LA"), "evaluate does not take trak; did you mean track?")
     assert_fails_with(
-        call(compare, "--fit_calibration", "true"), "compare does not take fit_calibration; it takes asv"
+        call(compare, "--fit_calibration", "true"),
+        "compare does not take fit_calibration; it takes allow_partial",
     )
 
 
