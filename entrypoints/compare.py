@@ -45,7 +45,9 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
         parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
     )
     with scratch_directory() as directory:
-        systems = find_systems(run.client, track, split_list(scores), split_list(models), directory)
+        systems = find_systems(
+            run.client, corpus.name, track, split_list(scores), split_list(models), directory
+        )
         comparison = track_comparison(run, systems, corpus, request)
     console.print(comparison_table(comparison))
     for text in (*comparison.notes, *comparison.verdicts):

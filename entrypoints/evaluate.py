@@ -13,10 +13,11 @@ from entrypoints.options import (
 )
 from entrypoints.tables import evaluation_table
 from sls.data.corpus import open_corpus
+from sls.tracking.calibrations import find_calibration
 from sls.tracking.evaluation import EvaluationRequest, track_evaluation
-from sls.tracking.evaluation_inputs import find_calibration, find_scores
 from sls.tracking.report import run_report
 from sls.tracking.runs import TrackedRun, scratch_directory
+from sls.tracking.score_sources import find_scores
 
 
 @door_command("evaluate")
@@ -42,7 +43,7 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
     corpus = open_corpus(data_config(options), options["key"])
     corpus.track(track)
     with scratch_directory() as directory:
-        source = find_scores(run.client, scores, track, model, directory)
+        source = find_scores(run.client, scores, corpus.name, track, model, directory)
         request = EvaluationRequest(
             track,
             options["subset"],

@@ -15,14 +15,22 @@ from sls.data.corpus import Corpus, open_corpus
 from sls.tracking.checkpoints import ModelSource, resolve_model
 from sls.tracking.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation import EvaluationRequest
-from sls.tracking.pipeline import Pipeline
-from sls.tracking.registry import RegisteredVersion, appoint_champion, choose_champion, register
+from sls.tracking.pipeline import Pipeline, evaluation_tracks
+from sls.tracking.registry import RegisteredVersion, register
 from sls.tracking.runs import TrackedRun, scratch_directory, tracked_run
+from sls.tracking.stages import (
+    CHAMPION_TRACK,
+    appoint_champion,
+    choose_champion,
+    evaluated_place,
+    find_champion,
+)
 from sls.tracking.training import track_training
 from sls.tracking.trial_lists import track_trials
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
 TRACKS = ("LA", "DF", "In-the-Wild")
+"""Those with published figures; of a tracks file of one's own, all that earn an EER."""
 
 Metrics = dict[str, dict[str, float]]
 
@@ -39,7 +47,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     _require_distinct(settings)
     corpus = open_corpus(settings[0].data)
     run.set_tags({"corpus": corpus.name})
-    tracks = [name for name in TRACKS if name in corpus.tracks]
+    tracks = evaluation_tracks(corpus) if settings[0].data.tracks else list(TRACKS)
     # What is missing is found before the first recipe trains, not after.
     trials = {track: track_trials(corpus, track) for track in tracks}
     for track in tracks:
@@ -59,15 +67,18 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
                 evaluated = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
                 metrics[recipe][track] = evaluated.evaluation.metrics()
             versions.append(register(run.client, run.experiment_id, source, "staging"))
-    best = choose_champion(run.client)
-    champion = appoint_champion(run.client, best.version)
+    best = None
+    if CHAMPION_TRACK in tracks:
+        best = choose_champion(run.client, evaluated_place(corpus.name, CHAMPION_TRACK))
+    champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
     if len(settings) > 1:
         for track in tracks:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
             for verdict in comparison.verdicts:
                 console.print(verdict, highlight=False, soft_wrap=True)
-    console.print(f"Champion: version {champion}; {best.reason}", soft_wrap=True)
+    why = best.reason if best else f"nothing was evaluated on {CHAMPION_TRACK}, so it stays"
+    console.print(f"Champion: version {champion or 'none'}; {why}", soft_wrap=True)
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     print_next_commands(run.client, link)
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from entrypoints.door import console, door_command
 from entrypoints.options import parse_boolean, text_option
 from sls.config import check_name
+from sls.tracking.calibrations import find_calibration
 from sls.tracking.checkpoints import resolve_model
-from sls.tracking.evaluation_inputs import find_calibration
-from sls.tracking.registry import check_calibration
 from sls.tracking.registry import register as register_version
 from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.stages import PRODUCTION, StageMove, choose_champion, find_champion, move_stage
@@ -27,7 +26,9 @@ STAGING = "staging"
 @text_option("stage", "staging, production or archived [default: staging]")
 @text_option("calibration", "JSON file or evaluation run that fitted it, for decisions of the served model")
 @text_option("version", "move this version to `stage`; nothing is registered")
-@text_option("champion", "name the champion: the version with the lowest EER on this track")
+@text_option(
+    "champion", "name the champion: the version with the lowest EER on this track, such as DF or demo.DF"
+)
 @text_option("apply", "true: move that champion to production [default: false, only say why]")
 def register(run: TrackedRun, champion: str, apply: str, version: str, stage: str, **options: str) -> None:
     """Register a checkpoint as a version of xlsr-sls that can be served, or say which version is served."""
@@ -53,8 +54,11 @@ def _register(run: TrackedRun, stage: str, run_id: str, epoch: str, recipe: str,
     uri = f"runs:/{run_id}/epoch_{epoch}" if epoch else f"runs:/{run_id}"
     with scratch_directory() as directory:
         source = resolve_model(run.client, uri, directory / "model")
-        check_calibration(run.client, calibration, source)
-        path = find_calibration(run.client, calibration, directory)
+        fitted = find_calibration(run.client, calibration, directory)
+        if fitted:
+            # What is served hears the beginning of a recording.
+            fitted.check({"model_id": source.model_id, "window_hop": "0"})
+        path = fitted.path if fitted else None
         version = register_version(
             run.client, run.experiment_id, source, stage, recipe=recipe, calibration=path
         )

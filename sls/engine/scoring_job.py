@@ -27,6 +27,8 @@ from sls.engine.scoring import ScoredBatch, StageTimes, linear_arithmetic, score
 REMEDY = "name another output, or add force=true to score anew"
 WHOLE = Shard()
 JOURNAL_ENDING = ".partial"
+SETTINGS = ("precision", "backend", "window_hop", "window_combination")
+"""Names of what `settings_of` returns."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +91,21 @@ def bind(
         "num_trials": len(trials),
         "sample_rate": audio.sample_rate,
         "audio_max_len": audio.audio_max_len,
-        "window_hop": scoring.window_hop,
-        # Without windows nothing is combined.
-        "window_combination": scoring.window_combination if scoring.window_hop else "none",
-        "precision": compute.precision,
-        "backend": compute.backend,
+        **settings_of(compute, scoring),
         "device": device.type,
         "linear_layers": linear_arithmetic(compute, device),
         "eval_batch_size": compute.eval_batch_size,
+    }
+
+
+def settings_of(compute: ComputeConfig, scoring: ScoringConfig) -> dict[str, Any]:
+    """Returns the settings that move scores by more than their last digits, by name."""
+    return {
+        "precision": compute.precision,
+        "backend": compute.backend,
+        "window_hop": scoring.window_hop,
+        # Without windows nothing is combined.
+        "window_combination": scoring.window_combination if scoring.window_hop else "none",
     }
 
 

@@ -14,13 +14,14 @@ from sls.engine.breakdown import BootstrapSettings
 from sls.engine.comparison import compare
 from sls.engine.comparison_results import Comparison
 from sls.tracking.evaluation import EvaluationRequest
-from sls.tracking.evaluation_inputs import ScoreSource, find_scores
 from sls.tracking.report import REPORT_DIRECTORY, write_comparison_report
 from sls.tracking.runs import TrackedRun, scratch_directory
+from sls.tracking.score_sources import ScoreSource, find_scores
 
 
 def find_systems(
     client: MlflowClient,
+    corpus: str,
     track: str,
     scores: Sequence[str],
     models: Sequence[str],
@@ -30,6 +31,7 @@ def find_systems(
 
     Args:
         client: the tracking store.
+        corpus: the corpus that the track is of.
         track: the track.
         scores: score files or scoring runs, each of which may be named: `baseline=scores.txt`.
         models: models, each of which stands for its newest finished scoring run of the track.
@@ -37,7 +39,7 @@ def find_systems(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: fewer than two systems, two of one name, or no such run.
+        ValueError: fewer than two systems, two of one name, a name without a file, or no such run.
     """
     found: dict[str, ScoreSource] = {}
     wanted = [(item, *_split_name(item), "") for item in scores] + [
@@ -48,7 +50,9 @@ def find_systems(
         folder = None if directory is None else directory / str(number)
         if folder is not None:
             folder.mkdir()
-        source = find_scores(client, place, track, model, folder)
+        if not (place or model):
+            raise ValueError(f"scores: found {item}, expected NAME=FILE or NAME=RUN_ID")
+        source = find_scores(client, place, corpus, track, model, folder)
         system = name or source.system
         if re.fullmatch(r"[\w .:-]+", system) is None:
             raise ValueError(

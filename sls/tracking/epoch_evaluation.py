@@ -11,6 +11,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
+from sls.engine.scoring_job import settings_of
 from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG, ModelSource, epoch_name, resolve_model
 from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
 from sls.tracking.evaluation import EvaluationRequest
@@ -145,7 +146,8 @@ class EpochEvaluator:
         }
         for run in self._finished_runs("evaluate", model_id, wanted):
             # An evaluation of some of the trials, which allow_partial permits, is another number.
-            if run.data.metrics.get(f"{track}/coverage_percent", 100) == 100:
+            is_whole = run.data.metrics.get(f"{track}/coverage_percent", 100) == 100
+            if is_whole and "calibration" not in run.data.tags:
                 return run
         return None
 
@@ -156,11 +158,14 @@ class EpochEvaluator:
         return runs[0].info.run_id if runs else None
 
     def _finished_runs(self, kind: str, model_id: str, tags: Mapping[str, str]) -> list[Run]:
-        """Returns a checkpoint's finished runs that have these tags, the newest first."""
+        """Returns a checkpoint's finished runs that have these tags and were scored as set, the newest first."""
+        pipeline = self.pipeline
+        settings = settings_of(pipeline.compute, pipeline.scoring)
+        wanted = {**tags, **{name: str(value) for name, value in settings.items()}}
         experiments = [item.experiment_id for item in self.pipeline.client.search_experiments()]
         runs = self.pipeline.client.search_runs(
             experiments,
             f"tags.kind = '{kind}' and tags.model_id = '{model_id}' and attributes.status = 'FINISHED'",
             order_by=["attributes.end_time DESC"],
         )
-        return [run for run in runs if tags.items() <= run.data.tags.items()]
+        return [run for run in runs if wanted.items() <= run.data.tags.items()]

@@ -11,6 +11,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from sls.engine.scoring_job import settings_of
 from sls.tracking.checkpoints import checkpoints_of
 from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
 from sls.tracking.epoch_evaluation import EpochCheckpoint, EpochEvaluator, EvaluatedEpoch, TrainingRun
@@ -60,7 +61,8 @@ def track_epochs(
 
     Args:
         run: the run on which chart, table and metrics `TRACK/eer_percent.RECIPE` (by epoch) are recorded. The
-            training runs of the same corpus get them too, as `TRACK/eer_percent_by_epoch`.
+            training runs of the same corpus get them too, as `TRACK/eer_percent_by_epoch`, unless windows of long
+            recordings are scored.
         pipeline: how to score and evaluate.
         trainings: from `find_training_runs`.
         tracks: from `sls.tracking.pipeline.find_tracks`.
@@ -77,6 +79,7 @@ def track_epochs(
         {
             "corpus": corpus.name,
             "tracks": ", ".join(tracks),
+            **settings_of(pipeline.compute, pipeline.scoring),
             "train_run_ids": ", ".join(training.run_id for training in trainings),
             "mlflow.note.content": "  \n".join(f"Training: {run_link(item.run)}" for item in trainings),
         }
@@ -88,7 +91,7 @@ def track_epochs(
     logger.info("evaluating %d epochs on %d tracks", num_epochs, len(tracks))
     evaluated: list[EvaluatedEpoch] = []
     for training in trainings:
-        is_charted = _is_of_corpus(training, corpus.name)
+        is_charted = _is_of_corpus(training, corpus.name) and not pipeline.scoring.window_hop
         for epoch in sorted(training.checkpoints):
             # A checkpoint is fetched once for all tracks, and goes when they are done.
             with scratch_directory() as directory:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow.entities import Dataset
-
 from sls.data.corpus import Corpus
-from sls.data.scores import JoinedScores, join_scores, read_scores
+from sls.data.scores import join_scores, read_scores
 from sls.engine.breakdown import BootstrapSettings
-from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
+from sls.engine.calibration import load_calibration
 from sls.engine.evaluation import Evaluation, evaluate
+from sls.tracking.calibrations import FittedCalibration, keep_calibration
 from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
-from sls.tracking.evaluation_inputs import CALIBRATION_FILE, ScoreSource
 from sls.tracking.lineage import link_checkpoint
-from sls.tracking.registry import note_evaluation
+from sls.tracking.registry import note_evaluations
 from sls.tracking.report import REPORT_DIRECTORY, write_evaluation_data, write_evaluation_report
 from sls.tracking.runs import TrackedRun, scratch_directory
+from sls.tracking.score_sources import ScoreSource
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,8 @@ class EvaluationRequest:
     """Take the trials that all scores and the key share, where they do not cover each other."""
     num_resamples: int = BootstrapSettings().num_resamples
     """Bootstrap resamples for each interval; 0 for no intervals."""
-    calibration: Path | None = None
-    """A calibration to apply, as JSON."""
+    calibration: FittedCalibration | None = None
+    """A calibration to apply."""
     fit_calibration: str = ""
     """Fit a calibration on these scores: logistic or pav."""
     is_illustrated: bool = True
@@ -50,7 +49,8 @@ def track_evaluation(
 
     Raises:
         FileNotFoundError: the key is missing.
-        ValueError: scores and key do not cover the same trials, or one of them is malformed.
+        ValueError: scores and key do not cover the same trials, or one of them is malformed; or a calibration
+            of other scores.
     """
     track = corpus.track(request.track)
     subset = request.subset or track.default_subset
@@ -58,6 +58,7 @@ def track_evaluation(
     key = track.key(corpus.data_root, request.key)
     run.set_tags(
         {
+            **source.tags,
             "track": track.name,
             "corpus": corpus.name,
             "subset": subset,
@@ -65,14 +66,15 @@ def track_evaluation(
             "scores_sha256": table.digest,
             "key": str(key.source),
             "key_sha256": key.digest,
-            **source.tags,
+            **({"score_run_id": source.run_id} if source.run_id else {}),
+            **({"calibration": request.calibration.name} if request.calibration else {}),
         }
     )
-    if source.run_id:
-        run.set_tags({"score_run_id": source.run_id})
+    if request.calibration:
+        request.calibration.check(source.tags, table.digest)
     joined = join_scores(table, key, allow_partial=request.allow_partial)
     if request.fit_calibration:
-        _fit_calibration(run, joined.select_subset(subset), request.fit_calibration)
+        keep_calibration(run, joined.select_subset(subset), request.fit_calibration)
     evaluation = evaluate(
         joined,
         track=track.name,
@@ -82,34 +84,31 @@ def track_evaluation(
         metrics=track.metrics,
         breakdown=(*track.breakdown, "speaker"),
         asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
-        calibration=load_calibration(request.calibration) if request.calibration else None,
+        calibration=load_calibration(request.calibration.path) if request.calibration else None,
         settings=BootstrapSettings(num_resamples=request.num_resamples),
     )
     dataset = run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation")
-    _record(run, source, evaluation, dataset, is_illustrated=request.is_illustrated)
-    is_default = subset == track.default_subset
-    if not (is_default and joined.coverage.is_complete):
-        reason = "some of the trials" if is_default else f"subset {subset}"
-        run.set_tags({NOT_COMPARABLE_TAG: reason})
-    elif "model_id" in source.tags:
-        note_evaluation(run.client, source.tags["model_id"], track.name, evaluation.metrics(), key.digest)
+    reasons = {
+        f"subset {subset}": subset != track.default_subset,
+        "some of the trials": not joined.coverage.is_complete,
+        f"windows every {source.tags.get('window_hop')} samples": source.tags.get("window_hop", "0") != "0",
+        "calibrated": request.calibration is not None,
+    }
+    not_comparable = ", ".join(reason for reason, holds in reasons.items() if holds)
+    if not_comparable:
+        run.set_tags({NOT_COMPARABLE_TAG: not_comparable})
+    # The checkpoint itself gets figures that compare with those of others alone.
+    model_id = None if not_comparable else source.tags.get("model_id")
+    metrics = {f"{track.name}/{name}": value for name, value in evaluation.metrics().items()}
+    run.log_metrics(metrics, model_id=model_id, dataset=dataset)
+    _keep_report(run, evaluation, is_illustrated=request.is_illustrated)
+    if "model_id" in source.tags:
+        note_evaluations(run.client, source.tags["model_id"])
     link_checkpoint(run.client, source.tags.get("model_id", ""), source.tags.get("train_run_id", ""))
     return evaluation
 
 
-def _fit_calibration(run: TrackedRun, joined: JoinedScores, method: str) -> None:
-    """Fits and keeps a calibration; it is not applied to the scores on which it was fitted."""
-    calibration = fit_calibration(joined, method)
-    with scratch_directory() as directory:
-        save_calibration(directory / CALIBRATION_FILE, calibration)
-        run.log_file(directory / CALIBRATION_FILE)
-
-
-def _record(
-    run: TrackedRun, source: ScoreSource, evaluation: Evaluation, dataset: Dataset, *, is_illustrated: bool
-) -> None:
-    metrics = {f"{evaluation.track}/{name}": value for name, value in evaluation.metrics().items()}
-    run.log_metrics(metrics, model_id=source.tags.get("model_id"), dataset=dataset)
+def _keep_report(run: TrackedRun, evaluation: Evaluation, *, is_illustrated: bool) -> None:
     if evaluation.warnings:
         run.set_tags({"warnings": " ".join(evaluation.warnings)})
     with scratch_directory() as directory:

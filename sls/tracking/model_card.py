@@ -11,8 +11,8 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from sls.data.corpus import DEMO_CORPUS
-from sls.data.tracks import load_tracks
 from sls.tracking.checkpoints import ModelSource
+from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
 from sls.tracking.runs import run_link
 from sls.tracking.store import find_active_run
 
@@ -101,7 +101,8 @@ def evaluation_section(client: MlflowClient, checkpoint_model_id: str, train_cor
 def newest_evaluations(client: MlflowClient, checkpoint_model_id: str) -> list[Run]:
     """Returns the newest evaluation of a checkpoint for each corpus, track and subset, in that order.
 
-    An evaluation under way counts once it has its EER, since it renews the card before it ends.
+    Those of some of the trials, of windows, or calibrated are left out. An evaluation under way counts once it has
+    its EER, since it renews the card before it ends.
     """
     if not checkpoint_model_id:
         return []
@@ -114,15 +115,16 @@ def newest_evaluations(client: MlflowClient, checkpoint_model_id: str) -> list[R
     newest = {
         (_corpus(run), run.data.tags["track"], run.data.tags.get("subset", "")): run
         for run in runs
-        if run.info.status in ("FINISHED", "RUNNING") and _eer_name(run) in run.data.metrics
+        if run.info.status in ("FINISHED", "RUNNING")
+        and _eer_name(run) in run.data.metrics
+        and run.data.tags.get(NOT_COMPARABLE_TAG, "") in ("", f"subset {run.data.tags.get('subset')}")
     }
     return [newest[place] for place in sorted(newest)]
 
 
-def is_default_subset(track: str, subset: str) -> bool:
-    """Whether a subset is the one over which a track's published figures are computed."""
-    known = load_tracks(None)
-    return subset == known[track].default_subset if track in known else subset in ("", "eval", "all")
+def find_train_corpus(client: MlflowClient, train_run_id: str) -> str:
+    """Returns the corpus that a checkpoint was trained on; empty where the store does not know it."""
+    return _corpus(_find_origin(client, train_run_id))
 
 
 def _find_origin(client: MlflowClient, run_id: str) -> Run | None:

@@ -16,9 +16,9 @@ from sls.engine.evaluation import Evaluation
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.comparison import find_systems, track_comparison
 from sls.tracking.evaluation import EvaluationRequest, track_evaluation
-from sls.tracking.evaluation_inputs import find_scores
 from sls.tracking.prepared_scoring import ScoringOptions
 from sls.tracking.runs import scratch_directory, tracked_run
+from sls.tracking.score_sources import find_scores
 from sls.tracking.scoring import track_scoring
 from sls.tracking.trial_lists import TrialList
 
@@ -57,13 +57,6 @@ class Pipeline:
     progress: ProgressBar = no_progress
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
 
-    def run(
-        self, source: ModelSource, trials: TrialList, request: EvaluationRequest, title: str = ""
-    ) -> TrackedEvaluation:
-        """Scores a track and evaluates the scores; see `score` and `evaluate`."""
-        title = title or source.recipe
-        return self.evaluate(self.score(source, trials, title), request, title)
-
     def score(self, source: ModelSource, trials: TrialList, title: str) -> str:
         """Scores a track and returns the id of the scoring run, which keeps the score file.
 
@@ -95,7 +88,9 @@ class Pipeline:
             scratch_directory() as directory,
             tracked_run("evaluate", f"evaluate {title} {request.track}", self.links) as run,
         ):
-            scores = find_scores(self.client, score_run_id, request.track, directory=directory)
+            scores = find_scores(
+                self.client, score_run_id, self.corpus.name, request.track, directory=directory
+            )
             return TrackedEvaluation(run.run_id, track_evaluation(run, scores, self.corpus, request))
 
     def compare(self, score_runs: Mapping[str, str], request: EvaluationRequest) -> Comparison:
@@ -111,7 +106,7 @@ class Pipeline:
         named = [f"{name}={run_id}" for name, run_id in score_runs.items()]
         title = f"compare {', '.join(score_runs)} {request.track}"
         with scratch_directory() as directory, tracked_run("compare", title, self.links) as run:
-            systems = find_systems(self.client, request.track, named, [], directory)
+            systems = find_systems(self.client, self.corpus.name, request.track, named, [], directory)
             return track_comparison(run, systems, self.corpus, request)
 
 
@@ -123,11 +118,7 @@ def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:
     """
     if names:
         return [corpus.track(name).name for name in dict.fromkeys(names)]
-    wanted = [
-        name
-        for name, track in corpus.tracks.items()
-        if name not in TRAINING_TRACKS and "eer" in track.metrics
-    ]
+    wanted = evaluation_tracks(corpus)
     there = [name for name in wanted if _has_data(corpus, name)]
     if not there:
         raise ValueError(
@@ -135,6 +126,15 @@ def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:
             "expected one at least (see mlflow run . -e check_data)"
         )
     return there
+
+
+def evaluation_tracks(corpus: Corpus) -> list[str]:
+    """Returns the tracks that earn an EER and are not for training or validation."""
+    return [
+        name
+        for name, track in corpus.tracks.items()
+        if name not in TRAINING_TRACKS and "eer" in track.metrics
+    ]
 
 
 def _has_data(corpus: Corpus, name: str) -> bool:

@@ -11,21 +11,25 @@ from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowExceptio
 
 from sls.models.checkpoints import load_checkpoint
 from sls.tracking.checkpoints import ModelSource
+from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
 from sls.tracking.lineage import link_checkpoint
-from sls.tracking.model_card import is_default_subset, newest_evaluations, renew_evaluations, write_card
+from sls.tracking.model_card import find_train_corpus, newest_evaluations, renew_evaluations, write_card
 from sls.tracking.served_model import log_served_model
 from sls.tracking.stages import (
     CHAMPION,
+    CORPUS_TAG,
     PRODUCTION,
     STAGES,
     Champion,
     all_versions,
     appoint_champion,
+    basis_tag,
     check_stage,
     choose_champion,
     eer_tag,
-    key_tag,
+    evaluated_place,
     move_stage,
+    point_alias,
 )
 from sls.tracking.store import REGISTERED_MODEL_NAME
 
@@ -35,12 +39,11 @@ __all__ = [
     "Champion",
     "RegisteredVersion",
     "appoint_champion",
-    "check_calibration",
     "choose_champion",
     "eer_tag",
     "evaluated_eer_tags",
     "move_stage",
-    "note_evaluation",
+    "note_evaluations",
     "register",
 ]
 
@@ -65,7 +68,7 @@ def register(
     tags: Mapping[str, str] | None = None,
     calibration: Path | None = None,
 ) -> RegisteredVersion:
-    """Registers a checkpoint as a new version, which can be served, and points `recipe-NAME` at it.
+    """Registers a checkpoint as a new version, which can be served, and points `recipe-NAME` at it (`point_alias`).
 
     Args:
         client: the tracking store.
@@ -85,6 +88,7 @@ def register(
     info = load_checkpoint(source.path).info
     model_id = log_served_model(client, experiment, source, calibration)
     heard_s = info.num_samples / info.sample_rate_hz
+    corpus = find_train_corpus(client, source.train_run_id)
     card = write_card(client, source, recipe, heard_s, is_calibrated=calibration is not None)
     _ensure_registered_model(client)
     version = client.create_model_version(
@@ -100,39 +104,19 @@ def register(
             "epoch": source.epoch,
             "run_id": source.train_run_id,
             "checkpoint_model_id": source.model_id,
+            **({CORPUS_TAG: corpus} if corpus else {}),
             **evaluated_eer_tags(client, source.model_id),
             **dict(tags or {}),
         },
     )
     if recipe:
-        client.set_registered_model_alias(REGISTERED_MODEL_NAME, f"recipe-{recipe}", version.version)
+        point_alias(client, f"recipe-{recipe}", str(version.version))
     if stage == PRODUCTION:
         move_stage(client, str(version.version), stage)
     link_checkpoint(client, source.model_id, source.train_run_id)
     return RegisteredVersion(
         str(version.version), recipe, source.epoch, f"models:/{REGISTERED_MODEL_NAME}/{version.version}"
     )
-
-
-def check_calibration(client: MlflowClient, name: str, source: ModelSource) -> None:
-    """Checks that the run that fitted a calibration, where a run is named, evaluated this very checkpoint.
-
-    Raises:
-        ValueError: it evaluated another one, whose scores are on another scale.
-    """
-    if not name or Path(name).is_file():
-        return
-    try:
-        fitted_on = client.get_run(name).data.tags.get("model_id", "")
-    except MlflowException:
-        raise ValueError(
-            f"calibration: found {name}, expected a JSON file or the id of an evaluation run"
-        ) from None
-    if fitted_on and source.model_id and fitted_on != source.model_id:
-        raise ValueError(
-            f"calibration: run {name} evaluated {fitted_on}, expected an evaluation of {source.uri} "
-            f"({source.model_id})"
-        )
 
 
 def _ensure_registered_model(client: MlflowClient) -> None:
@@ -145,15 +129,13 @@ def _ensure_registered_model(client: MlflowClient) -> None:
             raise
 
 
-def note_evaluation(
-    client: MlflowClient, checkpoint_model_id: str, track: str, metrics: Mapping[str, float], key_sha256: str
-) -> None:
-    """Writes a track's EER, and the key it is of, on each registered version of a checkpoint and into its card."""
+def note_evaluations(client: MlflowClient, checkpoint_model_id: str) -> None:
+    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
+    tags = evaluated_eer_tags(client, checkpoint_model_id)
     for version in all_versions(client):
         if version.tags.get("checkpoint_model_id") != checkpoint_model_id:
             continue
-        values = {eer_tag(track): f"{metrics['eer_percent']:.4f}", key_tag(track): key_sha256}
-        for name, value in values.items():
+        for name, value in tags.items():
             client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
         card = version.description or ""
         renewed = renew_evaluations(client, card, checkpoint_model_id, version.tags.get("run_id", ""))
@@ -162,17 +144,18 @@ def note_evaluation(
 
 
 def evaluated_eer_tags(client: MlflowClient, checkpoint_model_id: str) -> dict[str, str]:
-    """Returns the version tags for all evaluations of a checkpoint so far: the newest of each track.
+    """Returns the version tags for a checkpoint's newest evaluation of each track: its EER, and what that rests on.
 
-    Evaluations of other subsets than the track's own are left out, as `note_evaluation` is not called for them.
+    Evaluations that do not compare with those of other versions, such as of another subset, are left out.
     """
-    runs = newest_evaluations(client, checkpoint_model_id)
     tags = {}
-    for run in sorted(runs, key=lambda run: run.info.start_time):
+    for run in newest_evaluations(client, checkpoint_model_id):
+        if NOT_COMPARABLE_TAG in run.data.tags:
+            continue
         track = run.data.tags["track"]
-        is_whole = run.data.metrics.get(f"{track}/coverage_percent", 100) == 100
-        if is_whole and is_default_subset(track, run.data.tags.get("subset", "")):
-            tags[eer_tag(track)] = f"{run.data.metrics[f'{track}/eer_percent']:.4f}"
-            if "key_sha256" in run.data.tags:
-                tags[key_tag(track)] = run.data.tags["key_sha256"]
+        place = evaluated_place(run.data.tags.get("corpus", ""), track)
+        tags[eer_tag(place)] = f"{run.data.metrics[f'{track}/eer_percent']:.4f}"
+        tags[basis_tag(place)] = " ".join(
+            run.data.tags[name] for name in ("key_sha256", "precision") if name in run.data.tags
+        )
     return tags

@@ -13,6 +13,7 @@ from sls.data.scores import write_scores
 from sls.data.scoring_batches import Shard
 from sls.engine.ranks import Ranks
 from sls.engine.scoring_job import (
+    SETTINGS,
     WHOLE,
     ScoringJob,
     ScoringSummary,
@@ -134,7 +135,7 @@ def track_join(run: TrackedRun, output: Path) -> Path:
                 **{name: header.about[name] for name in ("track", "corpus", "protocol")},
                 **{
                     name: header.binding[name]
-                    for name in ("checkpoint_sha256", "protocol_sha256", "precision", "linear_layers")
+                    for name in ("checkpoint_sha256", "protocol_sha256", *SETTINGS, "linear_layers")
                 },
                 KEY_TAG: binding_key(header.binding),
                 "kind": "score",
@@ -171,7 +172,7 @@ def _describe(
             "corpus": trials.corpus,
             **{
                 name: binding[name]
-                for name in ("checkpoint_sha256", "precision", "linear_layers", "eval_batch_size")
+                for name in ("checkpoint_sha256", *SETTINGS, "linear_layers", "eval_batch_size")
             },
             KEY_TAG: prepared.key,
             **model.tags(),

@@ -8,18 +8,22 @@ a policy has named.
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from sls.data.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
 from sls.tracking.store import REGISTERED_MODEL_NAME
 
 PRODUCTION = "production"
 ARCHIVED = "archived"
 STAGES = ("staging", PRODUCTION, ARCHIVED)
 STAGE_TAG = "stage"
+CORPUS_TAG = "corpus"
+"""Of a version: the corpus that it was trained on, where that is known."""
 CHAMPION = "champion"
 # The champion is the best version on this track: the largest, and the one whose attacks training has not seen.
 CHAMPION_TRACK = "DF"
@@ -106,8 +110,13 @@ def in_production(client: MlflowClient) -> list[str]:
 
 def find_champion(client: MlflowClient) -> str:
     """Returns the version that is the champion, or an empty string."""
+    return find_alias(client, CHAMPION)
+
+
+def find_alias(client: MlflowClient, alias: str) -> str:
+    """Returns the version that an alias points at, or an empty string."""
     try:
-        return str(client.get_model_version_by_alias(REGISTERED_MODEL_NAME, CHAMPION).version)
+        return str(client.get_model_version_by_alias(REGISTERED_MODEL_NAME, alias).version)
     except MlflowException:
         return ""
 
@@ -120,13 +129,17 @@ class Champion:
     reason: str
 
 
-def choose_champion(client: MlflowClient, track: str = CHAMPION_TRACK) -> Champion:
+def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champion:
     """Chooses the version with the lowest EER on a track, the newer one of equals; archived ones are left out.
 
+    Args:
+        client: the tracking store.
+        place: the track, by its `evaluated_place`.
+
     Raises:
-        ValueError: no version has been evaluated on that track.
+        ValueError: no version has been evaluated there.
     """
-    tag = eer_tag(track)
+    tag = eer_tag(place)
     versions = all_versions(client)
     evaluated = {
         int(version.version): float(version.tags[tag])
@@ -140,14 +153,14 @@ def choose_champion(client: MlflowClient, track: str = CHAMPION_TRACK) -> Champi
         )
         have = f"; there are evaluations on {', '.join(tracks)}" if tracks else ""
         raise ValueError(
-            f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {track}{have}"
+            f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {place}{have}"
         )
-    # Error rates on different data do not compare: only versions evaluated on the newest one's key take part.
-    key_of = {int(version.version): version.tags.get(key_tag(track), "") for version in versions}
-    rivals = {version: eer for version, eer in evaluated.items() if key_of[version] == key_of[max(evaluated)]}
+    # Error rates on different data do not compare: only versions evaluated as the newest one was take part.
+    basis = {int(version.version): version.tags.get(basis_tag(place), "") for version in versions}
+    rivals = {version: eer for version, eer in evaluated.items() if basis[version] == basis[max(evaluated)]}
     best = min(rivals, key=lambda version: (rivals[version], -version))
     reason = (
-        f"version {best} has the lowest EER on {track}, {rivals[best]:.2f} %, "
+        f"version {best} has the lowest EER on {place}, {rivals[best]:.2f} %, "
         f"of {len(rivals)} versions evaluated on the same key"
     )
     return Champion(str(best), reason)
@@ -167,18 +180,36 @@ def appoint_champion(client: MlflowClient, version: str) -> str:
             version,
         )
         return others[0]
-    client.set_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION, version)
+    return point_alias(client, CHAMPION, version)
+
+
+def point_alias(client: MlflowClient, alias: str, version: str) -> str:
+    """Points an alias at a version and returns the version that it points at then.
+
+    A version of the synthetic corpus does not take the place of one that was trained on anything else.
+    """
+    before = find_alias(client, alias)
+    if before and _corpus_of(client, version) == DEMO_CORPUS != _corpus_of(client, before):
+        logger.warning("%s stays at version %s, which was not trained on the synthetic corpus", alias, before)
+        return before
+    client.set_registered_model_alias(REGISTERED_MODEL_NAME, alias, version)
     return version
 
 
-def key_tag(track: str) -> str:
-    """Returns the name of the version tag that says on which key that EER was measured."""
-    return f"{track}.key_sha256"
+def evaluated_place(corpus: str, track: str) -> str:
+    """Returns what the tags of a version call a track: `DF` of the published corpora, or `demo.DF` of another one."""
+    name = track if corpus in ("", PUBLISHED_CORPORA) else f"{corpus}.{track}"
+    return re.sub(r"[^\w ./-]", "_", name, flags=re.ASCII)
 
 
-def eer_tag(track: str) -> str:
-    """Returns the name of the version tag that holds a track's EER in percent."""
-    return f"{track}.eer_percent"
+def basis_tag(place: str) -> str:
+    """Returns the name of the version tag that says what that EER rests on: the key's digest and the precision."""
+    return f"{place}.evaluated_by"
+
+
+def eer_tag(place: str) -> str:
+    """Returns the name of the version tag that holds the EER in percent at an `evaluated_place`."""
+    return f"{place}.eer_percent"
 
 
 def all_versions(client: MlflowClient) -> list[ModelVersion]:
@@ -191,6 +222,10 @@ def all_versions(client: MlflowClient) -> list[ModelVersion]:
         token = page.token
         if not token:
             return found
+
+
+def _corpus_of(client: MlflowClient, version: str) -> str:
+    return str(get_version(client, version).tags.get(CORPUS_TAG, ""))
 
 
 def _set_stage(client: MlflowClient, version: str, stage: str) -> None:

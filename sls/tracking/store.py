@@ -89,6 +89,23 @@ def find_run(client: MlflowClient, run_id: str) -> Run:
         return run
 
 
+def get_run(client: MlflowClient, run_id: str) -> Run:
+    """Returns a run.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        raise ValueError(f"the tracking store has no run {run_id}") from error
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text has the form of a run's id."""
+    return re.fullmatch("[0-9a-f]{32}", text) is not None
+
+
 def quoted(value: str) -> str:
     """Returns a value as the filter of a search takes it, whichever quotation mark is in it."""
     mark = '"' if "'" in value else "'"

@@ -20,9 +20,9 @@ from sls.tracking.comparison_view import Compared
 from sls.tracking.epoch_evaluation import EpochCheckpoint, EvaluatedEpoch
 from sls.tracking.epochs import find_newest_trainings, find_training_runs, track_epochs
 from sls.tracking.evaluation import EvaluationRequest, track_evaluation
-from sls.tracking.evaluation_inputs import ScoreSource
 from sls.tracking.pipeline import Pipeline, find_tracks
 from sls.tracking.runs import TrackedRun, tracked_run
+from sls.tracking.score_sources import ScoreSource
 from sls.tracking.store import connect
 from sls.tracking.trial_lists import TrialList
 
@@ -98,6 +98,17 @@ def test_every_epoch_is_evaluated_once_and_charted(
     assert {row["is_new"] for row in known} == {"False"}
     assert_numbers_lead_back(known, door, training_run)
     assert "viewStateShareKey=recipes-demo" in second.output
+
+    # Windows give other scores, which are neither taken from these nor charted among them.
+    third = call_epochs(small_corpus, [run_id], "--track", "DF", "--window_hop", "8000")
+    assert third.exit_code == 0, third.output
+    assert "Evaluated 2 of 2.\n" in third.output
+    assert {run.data.tags["not_comparable"] for run in runs_of("evaluate")[:2]} == {
+        "windows every 8000 samples"
+    }
+    assert_numbers_lead_back(rows, door, training_run)
+    again = call_epochs(small_corpus, [run_id], "--track", "DF")
+    assert "Evaluated 0 of 2; the others were known." in again.output
 
 
 def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run: Run) -> None:

@@ -78,13 +78,15 @@ def test_partial_scores_are_refused_unless_allowed(store, small_corpus, score_fi
     assert allowed.exit_code == 0, allowed.output
     coverage = newest_run("evaluate").data.metrics["LA/coverage_percent"]
     assert coverage == pytest.approx(100 * (len(lines) - 1) / len(lines))
-    assert newest_run("evaluate").data.tags["not_comparable"] == "subset all"
+    assert newest_run("evaluate").data.tags["not_comparable"] == "subset all, some of the trials"
     assert CliRunner().invoke(evaluate, [*arguments, "--allow_partial", "true"]).exit_code == 0
     assert newest_run("evaluate").data.tags["not_comparable"] == "some of the trials"
 
 
 @pytest.mark.slow
-def test_calibration_fitted_by_one_run_is_applied_by_another(store, small_corpus, score_files) -> None:
+def test_calibration_fitted_by_one_run_is_applied_by_another(
+    store, small_corpus, score_files, tmp_path
+) -> None:
     arguments = [
         "--track",
         "LA",
@@ -98,10 +100,19 @@ def test_calibration_fitted_by_one_run_is_applied_by_another(store, small_corpus
     assert fitted.exit_code == 0, fitted.output
     before = newest_run("evaluate")
     assert f"apply it to another track with -P calibration={before.info.run_id}" in fitted.output
-    applied = CliRunner().invoke(evaluate, [*arguments, "--calibration", before.info.run_id])
+    calibrated = ["--calibration", before.info.run_id]
+    same = CliRunner().invoke(evaluate, [*arguments, *calibrated])
+    assert same.exit_code == 2
+    assert "fitted on these very scores" in same.stderr
+    arguments[3] = str(tmp_path / "nearly.txt")
+    rows = [line.split() for line in score_files["good"].read_text().splitlines()]
+    Path(arguments[3]).write_text("".join(f"{name} {float(score) + 1e-4}\n" for name, score in rows))
+    applied = CliRunner().invoke(evaluate, [*arguments, *calibrated])
     assert applied.exit_code == 0, applied.output
     after = newest_run("evaluate")
-    # On the scores on which it was fitted, a calibration can only help.
+    assert after.data.tags["not_comparable"] == "calibrated"
+    assert after.data.tags["calibration"] == before.info.run_id
+    # On scores so near to those on which it was fitted, a calibration can only help.
     assert after.data.metrics["LA/cllr"] < before.data.metrics["LA/cllr"]
     assert after.data.metrics["LA/eer_percent"] == pytest.approx(before.data.metrics["LA/eer_percent"])
     without = CliRunner().invoke(evaluate, [*arguments, "--calibration", after.info.run_id])

@@ -11,11 +11,12 @@ from entrypoints.register import register as register_door
 from sls.engine.progress import write_state
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_checkpoint
 from sls.tracking import registry
+from sls.tracking.calibrations import CALIBRATION_FILE, find_calibration
 from sls.tracking.checkpoints import ModelSource, find_model, log_checkpoint, resolve_model
-from sls.tracking.evaluation_inputs import CALIBRATION_FILE, find_calibration, find_scores
 from sls.tracking.resuming import STATE_DIRECTORY, read_past
 from sls.tracking.runs import tracked_run
 from sls.tracking.score_files import KEY_TAG, fetch_finished
+from sls.tracking.score_sources import find_scores
 from sls.tracking.store import connect, experiment_id
 
 pytestmark = pytest.mark.slow
@@ -68,7 +69,7 @@ def test_model_whose_scores_are_wanted_is_not_downloaded(trained, fetched, tmp_p
     fetched.clear()
     names = [version.uri, f"models:/{trained.model_id}", f"runs:/{trained.train_run_id}"]
     for number, name in enumerate(names):
-        found = find_scores(client, "", "DF", name, tmp_path / str(number))
+        found = find_scores(client, "", "demo", "DF", name, tmp_path / str(number))
         assert found.run_id == scored
     assert fetched == [f"runs:/{scored}/scores"] * len(names)
 
@@ -77,7 +78,7 @@ def test_scores_of_an_epoch_whose_weights_were_not_kept_are_found(trained, fetch
     client = connect()
     scored = record_scores(trained, tmp_path)
     client.set_logged_model_tags(trained.model_id, {"weights": "deleted"})
-    assert find_scores(client, "", "DF", trained.uri, tmp_path / "found").run_id == scored
+    assert find_scores(client, "", "demo", "DF", trained.uri, tmp_path / "found").run_id == scored
     with pytest.raises(ValueError, match="were not kept"):
         resolve_model(client, trained.uri)
 
@@ -103,7 +104,9 @@ def test_calibration_of_a_run_is_downloaded_where_the_caller_says(store, tmp_pat
     with tracked_run("evaluate") as run:
         run.log_file(tmp_path / CALIBRATION_FILE)
     place = tmp_path / "place"
-    assert find_calibration(connect(), run.run_id, place) == place / CALIBRATION_FILE
+    found = find_calibration(connect(), run.run_id, place)
+    assert found is not None
+    assert found.path == place / CALIBRATION_FILE
 
 
 def test_weights_to_go_on_from_go_with_the_state(trained, fetched, tmp_path) -> None:

@@ -24,6 +24,7 @@ from sls.tracking.stages import (
     find_champion,
     in_production,
     move_stage,
+    point_alias,
 )
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
 
@@ -63,7 +64,12 @@ def trained(store) -> ModelSource:
 
 
 def record_evaluation(
-    source: ModelSource, track: str, eer_percent: float, subset: str = "eval", corpus: str = "demo"
+    source: ModelSource,
+    track: str,
+    eer_percent: float,
+    subset: str = "eval",
+    corpus: str = "demo",
+    not_comparable: str = "",
 ) -> str:
     with tracked_run("score", f"score v1 {track}", {"model_id": source.model_id}) as scoring:
         pass
@@ -73,6 +79,9 @@ def record_evaluation(
         "subset": subset,
         "corpus": corpus,
         "score_run_id": scoring.run_id,
+        "key_sha256": "0123",
+        "precision": "fp32",
+        **({"not_comparable": not_comparable} if not_comparable else {}),
     }
     with tracked_run("evaluate", f"evaluate v1 {track}", tags) as run:
         name = f"{track}/eer_percent"
@@ -94,7 +103,7 @@ def card_of(version: str) -> str:
 
 def test_model_card_tells_recipe_data_eer_with_intervals_use_and_that_it_is_synthetic(trained) -> None:
     run_id = record_evaluation(trained, "LA", 3.51)
-    record_evaluation(trained, "LA", 9.0, subset="progress")
+    record_evaluation(trained, "LA", 9.0, subset="progress", not_comparable="subset progress")
     client = connect()
     version = registry.register(client, "1", trained, "staging")
     card = card_of(version.version)
@@ -116,8 +125,32 @@ def test_model_card_tells_recipe_data_eer_with_intervals_use_and_that_it_is_synt
         "epoch": "2",
         "run_id": trained.train_run_id,
         "checkpoint_model_id": trained.model_id,
-        "LA.eer_percent": "3.5100",
+        "corpus": "demo",
+        "demo.LA.eer_percent": "3.5100",
+        "demo.LA.evaluated_by": "0123 fp32",
     }
+
+
+def test_versions_are_tagged_by_the_evaluations_that_compare_alone(trained) -> None:
+    """Neither later ones that are calibrated, of windows or of some trials, nor those of another corpus, count."""
+    client = connect()
+    version = registry.register(client, "1", trained, "staging").version
+    record_evaluation(trained, "DF", 2.14, corpus="asvspoof")
+    for reason in ("calibrated", "windows every 16000 samples", "some of the trials", "subset all"):
+        subset = reason.removeprefix("subset ") if reason.startswith("subset") else "eval"
+        record_evaluation(trained, "DF", 9.0, subset, "asvspoof", reason)
+    record_evaluation(trained, "DF", 46.4, corpus="demo")
+    record_evaluation(trained, "calls", 7.0, subset="all", corpus="our calls: 2026")
+    registry.note_evaluations(client, trained.model_id)
+    for number in (version, registry.register(client, "1", trained, "staging").version):
+        tags = client.get_model_version(REGISTERED_MODEL_NAME, number).tags
+        assert {name: value for name, value in tags.items() if name.endswith("eer_percent")} == {
+            "DF.eer_percent": "2.1400",
+            "demo.DF.eer_percent": "46.4000",
+            "our calls_ 2026.calls.eer_percent": "7.0000",
+        }
+        assert "| asvspoof | DF | eval | 2.14 |" in card_of(number)
+        assert "| asvspoof | DF | all | 9.00 |" in card_of(number)
 
 
 def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wrote(trained) -> None:
@@ -126,13 +159,13 @@ def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wr
     assert "Not evaluated yet." in card_of(version)
     client.update_model_version(REGISTERED_MODEL_NAME, version, card_of(version) + "\n\nSeen by A. B.")
     record_evaluation(trained, "DF", 2.14)
-    registry.note_evaluation(client, trained.model_id, "DF", {"eer_percent": 2.14}, "a" * 64)
+    registry.note_evaluations(client, trained.model_id)
     card = card_of(version)
     assert "Not evaluated yet." not in card
     assert "| demo | DF | eval | 2.14 |" in card
     assert card.endswith("Seen by A. B.")
     client.update_model_version(REGISTERED_MODEL_NAME, version, "All my own words.")
-    registry.note_evaluation(client, trained.model_id, "DF", {"eer_percent": 2.14}, "a" * 64)
+    registry.note_evaluations(client, trained.model_id)
     assert card_of(version) == "All my own words."
 
 
@@ -176,18 +209,6 @@ def test_file_that_is_no_calibration_registers_nothing(trained, tmp_path) -> Non
     with pytest.raises(ValueError, match="broken.json"):
         registry.register(connect(), "1", trained, "staging", calibration=path)
     assert not connect().search_model_versions(f"name='{REGISTERED_MODEL_NAME}'")
-
-
-def test_calibration_of_another_checkpoint_is_refused(trained) -> None:
-    client = connect()
-    own = record_evaluation(trained, "LA", 1)
-    registry.check_calibration(client, own, trained)
-    with tracked_run("evaluate", tags={"model_id": "m-other"}) as run:
-        pass
-    with pytest.raises(ValueError, match="evaluated m-other, expected an evaluation of"):
-        registry.check_calibration(client, run.run_id, trained)
-    with pytest.raises(ValueError, match="found nonsense, expected a JSON file"):
-        registry.check_calibration(client, "nonsense", trained)
 
 
 def test_registration_into_production_makes_room_there(trained) -> None:
@@ -261,10 +282,22 @@ def test_policy_compares_only_versions_that_were_evaluated_on_the_same_key(store
     make_versions(3)
     for version, eer_percent, key in (("1", 0.1, "demo"), ("2", 2.0, "real"), ("3", 3.0, "real")):
         set_eer(version, "DF", eer_percent)
-        connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, "DF.key_sha256", key)
+        connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, "DF.evaluated_by", key)
     best = choose_champion(connect())
     assert best.version == "2"
     assert "of 2 versions evaluated on the same key" in best.reason
+
+
+def test_synthetic_version_takes_no_alias_from_one_of_real_recordings(store, caplog) -> None:
+    make_versions(4)
+    client = connect()
+    for version, corpus in (("1", "demo"), ("2", "demo"), ("3", "asvspoof"), ("4", "demo")):
+        client.set_model_version_tag(REGISTERED_MODEL_NAME, version, "corpus", corpus)
+    for version, found in (("1", "1"), ("2", "2"), ("3", "3"), ("4", "3")):
+        assert appoint_champion(client, version) == found
+        assert point_alias(client, "recipe-v1", version) == found
+    assert "champion stays at version 3, which was not trained on the synthetic corpus" in caplog.text
+    assert find_champion(client) == "3"
 
 
 def test_experiment_does_not_replace_what_is_in_production(store, caplog) -> None:

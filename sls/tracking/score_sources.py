@@ -1,4 +1,4 @@
-"""What an evaluation takes: scores and a calibration, as files or as what runs have left."""
+"""The scores that an evaluation takes: a file, or what a scoring run has left."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from pathlib import Path
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from sls.data.files import check_is_file
+from sls.engine.scoring_job import SETTINGS
 from sls.tracking.checkpoints import find_model
 from sls.tracking.comparison_view import EPOCHS_TAG
 from sls.tracking.score_files import SCORES_DIRECTORY
-
-CALIBRATION_FILE = "calibration.json"
+from sls.tracking.store import get_run, is_run_id, quoted
 
 logger = logging.getLogger(__name__)
 
 # Tags that an evaluation run takes over from the scoring run, so that both can be grouped and walked alike.
 LINEAGE_TAGS = (
+    "track",
+    "corpus",
+    *SETTINGS,
     "model",
     "train_run_id",
     "epoch",
@@ -54,7 +56,12 @@ class ScoreSource:
 
 
 def find_scores(
-    client: MlflowClient, scores: str, track: str, model: str = "", directory: Path | None = None
+    client: MlflowClient,
+    scores: str,
+    corpus: str,
+    track: str,
+    model: str = "",
+    directory: Path | None = None,
 ) -> ScoreSource:
     """Finds the score file that a user means.
 
@@ -62,55 +69,32 @@ def find_scores(
         client: the tracking store.
         scores: a file, the id of a scoring run, or empty for the newest finished scoring run of the track,
             but for those that a chart of epochs left behind.
+        corpus: the corpus that the track is of.
         track: the track.
         model: for an empty `scores`: only runs of this model, those of a chart too.
         directory: where to download the scores of a run; None for a temporary place that stays.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: no regular file, no such run, or none for that track.
+        ValueError: no regular file, no such run, or none for that track of that corpus; or both `scores` and
+            `model`.
     """
-    if scores and (Path(scores).is_file() or not _is_run_id(scores)):
+    if scores and model:
+        raise ValueError(f"model: found {model} beside scores {scores}, expected one of the two")
+    if scores and (Path(scores).is_file() or not is_run_id(scores)):
         check_is_file(Path(scores), "scores", "a score file or the id of a scoring run")
         return ScoreSource(Path(scores))
-    scored = _get_run(client, scores) if scores else _newest_scoring_run(client, track, model)
+    if not scores:
+        return _from_run(_newest_scoring_run(client, corpus, track, model), directory)
+    scored = get_run(client, scores)
+    of_corpus = scored.data.tags.get("corpus")
+    # A list of one's own (protocol, audio_dir) has another name, and is evaluated on whatever the user says.
+    if scored.data.tags.get("track") == track and of_corpus not in (None, corpus):
+        raise ValueError(
+            f"scores: run {scores} scored {track} of corpus {of_corpus}, expected corpus {corpus}; "
+            "give the data_root and tracks with which it was scored"
+        )
     return _from_run(scored, directory)
-
-
-def find_calibration(client: MlflowClient, name: str, directory: Path) -> Path | None:
-    """Finds a calibration: a JSON file, or the evaluation run that fitted it; None for an empty name.
-
-    Args:
-        client: the tracking store.
-        name: the file, or the id of the run.
-        directory: where to download that of a run, for a caller that removes it after use.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: no regular file, or the run fitted none.
-    """
-    if not name:
-        return None
-    if not _is_run_id(name):
-        check_is_file(Path(name), "calibration", "a JSON file or the id of the evaluation run that fitted it")
-        return Path(name)
-    _get_run(client, name)
-    if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(name)}:
-        raise ValueError(f"calibration: run {name} fitted none; evaluate with -P fit_calibration=logistic")
-    return Path(
-        mlflow.artifacts.download_artifacts(f"runs:/{name}/{CALIBRATION_FILE}", dst_path=str(directory))
-    )
-
-
-def _get_run(client: MlflowClient, run_id: str) -> Run:
-    try:
-        return client.get_run(run_id)
-    except MlflowException as error:
-        raise ValueError(f"the tracking store has no run {run_id}") from error
-
-
-def _is_run_id(text: str) -> bool:
-    return len(text) == 32 and all(character in "0123456789abcdef" for character in text)
 
 
 def _name_system(tags: Mapping[str, str]) -> str:
@@ -120,8 +104,9 @@ def _name_system(tags: Mapping[str, str]) -> str:
     return tags.get("model", "")
 
 
-def _newest_scoring_run(client: MlflowClient, track: str, model: str) -> Run:
-    scored = f"tags.kind = 'score' and tags.track = '{track}' and attributes.status = 'FINISHED'"
+def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: str) -> Run:
+    of_track = f"tags.kind = 'score' and tags.track = {quoted(track)} and attributes.status = 'FINISHED'"
+    scored = f"{of_track} and tags.corpus = {quoted(corpus)}"
     # A chart scores every epoch, whichever last: its runs are not what somebody scored to evaluate it.
     wanted = _is_of_model(client, model) if model else f"tags.{EPOCHS_TAG} IS NULL"
     newest = _find_newest(client, f"{scored} and {wanted}")
@@ -135,8 +120,11 @@ def _newest_scoring_run(client: MlflowClient, track: str, model: str) -> Run:
             "of epochs; name a model (-P model=runs:/RUN_ID/epoch_N) or scores (-P scores=RUN_ID or FILE)"
         )
     of_model = f" of {model}" if model else ""
+    other = _find_newest(client, f"{of_track} and {wanted}")
+    elsewhere = f" (there are some of corpus {other.data.tags.get('corpus')})" if other else ""
     raise ValueError(
-        f"scores: no finished scoring run of track {track}{of_model} in {mlflow.get_tracking_uri()}; "
+        f"scores: no finished scoring run of track {track} of corpus {corpus}{of_model}{elsewhere} in "
+        f"{mlflow.get_tracking_uri()}; "
         f"score it first (mlflow run . -e score -P track={track}) or name a file (-P scores=FILE)"
     )
 

@@ -1,0 +1,46 @@
+"""A calibration is applied to scores on the scale of those that it was fitted on, and to others than those."""
+
+from pathlib import Path
+
+import pytest
+
+from sls.tracking.calibrations import FittedCalibration, find_calibration
+from sls.tracking.store import connect
+
+FITTED = FittedCalibration(
+    "0" * 32,
+    Path("calibration.json"),
+    {"model_id": "m-1", "window_hop": "0", "window_combination": "none", "scores_sha256": "abc"},
+)
+
+
+@pytest.mark.parametrize(
+    "tags", [{}, {"model_id": "m-1"}, {"model_id": "m-1", "window_hop": "0", "window_combination": "none"}]
+)
+def test_scores_of_the_same_kind_are_accepted(tags: dict[str, str]) -> None:
+    FITTED.check(tags, "def")
+    FittedCalibration("mine.json", Path("mine.json")).check(tags, "abc")
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        ({"model_id": "m-2"}, "was fitted on scores of model_id m-1, expected m-2"),
+        ({"model_id": "m-1", "window_hop": "16000"}, "was fitted on scores of window_hop 0, expected 16000"),
+    ],
+)
+def test_other_scores_are_refused(tags: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"calibration: run 0+ {message}"):
+        FITTED.check(tags, "def")
+
+
+def test_the_scores_that_it_was_fitted_on_are_refused() -> None:
+    with pytest.raises(ValueError, match="on these very scores, expected one fitted on others"):
+        FITTED.check({"model_id": "m-1"}, "abc")
+
+
+def test_a_name_that_is_neither_file_nor_run_is_refused(store, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nonsense"):
+        find_calibration(connect(), "nonsense", tmp_path)
+    with pytest.raises(ValueError, match="has no run 0{32}"):
+        find_calibration(connect(), "0" * 32, tmp_path)
