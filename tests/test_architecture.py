@@ -74,6 +74,18 @@ def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
             assert package in allowed, f"{relative} imports {name}"
 
 
+@pytest.mark.parametrize("path", library_files(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_no_private_name_of_another(path: Path) -> None:
+    private = [
+        alias.name
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sls")
+        for alias in node.names
+        if alias.name.startswith("_")
+    ]
+    assert not private
+
+
 def test_every_exception_still_exists() -> None:
     missing = [name for name in EXCEPTIONS if not (ROOT / name).is_file()]
     assert not missing

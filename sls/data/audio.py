@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Callable
@@ -14,9 +13,16 @@ import av
 import numpy as np
 import soundfile
 import soxr
-from av.container import InputContainer
 
 from sls.data.containers import open_container
+from sls.data.decoders import (
+    UNKNOWN,
+    AudioError,
+    CutShortError,
+    audio_stream,
+    decode_by_av,
+    decode_by_soundfile,
+)
 
 SAMPLE_RATE_HZ = 16_000
 NUM_SAMPLES = 64_600
@@ -24,17 +30,11 @@ NUM_SAMPLES = 64_600
 RESAMPLER = "HQ"
 """soxr's quality; librosa's default (`soxr_hq`), with which the published scores were made."""
 
-_STREAMED_WAV_BYTES = 2**31 - 2**16  # sizes from here on are what writers to a pipe put for "not known"
 _NO_SAMPLES = "found no samples, expected a recording"
-_UNKNOWN = 2**62  # libsndfile's number of samples where a header does not tell
 
 AudioSource = str | Path | bytes | BinaryIO
 Source = TypeVar("Source")
 Result = TypeVar("Result")
-
-
-class AudioError(ValueError):
-    """A recording that cannot be used; the message names it and says why."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,6 @@ class AudioFacts:
     sample_rate_hz: int
     duration_s: float | None
     """Seconds, or None where only all of its samples would tell."""
-
-
-class _CutShortError(AudioError):
-    """A recording that ends before its end, which the other decoder would not notice."""
 
 
 def read_audio(
@@ -137,7 +133,7 @@ def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:
         content: str | bytes = _existing_path(source, name)
     else:
         content = source if isinstance(source, bytes) else source.read()
-    samples, rate_hz = _try_decoders(_decode_soundfile, _decode_av, content, name)
+    samples, rate_hz = _try_decoders(decode_by_soundfile, decode_by_av, content, name)
     if len(samples) == 0:
         raise AudioError(f"{name}: {_NO_SAMPLES}")
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
@@ -162,7 +158,7 @@ def _try_decoders(
 ) -> Result:
     try:
         return by_soundfile(content)
-    except _CutShortError as error:
+    except CutShortError as error:
         raise AudioError(f"{name}: {error}") from None
     except (soundfile.SoundFileError, OSError, MemoryError, TypeError, ValueError) as error:
         soundfile_words = _one_line(error)
@@ -175,73 +171,16 @@ def _try_decoders(
 
 def _inspect_soundfile(path: str) -> AudioFacts:
     info = soundfile.info(path)
-    return AudioFacts(info.samplerate, info.frames / info.samplerate if info.frames < _UNKNOWN else None)
+    return AudioFacts(info.samplerate, info.frames / info.samplerate if info.frames < UNKNOWN else None)
 
 
 def _inspect_av(path: str) -> AudioFacts:
     with open_container(path) as container:
-        stream = _audio_stream(container)
+        stream = audio_stream(container)
         if not stream.codec_context.sample_rate:
             raise AudioError("no sampling rate")
         duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
         return AudioFacts(stream.codec_context.sample_rate, None if duration is None else float(duration))
-
-
-def _decode_soundfile(content: str | bytes) -> tuple[np.ndarray, int]:
-    with soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else content) as file:
-        _check_wav_size(file)
-        samples = file.read(dtype="float32", always_2d=True)
-        if len(samples) < file.frames and file.format == "FLAC":
-            raise AudioError(f"ends after {len(samples)} of {file.frames} samples")
-        return samples, file.samplerate
-
-
-def _check_wav_size(file: soundfile.SoundFile) -> None:
-    """Raises _CutShortError where a WAV file is shorter than its header says; both decoders hide it."""
-    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)$", file.extra_info, re.MULTILINE)
-    if sizes is None or file.format not in ("WAV", "WAVEX"):
-        return
-    said, found = map(int, sizes.groups())
-    if found < said < _STREAMED_WAV_BYTES:
-        raise _CutShortError(f"ends after {found} of {said} bytes of samples")
-
-
-def _decode_av(content: str | bytes) -> tuple[np.ndarray, int]:
-    with open_container(content) as container:
-        stream = _audio_stream(container)
-        stream.codec_context.thread_count = 1  # workers are many, and files are short
-        frames = [_frame_samples(frame) for frame in container.decode(stream)]
-        if not frames:
-            raise AudioError("no samples")
-        samples = np.concatenate(frames)
-        rate_hz = int(stream.codec_context.sample_rate)
-        if container.format.name == "flac" and stream.duration and stream.time_base:
-            expected = round(stream.duration * stream.time_base * rate_hz)
-            if len(samples) < expected:
-                raise AudioError(f"ends after {len(samples)} of {expected} samples")
-        return samples, rate_hz
-
-
-def _audio_stream(container: InputContainer) -> av.AudioStream:
-    if not container.streams.audio:
-        raise AudioError("no audio stream")
-    stream = container.streams.audio[0]
-    if stream.codec_context is None:  # what PyAV gives for a codec that FFmpeg does not know
-        raise AudioError("no decoder for its audio")
-    return stream
-
-
-def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
-    """Returns the samples of one frame as `(num_samples, channels)`, float32 in [-1, 1]."""
-    samples: np.ndarray = frame.to_ndarray()
-    num_channels = frame.layout.nb_channels
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, num_channels)
-    if samples.dtype == np.uint8:
-        return (samples.astype(np.float32) - 128) / 128
-    if np.issubdtype(samples.dtype, np.integer):
-        full_scale = 2 ** (8 * samples.dtype.itemsize - 1)
-        return (samples / full_scale).astype(np.float32)
-    return samples.astype(np.float32)
 
 
 def _one_line(error: BaseException) -> str:

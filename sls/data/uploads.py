@@ -1,8 +1,7 @@
 """Recordings that strangers send: decoded from their bytes alone, and within limits.
 
-`read_audio` trusts its files. FFmpeg, its second decoder, guesses the format from the content, and what looks
-like a list of files (concat, HLS) or a description of a session (SDP) makes it open other files, or sockets.
-Here the format is one of four, known by the first bytes, and each decoder is held to it.
+The decoders are those of `read_audio`, so that a score cannot depend on who reads the file. Here they are held to a
+duration, of four formats known by their first bytes, and no error quotes anything of the content.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import av
@@ -18,9 +18,9 @@ import numpy as np
 import soundfile
 import soxr
 
-# The very parts of read_audio, so that a score cannot depend on who reads the file.
-from sls.data.audio import _UNKNOWN, RESAMPLER, AudioError, _audio_stream, _check_wav_size, _frame_samples
+from sls.data.audio import RESAMPLER
 from sls.data.containers import HEAD_BYTES, count_tag_bytes, name_container
+from sls.data.decoders import AudioError, check_duration, decode_by_av, decode_by_soundfile
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_CHANNELS = 8
@@ -143,7 +143,7 @@ def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadL
         most = limits.max_bytes // BYTES_PER_SAMPLE
         raise AudioError(f"found {len(values)} samples, expected at most {most}")
     rate = _whole_rate(rate_hz)
-    _check_duration(len(values), _most_frames(rate, 1, limits), rate)
+    check_duration(len(values), _most_frames(limits, rate, 1), rate)
     try:
         samples = np.asarray(values)
     except ValueError:
@@ -175,7 +175,7 @@ def _resample(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload:
 
 
 def _without_id3(content: bytes) -> bytes:
-    """Drops ID3 tags, behind which FFmpeg would guess once more."""
+    """Drops ID3 tags, so that the first bytes tell the format."""
     try:
         return content[count_tag_bytes(io.BytesIO(content)) :]
     except ValueError as error:
@@ -191,58 +191,24 @@ def _name_taken(content: bytes) -> str:
 
 
 def _decode(content: bytes, container: str, limits: UploadLimits) -> tuple[np.ndarray, int]:
+    limit = partial(_most_frames, limits)
     try:
-        return _decode_soundfile(content, limits)
+        return decode_by_soundfile(content, limit)
     except AudioError:
         raise
     except (soundfile.SoundFileError, OSError, MemoryError, TypeError, ValueError):
         pass  # some builds of libsndfile cannot read a third of the FLAC files of ASVspoof 2021
     try:
-        return _decode_av(content, container, limits)
+        return decode_by_av(content, limit)
     except AudioError:
         raise
     except (av.error.FFmpegError, OSError, MemoryError, ValueError):
         raise AudioError(f"found a {container.upper()} file that cannot be decoded") from None
 
 
-def _decode_soundfile(content: bytes, limits: UploadLimits) -> tuple[np.ndarray, int]:
-    with soundfile.SoundFile(io.BytesIO(content)) as file:
-        _check_wav_size(file)
-        most = _most_frames(file.samplerate, file.channels, limits)
-        samples = file.read(most + 1, dtype="float32", always_2d=True)
-        _check_duration(len(samples), most, file.samplerate)
-        if file.format == "FLAC" and len(samples) < file.frames < _UNKNOWN:
-            raise AudioError(f"ends after {len(samples)} of {file.frames} samples")
-        return samples, file.samplerate
-
-
-def _decode_av(content: bytes, container: str, limits: UploadLimits) -> tuple[np.ndarray, int]:
-    with av.open(io.BytesIO(content), mode="r", format=container) as file:
-        stream = _audio_stream(file)
-        stream.codec_context.thread_count = 1
-        rate_hz = int(stream.codec_context.sample_rate)
-        most = _most_frames(rate_hz, stream.codec_context.channels, limits)
-        blocks, count = [], 0
-        for frame in file.decode(stream):
-            blocks.append(_frame_samples(frame))
-            count += len(blocks[-1])
-            _check_duration(count, most, rate_hz)
-        if container == "flac" and stream.duration and stream.time_base:
-            expected = round(stream.duration * stream.time_base * rate_hz)
-            if count < expected:
-                raise AudioError(f"ends after {count} of {expected} samples")
-        return np.concatenate(blocks) if blocks else np.empty((0, 1), np.float32), rate_hz
-
-
-def _most_frames(rate_hz: int, channels: int, limits: UploadLimits) -> int:
+def _most_frames(limits: UploadLimits, rate_hz: int, channels: int) -> int:
     if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
         raise AudioError(f"found a rate of {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(f"found {channels} channels, expected 1 to {MAX_CHANNELS}")
     return int(limits.max_duration_s * min(rate_hz, _SAMPLES_PER_S / channels))
-
-
-def _check_duration(count: int, most: int, rate_hz: int) -> None:
-    if count > most:
-        longest_s = round(most / rate_hz, 2)
-        raise AudioError(f"found a recording of more than {longest_s:g} s, expected at most that")

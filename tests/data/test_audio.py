@@ -100,7 +100,7 @@ def test_both_decoders_give_the_same_samples(tmp_path, monkeypatch, name, subtyp
     def refuse(_: object) -> None:
         raise AudioError("psf_fseek")
 
-    monkeypatch.setattr(audio, "_decode_soundfile", refuse)
+    monkeypatch.setattr(audio, "decode_by_soundfile", refuse)
     np.testing.assert_allclose(read_audio(tmp_path / name), by_soundfile, atol=1e-7, rtol=0)
 
 
@@ -112,7 +112,7 @@ def test_real_flac_is_the_same_by_both_decoders(reference_dir, monkeypatch):
     def refuse(_: object) -> None:
         raise AudioError("psf_fseek")
 
-    monkeypatch.setattr(audio, "_decode_soundfile", refuse)
+    monkeypatch.setattr(audio, "decode_by_soundfile", refuse)
     for path, expected in zip(paths, by_soundfile, strict=True):
         np.testing.assert_array_equal(read_audio(path), expected)
 
@@ -181,7 +181,7 @@ def test_pyav_alone_knows_a_format_by_its_content_and_not_by_its_name(tmp_path, 
     def refuse(*_):
         raise soundfile.SoundFileError("refused")
 
-    monkeypatch.setattr(audio, "_decode_soundfile", refuse)
+    monkeypatch.setattr(audio, "decode_by_soundfile", refuse)
     tag = b"ID3\x04\0\0\0\0\x01\x02" + bytes(130)
     for misnamed in (content, tag + content) if name in ("a.flac", "a.mp3") else (content,):
         path = tmp_path / "misnamed.bin"
