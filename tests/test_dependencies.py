@@ -1,11 +1,15 @@
 """One list of dependencies: pyproject.toml; everything else agrees with it."""
 
+import ast
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,6 +49,28 @@ def test_lock_pins_every_declared_dependency_within_its_range(
         pins = lock[canonicalize_name(requirement.name)]
         for pin in pins:
             assert requirement.specifier.contains(pinned_version(pin)), f"{requirement} against {pin}"
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    """What comes along with another package may one day come no more."""
+    distributions = packages_distributions()
+    names = {canonicalize_name(requirement.name) for requirement in declared("fairseq")}
+    for path in [*(ROOT / "sls").rglob("*.py"), *(ROOT / "entrypoints").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for package in {module.split(".")[0] for module in modules}:
+                if package not in sys.stdlib_module_names | {"sls", "entrypoints"}:
+                    found = {canonicalize_name(name) for name in distributions[package]}
+                    assert found & names, f"{path.relative_to(ROOT)} imports {package}"
+
+
+@pytest.mark.parametrize("name", ["accelerate", "mlflow", "torch", "torchaudio"])
+def test_what_is_used_beyond_its_public_face_is_held_to_one_minor_version(name: str) -> None:
+    (requirement,) = (item for item in declared() if item.name == name)
+    (pin,) = read_lock("requirements.txt")[name]
+    major, minor, *_ = map(int, pinned_version(pin).split("."))
+    assert requirement.specifier == SpecifierSet(f">={major}.{minor},<{major}.{minor + 1}")
 
 
 def test_test_lock_pins_the_versions_of_the_run_lock() -> None:
