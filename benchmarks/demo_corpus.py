@@ -18,9 +18,10 @@ from pathlib import Path
 import click
 import numpy as np
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.data.audio import read_audio
 from sls.data.demo_corpus import make_demo_corpus
-from sls.data.demo_corpus.spectra import SAMPLE_RATE_HZ, mel_filters, stft
+from sls.data.demo_corpus.spectra import mel_filters, stft
 from sls.data.protocols import Label
 from sls.data.tracks import load_tracks
 from sls.metrics.det import compute_eer

@@ -19,17 +19,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sls.config import NUM_SAMPLES
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
-from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, Countermeasure
+from sls.models.countermeasure import Countermeasure
 
 BATCH_SIZE = 4
 Scorer = Callable[[Tensor], Tensor]
 
 
 def make_waveforms(count: int) -> Tensor:
-    """Returns noises of many levels and colours. Shape: `(count, DEFAULT_NUM_SAMPLES)`."""
+    """Returns noises of many levels and colours. Shape: `(count, NUM_SAMPLES)`."""
     generator = torch.Generator().manual_seed(7)
-    noise = torch.randn(count, DEFAULT_NUM_SAMPLES, generator=generator)
+    noise = torch.randn(count, NUM_SAMPLES, generator=generator)
     smoothing = torch.rand(count, 1, generator=generator) * 0.95
     for i in range(1, 12):
         noise[:, i:] += smoothing**i * noise[:, :-i].clone()
@@ -68,7 +69,7 @@ def main(
     """Prints a table: one row for each way."""
     inputs = torch.from_numpy(np.load(waveforms)["waveforms"]) if waveforms else make_waveforms(utterances)
     if source.startswith("random:"):
-        model = build_countermeasure(source, DEFAULT_NUM_SAMPLES, seed=1234).eval()
+        model = build_countermeasure(source, NUM_SAMPLES, seed=1234).eval()
     else:
         model = load_checkpoint(source, xlsr=xlsr).model
     reference, _ = _score(copy.deepcopy(model).double(), inputs.double(), "cpu")

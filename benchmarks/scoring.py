@@ -27,7 +27,7 @@ import numpy as np
 import soundfile
 import torch
 
-from sls.config import AudioConfig, ComputeConfig, ScoringConfig
+from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ, AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.audio import fit_length, read_audio
 from sls.data.dataset import TrialDataset
 from sls.data.protocols import Trial
@@ -36,10 +36,9 @@ from sls.data.scoring_batches import ScoringBatches
 from sls.engine.batch_size import resolve_batch_size
 from sls.engine.scoring import StageTimes, score
 from sls.models.checkpoints import build_countermeasure
-from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, Countermeasure
+from sls.models.countermeasure import Countermeasure
 
 SEED_BATCH_SIZE = 4
-SAMPLE_RATE_HZ = 16_000
 GFLOP_PER_UTTERANCE = 150
 """Of the 300M shape; given, not measured."""
 
@@ -50,7 +49,7 @@ def make_files(directory: Path, count: int) -> list[Trial]:
     trials = []
     for index in range(count):
         path = directory / f"u{index:06d}.flac"
-        soundfile.write(path, rng.normal(0, 0.05, DEFAULT_NUM_SAMPLES), SAMPLE_RATE_HZ, subtype="PCM_16")
+        soundfile.write(path, rng.normal(0, 0.05, NUM_SAMPLES), SAMPLE_RATE_HZ, subtype="PCM_16")
         trials.append(Trial(path.stem, path))
     return trials
 
@@ -102,14 +101,14 @@ def main(
 ) -> None:
     """Prints utterances per second of each way, and the ratio to the seed system's."""
     device = torch.device(device_name)
-    ours = build_countermeasure(f"random:{shape}", DEFAULT_NUM_SAMPLES, 1).to(device).eval()
+    ours = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1).to(device).eval()
     ways: dict[str, Callable[[list[Trial], Path], StageTimes | None]] = {}
     if seed_way or (seed_way is None and device.type == "cpu"):
-        seed = build_countermeasure(f"random:{shape}", DEFAULT_NUM_SAMPLES, 1, "fairseq").to(device).eval()
+        seed = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1, "fairseq").to(device).eval()
         ways["seed system's way"] = lambda trials, output: score_as_seed(seed, trials, output, device)
     for precision in ("fp32", "bf16") if device.type == "cpu" else ("fp32", "tf32", "bf16"):
         asked = ComputeConfig(num_workers=workers, eval_batch_size=batch_size, precision=precision)
-        size = resolve_batch_size(ours, DEFAULT_NUM_SAMPLES, asked, device)
+        size = resolve_batch_size(ours, NUM_SAMPLES, asked, device)
         for is_compiled in (False, True) if with_compiled else (False,):
             model = copy.deepcopy(ours) if is_compiled else ours  # it stays compiled
             compute = replace(asked, eval_batch_size=size, compile=is_compiled)

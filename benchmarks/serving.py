@@ -30,6 +30,7 @@ import soundfile
 import torch
 
 from benchmarks.model_server import RunningServer, running_server
+from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
 from sls.engine.precision import Precision, arithmetic
 from sls.models.checkpoints import (
     CheckpointInfo,
@@ -38,10 +39,8 @@ from sls.models.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from sls.models.countermeasure import DEFAULT_NUM_SAMPLES
 from sls.tracking.served_model import save_served_model
 
-SAMPLE_RATE_HZ = 16_000
 CLIENTS = (1, 4, 16)
 NUM_RECORDINGS = 16
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -80,7 +79,7 @@ def make_requests(count: int) -> tuple[list[np.ndarray], list[bytes]]:
     waveforms, bodies = [], []
     for _ in range(count):
         content = io.BytesIO()
-        noise = rng.normal(0, 10 ** rng.uniform(-2.5, -1), DEFAULT_NUM_SAMPLES)
+        noise = rng.normal(0, 10 ** rng.uniform(-2.5, -1), NUM_SAMPLES)
         soundfile.write(content, noise, SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
         waveforms.append(soundfile.read(io.BytesIO(content.getvalue()), dtype="float32")[0])
         audio = base64.b64encode(content.getvalue()).decode()
@@ -163,8 +162,8 @@ def served_model(shape: str) -> Iterator[tuple[Path, LoadedCheckpoint]]:
     """A bundle of a random model of a shape, and its checkpoint."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        model = build_countermeasure(f"random:{shape}", DEFAULT_NUM_SAMPLES, 1)
-        info = CheckpointInfo(model.encoder, DEFAULT_NUM_SAMPLES)
+        model = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1)
+        info = CheckpointInfo(model.encoder, NUM_SAMPLES)
         file = save_checkpoint(directory / "model.safetensors", model, info)
         del model
         save_served_model(directory / "bundle", file)

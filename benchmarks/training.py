@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.rawboost_direct import direct_rawboost
 from benchmarks.scoring import make_files, median_ratio
-from sls.config import Config, RawBoostConfig
+from sls.config import NUM_SAMPLES, Config, RawBoostConfig
 from sls.config_file import build_config
 from sls.data.audio import fit_length, read_audio
 from sls.data.dataset import TrialDataset
@@ -34,7 +34,7 @@ from sls.data.protocols import Trial
 from sls.engine.processes import open_accelerator
 from sls.engine.training import Training
 from sls.models.checkpoints import build_countermeasure
-from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, Countermeasure
+from sls.models.countermeasure import Countermeasure
 
 GFLOP_PER_UTTERANCE = 450
 """Forward and backward, of the 300M shape; given, not measured."""
@@ -86,7 +86,7 @@ class SeedWay:
 
 def our_way(shape: str, trials: list[Trial], config: Config) -> Callable[[], None]:
     """Returns what trains one more epoch with the loop of the train door."""
-    model = build_countermeasure(f"random:{shape}", DEFAULT_NUM_SAMPLES, 1)
+    model = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1)
     data = TrialDataset(trials, config.audio, config.rawboost)
     epochs = Training(model, data, None, config, open_accelerator(config.compute)).epochs()
     return lambda: print(
@@ -123,7 +123,7 @@ def main(
         "rawboost_on": rawboost_on,
     }
     torch_device = torch.device(device)
-    seed_model = build_countermeasure(f"random:{shape}", DEFAULT_NUM_SAMPLES, 1, "fairseq").to(torch_device)
+    seed_model = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1, "fairseq").to(torch_device)
     with tempfile.TemporaryDirectory() as directory:
         trials = [
             Trial(trial.name, trial.path, index % 2)

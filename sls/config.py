@@ -15,6 +15,9 @@ from typing import Any, Literal
 
 NAME_RULE = "a name of letters, digits, _ and -"
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+SAMPLE_RATE_HZ = 16_000
+NUM_SAMPLES = 64_600
+"""Samples that the published countermeasure hears: 4.0375 s at 16 kHz."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,9 @@ class DataConfig:
 class AudioConfig:
     """What the countermeasure hears of a recording."""
 
-    sample_rate: int = 16_000
+    sample_rate: int = SAMPLE_RATE_HZ
     """Sampling rate in Hz; recordings at other rates are resampled."""
-    audio_max_len: int = 64_600
+    audio_max_len: int = NUM_SAMPLES
     """Samples given to the countermeasure: longer recordings are cut, shorter ones repeated."""
     random_crop: bool = False
     """Train on a random stretch of a recording, repeated where it is short, instead of its beginning."""

@@ -123,3 +123,16 @@ def test_nothing_tracked_names_a_machine_or_an_index() -> None:
         text = path.read_text(encoding="utf-8", errors="replace")
         found = [word for word in forbidden if word in text]
         assert not found, f"{name} holds {found}"
+
+
+def test_a_constant_is_defined_once() -> None:
+    modules_by_constant: dict[tuple[str, str], list[str]] = {}
+    for path in [*library_files(), *sorted((ROOT / "entrypoints").glob("*.py"))]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+            for name in names:
+                if name.isupper() and not name.startswith("_"):
+                    constant = (name, ast.unparse(node.value))  # type: ignore[attr-defined]
+                    modules_by_constant.setdefault(constant, []).append(str(path.relative_to(ROOT)))
+    twice = {constant: modules for constant, modules in modules_by_constant.items() if len(modules) > 1}
+    assert not twice

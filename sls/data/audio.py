@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
 from sls.data.containers import open_container
 from sls.data.decoders import (
     UNKNOWN,
@@ -24,9 +25,6 @@ from sls.data.decoders import (
     decode_by_soundfile,
 )
 
-SAMPLE_RATE_HZ = 16_000
-NUM_SAMPLES = 64_600
-"""Samples that the countermeasure hears: 4.0375 s at 16 kHz."""
 RESAMPLER = "HQ"
 """soxr's quality; librosa's default (`soxr_hq`), with which the published scores were made."""
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.data.rawboost import ImpulseDraws, NoiseDraws, RawBoostDraws
 from sls.data.rawboost_filters import FilterDraws, fft_length, zero_phase_response
 
@@ -58,7 +59,9 @@ class BatchDraws:
     ssi: BatchNoise | None
 
 
-def stack_draws(draws: Sequence[RawBoostDraws], num_samples: int, sample_rate_hz: int = 16_000) -> BatchDraws:
+def stack_draws(
+    draws: Sequence[RawBoostDraws], num_samples: int, sample_rate_hz: int = SAMPLE_RATE_HZ
+) -> BatchDraws:
     """Designs the filters and puts the draws of a batch together: the part that is done on the CPU.
 
     Args:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sls.config import RawBoostConfig
+from sls.config import SAMPLE_RATE_HZ, RawBoostConfig
 from sls.data.rawboost_filters import (
     FilterDraws,
     RandomSource,
@@ -67,7 +67,7 @@ class RawBoostDraws:
 
 
 def apply_rawboost(
-    waveform: np.ndarray, params: RawBoostConfig, rng: RandomSource, sample_rate_hz: int = 16_000
+    waveform: np.ndarray, params: RawBoostConfig, rng: RandomSource, sample_rate_hz: int = SAMPLE_RATE_HZ
 ) -> np.ndarray:
     """Returns the augmented waveform.
 
@@ -103,7 +103,7 @@ def draw_rawboost(params: RawBoostConfig, num_samples: int, rng: RandomSource) -
 
 
 def apply_draws(
-    waveform: np.ndarray, params: RawBoostConfig, draws: RawBoostDraws, sample_rate_hz: int = 16_000
+    waveform: np.ndarray, params: RawBoostConfig, draws: RawBoostDraws, sample_rate_hz: int = SAMPLE_RATE_HZ
 ) -> np.ndarray:
     """Returns `waveform`, shape `(num_samples,)`, float32, with the noises that were drawn."""
     boosted = waveform

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sls.config import RawBoostConfig
+from sls.config import SAMPLE_RATE_HZ, RawBoostConfig
 from sls.data.batch_draws import (
     BatchDraws,
     BatchFilters,
@@ -76,7 +76,7 @@ def apply_rawboost_batch(
     waveforms: torch.Tensor,
     params: RawBoostConfig,
     rngs: Sequence[RandomSource],
-    sample_rate_hz: int = 16_000,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> torch.Tensor:
     """Returns the augmented waveforms.
 
@@ -105,7 +105,7 @@ def apply_draws_batch(
     waveforms: torch.Tensor,
     params: RawBoostConfig,
     draws: Sequence[RawBoostDraws],
-    sample_rate_hz: int = 16_000,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
 ) -> torch.Tensor:
     """Returns `waveforms`, `(batch, num_samples)`, float32, with the noises that `draw_rawboost` drew for each."""
     num_samples = waveforms.shape[-1]

@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from sls.data.audio import NUM_SAMPLES, fit_length
+from sls.config import NUM_SAMPLES
+from sls.data.audio import fit_length
 
 Combination = Literal["mean", "median", "min", "log-mean"]
 """How the scores of windows become one: log-mean is the logarithm of the mean probability of bona fide."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sls.config import NUM_SAMPLES
 from sls.models.xlsr import EncoderConfig, Xlsr
 
 POOL_SIZE = 3  # frames and dimensions that the max-pooling takes together
 HIDDEN_DIM = 1024
 NUM_CLASSES = 2  # spoof, bona fide
-DEFAULT_NUM_SAMPLES = 64_600  # 4.04 s at 16 kHz
 
 
 class LayerEncoder(Protocol):
@@ -117,7 +117,7 @@ class Countermeasure(nn.Module):
     def __init__(
         self,
         encoder: EncoderConfig,
-        num_samples: int = DEFAULT_NUM_SAMPLES,
+        num_samples: int = NUM_SAMPLES,
         xlsr: LayerEncoder | None = None,
     ) -> None:
         super().__init__()

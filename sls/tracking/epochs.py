@@ -17,6 +17,7 @@ from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
 from sls.tracking.epoch_evaluation import EpochCheckpoint, EpochEvaluator, EvaluatedEpoch, TrainingRun
 from sls.tracking.epochs_figure import EpochPoint, epochs_figure
 from sls.tracking.figure_style import to_png
+from sls.tracking.lineage import NOTE_TAG
 from sls.tracking.pipeline import Pipeline
 from sls.tracking.runs import TrackedRun, run_link, scratch_directory
 from sls.tracking.store import find_active_run, quoted
@@ -81,7 +82,7 @@ def track_epochs(
             "tracks": ", ".join(tracks),
             **settings_of(pipeline.compute, pipeline.scoring),
             "train_run_ids": ", ".join(training.run_id for training in trainings),
-            "mlflow.note.content": "  \n".join(f"Training: {run_link(item.run)}" for item in trainings),
+            NOTE_TAG: "  \n".join(f"Training: {run_link(item.run)}" for item in trainings),
         }
     )
     is_audio_needed = pipeline.compute.max_failures == 0

@@ -17,6 +17,7 @@ from sls.tracking.figure_style import (
     GRID_COLOUR,
     LABEL_SIZE,
     MUTED_COLOUR,
+    PLAIN_BOX,
     SYSTEM_COLOURS,
     TICK_SIZE,
     TITLE_SIZE,
@@ -31,7 +32,6 @@ PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.9
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 RING_SIZE = 15
 CHANCE_PERCENT = 50
-PLAIN_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ GRID_COLOUR = "#d8d8d8"
 MUTED_COLOUR = "#666666"
 WARNING_COLOUR = "#B00020"
 DPI = 160
+PLAIN_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 14, 12, 10.5
 
 

@@ -18,6 +18,7 @@ from sls.tracking.figure_style import (
     GRID_COLOUR,
     LABEL_SIZE,
     MUTED_COLOUR,
+    PLAIN_BOX,
     SPOOF_COLOUR,
     SYSTEM_COLOURS,
     TICK_SIZE,
@@ -32,7 +33,6 @@ DET_MARGIN = 1.1
 LEAST_RATE = 1e-4
 FAR_RIGHT = 0.75
 """Share of the scores' range beyond which the note on the threshold stands on its left."""
-PLAIN_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
 _NORMAL = NormalDist()
 
 

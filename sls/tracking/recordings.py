@@ -21,6 +21,7 @@ from sls.engine.precision import arithmetic
 from sls.metrics.dcf import DetectionCosts
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.models.compiling import compiled_for_scoring
+from sls.tracking.calibrations import CALIBRATION_FILE
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, new_figure, set_title, to_png
 from sls.tracking.prepared_scoring import ScoringOptions
@@ -29,7 +30,6 @@ from sls.tracking.serving import decide
 
 RECORDING_KIND = "score-recording"
 RECORDING_DIRECTORY = "recording"
-CALIBRATION_FILE = "calibration.json"
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sls.data.audio import NUM_SAMPLES, crop_randomly, fit_length
+from sls.config import NUM_SAMPLES
+from sls.data.audio import crop_randomly, fit_length
 
 
 def fit_as_published(waveform: np.ndarray, max_len: int) -> np.ndarray:

@@ -4,11 +4,12 @@ import av
 import numpy as np
 import pytest
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.data.demo_corpus import codecs
 from sls.data.demo_corpus.codecs import CODECS, apply_codec
 from sls.data.demo_corpus.plan import BONAFIDE, SEEN_ATTACKS, UNSEEN_ATTACKS
 from sls.data.demo_corpus.recording import PEAK, STUDIO, record
-from sls.data.demo_corpus.spectra import HOP, SAMPLE_RATE_HZ, istft, match_long_term_spectrum, stft
+from sls.data.demo_corpus.spectra import HOP, istft, match_long_term_spectrum, stft
 from sls.data.demo_corpus.trial_audio import say
 from sls.data.demo_corpus.vocoders import pitch_by_sample
 from sls.data.demo_corpus.voice import Speaker, Speech, draw_speaker, speak

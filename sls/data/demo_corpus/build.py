@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from sls.config import PROJECT_ROOT
+from sls.data.counts import CORPUS_NOTE
 from sls.data.demo_corpus.plan import DemoTrial, count_trials, plan_corpus
 from sls.data.demo_corpus.tables import AUDIO_DIRECTORIES, audio_path, write_tables
 from sls.yaml_file import read_yaml
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 DEMO_SEED = 1234
 VERSION = 3
 """To be raised whenever the same seed makes other samples."""
-CORPUS_NOTE = "CORPUS.yaml"
 """Tells whoever reads the data root which corpus lies there, and how many trials it has."""
 ORIGIN = "DEMO.yaml"
 """Tells us of what version, seed and scale it is."""

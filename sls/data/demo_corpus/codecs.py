@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from scipy.signal import butter, resample_poly, sosfilt
 
-from sls.data.demo_corpus.spectra import SAMPLE_RATE_HZ
+from sls.config import SAMPLE_RATE_HZ
 
 TELEPHONE_RATE_HZ = 8_000
 OPUS_RATE_HZ = 48_000

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from sls.data.demo_corpus.spectra import SAMPLE_RATE_HZ
+from sls.config import SAMPLE_RATE_HZ
 
 Part = Literal["train", "dev", "LA", "DF", "In-the-Wild"]
 

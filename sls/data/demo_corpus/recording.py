@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 
-from sls.data.demo_corpus.spectra import SAMPLE_RATE_HZ
+from sls.config import SAMPLE_RATE_HZ
 
 PEAK = 0.97
 FADE = SAMPLE_RATE_HZ // 100  # 10 ms

@@ -7,7 +7,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 
-SAMPLE_RATE_HZ = 16_000
+from sls.config import SAMPLE_RATE_HZ
+
 FFT_SIZE = 512  # 32 ms
 HOP = 128  # 8 ms
 NUM_BINS = FFT_SIZE // 2 + 1

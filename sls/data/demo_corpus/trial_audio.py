@@ -9,10 +9,11 @@ import numpy as np
 import soundfile
 from scipy.signal import resample_poly
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.data.demo_corpus.codecs import apply_codec
 from sls.data.demo_corpus.plan import BONAFIDE, DemoTrial
 from sls.data.demo_corpus.recording import FOUND, STUDIO, record
-from sls.data.demo_corpus.spectra import SAMPLE_RATE_HZ, match_long_term_spectrum
+from sls.data.demo_corpus.spectra import match_long_term_spectrum
 from sls.data.demo_corpus.unseen_vocoders import (
     channel_vocoder,
     pitch_synchronous,

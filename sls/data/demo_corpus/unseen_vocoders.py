@@ -6,12 +6,12 @@ import numpy as np
 from scipy.fft import irfft
 from scipy.ndimage import uniform_filter1d
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.data.demo_corpus.spectra import (
     FFT_SIZE,
     FLOOR,
     HOP,
     NUM_BINS,
-    SAMPLE_RATE_HZ,
     at_frames,
     istft,
     mel_envelope,

@@ -10,12 +10,12 @@ import numpy as np
 from scipy.fft import irfft
 from scipy.signal import lfilter
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.data.demo_corpus.spectra import (
     FFT_SIZE,
     FLOOR,
     HOP,
     NUM_BINS,
-    SAMPLE_RATE_HZ,
     at_frames,
     cepstral_envelope,
     istft,

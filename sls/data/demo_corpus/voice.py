@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter, resample_poly
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.data.demo_corpus.articulation import FRAME_S, Articulation, articulate
-from sls.data.demo_corpus.spectra import SAMPLE_RATE_HZ
 
 FRAME = round(FRAME_S * SAMPLE_RATE_HZ)  # 80 samples
 OVERSAMPLING = 2  # the closure of the glottis is sharper than a sample at 16 kHz

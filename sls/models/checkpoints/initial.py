@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.models.xlsr import Xlsr
 
 LINEAR_STD, LINEAR_STD_DIM = 0.02, 1024  # fairseq's deviation suits this dimension, that of XLS-R
 MIN_FILTER_SAMPLES = 64  # 4 ms
-SAMPLE_RATE_HZ = 16_000
 LINEAR_NORM = 5.0  # lifts speech, at about a twentieth of full scale, above the floor of the layer norm
 
 _DRAWS = frozenset(

@@ -14,10 +14,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
 from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import take_weights
 from sls.models.checkpoints.sources import temporary_beside
-from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, Countermeasure
+from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import EncoderConfig
 
 FORMAT = "sls-countermeasure/1"
@@ -31,9 +32,9 @@ class CheckpointInfo:
 
     encoder: EncoderConfig
     """Shape of the encoder."""
-    num_samples: int = DEFAULT_NUM_SAMPLES
+    num_samples: int = NUM_SAMPLES
     """Length of the waveforms that the countermeasure takes, in samples."""
-    sample_rate_hz: int = 16_000
+    sample_rate_hz: int = SAMPLE_RATE_HZ
     """Sampling rate of those waveforms."""
     epoch: int | None = None
     """The epoch after which it was saved, from 0; none where it is not known."""

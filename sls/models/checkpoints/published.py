@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from sls.config import NUM_SAMPLES
 from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import FAIRSEQ_UNUSED, fairseq_names, take_weights
 from sls.models.checkpoints.sources import temporary_beside
-from sls.models.countermeasure import DEFAULT_NUM_SAMPLES, POOL_SIZE, Countermeasure
+from sls.models.countermeasure import POOL_SIZE, Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 from sls.models.xlsr import Xlsr
 
@@ -76,8 +77,8 @@ def infer_num_samples(fc1_weight: Tensor, encoder: EncoderConfig, source: str) -
         raise ValueError(
             f"{source}: fc1.weight: found {fc1_weight.shape[1]} inputs, expected a multiple of {pooled_dims}"
         )
-    if encoder.count_frames(DEFAULT_NUM_SAMPLES) // POOL_SIZE == pooled_frames:
-        return DEFAULT_NUM_SAMPLES
+    if encoder.count_frames(NUM_SAMPLES) // POOL_SIZE == pooled_frames:
+        return NUM_SAMPLES
     num_samples = pooled_frames * POOL_SIZE
     for _, kernel, stride in reversed(encoder.conv_layers):
         num_samples = (num_samples - 1) * stride + kernel
@@ -103,7 +104,7 @@ def restore_published(
     if num_samples is None and "fc1.weight" in state:
         num_samples = infer_num_samples(state["fc1.weight"], encoder, source)
     with WithoutInitialValues():
-        model = Countermeasure(encoder, num_samples or DEFAULT_NUM_SAMPLES)
+        model = Countermeasure(encoder, num_samples or NUM_SAMPLES)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     names = published_names(model)
     taken = take_weights(state, names, shapes, UNUSED, source)
