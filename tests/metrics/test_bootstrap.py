@@ -78,6 +78,27 @@ def test_weighted_rates_are_those_of_trials_written_out(seed):
     assert cost == pytest.approx(naive_min_cost(bonafide, spoof, COST.c0, COST.c1, COST.c2))
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_some_of_the_trials_do_with_the_totals_below_them(seed):
+    ranking = make_ranking(seed, 30, 40)
+    is_bonafide = ranking.is_bonafide
+    weights = np.random.default_rng(seed).integers(0, 4, 70).astype(float)
+    written = write_out(ranking, weights)
+    num_bonafide, num_spoof = map(len, written)
+    rates = [
+        (weights[:rank] @ is_bonafide[:rank] / num_bonafide, weights[rank:] @ ~is_bonafide[rank:] / num_spoof)
+        for rank in range(71)
+    ]
+    crossing = next(rank for rank, (miss, accept) in enumerate(rates) if miss >= accept)
+    low, high = crossing - 4, crossing + 4
+    counts = (num_bonafide, num_spoof, weights[:low] @ is_bonafide[:low], weights[:low] @ ~is_bonafide[:low])
+    totals = Totals(*(np.array([float(count)]) for count in counts))
+    part = (weights[None, low:high], is_bonafide[low:high], totals)
+    assert eer_of_weights(*part)[0] == pytest.approx(exact_eer(*written), abs=1e-12)
+    costs = [COST.c0 + COST.c1 * miss + COST.c2 * accept for miss, accept in rates[low : high + 1]]
+    assert min_cost_of_weights(*part, COST)[0] * COST.normaliser == pytest.approx(min(costs))
+
+
 @pytest.mark.parametrize(("num_bonafide", "num_spoof"), [(40, 60), (3, 200), (200, 7)])
 def test_halving_has_the_distribution_of_drawing_trials(num_bonafide, num_spoof):
     ranking = make_ranking(11, num_bonafide, num_spoof)
