@@ -96,4 +96,4 @@ def min_cost_of_weights(
         + cost.c1 * totals.bonafide_below / totals.bonafide
         + cost.c2 * (1 - totals.spoof_below / totals.spoof)
     )
-    return (start + np.minimum(costs.min(axis=1, initial=0.0), 0.0)) / cost.normaliser
+    return (start + costs.min(axis=1, initial=0.0)) / cost.normaliser

@@ -1,6 +1,7 @@
 """RawBoost against the original implementation, the direct form, and waveforms that break divisions."""
 
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -209,6 +210,16 @@ def test_white_noise_of_a_generator_is_gaussian_and_white() -> None:
     assert 4.5 < np.abs(noise).max() < 6.7
     power = np.abs(np.fft.rfft(noise[:-1])) ** 2 / (len(noise) - 1)
     np.testing.assert_allclose(power[1:].reshape(500, -1).mean(axis=1), 1, atol=0.16)
+
+
+def test_white_noise_of_the_least_and_the_greatest_number_is_finite() -> None:
+    class Extremes:
+        def integers(self, *_: object, size: int, **__: object) -> np.ndarray:
+            return np.resize(np.array([0, 2**64 - 1], dtype=np.uint64), size)
+
+    noise = white_noise(8, Extremes())
+    assert np.isfinite(noise).all()
+    assert np.abs(noise).max() == pytest.approx(math.sqrt(2 * math.log(2**32)))
 
 
 def test_a_waveform_that_is_not_one_row_of_finite_samples_raises() -> None:

@@ -38,6 +38,7 @@ def test_the_next_epoch_starts_with_nothing() -> None:
     progress.tally.add(0.5, num_correct=3, num_trials=4)
     progress.start_next_epoch()
     assert progress == Progress(epoch=4)
+    assert (progress.batch, Progress().epoch, Progress().batch) == (0, 0, 0)
 
 
 def test_a_state_comes_back_from_its_file(tmp_path: Path) -> None:

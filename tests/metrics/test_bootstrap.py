@@ -231,6 +231,15 @@ def test_percentile_interval_takes_the_quantiles():
     assert (interval.over, interval.num_resamples, interval.level) == ("trials", 999, 0.95)
 
 
+@pytest.mark.parametrize(("num_missing", "is_given"), [(0, True), (100, True), (101, False)])
+def test_a_tenth_of_the_resamples_may_lack_a_class(num_missing, is_given):
+    drawn = np.random.default_rng(0).random(1_000)
+    drawn[:num_missing] = np.nan
+    interval = percentile_interval(drawn, "speakers")
+    assert (interval is not None) == is_given
+    assert interval is None or interval.num_resamples == 1_000 - num_missing
+
+
 @given(
     num_below=st.integers(0, 200),
     num_equal=st.integers(0, 3),

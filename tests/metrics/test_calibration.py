@@ -88,6 +88,24 @@ def test_logistic_regression_is_where_the_gradient_vanishes():
         assert cost(found.scale, found.offset + step) > least
 
 
+@pytest.mark.parametrize(
+    ("bonafide", "spoof", "spoof_prior"),
+    [
+        ([5.0, 1], [-5.0, -2, 3, -2, -6], 0.99),
+        ([6.0, 7, 4], [-3.0, 0, -1, 4, 6], 0.01),
+        ([6.0, 0, 8, 5, 9], [1.0, -2, 5, 1, 0], 0.99),
+    ],
+)
+def test_the_gradient_vanishes_where_whole_steps_would_run_away(bonafide, spoof, spoof_prior):
+    found = fit_logistic(bonafide, spoof, spoof_prior)
+    scores, is_bonafide = np.array(bonafide + spoof), np.arange(len(bonafide + spoof)) < len(bonafide)
+    weights = np.where(is_bonafide, (1 - spoof_prior) / len(bonafide), spoof_prior / len(spoof))
+    odds = np.exp(found.apply(scores)) * (1 - spoof_prior) / spoof_prior
+    wrong = weights * (odds / (1 + odds) - is_bonafide)
+    assert wrong.sum() == pytest.approx(0, abs=1e-9)
+    assert wrong @ scores == pytest.approx(0, abs=1e-4)  # the ridge holds the slope back by a little
+
+
 def test_separable_scores_have_a_finite_calibration():
     for calibration in (fit_logistic([2.0, 3.0], [0.0, 1.0]), fit_pav([2.0, 3.0], [0.0, 1.0])):
         llrs = calibration.apply([0.0, 1.0, 2.0, 3.0])
