@@ -70,9 +70,9 @@ def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, s
     kept = f" ({summary.num_kept} more were there)" if summary.num_kept else ""
     lines += [
         f"{summary.num_trials} scored{kept}, {len(summary.failures)} failures, "
-        f"{summary.utterances_per_second:.1f} utterances/s, {summary.duration_s:.1f} s: "
-        f"wait {times.wait_s:.1f} s, compute {times.compute_s:.1f} s; "
-        f"in the workers: read {times.read_s:.1f} s, decode {times.decode_s:.1f} s"
+        f"{summary.utterances_per_second:.1f} utterances/s, {summary.duration_s:.1f} s; "
+        f"over all processes: wait {times.wait_s:.1f} s, compute {times.compute_s:.1f} s; "
+        f"over their workers: read {times.read_s:.1f} s, decode {times.decode_s:.1f} s"
     ]
     return "\n".join(lines)
 

@@ -228,7 +228,7 @@ class ComputeConfig:
     """Whose implementation runs the encoder; fairseq, the reference, must be installed for its own."""
     max_failures: int = 0
     """Unreadable recordings that a scoring run leaves out before it stops. It then ends FAILED with their
-    list, and without a score file, but the scores of the others are kept."""
+    list, and without a score file, but the scores of the others are kept. Each process of a launch counts its own."""
 
     def __post_init__(self) -> None:
         """Check ranges."""

@@ -29,7 +29,7 @@ from sls.models.packing import can_pack, packed_for_scoring
 
 @dataclass(frozen=True)
 class StageTimes:
-    """Where the time went, in seconds."""
+    """Where the time went, in seconds: sums over the workers, and over the processes of a launch."""
 
     read_s: float = 0
     """In workers: files read."""
