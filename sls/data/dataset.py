@@ -25,7 +25,7 @@ from sls.data.batches import (
 from sls.data.protocols import Trial
 from sls.data.rawboost import RawBoostDraws, apply_rawboost, draw_rawboost
 from sls.data.rawboost_batched import DeferredRawBoost
-from sls.data.workers import prepare_worker
+from sls.data.workers import PREFETCH_BATCHES, prepare_worker
 
 __all__ = ["AudioFailure", "Batch", "Trial", "TrialDataset", "TrialLoader", "make_loader"]
 
@@ -144,7 +144,6 @@ def make_loader(
     world_size: int = 1,
     pin_memory: bool = False,
     max_failures: int = 0,
-    prefetch_batches: int = 4,
 ) -> TrialLoader:
     """Makes the loader of one epoch.
 
@@ -165,7 +164,6 @@ def make_loader(
         pin_memory: put batches into page-locked memory, for a GPU.
         max_failures: recordings that may be unreadable before it is an error; up to then, batches come
             without them and name them in `failures`. 0: the first one raises.
-        prefetch_batches: batches that each worker makes ahead.
 
     Returns:
         An iterable of `Batch`, with a length. Iterating raises AudioError where a recording is missing or
@@ -191,7 +189,7 @@ def make_loader(
         num_workers=num_workers,
         collate_fn=_Collator(dataset),
         pin_memory=pin_memory,
-        prefetch_factor=prefetch_batches if num_workers else None,
+        prefetch_factor=PREFETCH_BATCHES if num_workers else None,
         # Otherwise each pass would draw from the global generator, and a resumed epoch make one pass more.
         generator=torch.Generator(),
         worker_init_fn=prepare_worker,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from sls.data.formats import TableFormat, read_formatted_table, read_names
 from sls.data.protocols import Protocol
 from sls.data.texts import Texts
 from sls.quotation import quote, shorten
+from sls.whole_files import write_whole
 
 SCORE_DIGITS = 9
 """Significant decimal digits that give back the same float32."""
@@ -109,18 +108,9 @@ def write_scores(path: str | Path, names: Iterable[str], scores: np.ndarray) -> 
     names = [str(name) for name in names]
     values = np.asarray(scores, dtype=np.float64).ravel()
     _check_writable(path, names, values)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [f"{name} {format_score(score)}\n" for name, score in zip(names, values.tolist(), strict=True)]
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.writelines(lines)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with write_whole(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)
 
 
 def read_scores(path: str | Path, origin: str = "") -> ScoreTable:

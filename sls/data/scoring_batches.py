@@ -14,10 +14,7 @@ from sls.data.audio import AudioError, read_audio
 from sls.data.batches import AudioFailure
 from sls.data.dataset import TrialDataset
 from sls.data.windows import cut_windows
-from sls.data.workers import prepare_worker
-
-PREFETCH_BATCHES = 4
-"""Batches that each worker makes ahead."""
+from sls.data.workers import PREFETCH_BATCHES, prepare_worker
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ import threading
 
 import torch
 
+PREFETCH_BATCHES = 4
+"""Batches that each worker makes ahead."""
+
 
 def prepare_worker(worker: int) -> None:
     """Leaves signals to the main process, and one core to each worker."""

@@ -9,6 +9,7 @@ from sls.data.scores import JoinedScores
 from sls.engine.evaluation import bonafide_mask
 from sls.metrics.calibration import Calibration, calibration_from_dict, fit_logistic, fit_pav
 from sls.quotation import quote
+from sls.whole_files import write_whole
 
 METHODS = ("logistic", "pav")
 
@@ -36,10 +37,8 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic") -> Calibrati
 
 def save_calibration(path: str | Path, calibration: Calibration) -> None:
     """Writes a calibration as JSON; whole, or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(json.dumps(calibration.to_dict(), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with write_whole(Path(path)) as temporary:
+        temporary.write_text(json.dumps(calibration.to_dict(), indent=1) + "\n", encoding="utf-8")
 
 
 def load_calibration(path: str | Path) -> Calibration:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from sls.data.dataset import TrialDataset
+from sls.whole_files import write_whole
 
 STATE_FILE = "state.pt"
 FORMAT = "sls-training/1"
@@ -89,15 +89,8 @@ def write_state(directory: Path, state: dict[str, Any]) -> Path:
     that it cannot restore with a line in the log.
     """
     path = directory / STATE_FILE
-    temporary = directory / f".{STATE_FILE}.{os.getpid()}"
-    try:
-        with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with write_whole(path) as temporary:
+        torch.save({"format": FORMAT, **state}, temporary)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from sls.tracking.store import find_run
+from sls.whole_files import file_digest
 
 MANIFEST_FILE = "manifest.json"
 SLOTS = ("a", "b")
@@ -68,7 +68,7 @@ def replace_directory(store: ArtifactRepository, directory: Path, name: str, rec
     if newest and newest[0][1].recorded_ns >= recorded_ns:
         return
     slot = next(slot for slot in _slots(name) if not newest or slot != newest[0][0])
-    digests = {path.relative_to(directory).as_posix(): _sha256(path) for path in _files(directory)}
+    digests = {path.relative_to(directory).as_posix(): file_digest(path) for path in _files(directory)}
     for file in digests:
         upload_file(store, directory / file, str(PurePosixPath(slot, file).parent))
     with tempfile.TemporaryDirectory(prefix="sls-") as scratch:
@@ -121,7 +121,7 @@ def _download(store: ArtifactRepository, slot: str, manifest: Manifest, director
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="sls-", dir=directory) as scratch:
             Path(store.download_artifacts(str(remote), scratch)).rename(target)
-        found = _sha256(target)
+        found = file_digest(target)
         if found != expected:
             return f"{remote} has the digest {found[:12]}, expected {expected[:12]}"
     return ""
@@ -172,8 +172,3 @@ def _link(path: Path, directory: Path) -> bool:
     # Renaming a link onto another link of the same file leaves both in place.
     temporary.unlink(missing_ok=True)
     return True
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from sls.engine.comparison_results import Comparison
 from sls.engine.results import Evaluation
 from sls.tracking.figure_style import describe, to_png
@@ -25,6 +23,7 @@ from sls.tracking.report_tables import (
     tabulate_measures,
     tabulate_systems,
 )
+from sls.whole_files import write_whole
 
 REPORT_DIRECTORY = "report"
 PAGE_NAME, DATA_NAME = "report.html", "report.json"
@@ -102,28 +101,22 @@ def write_comparison_report(comparison: Comparison, directory: str | Path) -> li
     return _write(Path(directory), page, comparison.to_dict(), pictures)
 
 
-def write_figure(figure: Figure, path: str | Path) -> Path:
-    """Writes one figure as PNG; whole, or not at all."""
-    return _write_whole(Path(path), to_png(figure))
-
-
 def _write(
     directory: Path, page: str, content: Mapping[str, Any], pictures: Mapping[str, bytes]
 ) -> list[Path]:
     data = _write_data(directory, content)
-    written = [_write_whole(directory / PAGE_NAME, page.encode()), data]
-    return written + [_write_whole(directory / f"{name}.png", png) for name, png in pictures.items()]
+    written = [_write_bytes(directory / PAGE_NAME, page.encode()), data]
+    return written + [_write_bytes(directory / f"{name}.png", png) for name, png in pictures.items()]
 
 
 def _write_data(directory: Path, content: Mapping[str, Any]) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    return _write_whole(
+    return _write_bytes(
         directory / DATA_NAME, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
     )
 
 
-def _write_whole(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+def _write_bytes(path: Path, content: bytes) -> Path:
+    with write_whole(path) as temporary:
+        temporary.write_bytes(content)
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -20,6 +19,7 @@ from sls.data.scores import write_scores
 from sls.data.scoring_batches import Shard
 from sls.engine.scoring_job import REMEDY, WHOLE, binding_key, journal_path, shard_journals
 from sls.tracking.runs import TrackedRun, scratch_directory
+from sls.whole_files import file_digest
 
 SCORES_DIRECTORY = "scores"
 OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
@@ -49,7 +49,7 @@ def write_score_file(output: Path, header: JournalHeader, names: Sequence[str], 
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as directory:
         staged = Path(directory) / output.name
         write_scores(staged, names, scores)
-        sidecar = {**header.about, **header.binding, "scores_sha256": _digest(staged)}
+        sidecar = {**header.about, **header.binding, "scores_sha256": file_digest(staged)}
         staged_sidecar = sidecar_path(staged)
         staged_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
         staged_sidecar.replace(sidecar_path(output))
@@ -67,7 +67,7 @@ def is_finished(output: Path, binding: dict[str, Any]) -> bool:
         return False
     try:
         sidecar = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
-        is_same = sidecar["scores_sha256"] == _digest(output)
+        is_same = sidecar["scores_sha256"] == file_digest(output)
     except (OSError, ValueError, KeyError, TypeError):
         is_same = False
     if not is_same:
@@ -126,8 +126,3 @@ def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path
         shutil.copyfile(found / sidecar.stem, staged)
         staged.replace(output)
     return True
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,7 @@
 from sls.models.checkpoints.loading import Backend, LoadedCheckpoint, build_countermeasure, load_checkpoint
 from sls.models.checkpoints.native import CheckpointInfo, save_checkpoint
 from sls.models.checkpoints.published import export_published
-from sls.models.checkpoints.sources import fetch, file_digest
+from sls.models.checkpoints.sources import fetch
 
 __all__ = [
     "Backend",
@@ -12,7 +12,6 @@ __all__ = [
     "build_countermeasure",
     "export_published",
     "fetch",
-    "file_digest",
     "load_checkpoint",
     "save_checkpoint",
 ]

@@ -27,10 +27,11 @@ from sls.models.checkpoints.names import (
 )
 from sls.models.checkpoints.native import CheckpointInfo
 from sls.models.checkpoints.pickles import is_pickle, read_pickle
-from sls.models.checkpoints.sources import fetch, fetch_sibling, file_digest
+from sls.models.checkpoints.sources import fetch, fetch_sibling
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 from sls.models.xlsr import Xlsr
+from sls.whole_files import file_digest
 
 Backend = Literal["torchaudio", "fairseq"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from torch import Tensor
 from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
 from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import take_weights
-from sls.models.checkpoints.sources import temporary_beside
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import EncoderConfig
+from sls.whole_files import write_whole
 
 FORMAT = "sls-countermeasure/1"
 PRETRAINING_PREFIX = "pretraining."
@@ -71,9 +70,8 @@ def save_checkpoint(path: str | Path, model: Countermeasure, info: CheckpointInf
     tensors = {name: _detach(tensor) for name, tensor in model.portable_state_dict().items()}
     for name, tensor in model.pretraining_weights.items():
         tensors[f"{PRETRAINING_PREFIX}{name}"] = _detach(tensor)
-    with temporary_beside(path) as temporary:
+    with write_whole(path) as temporary:
         save_file(tensors, temporary, metadata={"format": FORMAT, "info": _describe(info, path)})
-        _sync(temporary)
     return path
 
 
@@ -139,9 +137,3 @@ def _parse(text: str, path: Path) -> CheckpointInfo:
 
 def _detach(tensor: Tensor) -> Tensor:
     return tensor.detach().cpu().contiguous()
-
-
-def _sync(path: Path) -> None:
-    """Waits until the file is on disk, so that the name never points to half of it."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

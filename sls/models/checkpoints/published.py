@@ -13,10 +13,10 @@ from torch import Tensor
 from sls.config import NUM_SAMPLES
 from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import FAIRSEQ_UNUSED, fairseq_names, take_weights
-from sls.models.checkpoints.sources import temporary_beside
 from sls.models.countermeasure import POOL_SIZE, Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 from sls.models.xlsr import Xlsr
+from sls.whole_files import write_whole
 
 PARALLEL_PREFIX = "module."  # left by torch.nn.DataParallel
 ENCODER_PREFIX = "ssl_model.model."
@@ -144,7 +144,7 @@ def export_published(path: str | Path, model: Countermeasure) -> Path:
     weights = model.portable_state_dict()
     state = {theirs: weights[ours] for ours, theirs in published_names(model).items()}
     state |= {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in model.pretraining_weights.items()}
-    with temporary_beside(path) as temporary:
+    with write_whole(path) as temporary:
         torch.save(
             {f"{PARALLEL_PREFIX}{name}": t.detach().cpu().clone() for name, t in state.items()}, temporary
         )

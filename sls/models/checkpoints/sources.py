@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,24 +68,6 @@ def fetch_sibling(source: str | Path, name: str) -> Path:
     if str(source).startswith(HUB_SCHEME):
         return _download(HubReference.parse(str(source)).sibling(name))
     return fetch(Path(source).with_name(name))
-
-
-def file_digest(path: str | Path) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def temporary_beside(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside `path`, and renames it to `path` if the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _download(reference: HubReference) -> Path:

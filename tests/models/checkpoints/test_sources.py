@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sls.models.checkpoints import build_countermeasure, load_checkpoint, save_checkpoint
 from sls.models.checkpoints.native import CheckpointInfo
-from sls.models.checkpoints.sources import HubReference, fetch, file_digest, temporary_beside
+from sls.models.checkpoints.sources import HubReference, fetch
 from sls.models.countermeasure import Countermeasure
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -198,21 +198,3 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         fetch(tmp_path)
-
-
-def test_a_digest_is_sha_256(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_digest(tmp_path / "a").startswith("ba7816bf")
-
-
-def test_a_block_that_fails_writes_nothing(tmp_path: Path) -> None:
-    def write(fail: Callable[[], None]) -> None:
-        with temporary_beside(tmp_path / "a") as temporary:
-            temporary.write_text("half")
-            fail()
-
-    with pytest.raises(ZeroDivisionError):
-        write(lambda: 1 // 0)  # type: ignore[arg-type,return-value]
-    assert not list(tmp_path.iterdir())
-    write(lambda: None)
-    assert (tmp_path / "a").read_text() == "half"
