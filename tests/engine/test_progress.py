@@ -3,15 +3,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from sls.config import ComputeConfig
+from sls.config import AudioConfig, ComputeConfig
+from sls.data.dataset import TrialDataset
+from sls.data.protocols import Trial
 from sls.engine.processes import open_accelerator
 from sls.engine.progress import (
     STATE_FILE,
     EpochTally,
     Progress,
+    check_trials,
     generator_states,
     read_state,
     restore_generators,
+    trial_digests,
     write_state,
 )
 
@@ -84,3 +88,20 @@ def test_generators_go_on_where_they_stood() -> None:
     assert torch.equal(torch.rand(3), drawn)
     with pytest.raises(ValueError, match="the run had 2 processes, this launch has 1"):
         restore_generators(states * 2, accelerator)
+
+
+def test_a_training_goes_on_with_the_trials_that_it_began_with() -> None:
+    def dataset(*labels: int) -> TrialDataset:
+        return TrialDataset(
+            [Trial(name, Path(name), label) for name, label in zip("ab", labels, strict=True)], AudioConfig()
+        )
+
+    train, held_out, other = dataset(1, 0), dataset(0, 1), dataset(0, 0)
+    state = trial_digests(train, held_out)
+    check_trials(state, trial_digests(dataset(1, 0), dataset(0, 1)))
+    check_trials(trial_digests(train, None), trial_digests(train, held_out))  # as in older states
+    with pytest.raises(ValueError, match="the training trials are not those"):
+        check_trials(state, trial_digests(other, held_out))
+    with pytest.raises(ValueError, match="the validation trials are not those"):
+        check_trials(state, trial_digests(train, other))
+    assert trial_digests(train, None) == {"trials": train.digest()}
