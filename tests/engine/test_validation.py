@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 
-from sls.config import ComputeConfig, Config
+from sls.config import ComputeConfig, Config, RawBoostConfig
 from sls.config_file import build_config
 from sls.data.dataset import TrialDataset
 from sls.data.protocols import Trial
@@ -58,6 +58,17 @@ def test_metrics_are_those_that_are_found_by_hand(held_out, eval_batch_size, num
     assert found["val/accuracy"] == pytest.approx(3 / 5)
     assert found["val/eer_percent"] == pytest.approx(100 * (1 / 2 + 1 / 3) / 2)
     assert len(calls) == num_batches
+
+
+def test_every_epoch_hears_the_same_noise(held_out) -> None:
+    trials = [Trial(held_out.name(index), held_out.path(index), label) for index, label in enumerate(LABELS)]
+    noisy = TrialDataset(trials, config().audio, RawBoostConfig(algo=3), seed=1)
+    accelerator = open_accelerator(ComputeConfig(device="cpu"))
+    clean, first, later = (
+        validate(Listener(), dataset, config(), epoch, accelerator)["val/loss"]
+        for dataset, epoch in ((held_out, 0), (noisy, 0), (noisy, 5))
+    )
+    assert first == later != clean
 
 
 def test_what_is_raised_before_a_batch_ends_the_validation(held_out) -> None:
