@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 
 from sls.data.locations import list_trials, locate_audio
@@ -12,6 +14,8 @@ from sls.quotation import quote
 AUDIO_EXTENSIONS = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".aiff", ".wma", ".webm")
 """What a recording may be called in a directory without a protocol."""
 AUDIO_SUBFOLDERS = (".", "flac", "wav")
+
+logger = logging.getLogger(__name__)
 
 
 def read_any_protocol(path: str | Path, tracks: str | Path | None = None) -> Protocol:
@@ -60,16 +64,21 @@ def find_trials(protocol: Protocol, audio_dir: str | Path, *, require_audio: boo
 def list_recordings(audio_dir: str | Path) -> list[Trial]:
     """Lists every recording in a directory and below, sorted; a trial is named by its path in there.
 
+    A link to a recording that is gone is listed too, and fails when it is read. Folders that are links are not
+    entered, which the log says.
+
     Raises:
         FileNotFoundError: there is no such directory, or no recording in it.
-        ValueError: a name has white space, which a score file cannot hold.
+        ValueError: a name has white space or is not UTF-8, which a score file cannot hold.
     """
     root = Path(audio_dir)
     if not root.is_dir():
         raise FileNotFoundError(f"audio_dir: no directory {root} (looked in {Path.cwd()})")
-    paths = sorted(
-        path for path in root.rglob("*") if path.suffix.lower() in AUDIO_EXTENSIONS and path.is_file()
-    )
+    found = sorted(root.rglob("*"))
+    paths = [path for path in found if path.suffix.lower() in AUDIO_EXTENSIONS and not path.is_dir()]
+    for path in found:
+        if path.is_symlink() and path.is_dir():
+            logger.warning("audio_dir: %s is a link to a folder; what is in there is left out", path)
     if not paths:
         expected = ", ".join(AUDIO_EXTENSIONS)
         raise FileNotFoundError(f"audio_dir: no recording in {root}, expected files named {expected}")
@@ -79,4 +88,14 @@ def list_recordings(audio_dir: str | Path) -> list[Trial]:
         raise ValueError(
             f"{root}: found a recording named {quote(unfit)}, expected a name without white space"
         )
+    foreign = next((trial.name for trial in trials if not _is_utf8(trial.name)), None)
+    if foreign is not None:
+        raise ValueError(
+            f"{root}: found a recording named {os.fsencode(foreign)!r}, expected a name in UTF-8"
+        )
     return trials
+
+
+def _is_utf8(name: str) -> bool:
+    """Whether a name of a file system is text: bytes that are none come as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,18 @@ def test_the_ends_of_lines_change_nothing(tmp_path, end):
 def test_a_directory_is_no_protocol(tmp_path):
     with pytest.raises(ValueError, match="found a directory, expected a regular file"):
         read_any_protocol(tmp_path)
+
+
+def test_a_link_to_a_recording_that_is_gone_is_listed_and_one_to_a_folder_is_named(tmp_path, caplog):
+    touch(tmp_path / "elsewhere" / "b.wav")
+    audio = touch(tmp_path / "audio" / "a.wav").parent
+    (audio / "gone.wav").symlink_to(tmp_path / "gone.wav")
+    (audio / "part.wav").symlink_to(tmp_path / "elsewhere")
+    assert [trial.name for trial in list_recordings(audio)] == ["a.wav", "gone.wav"]
+    assert f"{audio / 'part.wav'} is a link to a folder" in caplog.text
+
+
+def test_a_recording_whose_name_is_not_utf8_is_refused_by_its_bytes(tmp_path):
+    touch(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")))
+    with pytest.raises(ValueError, match=r"found a recording named b'\\xff.wav', expected a name in UTF-8"):
+        list_recordings(tmp_path)
