@@ -152,8 +152,11 @@ class ScoreJournal:
     def _write(self, body: str) -> None:
         data = body.encode()
         line = f"{zlib.crc32(data):0{_CHECKSUM_DIGITS}x} ".encode() + data + b"\n"
-        while line:
-            line = line[self._file.write(line) :]
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:  # such as a full disk, of which the system does not say where
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def _checked(line: bytes) -> str | None:

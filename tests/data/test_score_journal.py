@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,14 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path) -> None:
     with pytest.raises(ValueError, match="found no journal of scores"):
         ScoreJournal(path, HEADER, "remedy")
     assert path.read_text() == "my thesis\n"
+
+
+def test_a_journal_that_cannot_grow_is_named(tmp_path) -> None:
+    # As a full disk does: the system says what is wrong, and not where.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: '.*/journal'"):
+            ScoreJournal(tmp_path / "journal", HEADER, "")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
