@@ -16,8 +16,8 @@ def join(run: TrackedRun, output: str) -> None:
     """Join the shards of a score file, byte for byte as one process writes it."""
     if not output:
         raise ValueError("output: found nothing, expected the score file of the shards")
-    path = track_join(run, Path(output))
-    console.print(f"Joined: {path}", soft_wrap=True, highlight=False)
+    is_new = track_join(run, Path(output))
+    console.print(f"{'Joined' if is_new else 'Already joined'}: {output}", soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":

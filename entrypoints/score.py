@@ -51,15 +51,20 @@ def score(
     )
     if audio:
         _check_recording_alone({**options, "output": output, "shard": shard, "force": force})
-        with scratch_directory() as directory:
+        with join_ranks() as ranks, scratch_directory() as directory:
+            ranks.share(None)  # One process does it.
             scored = track_recording(run, resolve_model(run.client, model, directory), Path(audio), settings)
         console.print(recording_table(scored), soft_wrap=True)
         return
     trials = _find_trials(options, require_audio=settings.compute.max_failures == 0)
     with scratch_directory() as directory:
         source = resolve_model(run.client, model, directory)
-        with join_ranks() as ranks, scoring_progress(f"score {trials.name}", len(trials.trials)) as advance:
-            scored_list = track_scoring(run, source, trials, settings, optional_path(output), advance, ranks)
+        with join_ranks() as ranks:
+            parts = max(ranks.world_size, settings.shard.count)
+            with scoring_progress(f"score {trials.name}", -(-len(trials.trials) // parts)) as advance:
+                scored_list = track_scoring(
+                    run, source, trials, settings, optional_path(output), advance, ranks
+                )
     console.print(
         scoring_summary(scored_list, trials, source, settings.shard), soft_wrap=True, highlight=False
     )

@@ -26,16 +26,36 @@ def hold_lock(path: Path, waits: bool = False) -> Iterator[None]:
         ValueError: another process holds it; the error names its process id and host.
         OSError: no lock can be made there.
     """
-    lock = path.with_name(f"{path.name}.lock")
+    lock = _lock_path(path)
     lock.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _acquire(lock, path, waits)
     try:
         os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        os.pwrite(descriptor, f"{this_process()}\n".encode(), 0)
         yield
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def this_process() -> str:
+    """Returns what the locks that this process holds say of it."""
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+def read_holder(path: Path) -> str:
+    """Returns what the lock of a path says of its holder; empty where there is no lock.
+
+    Never for the holder itself: a process that closes a file lets go of all its locks on that file.
+    """
+    try:
+        return _lock_path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
 
 
 def _acquire(lock: Path, path: Path, waits: bool) -> int:

@@ -156,7 +156,7 @@ class ScoreJournal:
             while line:
                 line = line[self._file.write(line) :]
         except OSError as error:  # such as a full disk, of which the system does not say where
-            raise OSError(error.errno, error.strerror, str(self.path)) from error
+            raise OSError(error.errno, error.strerror, self._file.name) from error
 
 
 def _checked(line: bytes) -> str | None:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from sls.data.audio import AudioError, read_audio
 from sls.data.batches import AudioFailure
 from sls.data.dataset import TrialDataset
-from sls.data.windows import cut_windows
+from sls.data.windows import check_hop, cut_windows
 from sls.data.workers import PREFETCH_BATCHES, prepare_worker
 
 
@@ -67,9 +67,13 @@ class ScoringBatches(Dataset[ScoringBatch]):
         trials: the trials.
         batch_size: trials in a batch.
         window_hop: see `cut_windows`.
+
+    Raises:
+        ValueError: a hop longer than a window.
     """
 
     def __init__(self, trials: TrialDataset, batch_size: int, window_hop: int = 0) -> None:
+        check_hop(window_hop, trials.audio.audio_max_len)
         self.trials, self.batch_size, self.window_hop = trials, batch_size, window_hop
 
     def __len__(self) -> int:

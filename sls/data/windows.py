@@ -34,6 +34,12 @@ def window_starts(num_samples: int, window: int, hop: int) -> np.ndarray:
     return starts if starts[-1] == last else np.append(starts, last)
 
 
+def check_hop(hop: int, window: int) -> None:
+    """Raises ValueError where samples between two windows would not be heard."""
+    if hop > window:
+        raise ValueError(f"window_hop: found {hop}, expected at most {window}, the samples of a window")
+
+
 def cut_windows(waveform: np.ndarray, window: int = NUM_SAMPLES, hop: int = 0) -> np.ndarray:
     """Cuts a waveform into windows, see `window_starts`; one that is shorter than a window is repeated.
 

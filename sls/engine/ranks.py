@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -43,35 +43,57 @@ class Ranks:
         if self.world_size == 1:
             return value
         box = [value]
-        distributed.broadcast_object_list(box, src=0)
+        with _losing_others_raises():
+            distributed.broadcast_object_list(box, src=0)
         return box[0]
 
-    def wait_for_all(self, failure: str = "") -> None:
+    def wait_for_all(self, result: Any = None, failure: str = "") -> list[Any]:
         """Waits until every process has come here.
 
+        Where one has failed, the others stay until the first process has ended: a launcher ends that one by a
+        signal, perhaps before it has recorded the reason, as soon as any of them is gone.
+
         Args:
+            result: what this one has got.
             failure: why this one has failed.
 
+        Returns:
+            The result of each process.
+
         Raises:
-            ValueError: in the first process, where another has failed, with its reason.
+            ValueError: a process has failed; with its reason.
+            ConnectionError: a process is gone.
         """
         if self.world_size == 1:
-            return
-        failures: list[Any] = [None] * self.world_size
-        distributed.all_gather_object(failures, failure)
-        first = next((f"rank {rank}: {text}" for rank, text in enumerate(failures) if text), "")
-        if first and self.rank == 0:
-            raise ValueError(first)
+            return [result]
+        told: list[Any] = [None] * self.world_size
+        with _losing_others_raises():
+            distributed.all_gather_object(told, (failure, result))
+        first = next((f"rank {rank}: {text}" for rank, (text, _) in enumerate(told) if text), "")
+        if not first:
+            return [item for _, item in told]
+        if self.rank > 0:
+            with suppress(RuntimeError):
+                distributed.barrier()  # to which the first process never comes
+        raise ValueError(first)
 
     @contextmanager
     def tell_failure(self) -> Iterator[None]:
-        """Ends in `wait_for_all`, with the reason where the `with` block fails."""
+        """Ends in `wait_for_all`, with the reason, where the `with` block fails."""
         try:
             yield
         except (ValueError, OSError) as error:
-            self.wait_for_all(str(error))
+            with suppress(ValueError):
+                self.wait_for_all(failure=str(error))
             raise
-        self.wait_for_all()
+
+
+@contextmanager
+def _losing_others_raises() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ConnectionError(f"another process of this launch is gone: {error}") from error
 
 
 @contextmanager
@@ -82,7 +104,6 @@ def join_ranks(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
         yield Ranks()
         return
     distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
-    try:
-        yield Ranks(int(environment["RANK"]), world_size, int(environment.get("LOCAL_RANK") or 0))
-    finally:
-        distributed.destroy_process_group()
+    yield Ranks(int(environment["RANK"]), world_size, int(environment.get("LOCAL_RANK") or 0))
+    # A process that fails leaves the others waiting until it ends: see `wait_for_all`.
+    distributed.destroy_process_group()

@@ -62,6 +62,16 @@ class ScoringSummary:
     incomplete: list[ScoredBatch] = field(default_factory=list)
     """Batches with failures. They are not in the journal, so that the next run tries their recordings again."""
 
+    @classmethod
+    def total(cls, summaries: Sequence[ScoringSummary]) -> ScoringSummary:
+        """Returns what the processes of a launch did side by side; the seconds of stages are added up."""
+        return cls(
+            sum(summary.num_trials for summary in summaries),
+            sum(summary.num_kept for summary in summaries),
+            max(summary.duration_s for summary in summaries),
+            sum((summary.times for summary in summaries), StageTimes()),
+        )
+
     @property
     def utterances_per_second(self) -> float:
         """Of what was scored now."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sls.config import AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.dataset import TrialDataset
+from sls.data.file_lock import read_holder
 from sls.data.score_journal import JournalHeader
 from sls.data.scoring_batches import ScoringBatches, Shard
 from sls.engine.batch_size import resolve_batch_size
@@ -16,7 +17,7 @@ from sls.engine.scoring_job import WHOLE, ScoringJob, bind, binding_key, run_sha
 from sls.models.checkpoints import load_checkpoint
 from sls.tracking import provenance
 from sls.tracking.checkpoints import ModelSource
-from sls.tracking.score_files import default_output, known_batch_size
+from sls.tracking.score_files import check_output, default_output, known_batch_size
 from sls.tracking.trial_lists import TrialList
 
 
@@ -47,8 +48,11 @@ def prepare_scoring(
     """Loads the checkpoint and settles device and batch size; talks to no server.
 
     Raises:
-        ValueError: not a checkpoint, a device that is not there, or an automatic batch size for a shard.
+        ValueError: an output that is a directory, not a checkpoint, a device that is not there, or an automatic batch
+            size for a shard.
     """
+    if output is not None:
+        check_output(output)
     compute = options.compute
     device = ranks.own_device(resolve_device(compute.device))
     checkpoint = load_checkpoint(model.path, backend=compute.backend)
@@ -86,16 +90,25 @@ def follow_scoring(ranks: Ranks) -> None:
     """Scores the shard of a process that is not the first of its launch; it talks to no server.
 
     Raises:
-        ValueError: what `run_shard` raises; the first process hears of it too.
+        ValueError: what `run_shard` raises, or the score file is not where the first process has it. All hear of it.
+        ConnectionError: another process is gone.
     """
     plan = ranks.share(None)
     if plan is None:
         return
-    model, trials, options, output = plan
+    model, trials, options, output, holder = plan
+
     with ranks.tell_failure():
+        if read_holder(output) != holder:
+            raise ValueError(
+                f"{output}: found no lock of {holder}, expected a directory that all machines of the launch share"
+            )
         prepared = prepare_scoring(model, trials, options, output, ranks)
+    ranks.wait_for_all()
+    with ranks.tell_failure():
         summary = run_shard(prepared.job, output, ranks.shard)
         if summary.failures:
             raise ValueError(
                 f"{len(summary.failures)} recordings cannot be read: {summary.failures[0].message}"
             )
+    ranks.wait_for_all(summary)

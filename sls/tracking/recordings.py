@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from sls.data.audio import read_audio
 from sls.data.protocols import Label
-from sls.data.windows import combine_scores, cut_windows, window_starts
+from sls.data.windows import check_hop, combine_scores, cut_windows, window_starts
 from sls.engine.batch_size import resolve_batch_size
 from sls.engine.calibration import load_calibration
 from sls.engine.device import resolve_device
@@ -98,9 +98,10 @@ def score_recording(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no recording, or its score is not finite.
+        ValueError: it is no recording, its score is not finite, or a hop longer than a window.
     """
     info, compute = checkpoint.info, options.compute
+    check_hop(options.scoring.window_hop, info.num_samples)
     device = resolve_device(compute.device)
     waveform = read_audio(path, info.sample_rate_hz)
     windows = cut_windows(waveform, info.num_samples, options.scoring.window_hop)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import numpy as np
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
 from sls.data.score_journal import JournalHeader, read_journal
@@ -24,11 +26,20 @@ from sls.whole_files import file_digest
 SCORES_DIRECTORY = "scores"
 OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
 KEY_TAG = "scoring_key"
+_ABOUT = ("track", "corpus", "model", "protocol", "counts", "model_tags", "versions", "hardware")
+
+logger = logging.getLogger(__name__)
 
 
 def sidecar_path(output: Path) -> Path:
     """Returns the JSON beside a score file."""
     return output.with_name(f"{output.name}.json")
+
+
+def check_output(output: Path) -> None:
+    """Raises ValueError where a score file cannot be put: what is found at the end of the work comes too late."""
+    if output.is_dir():
+        raise ValueError(f"output: found the directory {output}, expected a file to write")
 
 
 def default_output(name: str, binding: dict[str, Any]) -> Path:
@@ -57,24 +68,42 @@ def write_score_file(output: Path, header: JournalHeader, names: Sequence[str], 
     remove_journals(output)
 
 
-def is_finished(output: Path, binding: dict[str, Any]) -> bool:
+def is_finished(output: Path, binding: Mapping[str, Any], remedy: str = REMEDY) -> bool:
     """Whether a score file is there, whole, of this model, protocol and settings.
 
     Raises:
         ValueError: one of something else is there; the line names what differs.
     """
-    if not output.is_file():
+    header = read_header(output, remedy)
+    if header is None:
         return False
-    try:
-        sidecar = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
-        is_same = sidecar["scores_sha256"] == file_digest(output)
-    except (OSError, ValueError, KeyError, TypeError):
-        is_same = False
-    if not is_same:
-        raise ValueError(f"{output}: found a score file without the JSON that says what made it; {REMEDY}")
-    found = {name: sidecar.get(name) for name in binding}
-    JournalHeader(found, {}).check(binding, output, REMEDY)
+    found = {name: header.binding.get(name) for name in binding}
+    JournalHeader(found, {}).check(binding, output, remedy)
     return True
+
+
+def read_header(output: Path, remedy: str = REMEDY) -> JournalHeader | None:
+    """Returns what the score file that is there was made with; None where there is none.
+
+    Raises:
+        ValueError: its JSON is missing, or is of another content.
+    """
+    if not output.is_file():
+        return None
+    sidecar = _read_sidecar(output)
+    if sidecar is None:
+        raise ValueError(f"{output}: found a score file without the JSON that says what made it; {remedy}")
+    about = {name: sidecar.pop(name) for name in _ABOUT if name in sidecar}
+    return JournalHeader(sidecar, about)
+
+
+def _read_sidecar(output: Path) -> dict[str, Any] | None:
+    """Returns the JSON beside a score file less the digest; None where it is not of this file."""
+    try:
+        sidecar: dict[str, Any] = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
+        return sidecar if sidecar.pop("scores_sha256") == file_digest(output) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def known_batch_size(output: Path) -> int | None:
@@ -119,10 +148,17 @@ def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path
     uri = f"runs:/{runs[0].info.run_id}/{SCORES_DIRECTORY}"
     output.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as directory:
-        found = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
-        (sidecar,) = found.glob("*.json")
-        shutil.copyfile(sidecar, sidecar_path(output))
+        try:
+            kept = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
+        except MlflowException as error:
+            logger.warning("%s: not to be had, so trials are scored anew: %s", uri, error)
+            return False
+        found = next((path.with_suffix("") for path in kept.glob("*.json")), kept)
+        if _read_sidecar(found) is None:
+            logger.warning("%s: found no whole score file, so trials are scored anew", uri)
+            return False
+        shutil.copyfile(sidecar_path(found), sidecar_path(output))
         staged = output.with_name(f".{output.name}.fetched")
-        shutil.copyfile(found / sidecar.stem, staged)
+        shutil.copyfile(found, staged)
         staged.replace(output)
     return True

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from sls.data.file_lock import hold_lock
+from sls.data.file_lock import hold_lock, this_process
 from sls.data.score_journal import JournalHeader, read_journal
 from sls.data.scores import write_scores
 from sls.data.scoring_batches import Shard
@@ -23,6 +23,7 @@ from sls.engine.scoring_job import (
     join_shards,
     journal_path,
     run_shard,
+    shard_journals,
 )
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.lineage import link_checkpoint
@@ -30,15 +31,19 @@ from sls.tracking.prepared_scoring import PreparedScoring, ScoringOptions, prepa
 from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.score_files import (
     KEY_TAG,
+    check_output,
     fetch_finished,
     is_finished,
+    read_header,
     record_score_file,
+    remove_journals,
     remove_output,
     write_score_file,
 )
 from sls.tracking.trial_lists import TrialList
 
 INCOMPLETE_DIRECTORY = "incomplete"
+JOIN_REMEDY = "remove what is not wanted, or name another output"
 SHARD_KIND = "score-shard"
 
 
@@ -105,13 +110,15 @@ def track_scoring(
         if ranks.world_size > 1:
             size = job.batches.batch_size
             shared = replace(options, compute=replace(options.compute, eval_batch_size=size))
-            ranks.share((model, trials, shared, path))
+            ranks.share((model, trials, shared, path.absolute(), this_process()))
+            ranks.wait_for_all()
             options = replace(options, shard=ranks.shard)
         summary = run_shard(job, path, options.shard, on_batch)
-        _record_summary(run, summary)
         if summary.failures:
+            _record_summary(run, summary)
             _keep_incomplete(run, job, journal_path(path, options.shard), summary)
-        ranks.wait_for_all()
+        summary = ScoringSummary.total(ranks.wait_for_all(summary))
+        _record_summary(run, summary)
         if options.shard != WHOLE and ranks.world_size == 1:
             return ScoredList(path, summary)
         contents = [read_journal(journal_path(path))] if ranks.world_size == 1 else find_shards(path)
@@ -120,15 +127,28 @@ def track_scoring(
     return ScoredList(path, summary)
 
 
-def track_join(run: TrackedRun, output: Path) -> Path:
+def track_join(run: TrackedRun, output: Path) -> bool:
     """Joins the shards of a score file and records it on a run, as if one process had written it.
+
+    Returns:
+        Whether they were joined now; False where a finished score file was found, which is recorded as it is.
 
     Raises:
         FileNotFoundError: there are no shards.
-        ValueError: some are missing or not complete, or of different models, protocols or settings.
+        ValueError: some are missing or not complete, or of different models, protocols or settings; or the score
+            file that is there is of something else.
     """
+    check_output(output)
     with hold_lock(output):
-        header, names, scores = join_shards(output, find_shards(output))
+        header = read_header(output, JOIN_REMEDY)
+        is_new = header is None
+        if header is None:
+            header, names, scores = join_shards(output, find_shards(output))
+            write_score_file(output, header, names, scores)
+        elif shard_journals(output):
+            shard = find_shards(output)[0]
+            header.check(shard.header.binding, output, JOIN_REMEDY)
+            remove_journals(output)
         run.set_tags(
             {
                 **header.about["model_tags"],
@@ -142,10 +162,9 @@ def track_join(run: TrackedRun, output: Path) -> Path:
             }
         )
         _log_dataset(run, header)
-        write_score_file(output, header, names, scores)
-        run.log_metrics({"score/num_trials": len(names)})
+        run.log_metrics({"score/num_trials": header.binding["num_trials"]})
         _keep(run, output, header.about["model_tags"])
-    return output
+    return is_new
 
 
 def _keep(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:

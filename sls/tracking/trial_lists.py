@@ -48,8 +48,10 @@ def listed_trials(
         FileNotFoundError: the protocol, the directory or a recording is missing.
         ValueError: the protocol is malformed.
     """
+    # "." and ".." name nothing, and the root has no name at all.
+    place = (audio_dir if audio_dir.name.strip(".") else audio_dir.resolve()).name or "recordings"
     if protocol is None:
-        return TrialList(audio_dir.name, audio_dir.name, list_recordings(audio_dir), None)
+        return TrialList(place, place, list_recordings(audio_dir), None)
     listed = read_any_protocol(protocol, tracks or None)
     trials = find_trials(listed, audio_dir, require_audio=require_audio)
-    return TrialList(protocol.stem, audio_dir.name, trials, listed)
+    return TrialList(protocol.stem, place, trials, listed)

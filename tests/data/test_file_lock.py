@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sls.data.file_lock import hold_lock
+from sls.data.file_lock import hold_lock, read_holder, this_process
 
 HOLDER = """
 import sys, time
@@ -48,6 +48,13 @@ def test_a_file_system_without_locks_is_not_another_process(tmp_path, monkeypatc
     expected = rf"No locks available: '{re.escape(str(path))}\.lock'"
     with pytest.raises(OSError, match=expected), hold_lock(path, waits):
         pass
+
+
+def test_another_process_reads_who_holds_a_lock(tmp_path, holder) -> None:
+    assert read_holder(tmp_path / "scores.txt") == this_process().replace(
+        str(os.getpid()), str(holder.pid), 1
+    )
+    assert read_holder(tmp_path / "others.txt") == ""
 
 
 def test_a_killed_holder_leaves_no_lock(tmp_path, holder) -> None:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 
 NUM_KILLS = 10
 NUM_RECORDINGS = 800
+LAUNCHER = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
 
 @pytest.fixture
@@ -99,12 +100,13 @@ def test_two_ranks_write_the_file_of_one_process_in_one_run(work, tmp_path) -> N
     model, audio = work
     whole, output = tmp_path / "whole.txt", tmp_path / "ranks.txt"
     finish(start_door("entrypoints.score", *score_command(model, audio, whole)))
-    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    for _ in ("scored", "found"):
-        finish(start_door("entrypoints.score", *score_command(model, audio, output), launcher=launcher))
+    for told in (f"{NUM_RECORDINGS} scored, 0 failures", "Already scored"):
+        command = score_command(model, audio, output)
+        assert told in finish(start_door("entrypoints.score", *command, launcher=LAUNCHER))
         assert output.read_bytes() == whole.read_bytes()
     runs = connect().search_runs(["1"], "tags.kind = 'score' and attributes.status = 'FINISHED'")
     assert len(runs) == 3
+    assert {run.data.metrics.get("score/num_trials") for run in runs} == {NUM_RECORDINGS, None}
     assert not list(tmp_path.glob("*.partial*"))
 
 
@@ -113,10 +115,29 @@ def test_a_rank_that_fails_fails_the_run_and_names_the_recording(work, tmp_path)
     last = f"r{NUM_RECORDINGS - 1:04d}.wav"
     (audio / last).write_bytes(b"no audio")
     output = tmp_path / "ranks.txt"
-    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-    process = start_door("entrypoints.score", *score_command(model, audio, output), launcher=launcher)
-    process.communicate(timeout=300)
+    process = start_door("entrypoints.score", *score_command(model, audio, output), launcher=LAUNCHER)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
     assert not output.exists()
     (run,) = connect().search_runs(["1"], "tags.kind = 'score'")
-    assert run.info.status in ("FAILED", "KILLED")
+    assert run.info.status == "FAILED"
+    assert re.match(f"rank 1: .*{last}: not readable", run.data.tags["error"])
+    assert f"score: {run.data.tags['error']}" in errors
+
+
+def test_a_first_rank_that_is_refused_says_why_before_the_launcher_ends_it(work, tmp_path) -> None:
+    model, audio = work
+    output = tmp_path / "mine.txt"
+    output.write_text("r0000.wav 1\n")
+    process = start_door("entrypoints.score", *score_command(model, audio, output), launcher=LAUNCHER)
+    _, errors = process.communicate(timeout=300)
+    assert f"score: {output}: found a score file" in errors
+    (run,) = connect().search_runs(["1"], "tags.kind = 'score'")
+    assert run.info.status == "FAILED"
+
+
+def test_one_recording_is_scored_by_one_of_two_ranks(work) -> None:
+    model, audio = work
+    arguments = ["--model", str(model), "--device", "cpu", "--audio", str(audio / "r0000.wav")]
+    printed = finish(start_door("entrypoints.score", *arguments, launcher=LAUNCHER))
+    assert printed.count("weight of layer 1") == 1

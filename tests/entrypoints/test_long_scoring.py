@@ -120,6 +120,13 @@ def test_without_an_output_the_finished_run_is_found_on_the_server(
     result = run_score(*arguments)
     assert "Already scored" in result.output
     assert output.read_bytes() == expected
+    # What is kept of the runs is damaged, then gone: no result, and no reason not to make it.
+    for damage in (lambda path: path.write_text("r0000.wav 1\n"), Path.unlink):
+        for kept in tmp_path.glob("**/scores/noises.txt"):
+            damage(kept)
+        output.unlink()
+        assert "22 scored" in run_score(*arguments).output
+        assert output.read_bytes() == expected
 
 
 @pytest.mark.parametrize(
@@ -173,6 +180,40 @@ def test_shards_are_joined_to_the_bytes_of_one_process(whole, model, audio, tmp_
     assert {path.name for path in output.parent.iterdir()} == {"scores.txt", "scores.txt.json"}
     joined = newest_run()
     assert (joined.data.tags["kind"], joined.data.tags["track"]) == ("score", "noises")
+    result = CliRunner().invoke(join, ["--output", str(output)])
+    assert result.stdout == f"Already joined: {output}\n"
+    assert newest_run().info.run_id != joined.info.run_id
+    known = {"kind", "track", "protocol", "checkpoint_sha256", "scoring_key", "precision", "model"}
+    assert {name: newest_run().data.tags[name] for name in known} == {
+        name: joined.data.tags[name] for name in known
+    }
+
+
+def test_a_join_that_was_killed_before_its_shards_were_removed_is_finished(
+    whole, model, audio, tmp_path, monkeypatch
+) -> None:
+    output = tmp_path / "scores.txt"
+    for shard in ("1/2", "2/2"):
+        assert run_score(*score_command(model, audio, output, "--shard", shard)).exit_code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(score_files, "remove_journals", lambda output: None)
+        assert CliRunner().invoke(join, ["--output", str(output)]).exit_code == 0
+    assert list(tmp_path.glob("*.partial"))
+    result = CliRunner().invoke(join, ["--output", str(output)])
+    assert result.stdout == f"Already joined: {output}\n"
+    assert not list(tmp_path.glob("*.partial"))
+    assert output.read_bytes() == whole.read_bytes()
+
+
+def test_shards_are_not_joined_over_a_file_of_something_else(store, model, audio, tmp_path) -> None:
+    output = tmp_path / "scores.txt"
+    for shard in ("1/2", "2/2"):
+        assert run_score(*score_command(model, audio, output, "--shard", shard)).exit_code == 0
+    output.write_text("r0000.wav 1\n")
+    result = CliRunner().invoke(join, ["--output", str(output)])
+    assert result.exit_code == 2
+    assert "found a score file without the JSON that says what made it; remove" in result.stderr
+    assert output.read_text() == "r0000.wav 1\n"
 
 
 def test_a_shard_that_is_forced_leaves_the_others(whole, model, audio, tmp_path) -> None:
@@ -226,6 +267,8 @@ def test_shards_of_different_settings_are_not_joined(store, model, audio, tmp_pa
         (["--shard", "a"], "shard: found 'a', expected NUMBER/COUNT"),
         (["--shard", "1/2", "--eval_batch_size", "0"], "eval_batch_size: found 0 (automatic) with shard"),
         (["--precision", "tf32"], "precision: found tf32 on cpu"),
+        (["--output", "."], "output: found the directory ., expected a file"),
+        (["--window_hop", "8001"], "window_hop: found 8001, expected at most 8000, the samples of a window"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(store, model, audio, tmp_path, more, message: str) -> None:

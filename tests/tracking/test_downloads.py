@@ -1,5 +1,7 @@
 """What a remote artifact store holds is downloaded where it is needed only, and no download stays behind."""
 
+import hashlib
+import json
 import tempfile
 from pathlib import Path
 
@@ -56,8 +58,10 @@ def assert_nothing_stays(directory: Path) -> None:
 
 def record_scores(source: ModelSource, directory: Path) -> str:
     with tracked_run("score", "score v1 DF", {"track": "DF", KEY_TAG: "1a2b", **source.tags()}) as run:
-        for name in ("DF.txt", "DF.txt.json"):
-            (directory / name).write_text("{}")
+        scores = "t0 1\n"
+        sidecar = json.dumps({"scores_sha256": hashlib.sha256(scores.encode()).hexdigest()})
+        for name, text in (("DF.txt", scores), ("DF.txt.json", sidecar)):
+            (directory / name).write_text(text)
             run.log_file(directory / name, "scores")
     return run.run_id
 
