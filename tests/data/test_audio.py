@@ -270,3 +270,10 @@ def test_header_without_a_sampling_rate_is_no_recording(tmp_path):
     path.write_bytes(b"no audio")
     with pytest.raises(AudioError, match="text.flac"):
         inspect_audio(path)
+
+
+def test_a_recording_too_short_for_one_sample_at_16_khz_is_refused(tmp_path):
+    path = tmp_path / "click.wav"
+    soundfile.write(path, np.array([0.5]), 48_000)
+    with pytest.raises(AudioError, match=r"click\.wav: found no samples after resampling"):
+        read_audio(path)
