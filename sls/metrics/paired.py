@@ -84,7 +84,7 @@ def resample_trials(
     zones = [_find_zone(ranking, cost, margin_sd) for ranking in rankings]
     strata = _stratify(rankings, zones)
     singles = np.concatenate([stratum.singles for stratum in strata])
-    chunk = max(1, MAX_DRAWN // max(singles.size, 1))
+    chunk = max(1, MAX_DRAWN // singles.size)  # a zone holds one trial at least
     values = np.empty((num_resamples, len(rankings)))
     for start in range(0, num_resamples, chunk):
         rows = slice(start, min(start + chunk, num_resamples))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sls.metrics import clusters
+from sls.metrics import clusters, paired
 from sls.metrics.bootstrap import (
     adjust_by_holm,
     least_resamples,
@@ -139,6 +139,16 @@ def test_a_system_paired_with_itself_never_differs():
     ranking = make_ranking(14, 100, 150, decimals=4)
     drawn = resample_trials([ranking, ranking], np.random.default_rng(0), 200)
     np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])
+
+
+@pytest.mark.parametrize("max_drawn", [1, 500])
+def test_resamples_come_in_parts_where_memory_is_small(monkeypatch, max_drawn):
+    monkeypatch.setattr(paired, "MAX_DRAWN", max_drawn)
+    ranking = make_ranking(16, 40, 60)
+    drawn = resample_trials([ranking, ranking], np.random.default_rng(0), 301)
+    assert drawn.shape == (301, 2)
+    np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])
+    assert largest_gap(drawn[:, 0], resample_plainly(ranking, np.random.default_rng(1), 1_500)) < 0.125
 
 
 def test_pairing_keeps_trials_together():
