@@ -8,6 +8,7 @@ import soundfile
 
 from sls.config import AudioConfig
 from sls.data.audio import AudioError, fit_length, read_audio
+from sls.data.batches import AudioFailure, check_failures
 from sls.data.dataset import Batch, TrialDataset, make_loader
 from sls.data.protocols import Trial
 
@@ -84,3 +85,12 @@ def test_a_batch_of_failures_alone_is_empty(trials, tmp_path):
     assert len(batch) == 0
     assert batch.waveforms.shape == (0, 4000)
     assert len(batch.failures) == 1
+
+
+def test_the_first_failure_is_told_in_its_own_words():
+    failures = [AudioFailure(place, name, Path(name), f"{name}: gone") for place, name in enumerate("abc")]
+    check_failures(failures, 3)
+    with pytest.raises(AudioError, match=r"^3 recordings .* at most 2: a, b, c; the first: a: gone$"):
+        check_failures(failures, 2)
+    with pytest.raises(AudioError, match=r"^b: gone$"):
+        check_failures(failures[1:2], 0)

@@ -141,6 +141,15 @@ def test_a_system_paired_with_itself_never_differs():
     np.testing.assert_array_equal(drawn[:, 0], drawn[:, 1])
 
 
+@pytest.mark.parametrize("cost", [None, COST], ids=["eer", "cost"])
+def test_a_zone_is_a_small_part_of_many_trials_and_holds_every_crossing(monkeypatch, cost):
+    ranking = make_ranking(17, 4_000, 8_000, decimals=6)
+    zone = paired._find_zone(ranking, cost, paired.MARGIN_SD)
+    assert zone.high - zone.low < 12_000 / 3
+    monkeypatch.delattr(paired, "_expand")  # what looks for a crossing outside the zone
+    assert np.isfinite(resample_trials([ranking], np.random.default_rng(0), 300, cost)).all()
+
+
 @pytest.mark.parametrize("max_drawn", [1, 500])
 def test_resamples_come_in_parts_where_memory_is_small(monkeypatch, max_drawn):
     monkeypatch.setattr(paired, "MAX_DRAWN", max_drawn)
