@@ -271,6 +271,7 @@ def test_workers_end_with_their_loader(trials):
         ({"batch_size": 24, "drop_last": True}, "batch_size: found 24, expected at most the 23 trials"),
         ({"batch_size": 6, "rank": 2, "world_size": 2}, "rank: found 2, expected 0 to 1"),
         ({"world_size": 2}, "batch_size: found 5, expected a multiple of the 2 processes"),
+        ({"world_size": 0}, "batch_size: found 5, expected a multiple of the 0 processes"),
         ({"epoch": -1}, "epoch, start_batch: found -1, 0"),
     ],
 )
@@ -284,6 +285,25 @@ def test_a_dataset_needs_trials_and_a_seed():
         TrialDataset([], AUDIO)
     with pytest.raises(ValueError, match="seed: found -1"):
         TrialDataset([Trial("a", Path("a"))], AUDIO, seed=-1)
+
+
+@pytest.mark.parametrize("num_trials", [4, 11, 12, 13])
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
+@pytest.mark.parametrize("start_batch", [0, 2])
+def test_as_many_batches_come_as_the_sampler_says(num_trials, batch_size, start_batch):
+    for drop_last, ending in ((True, 0), (False, num_trials % batch_size)):
+        sampler = EpochSampler(
+            num_trials,
+            seed=0,
+            epoch=0,
+            batch_size=batch_size,
+            shuffle=False,
+            drop_last=drop_last,
+            start_batch=start_batch,
+        )
+        sizes = ([batch_size] * (num_trials // batch_size) + [ending] * (ending > 0))[start_batch:]
+        assert [len(batch) for batch in sampler] == sizes
+        assert len(sampler) == len(sizes)
 
 
 def test_the_order_is_a_shuffle_of_all_and_not_of_neighbours():
