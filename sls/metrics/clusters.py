@@ -103,8 +103,6 @@ def _draw(
 
 def _draw_weights(num_clusters: int, rng: np.random.Generator, num_resamples: int) -> Counts:
     """Returns how often each cluster is drawn, shape `(clusters, resamples)`; an only one is always there."""
-    if num_clusters == 1:
-        return np.ones((1, num_resamples))
     drawn = rng.integers(num_clusters, size=(num_clusters, num_resamples))
     cells = np.bincount((drawn * num_resamples + np.arange(num_resamples)).ravel(), minlength=drawn.size)
     return cells.reshape(drawn.shape).astype(np.float64)

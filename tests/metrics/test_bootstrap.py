@@ -200,6 +200,19 @@ def test_clustered_resamples_are_those_of_drawing_speakers_and_attacks(cost):
     assert largest_gap(fast, np.array(plain)) < 0.07
 
 
+@pytest.mark.parametrize("cost", [None, COST], ids=["eer", "cost"])
+@pytest.mark.parametrize("num_attacks", [1, 5])
+def test_clustered_resamples_are_those_of_their_draws_written_out(cost, num_attacks):
+    scores, labels, groups = draw_clustered(3, num_attacks=num_attacks)
+    ranking = rank_trials(scores, labels)
+    found = resample_clusters([ranking], groups, np.random.default_rng(6), 40, cost)[:, 0]
+    draws = clusters._draw(groups, labels, np.random.default_rng(6), 40)
+    for value, weights in zip(found, draws.weights[draws.groups].T, strict=True):
+        bonafide, spoof = (np.array(part) for part in write_out(ranking, weights[ranking.trials]))
+        expected = plain_eer(bonafide, spoof) if cost is None else naive_cost(bonafide, spoof, cost)
+        assert value == pytest.approx(expected, abs=1e-12)
+
+
 def test_resamples_without_a_class_are_no_numbers_and_too_many_of_them_give_no_interval():
     labels = np.array([True, True, False, False])
     ranking = rank_trials(np.array([3.0, 2.0, 1.0, 0.0]), labels)
