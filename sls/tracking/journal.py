@@ -57,21 +57,30 @@ class Journal:
         self.pending = deque(entry for entry in entries if entry.number >= self.position.next)
 
     def append(self, kind: str, payload: Mapping[str, Any], files: Path | None = None) -> Entry:
-        """Writes an entry down to the disk; a directory of files becomes the journal's own."""
+        """Writes an entry down to the disk; a directory of files becomes the journal's own.
+
+        Raises:
+            OSError: it could not be written, as on a full disk; the journal is as it was.
+        """
         with self.changed:
             entry = Entry(self._num_entries, kind, dict(payload))
             line = json.dumps({"number": entry.number, "kind": kind, "payload": entry.payload})
-            if files is not None:
-                _sync_files(files)
-                self.files(entry).parent.mkdir(exist_ok=True)
-                files.rename(self.files(entry))
-                _sync(self.files(entry).parent)
             if self._file is None:
-                self._file = (self.path / "entries.jsonl").open("a", encoding="utf-8")
+                self._file = (self.path / "entries.jsonl").open("ab", buffering=0)
                 _sync(self.path)
-            self._file.write(line + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            end = self._file.tell()
+            try:
+                if files is not None:
+                    _sync_files(files)
+                    self.files(entry).parent.mkdir(exist_ok=True)
+                    files.rename(self.files(entry))
+                    _sync(self.files(entry).parent)
+                _write_all(self._file, line.encode() + b"\n")
+            except OSError:
+                # The next entry takes this number and this place in the file.
+                self._file.truncate(end)
+                shutil.rmtree(self.files(entry), ignore_errors=True)
+                raise
             self._num_entries += 1
             self.pending.append(entry)
             self._note(entry)
@@ -174,6 +183,13 @@ def _write_whole(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.part")
     temporary.write_text(text, encoding="utf-8")
     temporary.rename(path)
+
+
+def _write_all(file: Any, data: bytes) -> None:
+    """Writes to an unbuffered file, down to the disk."""
+    while data:
+        data = data[file.write(data) :]
+    os.fsync(file.fileno())
 
 
 def _lock(path: Path) -> Any:

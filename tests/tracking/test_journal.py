@@ -2,6 +2,7 @@
 
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ from sls.tracking import courier, recorders
 from sls.tracking.artifacts import read_directory
 from sls.tracking.checkpoints import resolve_model
 from sls.tracking.courier import send_journal
-from sls.tracking.journal import Journal, find_journals
+from sls.tracking.journal import Journal, create_journal, find_journals
 from sls.tracking.runs import TrackedRun, tracked_run
 from sls.tracking.store import find_run
 
@@ -365,6 +366,31 @@ def test_damaged_journal_names_the_line(store, tmp_path) -> None:
     (path / "entries.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="entries.jsonl:1: found .*, expected an entry"):
         send_journal(path)
+
+
+@pytest.mark.parametrize("has_files", [False, True])
+def test_entry_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path, monkeypatch, has_files: bool) -> None:
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
+    journal = create_journal("abc")
+    staged = []
+    for name in ("lost", "kept"):
+        staged.append(journal.staging_directory())
+        (staged[-1] / name).touch()
+    lost, kept = staged if has_files else (None, None)
+    journal.append("tags", {"a": "1"})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = (journal.path / "entries.jsonl").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            journal.append("artifacts", {"lost": "2"}, lost)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    entry = journal.append("artifacts", {"kept": "3"}, kept)
+    if has_files:
+        assert [path.name for path in journal.files(entry).iterdir()] == ["kept"]
+    journal.close()
+    assert [dict(entry.payload) for entry in Journal(journal.path).pending] == [{"a": "1"}, {"kept": "3"}]
 
 
 def test_weights_are_linked_into_a_local_store_and_not_copied(store) -> None:
