@@ -12,10 +12,11 @@ from typing import Any, Protocol
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from sls.data.file_lock import hold_lock
 from sls.tracking.courier import AWAY_PATIENCE_S, FLUSH_LIMIT_S, Courier, short_calls
 from sls.tracking.delivery import Delivery
 from sls.tracking.entries import Entry, Position
-from sls.tracking.journal import create_journal
+from sls.tracking.journal import create_journal, journal_directory
 
 OPENING_LIMIT_S = 15.0
 SIGNAL_LIMIT_S = 10.0
@@ -103,8 +104,11 @@ class JournalRecorder:
 
         Raises:
             MlflowException: the server refuses the run.
+            ValueError: another process goes on with the run, begun since its journals were looked for.
         """
         self._calls = ExitStack()
+        if opening["run_id"]:
+            self._calls.enter_context(hold_lock(journal_directory() / f"run {opening['run_id']}"))
         self._calls.enter_context(short_calls())
         self._journal = create_journal(opening["journal"])
         self._courier = Courier(client, self._journal)

@@ -34,6 +34,15 @@ from sls.tracking.store import find_run
 FIGURES = ("train/loss", "val/loss")
 
 
+LOOKS_TOO_EARLY = """
+from sls.tracking import opening, runs
+opening.find_journals = lambda run_id: []
+with runs.tracked_run("train", journal=True, resume={!r}):
+    pass
+"""
+"""Resumes a run as if no other process had made its journal yet."""
+
+
 class Server:
     """A tracking server on loopback, with artifacts by its own hands."""
 
@@ -271,6 +280,16 @@ def test_resumed_run_first_sends_what_its_journal_still_holds(store, monkeypatch
     former = client.get_run(launched)
     assert (former.info.status, former.data.tags["resumed_run_id"]) == ("FINISHED", run_id)
     assert find_journals() == []
+
+
+def test_run_is_resumed_by_one_of_two_that_begin_at_once(store) -> None:
+    with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
+        raise KeyboardInterrupt
+    with tracked_run("train", journal=True, resume=run.run_id):
+        command = [sys.executable, "-c", LOOKS_TOO_EARLY.format(run.run_id)]
+        refused = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert f"run {run.run_id}: found process {os.getpid()} on" in refused.stderr
+    assert run.client.get_run(run.run_id).info.status == "FINISHED"
 
 
 def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
