@@ -6,6 +6,7 @@ from entrypoints.door import console, door_command
 from entrypoints.options import DEFAULT_CONFIG, config_options, given, read_config, text_option
 from entrypoints.progress import TrainingProgress
 from sls.data.corpus import open_corpus
+from sls.engine.processes import join_processes
 from sls.tracking.resuming import resumed_config
 from sls.tracking.runs import TrackedRun
 from sls.tracking.training import track_training
@@ -19,10 +20,16 @@ def train(run: TrackedRun, config: str, resume: str, **options: str) -> None:
     """Train a countermeasure. What is typed wins over the YAML file, which wins over the defaults."""
     if resume and config:
         raise ValueError(f"config: found {config} beside resume, expected none: the run has its own")
-    settings = (
-        resumed_config(resume, given(options)) if resume else read_config(config or DEFAULT_CONFIG, options)
-    )
-    corpus = open_corpus(settings.data)
+    # The first process of a launch comes here when it has sent what was left of the run's journal.
+    ranks = join_processes()
+    with ranks.tell_failure():
+        settings = (
+            resumed_config(resume, given(options))
+            if resume
+            else read_config(config or DEFAULT_CONFIG, options)
+        )
+        corpus = open_corpus(settings.data)
+    ranks.wait_for_all()
     with TrainingProgress(settings.training) as progress:
         trained = track_training(run, settings, corpus, progress.on_step, progress.on_epoch, resume=resume)
     console.print(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}", soft_wrap=True)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
@@ -16,10 +18,47 @@ from torch.distributed.nn.functional import all_reduce
 
 from sls.config import ComputeConfig
 from sls.engine.device import resolve_device
+from sls.engine.ranks import Ranks
 from sls.models.countermeasure import Countermeasure
 
 DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
 """By which accelerate is told the device of a single process."""
+
+
+def join_processes() -> Ranks:
+    """Joins the processes of this launch for the rest of their lives; each waits here for all others.
+
+    accelerate would join them only once configuration and data are known. A process that fails before that, on a
+    machine without the data, would leave the others waiting where no signal reaches them.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE") or 1)
+    if world_size == 1:
+        return Ranks()
+    if not distributed.is_initialized():
+        # What accelerate takes over, whichever device is set.
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    return Ranks(distributed.get_rank(), world_size, int(os.environ.get("LOCAL_RANK") or 0))
+
+
+@contextmanager
+def lost_process_raises(advice: str) -> Iterator[None]:
+    """Says in one line that another process of the launch is gone, in place of what its absence broke.
+
+    Raises:
+        ConnectionError: another process is gone; the message ends in the advice.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo raises errors without a class of their own.
+        if not distributed.is_initialized() or not (
+            isinstance(error, distributed.DistError) or "gloo" in str(error)
+        ):
+            raise
+        reason = str(error).splitlines()[0].rpartition("] ")[2] if "gloo" in str(error) else str(error)
+        raise ConnectionError(
+            f"another process of the launch is gone, see what it said ({reason}); {advice}"
+        ) from error
 
 
 def open_accelerator(compute: ComputeConfig) -> Accelerator:

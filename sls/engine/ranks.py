@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import distributed
@@ -70,21 +70,41 @@ class Ranks:
         with _losing_others_raises():
             distributed.all_gather_object(told, (failure, result))
         first = next((f"rank {rank}: {text}" for rank, (text, _) in enumerate(told) if text), "")
-        if not first:
-            return [item for _, item in told]
+        if first:
+            self._fail(first)
+        return [item for _, item in told]
+
+    def expect_same(self, facts: Mapping[str, object]) -> None:
+        """Compares what every process knows, by name.
+
+        Raises:
+            ValueError: in all of them, where one differs from the first.
+            ConnectionError: a process is gone.
+        """
+        told = self.wait_for_all({name: str(value) for name, value in facts.items()})
+        for rank, found in enumerate(told):
+            for name, value in told[0].items():
+                if found[name] != value:
+                    self._fail(
+                        f"{name}: found {value} in the first process and {found[name]} in rank {rank}, expected "
+                        "the same in all processes of a launch"
+                    )
+
+    def _fail(self, reason: str) -> NoReturn:
+        """Ends the first process, then the others, for one reason that all have heard."""
         if self.rank > 0:
             with suppress(RuntimeError):
                 distributed.barrier()  # to which the first process never comes
-        raise ValueError(first)
+        raise ValueError(reason)
 
     @contextmanager
     def tell_failure(self) -> Iterator[None]:
         """Ends in `wait_for_all`, with the reason, where the `with` block fails."""
         try:
             yield
-        except (ValueError, OSError) as error:
+        except Exception as error:
             with suppress(ValueError):
-                self.wait_for_all(failure=str(error))
+                self.wait_for_all(failure=str(error) or type(error).__name__)
             raise
 
 

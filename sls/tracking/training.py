@@ -12,7 +12,7 @@ from mlflow.entities import Dataset
 from sls.config import Config
 from sls.data.corpus import Corpus
 from sls.data.dataset import TrialDataset
-from sls.engine.processes import open_accelerator
+from sls.engine.processes import join_processes, lost_process_raises, open_accelerator
 from sls.engine.stopping import MONITORED_METRICS
 from sls.engine.training import Training
 from sls.engine.training_results import EpochResult, StepResult
@@ -21,12 +21,15 @@ from sls.models.countermeasure import Countermeasure
 from sls.tracking.choice import TrainedModel
 from sls.tracking.epoch_recorder import EpochRecorder
 from sls.tracking.interruption import StopRequest, stop_on_request
-from sls.tracking.resuming import STATE_DIRECTORY, Past, read_past
+from sls.tracking.resuming import CHANGEABLE, STATE_DIRECTORY, Past, read_past
 from sls.tracking.runs import TrackedRun
 
 logger = logging.getLogger(__name__)
 
 TRAIN_TRACK = "train"
+MAY_DIFFER = {*CHANGEABLE, "xlsr_model"} - {"eval_batch_size"}
+"""What each machine of a launch may have otherwise: where files lie there, and how it works. The batches of a
+validation are divided by `eval_batch_size`."""
 
 
 def track_training(
@@ -54,38 +57,50 @@ def track_training(
         FileNotFoundError: a protocol, an audio file or the pre-trained XLS-R is missing.
         ValueError: something in these files or in the configuration is wrong, or the run cannot be resumed.
         FloatingPointError: the loss is not finite; names step, trials and the last good checkpoint.
+        ConnectionError: another process of the launch is gone.
     """
     if not resume:
         run.log_config(config)
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
-    # What is wrong with the device is found before the data and the weights are read.
-    accelerator = open_accelerator(config.compute)
-    # The first process comes here when it has sent what was left of the run's journal.
-    with accelerator.main_process_first():
+    with lost_process_raises(f"resume={run.run_id} goes on from the last state"):
+        training, recorder = _prepare(run, config, corpus, resume)
+        with stop_on_request() as stop:
+            session = _Session(run, training, recorder, stop, on_step)
+            try:
+                for epoch in training.epochs(session.after_step, session.before_validation_batch):
+                    session.record(epoch)
+                    if on_epoch is not None:
+                        on_epoch(epoch)
+            except FloatingPointError as error:
+                raise FloatingPointError(
+                    f"{error}; last good checkpoint: {recorder.last_good_checkpoint}"
+                ) from error
+    trained = recorder.choose()
+    run.delete_directory(STATE_DIRECTORY)
+    return trained
+
+
+def _prepare(run: TrackedRun, config: Config, corpus: Corpus, resume: str) -> tuple[Training, EpochRecorder]:
+    """Reads all that a training begins with, in every process, and compares what they have read."""
+    ranks = join_processes()
+    with ranks.tell_failure():
+        # What is wrong with the device is found before the data and the weights are read.
+        accelerator = open_accelerator(config.compute)
         past = read_past(run.client, resume, MONITORED_METRICS[config.training.monitor]) if resume else Past()
-    train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
-    validation, validation_data = _load_validation(run, corpus, config)
-    model = _open_model(config, past)
+        train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
+        validation, validation_data = _load_validation(run, corpus, config)
+        model = _open_model(config, past)
+    ranks.wait_for_all()
+    same = {name: value for name, value in config.to_flat().items() if name not in MAY_DIFFER}
+    same |= {"training trials": train.digest(), "validation trials": validation and validation.digest()}
+    ranks.expect_same({**same, "state to resume from": "none" if past.state is None else "one"})
     training = Training(model, train, validation, config, accelerator)
     if past.state is not None:
         training.load(past.state)
         past.forget_state()
         logger.info("Going on in epoch %d, batch %d", training.progress.epoch, training.progress.batch)
-    recorder = EpochRecorder(run, config, corpus.name, {"train": train_data, "val": validation_data}, past)
-    with stop_on_request() as stop:
-        session = _Session(run, training, recorder, stop, on_step)
-        try:
-            for epoch in training.epochs(session.after_step, session.before_validation_batch):
-                session.record(epoch)
-                if on_epoch is not None:
-                    on_epoch(epoch)
-        except FloatingPointError as error:
-            raise FloatingPointError(
-                f"{error}; last good checkpoint: {recorder.last_good_checkpoint}"
-            ) from error
-    trained = recorder.choose()
-    run.delete_directory(STATE_DIRECTORY)
-    return trained
+    datasets = {"train": train_data, "val": validation_data}
+    return training, EpochRecorder(run, config, corpus.name, datasets, past)
 
 
 def load_trials(
@@ -182,5 +197,8 @@ class _Session:
 
     def _stop(self) -> NoReturn:
         self._keep_state(with_weights=True)
-        logger.info("Kept a state; go on with: mlflow run . -e train -P resume=%s", self.run.run_id)
+        if self.accelerator.is_main_process:
+            logger.info("Kept a state; go on with: mlflow run . -e train -P resume=%s", self.run.run_id)
+        # A launcher ends the first process where another is gone, and the state would be lost.
+        self.accelerator.wait_for_everyone()
         raise self.stop.error()

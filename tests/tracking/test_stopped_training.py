@@ -2,18 +2,21 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sls.config import PROJECT_ROOT
 from sls.tracking.checkpoints import checkpoints_of
+from sls.tracking.journal import find_journals, journal_id
 
 pytestmark = pytest.mark.slow
 METRICS = ("train/loss", "train/accuracy", "train/lr", "val/loss", "val/eer_percent", "train/step_loss")
@@ -39,9 +42,15 @@ def options(small_corpus: Path) -> list[str]:
     return [part for name, value in values.items() for part in (f"--{name}", str(value))]
 
 
-def start(arguments: list[str], launcher: tuple[str, ...] = ("-m",)) -> subprocess.Popen[str]:
+TORCHRUN = ("-m", "torch.distributed.run")
+TWO_PROCESSES = (*TORCHRUN, "--standalone", "--nproc_per_node=2", "-m")
+
+
+def start(
+    arguments: list[str], launcher: tuple[str, ...] = ("-m",), **variables: str
+) -> subprocess.Popen[str]:
     command = [sys.executable, *launcher, "entrypoints.train", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
     return subprocess.Popen(
         command, cwd=PROJECT_ROOT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -51,6 +60,18 @@ def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
     errors = process.communicate(timeout=400)[1]
     assert process.returncode == expected, errors
     return errors
+
+
+def start_nodes(*arguments: list[str], journals: Path) -> list[subprocess.Popen[str]]:
+    """Starts a launch over as many machines, which share no more than the corpus and the store."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    nodes = []
+    for rank, own in enumerate(arguments):
+        place = ("--master_addr=127.0.0.1", f"--master_port={port}", f"--nnodes={len(arguments)}")
+        launcher = (*TORCHRUN, *place, f"--node_rank={rank}", "--nproc_per_node=1", "-m")
+        nodes.append(start(own, launcher, SLS_JOURNAL_DIR=str(journals / f"node{rank}")))
+    return nodes
 
 
 def newest_run(client: MlflowClient) -> Run:
@@ -129,8 +150,7 @@ def test_two_processes_give_the_losses_of_one(store: Path, options: list[str]) -
     arguments = [*options, "--num_epochs", "2", "--batch_size", "4"]
     finish(start(arguments))
     alone = newest_run(client).info.run_id
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m")
-    finish(start(arguments, launcher))
+    finish(start(arguments, TWO_PROCESSES))
     together = newest_run(client).info.run_id
     experiment = client.get_experiment_by_name("xlsr-sls")
     assert len(client.search_runs([experiment.experiment_id])) == 2
@@ -138,3 +158,82 @@ def test_two_processes_give_the_losses_of_one(store: Path, options: list[str]) -
         one, two = (histories(client, run_id)[name] for run_id in (alone, together))
         assert [step for step, _ in two] == [0, 1]
         assert [value for _, value in two] == pytest.approx([value for _, value in one], abs=1e-5)
+
+
+def test_two_machines_stopped_and_resumed_give_the_losses_of_one_process(
+    store: Path, options: list[str], tmp_path: Path
+) -> None:
+    client = MlflowClient()
+    arguments = [*options, "--batch_size", "4"]
+    finish(start(arguments))
+    alone = newest_run(client).info.run_id
+
+    seen = manifests(store)
+    first, second = start_nodes(arguments, arguments, journals=tmp_path)
+    wait_for(lambda: manifests(store) != seen, first)
+    second.send_signal(signal.SIGTERM)
+    finish(second, expected=1)
+    finish(first, expected=1)
+    run = newest_run(client)
+    assert run.info.status == "KILLED"
+
+    resume = ["--resume", run.info.run_id]
+    for node in start_nodes(resume, resume, journals=tmp_path):
+        finish(node)
+    experiment = client.get_experiment_by_name("xlsr-sls")
+    assert len(client.search_runs([experiment.experiment_id])) == 2
+    for name in METRICS:
+        one, two = (histories(client, run_id)[name] for run_id in (alone, run.info.run_id))
+        assert [step for step, _ in two] == [step for step, _ in one]
+        assert [value for _, value in two] == pytest.approx([value for _, value in one], rel=1e-5)
+
+
+def test_a_machine_that_fails_or_is_killed_ends_the_others_with_a_line(
+    store: Path, options: list[str], tmp_path: Path
+) -> None:
+    client = MlflowClient()
+    line = "data_root: no directory /nowhere"
+    first, second = start_nodes(options, [*options, "--data_root", "/nowhere"], journals=tmp_path)
+    assert line in finish(second, expected=1)
+    assert f"train: rank 1: {line}" in finish(first, expected=1)
+    assert newest_run(client).data.tags["error"].startswith(f"rank 1: {line}")
+
+    first, second = start_nodes(options, [*options, "--lr", "0.5"], journals=tmp_path)
+    for node in (first, second):
+        assert "train: lr: found 0.001 in the first process and 0.5 in rank 1" in finish(node, expected=1)
+
+    seen = manifests(store)
+    endless = [*options, "--num_epochs", "1000", "--patience", "1000"]
+    first, second = start_nodes(endless, endless, journals=tmp_path)
+    wait_for(lambda: manifests(store) != seen, first)
+    psutil.Process(second.pid).children()[0].kill()
+    finish(second, expected=1)
+    errors = finish(first, expected=1)
+    run = newest_run(client)
+    assert f"resume={run.info.run_id} goes on from the last state" in errors
+    assert "train: another process of the launch is gone" in errors
+    assert run.info.status == "FAILED"
+
+
+def test_processes_resume_together_what_is_still_in_a_journal(store: Path, options: list[str]) -> None:
+    client = MlflowClient()
+    endless = [*options, "--num_epochs", "1000", "--patience", "1000"]
+    process = start(endless, TWO_PROCESSES, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
+    wait_for(lambda: [path for path in find_journals() if list(path.glob("files/*/state.pt"))], process)
+    workers = psutil.Process(process.pid).children()
+    process.kill()
+    for worker in workers:
+        worker.kill()
+    process.communicate()
+    (journal,) = find_journals()
+    psutil.wait_procs(workers)
+
+    seen = manifests(store)
+    process = start(["--resume", journal_id(journal)], TWO_PROCESSES)
+    wait_for(lambda: len(set(manifests(store).values()) - set(seen.values())) > 1, process)
+    process.send_signal(signal.SIGTERM)
+    finish(process, expected=1)
+    run = newest_run(client)
+    assert run.info.status == "KILLED"
+    steps = [step for step, _ in histories(client, run.info.run_id)["train/loss"]]
+    assert steps == list(range(len(steps)))

@@ -1,7 +1,5 @@
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -9,7 +7,6 @@ from sls.config import DataConfig
 from sls.config_file import build_config
 from sls.data.corpus import open_corpus
 from sls.engine.training import Training
-from sls.tracking import training as tracking
 from sls.tracking.checkpoints import resolve_model
 from sls.tracking.runs import tracked_run
 from sls.tracking.training import load_trials, track_training
@@ -67,26 +64,3 @@ def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_cor
     assert ended.info.status == "FAILED"
     assert ended.data.tags["error"] == message
     assert resolve_model(run.client, f"runs:/{run.run_id}/epoch_0").path.is_file()
-
-
-def test_the_past_is_read_by_the_first_process_before_the_others(store, small_corpus, monkeypatch) -> None:
-    """The others wait, so that none reads before the journal that was left over has been sent."""
-    order = []
-
-    class Accelerator:
-        @contextmanager
-        def main_process_first(self) -> Iterator[None]:
-            order.append("wait")
-            yield
-            order.append("let the others in")
-
-    def read(*_: object) -> NoReturn:
-        order.append("read")
-        raise ValueError("read enough")
-
-    monkeypatch.setattr(tracking, "open_accelerator", lambda compute: Accelerator())
-    monkeypatch.setattr(tracking, "read_past", read)
-    corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
-    with pytest.raises(ValueError, match="read enough"), tracked_run("train") as run:
-        track_training(run, build_config({}), corpus, resume="abc")
-    assert order == ["wait", "read"]
