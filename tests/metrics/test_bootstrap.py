@@ -1,5 +1,8 @@
 """The fast bootstraps against ones that draw, sort and count every resample."""
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -105,6 +108,18 @@ def test_halving_has_the_distribution_of_drawing_trials(num_bonafide, num_spoof)
     fast = resample_eer(ranking, np.random.default_rng(1), 4_000)
     plain = resample_plainly(ranking, np.random.default_rng(2), 1_500)
     assert largest_gap(fast, plain) < 0.06  # 1 in 1,000 by chance: 1.95 * sqrt(1/4000 + 1/1500) = 0.059
+
+
+def test_halving_has_the_chances_of_all_draws_of_few_trials():
+    bonafide, spoof = [1.0, 3.0, 4.0], [0.0, 2.0, 5.0]
+    ranking = rank_trials(bonafide + spoof, np.arange(6) < 3)
+    every = itertools.product(itertools.product(bonafide, repeat=3), itertools.product(spoof, repeat=3))
+    expected = Counter(round(plain_eer(*map(np.array, pair)), 9) for pair in every)
+    found = Counter(np.round(resample_eer(ranking, np.random.default_rng(1), 20_000), 9).tolist())
+    assert set(found) == set(expected)
+    for eer, count in expected.items():
+        chance = count / 3**6
+        assert abs(found[eer] / 20_000 - chance) < 4 * np.sqrt(chance * (1 - chance) / 20_000)
 
 
 @pytest.mark.parametrize("margin_sd", [8.0, 0.5])
