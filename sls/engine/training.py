@@ -85,8 +85,10 @@ class Training:
         optimizer = make_optimizer(model, config.optimizer)
         self.average = make_average(model, config.training)
         self.parallel, self.optimizer = accelerator.prepare(model, optimizer)
-        num_groups = math.ceil(self.num_batches / config.optimizer.accumulation_steps)
-        self.schedule = make_schedule(optimizer, config.optimizer, num_groups * config.training.num_epochs)
+        self.num_steps = math.ceil(self.num_batches / config.optimizer.accumulation_steps)
+        self.schedule = make_schedule(
+            optimizer, config.optimizer, self.num_steps * config.training.num_epochs
+        )
         self.stopping = EarlyStopping(config.training.patience)
         self.progress = Progress()
         self.class_weights = torch.tensor(config.optimizer.loss_weights, device=accelerator.device)
@@ -205,8 +207,8 @@ class Training:
             tally.duration_s += time.perf_counter() - asked_s
             asked_s = time.perf_counter()
             if is_step and on_step is not None:
-                step = progress.epoch * self.num_batches + index
-                on_step(StepResult(progress.epoch, step, self.num_batches, loss))
+                step = progress.epoch * self.num_steps + index // every
+                on_step(StepResult(progress.epoch, step, self.num_steps, loss))
                 asked_s = time.perf_counter()
         return tally.metrics()
 

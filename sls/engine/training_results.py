@@ -14,10 +14,11 @@ class StepResult:
 
     epoch: int
     step: int
-    """Steps since the beginning of training, from 0."""
+    """Steps of the optimizer since the beginning of training, from 0."""
     num_steps: int
     """Steps in an epoch."""
     loss: float
+    """Of its last batch."""
 
 
 @dataclass(frozen=True)

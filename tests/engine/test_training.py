@@ -12,7 +12,7 @@ from sls.data.dataset import TrialDataset
 from sls.data.tracks import load_tracks
 from sls.engine.processes import open_accelerator
 from sls.engine.training import Training
-from sls.engine.training_results import EpochResult
+from sls.engine.training_results import EpochResult, StepResult
 from sls.engine.validation import validate
 from sls.models.checkpoints import build_countermeasure
 
@@ -163,6 +163,17 @@ def test_accumulation_averages_the_gradients_of_its_batches(small_corpus, monkey
         gradients.append(seen)
     # The batch statistics of a batch do not depend on earlier batches, so the gradients add up.
     torch.testing.assert_close(gradients[1][0], (gradients[0][0] + gradients[0][1]) / 2)
+
+
+def test_steps_are_those_of_the_optimizer(small_corpus) -> None:
+    """What happens every so many steps would otherwise wait for a batch that divides both numbers."""
+    job = training(small_corpus, config(num_epochs=2, batch_size=4, accumulation_steps=3))
+    steps: list[StepResult] = []
+    list(job.epochs(steps.append))
+    num_steps = math.ceil(job.num_batches / 3)
+    assert job.num_batches % 3, "the last step of an epoch is of fewer batches"
+    assert [step.step for step in steps] == list(range(2 * num_steps))
+    assert {step.num_steps for step in steps} == {num_steps}
 
 
 def _take_gradient(job: Training, seen: list[torch.Tensor]) -> None:
