@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sls.data.formats import TableFormat, read_formatted_table, read_names
-from sls.data.protocols import Protocol
+from sls.data.protocols import Label, Protocol
 from sls.data.texts import Texts
 from sls.quotation import quote, shorten
 from sls.whole_files import write_whole
@@ -79,6 +79,17 @@ class JoinedScores:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @property
+    def is_bonafide(self) -> np.ndarray:
+        """Whether each trial is bona fide. Shape: `(trials,)`, Boolean.
+
+        Raises:
+            ValueError: the key has no labels.
+        """
+        if self.key.labels is None:
+            raise ValueError(f"{self.key.source}: found a list without labels, expected a key")
+        return np.asarray(self.key.labels == Label.BONAFIDE)
 
     def select(self, mask: np.ndarray) -> JoinedScores:
         """Returns the trials of a Boolean mask, or of row numbers."""

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 from sls.data.scores import JoinedScores
-from sls.engine.evaluation import bonafide_mask
 from sls.metrics.calibration import Calibration, calibration_from_dict, fit_logistic, fit_pav
 from sls.quotation import quote
 from sls.whole_files import write_whole
@@ -27,7 +26,7 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic") -> Calibrati
     """
     if method not in METHODS:
         raise ValueError(f"calibration: found method {quote(method)}, expected logistic or pav")
-    is_bonafide = bonafide_mask(joined)
+    is_bonafide = joined.is_bonafide
     bonafide, spoof = joined.scores[is_bonafide], joined.scores[~is_bonafide]
     try:
         return fit_logistic(bonafide, spoof) if method == "logistic" else fit_pav(bonafide, spoof)

@@ -17,7 +17,7 @@ from sls.data.scores import JoinedScores
 from sls.engine.blas import one_blas_thread
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.comparison_results import Comparison, Difference, Disagreement, Resampled, say_verdict
-from sls.engine.evaluation import bonafide_mask, evaluate, make_factors
+from sls.engine.evaluation import evaluate, make_factors
 from sls.engine.factors import ATTACK, SPEAKER, UNKNOWN, Factor, local_clusters, name_clusters
 from sls.engine.results import COST, FRACTION, Evaluation
 from sls.engine.tandem import make_tandem, pick_costs
@@ -82,7 +82,7 @@ def compare(
     )
     evaluations = tuple(replace(evaluation, subset=subset) for evaluation in evaluations)
     first = next(iter(common.values()))
-    is_bonafide = bonafide_mask(first)
+    is_bonafide = first.is_bonafide
     rankings = [rank_trials(joined.scores, is_bonafide) for joined in common.values()]
     costs: dict[str, LinearCost | None] = {"eer": None}
     if asv is not None:
@@ -128,9 +128,9 @@ def _keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedS
         rows = joined.key.names.find(order)
         is_kept = np.array_equal(rows, np.arange(len(joined)))
         common[system] = joined if is_kept else joined.select(rows)
-    labels = bonafide_mask(common[first])
+    labels = common[first].is_bonafide
     for other in others:
-        if not np.array_equal(labels, bonafide_mask(common[other])):
+        if not np.array_equal(labels, common[other].is_bonafide):
             raise ValueError(f"systems: the keys of {first} and {other} give other labels to the same trials")
     if all(len(joined) == len(order) for joined in systems.values()):
         return common, ()
@@ -229,7 +229,7 @@ def _find_disagreements(
         ranks[row, ranking.trials] = starts / max(size - 1, 1)
     spread = ranks.max(axis=0) - ranks.min(axis=0)
     first = next(iter(systems.values()))
-    is_bonafide = bonafide_mask(first)
+    is_bonafide = first.is_bonafide
     fields = as_columns(first.key.fields)
     columns = {name: fields.categories(name) for name in fields}
     found = []

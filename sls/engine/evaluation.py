@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sls.data.formats import as_columns
 from sls.data.keys import AsvScores
-from sls.data.protocols import ALL_SUBSETS, Label
+from sls.data.protocols import ALL_SUBSETS
 from sls.data.scores import JoinedScores
 from sls.engine.blas import one_blas_thread
 from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down
@@ -73,7 +73,7 @@ def evaluate(
     joined = joined.select_subset(subset)
     source_name = joined.table.place
     scores = joined.scores if calibration is None else calibration.apply(joined.scores)
-    is_bonafide = bonafide_mask(joined)
+    is_bonafide = joined.is_bonafide
     try:
         ranking = rank_trials(scores, is_bonafide)
     except ValueError as error:
@@ -121,17 +121,6 @@ def evaluate(
         is_calibrated=calibration is not None,
         provenance=_describe(joined, asv, settings),
     )
-
-
-def bonafide_mask(joined: JoinedScores) -> NDArray[np.bool_]:
-    """Returns whether each trial is bona fide, shape `(trials,)`.
-
-    Raises:
-        ValueError: The key has no labels.
-    """
-    if joined.key.labels is None:
-        raise ValueError(f"{joined.key.source}: found a list without labels, expected a key")
-    return joined.key.labels == Label.BONAFIDE
 
 
 def make_factors(

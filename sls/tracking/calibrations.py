@@ -70,7 +70,7 @@ def find_calibration(client: MlflowClient, name: str, directory: Path) -> Fitted
     if not is_run_id(name):
         check_is_file(Path(name), "calibration", "a JSON file or the id of the evaluation run that fitted it")
         return FittedCalibration(name, Path(name))
-    run = get_run(client, name)
+    run = get_run(client, name, "calibration")
     if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(name)}:
         raise ValueError(f"calibration: run {name} fitted none; evaluate with -P fit_calibration=logistic")
     path = mlflow.artifacts.download_artifacts(f"runs:/{name}/{CALIBRATION_FILE}", dst_path=str(directory))

@@ -86,7 +86,7 @@ def find_scores(
         return ScoreSource(Path(scores))
     if not scores:
         return _from_run(_newest_scoring_run(client, corpus, track, model), directory)
-    scored = get_run(client, scores)
+    scored = get_run(client, scores, "scores")
     of_corpus = scored.data.tags.get("corpus")
     # A list of one's own (protocol, audio_dir) has another name, and is evaluated on whatever the user says.
     if scored.data.tags.get("track") == track and of_corpus not in (None, corpus):

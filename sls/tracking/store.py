@@ -89,8 +89,8 @@ def find_run(client: MlflowClient, run_id: str) -> Run:
         return run
 
 
-def get_run(client: MlflowClient, run_id: str) -> Run:
-    """Returns a run.
+def get_run(client: MlflowClient, run_id: str, parameter: str) -> Run:
+    """Returns a run that a user named by a parameter.
 
     Raises:
         ValueError: there is none.
@@ -98,7 +98,7 @@ def get_run(client: MlflowClient, run_id: str) -> Run:
     try:
         return client.get_run(run_id)
     except MlflowException as error:
-        raise ValueError(f"the tracking store has no run {run_id}") from error
+        raise ValueError(f"{parameter}: the tracking store has no run {run_id}") from error
 
 
 def is_run_id(text: str) -> bool:

@@ -60,7 +60,7 @@ def test_stopped_within_an_epoch(small_corpus: Path, tmp_path: Path, values: dic
 
     torch.manual_seed(0)
     first = make_training(small_corpus, settings)
-    stop_at = first.num_batches + 1
+    stop_at = first.num_steps + 1
 
     def stop(step: StepResult) -> None:
         if step.step >= stop_at:

@@ -134,8 +134,11 @@ def test_wrong_request_is_refused_in_one_line_and_changes_nothing(store, argumen
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere.json", "calibration: found nowhere.json"),
-        ("0123456789abcdef0123456789abcdef", "calibration: found 0123456789abcdef0123456789abcdef"),
+        ("nowhere.json", "calibration: nowhere.json: no such file"),
+        (
+            "0123456789abcdef0123456789abcdef",
+            "calibration: the tracking store has no run 0123456789",
+        ),
     ],
 )
 def test_missing_calibration_is_named(training_run, name: str, message: str) -> None:

@@ -42,5 +42,5 @@ def test_the_scores_that_it_was_fitted_on_are_refused() -> None:
 def test_a_name_that_is_neither_file_nor_run_is_refused(store, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nonsense"):
         find_calibration(connect(), "nonsense", tmp_path)
-    with pytest.raises(ValueError, match="has no run 0{32}"):
+    with pytest.raises(ValueError, match="^calibration: the tracking store has no run 0{32}$"):
         find_calibration(connect(), "0" * 32, tmp_path)

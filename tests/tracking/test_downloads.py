@@ -57,7 +57,9 @@ def assert_nothing_stays(directory: Path) -> None:
 
 
 def record_scores(source: ModelSource, directory: Path) -> str:
-    with tracked_run("score", "score v1 DF", {"track": "DF", KEY_TAG: "1a2b", **source.tags()}) as run:
+    with tracked_run(
+        "score", "score v1 DF", {"track": "DF", "corpus": "demo", KEY_TAG: "1a2b", **source.tags()}
+    ) as run:
         scores = "t0 1\n"
         sidecar = json.dumps({"scores_sha256": hashlib.sha256(scores.encode()).hexdigest()})
         for name, text in (("DF.txt", scores), ("DF.txt.json", sidecar)):
