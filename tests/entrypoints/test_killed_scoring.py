@@ -125,17 +125,6 @@ def test_a_rank_that_fails_fails_the_run_and_names_the_recording(work, tmp_path)
     assert f"score: {run.data.tags['error']}" in errors
 
 
-def test_a_first_rank_that_is_refused_says_why_before_the_launcher_ends_it(work, tmp_path) -> None:
-    model, audio = work
-    output = tmp_path / "mine.txt"
-    output.write_text("r0000.wav 1\n")
-    process = start_door("entrypoints.score", *score_command(model, audio, output), launcher=LAUNCHER)
-    _, errors = process.communicate(timeout=300)
-    assert f"score: {output}: found a score file" in errors
-    (run,) = connect().search_runs(["1"], "tags.kind = 'score'")
-    assert run.info.status == "FAILED"
-
-
 def test_one_recording_is_scored_by_one_of_two_ranks(work) -> None:
     model, audio = work
     arguments = ["--model", str(model), "--device", "cpu", "--audio", str(audio / "r0000.wav")]

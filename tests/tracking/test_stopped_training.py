@@ -145,21 +145,6 @@ def test_killed_stopped_and_resumed_it_gives_the_losses_of_an_undisturbed_run(
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
-def test_two_processes_give_the_losses_of_one(store: Path, options: list[str]) -> None:
-    client = MlflowClient()
-    arguments = [*options, "--num_epochs", "2", "--batch_size", "4"]
-    finish(start(arguments))
-    alone = newest_run(client).info.run_id
-    finish(start(arguments, TWO_PROCESSES))
-    together = newest_run(client).info.run_id
-    experiment = client.get_experiment_by_name("xlsr-sls")
-    assert len(client.search_runs([experiment.experiment_id])) == 2
-    for name in ("train/loss", "val/loss"):
-        one, two = (histories(client, run_id)[name] for run_id in (alone, together))
-        assert [step for step, _ in two] == [0, 1]
-        assert [value for _, value in two] == pytest.approx([value for _, value in one], abs=1e-5)
-
-
 def test_two_machines_stopped_and_resumed_give_the_losses_of_one_process(
     store: Path, options: list[str], tmp_path: Path
 ) -> None:
