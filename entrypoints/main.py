@@ -11,7 +11,7 @@ from entrypoints.options import config_options, read_config, text_option
 from entrypoints.progress import TrainingProgress, progress_bar
 from entrypoints.tables import recipe_table
 from sls.config import PROJECT_ROOT, Config
-from sls.data.corpus import Corpus, open_corpus
+from sls.data.corpus import Corpus, is_built_in, open_corpus
 from sls.tracking.checkpoints import ModelSource, resolve_model
 from sls.tracking.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation import EvaluationRequest
@@ -47,7 +47,9 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     _require_distinct(settings)
     corpus = open_corpus(settings[0].data)
     run.set_tags({"corpus": corpus.name})
-    tracks = evaluation_tracks(corpus) if settings[0].data.tracks else list(TRACKS)
+    tracks = list(TRACKS) if is_built_in(settings[0].data.tracks) else evaluation_tracks(corpus)
+    if not tracks:
+        raise ValueError(f"tracks: found none that earns an EER in {settings[0].data.tracks}, expected one")
     # What is missing is found before the first recipe trains, not after.
     trials = {track: track_trials(corpus, track) for track in tracks}
     for track in tracks:
@@ -67,9 +69,8 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
                 evaluated = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
                 metrics[recipe][track] = evaluated.evaluation.metrics()
             versions.append(register(run.client, run.experiment_id, source, "staging"))
-    best = None
-    if CHAMPION_TRACK in tracks:
-        best = choose_champion(run.client, evaluated_place(corpus.name, CHAMPION_TRACK))
+    place = _champion_place(settings, corpus.name, tracks)
+    best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
     if len(settings) > 1:
@@ -77,10 +78,20 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
             for verdict in comparison.verdicts:
                 console.print(verdict, highlight=False, soft_wrap=True)
-    why = best.reason if best else f"nothing was evaluated on {CHAMPION_TRACK}, so it stays"
-    console.print(f"Champion: version {champion or 'none'}; {why}", soft_wrap=True)
+    why = best.reason if best else f"nothing comparable was evaluated on {CHAMPION_TRACK}"
+    stays = "" if best and champion == best.version else "stays, although " if best else "stays: "
+    console.print(f"Champion: {f'version {champion}' if champion else 'none'}; {stays}{why}", soft_wrap=True)
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     print_next_commands(run.client, link)
+
+
+def _champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[str]) -> str:
+    """Returns where the recipes can be compared; empty where they cannot."""
+    precisions = {setting.compute.precision for setting in settings}
+    has_windows = any(setting.scoring.window_hop for setting in settings)
+    if CHAMPION_TRACK not in tracks or has_windows or len(precisions) > 1:
+        return ""
+    return evaluated_place(corpus, CHAMPION_TRACK, *precisions)
 
 
 def _require_distinct(settings: Sequence[Config]) -> None:

@@ -75,8 +75,13 @@ def open_corpus(data: DataConfig, key: str = "") -> Corpus:
     return Corpus(_name_after(tracks_file), root, tracks)
 
 
+def is_built_in(tracks_file: str | Path) -> bool:
+    """Whether a tracks file, or an empty name, is the one of the published corpora."""
+    return not str(tracks_file) or Path(tracks_file).samefile(BUILT_IN_TRACKS)
+
+
 def _name_after(tracks_file: Path) -> str:
-    if tracks_file.samefile(BUILT_IN_TRACKS):
+    if is_built_in(tracks_file):
         return PUBLISHED_CORPORA
     name = tracks_file.stem.split(".")[0]
     if name == DEMO_CORPUS:

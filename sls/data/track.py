@@ -141,7 +141,7 @@ class Track:
             return None
         subset = self.default_subset if subset is None else subset
         if self.asv_metadata_search is None:
-            return self._check_asv(read_asv_scores(scores)).select_subset(subset)
+            return self._check_asv(read_asv_scores(scores), named).select_subset(subset)
         if brings_roles(scores):  # those of another system, of which nothing was published
             return read_asv_scores(scores).select_subset(subset)
         metadata = (
@@ -155,7 +155,7 @@ class Track:
         joined = join_asv_metadata(
             scores, self.asv_scores_search.formats, metadata, self.asv_metadata_search.formats
         )
-        return self._check_asv(joined).select_subset(subset)
+        return self._check_asv(joined, named).select_subset(subset)
 
     def trials(
         self,
@@ -211,8 +211,10 @@ class Track:
             check_counts(protocol, self._counts_of(path))
         return protocol
 
-    def _check_asv(self, asv: AsvScores) -> AsvScores:
-        check_asv_counts(asv, self._counts_of(asv.source))
+    def _check_asv(self, asv: AsvScores, named: Path | None) -> AsvScores:
+        """Checks the number of trials, but of scores that a user named: they may be of a system of his own."""
+        if named is None:
+            check_asv_counts(asv, self._counts_of(asv.source))
         return asv
 
     def _counts_of(self, path: Path) -> Counts:

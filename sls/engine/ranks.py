@@ -1,4 +1,4 @@
-"""The processes of one launch by torchrun or accelerate, each of which scores a shard."""
+"""The processes of one launch by torchrun or accelerate: how they agree, share work and end together."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Ranks:
         try:
             yield
         except Exception as error:
-            with suppress(ValueError):
+            with suppress(ValueError, ConnectionError):
                 self.wait_for_all(failure=str(error) or type(error).__name__)
             raise
 

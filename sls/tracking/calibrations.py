@@ -31,12 +31,13 @@ class FittedCalibration:
     tags: Mapping[str, str] = field(default_factory=dict)
     """Of the run."""
 
-    def check(self, tags: Mapping[str, str], scores_sha256: str = "") -> None:
+    def check(self, tags: Mapping[str, str], scores_sha256: str = "", subset: str = "all") -> None:
         """Checks that scores are on the scale of those that it was fitted on, and others, as far as is known.
 
         Args:
             tags: of the scoring run, or what is known of the model.
             scores_sha256: digest of the score file.
+            subset: whose scores of that file it is to be applied to.
 
         Raises:
             ValueError: they are of another model, of windows where these are not, or the very same scores.
@@ -47,7 +48,9 @@ class FittedCalibration:
                 raise ValueError(
                     f"calibration: run {self.name} was fitted on scores of {name} {found}, expected {expected}"
                 )
-        if scores_sha256 and scores_sha256 == self.tags.get("scores_sha256"):
+        own_subset = self.tags.get("subset", "all")
+        has_common_trials = subset == own_subset or "all" in (subset, own_subset)
+        if scores_sha256 and scores_sha256 == self.tags.get("scores_sha256") and has_common_trials:
             raise ValueError(
                 f"calibration: run {self.name} was fitted on these very scores, expected one fitted on others"
             )

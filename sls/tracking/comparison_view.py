@@ -21,7 +21,7 @@ LOCAL_PORT = 5000
 CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 """A pattern of the metrics that are charted; the UI makes a section of each track. Intervals stand in the reports."""
 NOT_COMPARABLE_TAG = "not_comparable"
-"""Of an evaluation of another subset than the track's own, or of some of its trials: why it stays out of the view."""
+"""Of an evaluation of another subset, of some trials, of windows or calibrated: why it stays out of the view."""
 EPOCHS_TAG = "epochs_run_id"
 """Of what the chart of epochs scored and evaluated: the run of the chart that asked for it."""
 OTHER_KINDS = ("score", "score-shard", "register")

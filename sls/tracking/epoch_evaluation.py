@@ -108,9 +108,6 @@ class EpochEvaluator:
             model_id=model_id,
         )
         known = self._find_evaluation(model_id, trials.name)
-        if known is None and training.checkpoints[epoch].tags.get(WEIGHTS_TAG) == WEIGHTS_DELETED:
-            logger.warning("%s: not evaluated: its weights were not kept", found.title)
-            return replace(found, note="its weights were not kept")
         if known is None:
             return self._evaluate_anew(found, checkpoint, trials)
         logger.info("%s: known from run %s", found.title, known.info.run_id)
@@ -126,6 +123,9 @@ class EpochEvaluator:
         name = f"{found.recipe} epoch {found.epoch}"
         score_run_id = self._find_scoring(found.model_id, trials)
         if score_run_id is None:
+            if checkpoint.training.checkpoints[found.epoch].tags.get(WEIGHTS_TAG) == WEIGHTS_DELETED:
+                logger.warning("%s: not evaluated: its weights were not kept", found.title)
+                return replace(found, note="its weights were not kept")
             score_run_id = self.pipeline.score(checkpoint.source, trials, name)
         try:
             tracked = self.pipeline.evaluate(score_run_id, request, name)

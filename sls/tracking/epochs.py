@@ -58,7 +58,8 @@ def track_epochs(
     """Evaluates every epoch of training runs on every track, and draws the EER by epoch.
 
     What the tracking store already holds is not computed again: an evaluation of the same checkpoint with the
-    same key and subset, and a scoring run of the same checkpoint with the same list of trials.
+    same key and subset, and a scoring run of the same checkpoint with the same list of trials, both with the same
+    settings.
 
     Args:
         run: the run on which chart, table and metrics `TRACK/eer_percent.RECIPE` (by epoch) are recorded. The

@@ -71,7 +71,7 @@ def track_evaluation(
         }
     )
     if request.calibration:
-        request.calibration.check(source.tags, table.digest)
+        request.calibration.check(source.tags, table.digest, subset)
     joined = join_scores(table, key, allow_partial=request.allow_partial)
     if request.fit_calibration:
         keep_calibration(run, joined.select_subset(subset), request.fit_calibration)

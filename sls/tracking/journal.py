@@ -60,7 +60,7 @@ class Journal:
         """Writes an entry down to the disk; a directory of files becomes the journal's own.
 
         Raises:
-            OSError: it could not be written, as on a full disk; the journal is as it was.
+            OSError: it could not be written, as on a full disk; the journal is as it was, and the files are gone.
         """
         with self.changed:
             entry = Entry(self._num_entries, kind, dict(payload))
@@ -68,7 +68,8 @@ class Journal:
             if self._file is None:
                 self._file = (self.path / "entries.jsonl").open("ab", buffering=0)
                 _sync(self.path)
-            end = self._file.tell()
+            # Not `tell`: after a cut it is still beyond the end.
+            end = self._file.seek(0, os.SEEK_END)
             try:
                 if files is not None:
                     _sync_files(files)

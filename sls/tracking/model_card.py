@@ -99,7 +99,7 @@ def evaluation_section(client: MlflowClient, checkpoint_model_id: str, train_cor
 
 
 def newest_evaluations(client: MlflowClient, checkpoint_model_id: str) -> list[Run]:
-    """Returns the newest evaluation of a checkpoint for each corpus, track and subset, in that order.
+    """Returns the newest evaluation of a checkpoint for each corpus, track, subset and precision, in that order.
 
     Those of some of the trials, of windows, or calibrated are left out. An evaluation under way counts once it has
     its EER, since it renews the card before it ends.
@@ -113,7 +113,7 @@ def newest_evaluations(client: MlflowClient, checkpoint_model_id: str) -> list[R
         order_by=["attributes.start_time ASC"],
     )
     newest = {
-        (_corpus(run), run.data.tags["track"], run.data.tags.get("subset", "")): run
+        (_corpus(run), run.data.tags["track"], run.data.tags.get("subset", ""), _precision(run)): run
         for run in runs
         if run.info.status in ("FINISHED", "RUNNING")
         and _eer_name(run) in run.data.metrics
@@ -178,7 +178,7 @@ def _row(run: Run, scoring: Run | None) -> str:
     cells: Sequence[str] = (
         _corpus(run),
         tags["track"],
-        tags.get("subset", ""),
+        f"{tags.get('subset', '')}{f', {_precision(run)}' if _precision(run) else ''}",
         f"{metrics[name]:.2f}",
         _interval(metrics, name),
         _interval(metrics, f"{name}_clustered"),
@@ -194,6 +194,11 @@ def _interval(metrics: dict[str, float], name: str) -> str:
 
 def _eer_name(run: Run) -> str:
     return f"{run.data.tags.get('track', '')}/eer_percent"
+
+
+def _precision(run: Run) -> str:
+    """Returns in what precision was scored, where that is not fp32."""
+    return run.data.tags.get("precision", "").replace("fp32", "")
 
 
 def _corpus(run: Run | None) -> str:

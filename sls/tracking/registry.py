@@ -23,11 +23,11 @@ from sls.tracking.stages import (
     Champion,
     all_versions,
     appoint_champion,
-    basis_tag,
     check_stage,
     choose_champion,
     eer_tag,
     evaluated_place,
+    key_tag,
     move_stage,
     point_alias,
 )
@@ -152,10 +152,9 @@ def evaluated_eer_tags(client: MlflowClient, checkpoint_model_id: str) -> dict[s
     for run in newest_evaluations(client, checkpoint_model_id):
         if NOT_COMPARABLE_TAG in run.data.tags:
             continue
-        track = run.data.tags["track"]
-        place = evaluated_place(run.data.tags.get("corpus", ""), track)
+        known, track = run.data.tags, run.data.tags["track"]
+        place = evaluated_place(known.get("corpus", ""), track, known.get("precision", ""))
         tags[eer_tag(place)] = f"{run.data.metrics[f'{track}/eer_percent']:.4f}"
-        tags[basis_tag(place)] = " ".join(
-            run.data.tags[name] for name in ("key_sha256", "precision") if name in run.data.tags
-        )
+        if "key_sha256" in known:
+            tags[key_tag(place)] = known["key_sha256"]
     return tags

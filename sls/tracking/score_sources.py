@@ -92,7 +92,7 @@ def find_scores(
     if scored.data.tags.get("track") == track and of_corpus not in (None, corpus):
         raise ValueError(
             f"scores: run {scores} scored {track} of corpus {of_corpus}, expected corpus {corpus}; "
-            "give the data_root and tracks with which it was scored"
+            "give the data_root and tracks with which it was scored, or the score file (-P scores=FILE)"
         )
     return _from_run(scored, directory)
 

@@ -16,6 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from sls.data.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
+from sls.tracking.model_card import find_train_corpus
 from sls.tracking.store import REGISTERED_MODEL_NAME
 
 PRODUCTION = "production"
@@ -155,9 +156,9 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champi
         raise ValueError(
             f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {place}{have}"
         )
-    # Error rates on different data do not compare: only versions evaluated as the newest one was take part.
-    basis = {int(version.version): version.tags.get(basis_tag(place), "") for version in versions}
-    rivals = {version: eer for version, eer in evaluated.items() if basis[version] == basis[max(evaluated)]}
+    # Error rates on different data do not compare: only versions evaluated on the newest one's key take part.
+    key_of = {int(version.version): version.tags.get(key_tag(place), "") for version in versions}
+    rivals = {version: eer for version, eer in evaluated.items() if key_of[version] == key_of[max(evaluated)]}
     best = min(rivals, key=lambda version: (rivals[version], -version))
     reason = (
         f"version {best} has the lowest EER on {place}, {rivals[best]:.2f} %, "
@@ -196,15 +197,19 @@ def point_alias(client: MlflowClient, alias: str, version: str) -> str:
     return version
 
 
-def evaluated_place(corpus: str, track: str) -> str:
-    """Returns what the tags of a version call a track: `DF` of the published corpora, or `demo.DF` of another one."""
+def evaluated_place(corpus: str, track: str, precision: str = "fp32") -> str:
+    """Returns what the tags of a version call a track: `DF`, or `demo.DF.bf16` of another corpus and precision.
+
+    An EER of one place does not take that of another.
+    """
     name = track if corpus in ("", PUBLISHED_CORPORA) else f"{corpus}.{track}"
+    name += "" if precision in ("", "fp32") else f".{precision}"
     return re.sub(r"[^\w ./-]", "_", name, flags=re.ASCII)
 
 
-def basis_tag(place: str) -> str:
-    """Returns the name of the version tag that says what that EER rests on: the key's digest and the precision."""
-    return f"{place}.evaluated_by"
+def key_tag(place: str) -> str:
+    """Returns the name of the version tag that says on which key that EER was measured."""
+    return f"{place}.key_sha256"
 
 
 def eer_tag(place: str) -> str:
@@ -225,7 +230,9 @@ def all_versions(client: MlflowClient) -> list[ModelVersion]:
 
 
 def _corpus_of(client: MlflowClient, version: str) -> str:
-    return str(get_version(client, version).tags.get(CORPUS_TAG, ""))
+    tags = get_version(client, version).tags
+    # Versions of before that tag know the run alone.
+    return str(tags.get(CORPUS_TAG) or find_train_corpus(client, tags.get("run_id", "")))
 
 
 def _set_stage(client: MlflowClient, version: str, stage: str) -> None:

@@ -10,7 +10,13 @@ from sls.tracking.store import connect
 FITTED = FittedCalibration(
     "0" * 32,
     Path("calibration.json"),
-    {"model_id": "m-1", "window_hop": "0", "window_combination": "none", "scores_sha256": "abc"},
+    {
+        "model_id": "m-1",
+        "window_hop": "0",
+        "window_combination": "none",
+        "scores_sha256": "abc",
+        "subset": "progress",
+    },
 )
 
 
@@ -36,7 +42,10 @@ def test_other_scores_are_refused(tags: dict[str, str], message: str) -> None:
 
 def test_the_scores_that_it_was_fitted_on_are_refused() -> None:
     with pytest.raises(ValueError, match="on these very scores, expected one fitted on others"):
-        FITTED.check({"model_id": "m-1"}, "abc")
+        FITTED.check({"model_id": "m-1"}, "abc", "progress")
+    with pytest.raises(ValueError, match="on these very scores"):
+        FITTED.check({"model_id": "m-1"}, "abc", "all")
+    FITTED.check({"model_id": "m-1"}, "abc", "eval")
 
 
 def test_a_name_that_is_neither_file_nor_run_is_refused(store, tmp_path: Path) -> None:

@@ -401,8 +401,9 @@ def test_entry_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path, monkeypatch, 
     size = (journal.path / "entries.jsonl").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
     try:
-        with pytest.raises(OSError, match="too large"):
-            journal.append("artifacts", {"lost": "2"}, lost)
+        for files in (lost, None):
+            with pytest.raises(OSError, match="too large"):
+                journal.append("artifacts", {"lost": "2"}, files)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     entry = journal.append("artifacts", {"kept": "3"}, kept)

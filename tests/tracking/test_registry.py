@@ -70,6 +70,7 @@ def record_evaluation(
     subset: str = "eval",
     corpus: str = "demo",
     not_comparable: str = "",
+    precision: str = "fp32",
 ) -> str:
     with tracked_run("score", f"score v1 {track}", {"model_id": source.model_id}) as scoring:
         pass
@@ -80,7 +81,7 @@ def record_evaluation(
         "corpus": corpus,
         "score_run_id": scoring.run_id,
         "key_sha256": "0123",
-        "precision": "fp32",
+        "precision": precision,
         **({"not_comparable": not_comparable} if not_comparable else {}),
     }
     with tracked_run("evaluate", f"evaluate v1 {track}", tags) as run:
@@ -127,7 +128,7 @@ def test_model_card_tells_recipe_data_eer_with_intervals_use_and_that_it_is_synt
         "checkpoint_model_id": trained.model_id,
         "corpus": "demo",
         "demo.LA.eer_percent": "3.5100",
-        "demo.LA.evaluated_by": "0123 fp32",
+        "demo.LA.key_sha256": "0123",
     }
 
 
@@ -140,17 +141,19 @@ def test_versions_are_tagged_by_the_evaluations_that_compare_alone(trained) -> N
         subset = reason.removeprefix("subset ") if reason.startswith("subset") else "eval"
         record_evaluation(trained, "DF", 9.0, subset, "asvspoof", reason)
     record_evaluation(trained, "DF", 46.4, corpus="demo")
+    record_evaluation(trained, "DF", 2.2, corpus="asvspoof", precision="bf16")
     record_evaluation(trained, "calls", 7.0, subset="all", corpus="our calls: 2026")
     registry.note_evaluations(client, trained.model_id)
     for number in (version, registry.register(client, "1", trained, "staging").version):
         tags = client.get_model_version(REGISTERED_MODEL_NAME, number).tags
         assert {name: value for name, value in tags.items() if name.endswith("eer_percent")} == {
             "DF.eer_percent": "2.1400",
+            "DF.bf16.eer_percent": "2.2000",
             "demo.DF.eer_percent": "46.4000",
             "our calls_ 2026.calls.eer_percent": "7.0000",
         }
-        assert "| asvspoof | DF | eval | 2.14 |" in card_of(number)
-        assert "| asvspoof | DF | all | 9.00 |" in card_of(number)
+        for row in ("eval | 2.14", "eval, bf16 | 2.20", "all | 9.00"):
+            assert f"| asvspoof | DF | {row} |" in card_of(number)
 
 
 def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wrote(trained) -> None:
@@ -282,7 +285,7 @@ def test_policy_compares_only_versions_that_were_evaluated_on_the_same_key(store
     make_versions(3)
     for version, eer_percent, key in (("1", 0.1, "demo"), ("2", 2.0, "real"), ("3", 3.0, "real")):
         set_eer(version, "DF", eer_percent)
-        connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, "DF.evaluated_by", key)
+        connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, "DF.key_sha256", key)
     best = choose_champion(connect())
     assert best.version == "2"
     assert "of 2 versions evaluated on the same key" in best.reason
