@@ -183,6 +183,8 @@ def test_the_asv_scores_of_asvspoof2019_cut_short_are_an_error(tmp_path, referen
         write(path, whole[:end])
         with pytest.raises(ValueError, match=r"ASV trials, expected \d+ as published"):
             track.asv_scores(tmp_path)
+        # Named, it may be of an ASV system of one's own, on trials of one's own.
+        assert track.asv_scores(tmp_path, asv_scores=path) is not None
 
 
 @pytest.mark.parametrize("folder", ["ASVTorch_Kaldi", "ASVtorch_Kaldi", "ASVtorch_kaldi"])
