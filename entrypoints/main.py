@@ -20,6 +20,7 @@ from sls.tracking.registry import RegisteredVersion, register
 from sls.tracking.runs import TrackedRun, scratch_directory, tracked_run
 from sls.tracking.stages import (
     CHAMPION_TRACK,
+    Champion,
     appoint_champion,
     choose_champion,
     evaluated_place,
@@ -78,9 +79,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
             for verdict in comparison.verdicts:
                 console.print(verdict, highlight=False, soft_wrap=True)
-    why = best.reason if best else f"nothing comparable was evaluated on {CHAMPION_TRACK}"
-    stays = "" if best and champion == best.version else "stays, although " if best else "stays: "
-    console.print(f"Champion: {f'version {champion}' if champion else 'none'}; {stays}{why}", soft_wrap=True)
+    console.print(f"Champion: {_why(best, champion)}", soft_wrap=True)
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     print_next_commands(run.client, link)
 
@@ -92,6 +91,14 @@ def _champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[st
     if CHAMPION_TRACK not in tracks or has_windows or len(precisions) > 1:
         return ""
     return evaluated_place(corpus, CHAMPION_TRACK, *precisions)
+
+
+def _why(best: Champion | None, champion: str) -> str:
+    """Returns which version is the champion, and why."""
+    if best and best.version == champion:
+        return best.reason
+    reason = f"although {best.reason}" if best else f"nothing comparable was evaluated on {CHAMPION_TRACK}"
+    return f"{f'version {champion}' if champion else 'none'}, as before; {reason}"
 
 
 def _require_distinct(settings: Sequence[Config]) -> None:

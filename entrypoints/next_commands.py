@@ -1,4 +1,4 @@
-"""What a person needs next, at the end of an experiment: to look at the runs, and to serve the winner."""
+"""What a person needs next, at the end of an experiment: to look at the runs, and to serve the champion."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ def print_next_commands(client: MlflowClient, link: str) -> None:
     lines = ["", f"Compare the recipes: {before}{link}"]
     if find_champion(client):
         serve = "mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001"
-        lines.append(f"Serve the winner:    {serve}")
+        lines.append(f"Serve the champion:  {serve}")
     console.print("\n".join(lines), highlight=False, soft_wrap=True)

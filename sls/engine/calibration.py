@@ -25,7 +25,7 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic") -> Calibrati
             file.
     """
     if method not in METHODS:
-        raise ValueError(f"calibration: found method {quote(method)}, expected logistic or pav")
+        raise ValueError(f"fit_calibration: found {quote(method)}, expected logistic or pav")
     is_bonafide = joined.is_bonafide
     bonafide, spoof = joined.scores[is_bonafide], joined.scores[~is_bonafide]
     try:

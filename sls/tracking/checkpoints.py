@@ -203,7 +203,12 @@ def _from_run(client: MlflowClient, uri: str) -> FoundModel:
         raise ValueError(f"model: the tracking store has no run {run_id}") from error
     epoch = epoch or run.data.tags.get(CHOSEN_EPOCH_TAG)
     models = checkpoints_of(client, run)
-    if epoch is None or int(epoch) not in models:
+    if epoch is None:
+        raise ValueError(
+            f"model: run {run_id} has chosen no epoch, expected a training run that ended or runs:/RUN_ID/epoch_N; "
+            f"it has checkpoints of {sorted(models) or 'none'}"
+        )
+    if int(epoch) not in models:
         raise ValueError(
             f"model: run {run_id} has no checkpoint of epoch {epoch}; it has {sorted(models) or 'none'}"
         )

@@ -150,7 +150,12 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champi
     if not evaluated:
         suffix = eer_tag("")
         tracks = sorted(
-            {name.removesuffix(suffix) for item in versions for name in item.tags if name.endswith(suffix)}
+            {
+                name.removesuffix(suffix)
+                for item in versions
+                for name in item.tags
+                if name.endswith(suffix) and item.tags.get(STAGE_TAG) != ARCHIVED
+            }
         )
         have = f"; there are evaluations on {', '.join(tracks)}" if tracks else ""
         raise ValueError(
@@ -162,7 +167,7 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champi
     best = min(rivals, key=lambda version: (rivals[version], -version))
     reason = (
         f"version {best} has the lowest EER on {place}, {rivals[best]:.2f} %, "
-        f"of {len(rivals)} versions evaluated on the same key"
+        f"of {len(rivals)} version{'s' if len(rivals) > 1 else ''} evaluated on the same key"
     )
     return Champion(str(best), reason)
 
@@ -191,7 +196,9 @@ def point_alias(client: MlflowClient, alias: str, version: str) -> str:
     """
     before = find_alias(client, alias)
     if before and _corpus_of(client, version) == DEMO_CORPUS != _corpus_of(client, before):
-        logger.warning("%s stays at version %s, which was not trained on the synthetic corpus", alias, before)
+        logger.warning(
+            "%s stays at version %s, which is not known to be of the synthetic corpus", alias, before
+        )
         return before
     client.set_registered_model_alias(REGISTERED_MODEL_NAME, alias, version)
     return version

@@ -8,7 +8,7 @@ from entrypoints import next_commands
 from entrypoints.door import console
 
 LINK = "http://127.0.0.1:5000/#/compare"
-SERVE = "Serve the winner:    mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001"
+SERVE = "Serve the champion:  mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001"
 
 
 @pytest.mark.parametrize(
