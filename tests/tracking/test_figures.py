@@ -43,6 +43,7 @@ def texts_of(figure: Figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
 
 
+@pytest.mark.slow
 def test_every_breakdown_of_an_evaluation_has_its_figure(evaluation):
     figures = evaluation_figures(evaluation)
     expected = {"det", "scores", "eer_by_attack", "eer_by_codec", "eer_by_speaker"}

@@ -282,6 +282,7 @@ def test_resumed_run_first_sends_what_its_journal_still_holds(store, monkeypatch
     assert find_journals() == []
 
 
+@pytest.mark.slow
 def test_run_is_resumed_by_one_of_two_that_begin_at_once(store) -> None:
     with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
         raise KeyboardInterrupt

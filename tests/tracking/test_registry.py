@@ -132,6 +132,7 @@ def test_model_card_tells_recipe_data_eer_with_intervals_use_and_that_it_is_synt
     }
 
 
+@pytest.mark.slow
 def test_versions_are_tagged_by_the_evaluations_that_compare_alone(trained) -> None:
     """Neither later ones that are calibrated, of windows or of some trials, nor those of another corpus, count."""
     client = connect()

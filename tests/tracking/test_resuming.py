@@ -31,6 +31,7 @@ def test_a_resumed_training_may_lie_and_work_elsewhere(run_id: str) -> None:
     assert config.compute == ComputeConfig("cpu", 0, 4, max_failures=1)
 
 
+@pytest.mark.slow
 def test_a_resumed_training_keeps_what_decides_its_losses(run_id: str) -> None:
     refused = {"precision": "bf16", "compile": "true", "backend": "fairseq", "lr": "1e-4"}
     began = {"precision": "fp32", "compile": "False", "backend": "torchaudio", "lr": "0.001"}

@@ -88,6 +88,7 @@ def test_configuration_is_recorded_whole_and_builds_again(store) -> None:
     assert build_config(stored) != Config()
 
 
+@pytest.mark.slow
 def test_default_store_is_at_the_project_root_whatever_the_working_directory(monkeypatch, tmp_path) -> None:
     root, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     root.mkdir()

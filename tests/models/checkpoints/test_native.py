@@ -45,6 +45,7 @@ def test_a_checkpoint_gives_back_the_model_and_its_description(
         assert torch.equal(loaded.model(waveforms), model(waveforms))
 
 
+@pytest.mark.slow
 def test_a_loaded_model_trains_as_the_saved_one_does(
     path: Path, model: Countermeasure, waveforms: Tensor
 ) -> None:
