@@ -10,6 +10,8 @@ from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.tracking.checkpoints import log_checkpoint, resolve_model
 from sls.tracking.runs import tracked_run
 
+pytestmark = pytest.mark.slow
+
 LOSSES = {"train/loss": (0.3, 0.2, 0.1), "val/loss": (0.5, 0.4, 0.6), "val/eer_percent": (1.0, 2.0, 3.0)}
 
 

@@ -16,6 +16,8 @@ from sls.tracking.served_model import example_recording
 from sls.tracking.stages import find_champion
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
 
+pytestmark = pytest.mark.slow
+
 NUM_SAMPLES = 8_000
 
 

@@ -16,6 +16,8 @@ import pytest
 
 from sls.config import PROJECT_ROOT
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = PROJECT_ROOT / "examples"
 JSON = {"Content-Type": "application/json"}
 

@@ -10,6 +10,8 @@ from sls.tracking.lineage import MAX_LINKS, NOTE_TAG, link_checkpoint
 from sls.tracking.runs import tracked_run
 from sls.tracking.store import connect
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trained(store) -> ModelSource:
@@ -51,7 +53,6 @@ def test_version_training_scores_and_evaluation_lead_to_one_another(trained) -> 
     assert link_to(scored) in note_of(evaluated)
 
 
-@pytest.mark.slow
 def test_what_people_wrote_stays_and_the_rest_is_renewed(trained) -> None:
     client = connect()
     scored = record("score", trained)
