@@ -16,15 +16,11 @@ from sls.tracking.lineage import link_checkpoint
 from sls.tracking.model_card import find_train_corpus, newest_evaluations, renew_evaluations, write_card
 from sls.tracking.served_model import log_served_model
 from sls.tracking.stages import (
-    CHAMPION,
     CORPUS_TAG,
     PRODUCTION,
     STAGES,
-    Champion,
     all_versions,
-    appoint_champion,
     check_stage,
-    choose_champion,
     eer_tag,
     evaluated_place,
     key_tag,
@@ -32,20 +28,6 @@ from sls.tracking.stages import (
     point_alias,
 )
 from sls.tracking.store import REGISTERED_MODEL_NAME
-
-__all__ = [
-    "CHAMPION",
-    "STAGES",
-    "Champion",
-    "RegisteredVersion",
-    "appoint_champion",
-    "choose_champion",
-    "eer_tag",
-    "evaluated_eer_tags",
-    "move_stage",
-    "note_evaluations",
-    "register",
-]
 
 
 @dataclass(frozen=True)
