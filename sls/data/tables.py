@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,10 @@ MAX_MAGNITUDE = 1e100
 _FIELD = re.compile(r"[^\x00-\x20]+")  # what `find_fields` parts; str.split would part at other spaces too
 _UNIT_SEPARATOR = "\x1f"  # delimits the fields of a CSV file once its quotes are gone
 _MARGIN_BYTES = 2 * WORD_BYTES  # behind the text, so that its last field can be read as whole words
+_BLANKS = (b"\n", b"\r", b"\t", b" ")
 _WORD_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(WORD_BYTES + 1)], dtype=np.uint64)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Table:
     _places: Places = field(repr=False)
     _lines: Sequence[int] = field(repr=False)
     """The line of the file, from 1, on which each row begins, that of the names too."""
+    _is_ended: bool
+    """Whether something stands behind the last field, so that it cannot be cut."""
 
     def __len__(self) -> int:
         return len(self._places.ends)
@@ -86,6 +92,8 @@ class Table:
     def floats(self, column: int) -> np.ndarray:
         """Returns a column of numbers to calculate with. Shape: `(rows,)`, float64.
 
+        Warns of a number that ends with the file, since a file may be cut within it.
+
         Raises:
             ValueError: a field is not a finite number, or beyond `MAX_MAGNITUDE`; names file, line and field.
         """
@@ -97,6 +105,10 @@ class Table:
             is_large = np.isfinite(numbers[row])
             expected = f"one from {-MAX_MAGNITUDE:g} to {MAX_MAGNITUDE:g}" if is_large else "a finite number"
             raise ValueError(f"{self.source}:{self.line(row)}: found {found}, expected {expected}")
+        if column == self.num_columns - 1 and not self._is_ended:
+            row = len(self) - 1
+            warning = "%s:%d: found %s and no line end; if the file was cut there, the number is not whole"
+            logger.warning(warning, self.source, self.line(row), quote(self.value(row, column)))
         return numbers
 
 
@@ -117,6 +129,7 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
     check_is_file(path)
     content = _read_content(path)
     digest = hashlib.sha256(memoryview(content)[:-_MARGIN_BYTES]).hexdigest()
+    is_ended = content.endswith(_BLANKS, 0, len(content) - _MARGIN_BYTES)
     text, delimiter, lines = _normalise(path, content, delimiter)
     first_line = bytes(text[: text.find(b"\n")])
     if not first_line.strip():
@@ -133,7 +146,7 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
     places = find_fields(rows, start, delimiter, len(names))
     if places is None:
         raise ValueError(_describe_irregular_line(path, rows.tobytes(), delimiter, len(names), lines))
-    return Table(path, digest, tuple(names) if header else None, len(names), data, places, lines)
+    return Table(path, digest, tuple(names) if header else None, len(names), data, places, lines, is_ended)
 
 
 def split_line(line: str, delimiter: str) -> list[str]:

@@ -133,6 +133,24 @@ def test_numbers_are_read_exactly(tmp_path):
     assert read_table(path).floats(0).tolist() == numbers
 
 
+@pytest.mark.parametrize("cut", ["t1 0.5\nt2 -3.25", "t1\t0.5\r\nt2\t-3.25"])
+def test_a_number_that_ends_with_the_file_may_be_cut_and_is_warned_of(tmp_path, caplog, cut):
+    table = read_table(write(tmp_path, cut))
+    assert table.texts(1).tolist() == ["0.5", "-3.25"]
+    assert not caplog.messages
+    assert table.floats(1).tolist() == [0.5, -3.25]
+    (warning,) = caplog.messages
+    assert warning.startswith(f"{table.source}:2: found '-3.25' and no line end")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", " ", "\t"])
+def test_a_number_with_something_behind_it_is_whole(tmp_path, caplog, end):
+    assert read_table(write(tmp_path, f"t1 0.5\nt2 -3.25{end}")).floats(1).tolist() == [0.5, -3.25]
+    table = read_table(write(tmp_path, "0.5 t1\n-3.25 t2"))
+    assert table.floats(0).tolist() == [0.5, -3.25]
+    assert not caplog.messages
+
+
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "abc", "1,5", "--1", "1_000"])
 def test_what_is_no_finite_number_is_named_with_its_line(tmp_path, bad):
     path = write(tmp_path, f"t1 0.5\nt2 {bad}\nt3 1\n")
