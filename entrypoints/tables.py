@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.table import Table
 
 from sls.data.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NOTE
 from sls.data.inventory import TrackInventory
-from sls.data.scoring_batches import Shard
+from sls.data.shards import WHOLE, Shard
 from sls.engine.comparison_results import Comparison
 from sls.engine.results import FRACTION, Evaluation
-from sls.engine.scoring_job import WHOLE
 from sls.metrics.bootstrap import Interval
 from sls.tracking.checkpoints import ModelSource
-from sls.tracking.recordings import ScoredRecording
-from sls.tracking.registry import RegisteredVersion
-from sls.tracking.scoring import ScoredList
 from sls.tracking.trial_lists import TrialList
+
+if TYPE_CHECKING:
+    from sls.tracking.recordings import ScoredRecording
+    from sls.tracking.registry import RegisteredVersion
+    from sls.tracking.scoring import ScoredList
 
 
 class Shown(NamedTuple):

@@ -17,27 +17,6 @@ from sls.data.windows import check_hop, cut_windows
 from sls.data.workers import PREFETCH_BATCHES, prepare_worker
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One of several parts into which the batches of a list of trials are divided."""
-
-    number: int = 1
-    """From 1."""
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if not 1 <= self.number <= self.count:
-            raise ValueError(f"shard: found {self}, expected NUMBER/COUNT with numbers from 1, such as 3/16")
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-    def batches(self, num_batches: int) -> range:
-        """Returns the numbers of its batches, which lie side by side."""
-        return range(num_batches * (self.number - 1) // self.count, num_batches * self.number // self.count)
-
-
 @dataclass
 class ScoringBatch:
     """The windows of some trials that lie side by side in the list, and how long it took to get them."""

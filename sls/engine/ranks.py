@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import torch
 from torch import distributed
 
-from sls.data.scoring_batches import Shard
+from sls.data.shards import Shard
 
 LONGEST_WAIT = timedelta(days=7)
 """For the slowest process; a launcher ends the others at once where one dies."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +17,12 @@ from sls.config import AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.batches import AudioFailure
 from sls.data.file_lock import hold_lock
 from sls.data.protocols import Trial
-from sls.data.score_journal import JournalContent, JournalHeader, ScoreJournal, read_journal
+from sls.data.score_journal import JournalHeader, ScoreJournal, read_journal
 from sls.data.scores import check_names
-from sls.data.scoring_batches import ScoringBatches, Shard
+from sls.data.scoring_batches import ScoringBatches
+from sls.data.shards import WHOLE, Shard, journal_path
+from sls.engine.score_settings import REMEDY, settings_of
 from sls.engine.scoring import ScoredBatch, StageTimes, linear_arithmetic, score
-
-REMEDY = "name another output, or add force=true to score anew"
-WHOLE = Shard()
-JOURNAL_ENDING = ".partial"
-SETTINGS = ("precision", "backend", "window_hop", "window_combination")
-"""Names of what `settings_of` returns."""
 
 
 @dataclass(frozen=True)
@@ -108,34 +102,6 @@ def bind(
     }
 
 
-def settings_of(compute: ComputeConfig, scoring: ScoringConfig) -> dict[str, Any]:
-    """Returns the settings that move scores by more than their last digits, by name."""
-    return {
-        "precision": compute.precision,
-        "backend": compute.backend,
-        "window_hop": scoring.window_hop,
-        # Without windows nothing is combined.
-        "window_combination": scoring.window_combination if scoring.window_hop else "none",
-    }
-
-
-def binding_key(binding: dict[str, Any]) -> str:
-    """Returns a short name for a binding: the same for the same model, protocol and settings."""
-    return hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def journal_path(output: Path, shard: Shard = WHOLE) -> Path:
-    """Returns where the scores of a shard are kept until the score file is whole."""
-    part = "" if shard == WHOLE else f".{shard.number}-of-{shard.count}"
-    return output.with_name(f"{output.name}{part}{JOURNAL_ENDING}")
-
-
-def shard_journals(output: Path) -> list[Path]:
-    """Returns the journals of the shards of a score file that are there, sorted, and of no other score file."""
-    form = re.compile(rf"{re.escape(output.name)}\.\d+-of-\d+{re.escape(JOURNAL_ENDING)}")
-    return sorted(path for path in output.parent.glob("*") if form.fullmatch(path.name))
-
-
 def run_shard(
     job: ScoringJob, output: Path, shard: Shard = WHOLE, on_batch: Callable[[int], None] | None = None
 ) -> ScoringSummary:
@@ -175,49 +141,6 @@ def run_shard(
                 on_batch(len(batch.trials))
         summary.duration_s = time.perf_counter() - start_s
     return summary
-
-
-def find_shards(output: Path) -> list[JournalContent]:
-    """Reads the journals of the shards of a score file.
-
-    Raises:
-        FileNotFoundError: there are none.
-    """
-    found = map(read_journal, shard_journals(output))
-    contents = [content for content in found if content is not None]
-    if not contents:
-        raise FileNotFoundError(
-            f"{output}: found no shards of it, expected {output.name}.1-of-N{JOURNAL_ENDING}"
-        )
-    return contents
-
-
-def join_shards(
-    output: Path, contents: Iterable[JournalContent]
-) -> tuple[JournalHeader, list[str], np.ndarray]:
-    """Returns what the shards of a score file hold together: header, trials and scores, in the order of the protocol.
-
-    Raises:
-        ValueError: shards of different models, protocols or settings, or batches that none of them has.
-    """
-    contents = list(contents)
-    first = contents[0]
-    whole = JournalContent(output, first.header)
-    for content in contents:
-        content.header.check(first.header.binding, content.source, f"the others are as {first.source.name}")
-        whole.batches |= content.batches
-    binding = first.header.binding
-    num_batches = -(-binding["num_trials"] // binding["eval_batch_size"])
-    missing = [number for number in range(num_batches) if number not in whole.batches]
-    if missing:
-        found = ", ".join(content.source.name for content in contents)
-        raise ValueError(
-            f"{output}: {len(missing)} of {num_batches} batches are not scored, the first of them trial "
-            f"{missing[0] * binding['eval_batch_size'] + 1} and on; found {found}; "
-            "score the missing shards, or continue those that were stopped"
-        )
-    names, scores = whole.names_and_scores(num_batches)
-    return first.header, names, scores
 
 
 def incomplete_scores(

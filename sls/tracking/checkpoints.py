@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +13,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_local_uri
 
 from sls.data.files import check_is_file
-from sls.models.checkpoints import CheckpointInfo, save_checkpoint
-from sls.models.countermeasure import Countermeasure
 from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
-from sls.tracking.runs import TrackedRun
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_run
 
-CHECKPOINT_FILE = "checkpoint.safetensors"
 CHOSEN_EPOCH_TAG = "chosen_epoch"
 
 
@@ -73,27 +68,6 @@ class ModelSource:
 def epoch_name(epoch: int) -> str:
     """Returns the name of an epoch's LoggedModel."""
     return f"epoch_{epoch}"
-
-
-def log_checkpoint(
-    run: TrackedRun, model: Countermeasure, info: CheckpointInfo, tags: Mapping[str, str]
-) -> str:
-    """Records a checkpoint as a LoggedModel; its weights are written once.
-
-    Returns:
-        A handle that `run.log_metrics` and `run.delete_checkpoint` take; of a run without a journal the id of the
-        LoggedModel.
-    """
-    known = {"recipe": info.recipe, "epoch": None if info.epoch is None else str(info.epoch), **tags}
-    description = {
-        "name": "imported" if info.epoch is None else epoch_name(info.epoch),
-        "tags": {name: str(value) for name, value in known.items() if value},
-        "params": {name: value for name in ("recipe", "epoch") if (value := known[name])},
-        "step": info.epoch or 0,
-    }
-    with run.staging() as directory:
-        save_checkpoint(directory / CHECKPOINT_FILE, model, info)
-        return run.log_model(description, directory)
 
 
 def resolve_model(client: MlflowClient, name: str, directory: Path | None = None) -> ModelSource:

@@ -11,7 +11,8 @@ from sls.config import Config
 from sls.engine.stopping import MONITORED_METRICS, choose_epoch
 from sls.engine.training_results import EpochResult, StepResult
 from sls.models.checkpoints import CheckpointInfo
-from sls.tracking.checkpoints import epoch_name, log_checkpoint
+from sls.tracking.checkpoint_recording import log_checkpoint
+from sls.tracking.checkpoints import epoch_name
 from sls.tracking.choice import TrainedModel, choose_by
 from sls.tracking.resuming import Past
 from sls.tracking.runs import TrackedRun

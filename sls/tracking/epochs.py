@@ -11,7 +11,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from sls.engine.scoring_job import settings_of
+from sls.engine.score_settings import settings_of
 from sls.tracking.checkpoints import checkpoints_of
 from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
 from sls.tracking.epoch_evaluation import EpochCheckpoint, EpochEvaluator, EvaluatedEpoch, TrainingRun

@@ -13,10 +13,10 @@ from sls.engine.evaluation import Evaluation, evaluate
 from sls.tracking.calibrations import FittedCalibration, keep_calibration
 from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
 from sls.tracking.lineage import link_checkpoint
-from sls.tracking.registry import note_evaluations
 from sls.tracking.report import REPORT_DIRECTORY, write_evaluation_data, write_evaluation_report
 from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.score_sources import ScoreSource
+from sls.tracking.version_notes import note_evaluations
 
 
 @dataclass(frozen=True)

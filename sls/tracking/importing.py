@@ -6,7 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from sls.models.checkpoints import load_checkpoint
-from sls.tracking.checkpoints import log_checkpoint, resolve_model
+from sls.tracking.checkpoint_recording import log_checkpoint
+from sls.tracking.checkpoints import resolve_model
 from sls.tracking.registry import RegisteredVersion, register
 from sls.tracking.runs import TrackedRun, scratch_directory
 

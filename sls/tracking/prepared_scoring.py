@@ -9,11 +9,13 @@ from sls.config import AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.dataset import TrialDataset
 from sls.data.file_lock import read_holder
 from sls.data.score_journal import JournalHeader
-from sls.data.scoring_batches import ScoringBatches, Shard
+from sls.data.scoring_batches import ScoringBatches
+from sls.data.shards import WHOLE, Shard
 from sls.engine.batch_size import resolve_batch_size
 from sls.engine.device import resolve_device
 from sls.engine.ranks import Ranks
-from sls.engine.scoring_job import WHOLE, ScoringJob, bind, binding_key, run_shard
+from sls.engine.score_settings import binding_key
+from sls.engine.scoring_job import ScoringJob, bind, run_shard
 from sls.models.checkpoints import load_checkpoint
 from sls.tracking import provenance
 from sls.tracking.checkpoints import ModelSource

@@ -18,8 +18,9 @@ from mlflow.exceptions import MlflowException
 from sls.config import PROJECT_ROOT
 from sls.data.score_journal import JournalHeader, read_journal
 from sls.data.scores import write_scores
-from sls.data.scoring_batches import Shard
-from sls.engine.scoring_job import REMEDY, WHOLE, binding_key, journal_path, shard_journals
+from sls.data.shards import WHOLE, Shard, journal_path, shard_journals
+from sls.engine.score_settings import REMEDY, binding_key
+from sls.tracking.lineage import link_checkpoint
 from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.whole_files import file_digest
 
@@ -133,10 +134,11 @@ def remove_journals(output: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def record_score_file(run: TrackedRun, output: Path) -> None:
-    """Keeps a score file and its JSON as artifacts of a run."""
+def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:
+    """Keeps a score file and its JSON as artifacts of a run, and leads to it from the checkpoint's other runs."""
     run.log_file(sidecar_path(output), SCORES_DIRECTORY)
     run.log_file(output, SCORES_DIRECTORY)
+    link_checkpoint(run.client, model_tags.get("model_id", ""), model_tags.get("train_run_id", ""))
 
 
 def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> bool:

@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sls.data.files import check_is_file
-from sls.engine.scoring_job import SETTINGS
+from sls.engine.score_settings import SETTINGS
 from sls.tracking.checkpoints import find_model
 from sls.tracking.comparison_view import EPOCHS_TAG
 from sls.tracking.score_files import SCORES_DIRECTORY

@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
 from sls.data.file_lock import hold_lock, this_process
-from sls.data.score_journal import JournalHeader, read_journal
+from sls.data.score_journal import read_journal
 from sls.data.scores import write_scores
-from sls.data.scoring_batches import Shard
+from sls.data.shards import WHOLE, Shard, find_shards, join_shards, journal_path
 from sls.engine.ranks import Ranks
-from sls.engine.scoring_job import (
-    SETTINGS,
-    WHOLE,
-    ScoringJob,
-    ScoringSummary,
-    binding_key,
-    find_shards,
-    incomplete_scores,
-    join_shards,
-    journal_path,
-    run_shard,
-    shard_journals,
-)
+from sls.engine.score_settings import SETTINGS
+from sls.engine.scoring_job import ScoringJob, ScoringSummary, incomplete_scores, run_shard
 from sls.tracking.checkpoints import ModelSource
-from sls.tracking.lineage import link_checkpoint
 from sls.tracking.prepared_scoring import PreparedScoring, ScoringOptions, prepare_scoring
 from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.score_files import (
     KEY_TAG,
-    check_output,
     fetch_finished,
     is_finished,
-    read_header,
     record_score_file,
-    remove_journals,
     remove_output,
     write_score_file,
 )
 from sls.tracking.trial_lists import TrialList
 
 INCOMPLETE_DIRECTORY = "incomplete"
-JOIN_REMEDY = "remove what is not wanted, or name another output"
 SHARD_KIND = "score-shard"
 
 
@@ -105,7 +89,7 @@ def track_scoring(
             ranks.share(None)
             run.set_tags({"scores_found": path})
             run.log_metrics({"score/num_kept": len(trials.trials)})
-            _keep(run, path, model.tags())
+            record_score_file(run, path, model.tags())
             return ScoredList(path, None)
         if ranks.world_size > 1:
             size = job.batches.batch_size
@@ -123,62 +107,8 @@ def track_scoring(
             return ScoredList(path, summary)
         contents = [read_journal(journal_path(path))] if ranks.world_size == 1 else find_shards(path)
         write_score_file(path, *join_shards(path, [content for content in contents if content]))
-        _keep(run, path, model.tags())
+        record_score_file(run, path, model.tags())
     return ScoredList(path, summary)
-
-
-def track_join(run: TrackedRun, output: Path) -> bool:
-    """Joins the shards of a score file and records it on a run, as if one process had written it.
-
-    Returns:
-        Whether they were joined now; False where a finished score file was found, which is recorded as it is.
-
-    Raises:
-        FileNotFoundError: there are no shards.
-        ValueError: some are missing or not complete, or of different models, protocols or settings; or the score
-            file that is there is of something else.
-    """
-    check_output(output)
-    with hold_lock(output):
-        header = read_header(output, JOIN_REMEDY)
-        is_new = header is None
-        if header is None:
-            header, names, scores = join_shards(output, find_shards(output))
-            write_score_file(output, header, names, scores)
-        elif shard_journals(output):
-            shard = find_shards(output)[0]
-            header.check(shard.header.binding, output, JOIN_REMEDY)
-            remove_journals(output)
-        run.set_tags(
-            {
-                **header.about["model_tags"],
-                **{name: header.about[name] for name in ("track", "corpus", "protocol")},
-                **{
-                    name: header.binding[name]
-                    for name in ("checkpoint_sha256", "protocol_sha256", *SETTINGS, "linear_layers")
-                },
-                KEY_TAG: binding_key(header.binding),
-                "kind": "score",
-            }
-        )
-        _log_dataset(run, header)
-        run.log_metrics({"score/num_trials": header.binding["num_trials"]})
-        _keep(run, output, header.about["model_tags"])
-    return is_new
-
-
-def _keep(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:
-    """Keeps a finished score file, and leads to it from the checkpoint's other runs."""
-    record_score_file(run, output)
-    link_checkpoint(run.client, model_tags.get("model_id", ""), model_tags.get("train_run_id", ""))
-
-
-def _log_dataset(run: TrackedRun, header: JournalHeader) -> None:
-    """Records the protocol that the shards were scored by, which need not be at hand where they are joined."""
-    about, digest = header.about, header.binding["protocol_sha256"]
-    if digest:
-        name = f"{about['corpus']}-{about['track']}"
-        run.log_dataset_of(about["protocol"], digest, about.get("counts", {}), name, "scoring")
 
 
 def _describe(

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from sls.data.scores import read_scores
-from sls.data.scoring_batches import Shard
-from sls.engine.scoring_job import journal_path
+from sls.data.shards import Shard, journal_path
 from sls.tracking.store import connect
 from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, score_command, start_door
 

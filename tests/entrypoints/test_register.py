@@ -10,7 +10,8 @@ from sls.engine.calibration import save_calibration
 from sls.metrics.calibration import LogisticCalibration
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.tracking.calibrations import CALIBRATION_FILE
-from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG, log_checkpoint
+from sls.tracking.checkpoint_recording import log_checkpoint
+from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG
 from sls.tracking.runs import tracked_run
 from sls.tracking.served_model import example_recording
 from sls.tracking.stages import find_champion

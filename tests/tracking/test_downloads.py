@@ -14,7 +14,8 @@ from sls.engine.progress import write_state
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_checkpoint
 from sls.tracking import registry
 from sls.tracking.calibrations import CALIBRATION_FILE, find_calibration
-from sls.tracking.checkpoints import ModelSource, find_model, log_checkpoint, resolve_model
+from sls.tracking.checkpoint_recording import log_checkpoint
+from sls.tracking.checkpoints import ModelSource, find_model, resolve_model
 from sls.tracking.resuming import STATE_DIRECTORY, read_past
 from sls.tracking.runs import tracked_run
 from sls.tracking.score_files import KEY_TAG, fetch_finished

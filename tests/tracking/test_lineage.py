@@ -5,7 +5,8 @@ from mlflow.exceptions import MlflowException
 
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.tracking import registry
-from sls.tracking.checkpoints import ModelSource, log_checkpoint, resolve_model
+from sls.tracking.checkpoint_recording import log_checkpoint
+from sls.tracking.checkpoints import ModelSource, resolve_model
 from sls.tracking.lineage import MAX_LINKS, NOTE_TAG, link_checkpoint
 from sls.tracking.runs import tracked_run
 from sls.tracking.store import connect

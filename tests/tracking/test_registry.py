@@ -13,7 +13,8 @@ from sls.engine.calibration import save_calibration
 from sls.metrics.calibration import LogisticCalibration
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.tracking import registry
-from sls.tracking.checkpoints import ModelSource, log_checkpoint, resolve_model
+from sls.tracking.checkpoint_recording import log_checkpoint
+from sls.tracking.checkpoints import ModelSource, resolve_model
 from sls.tracking.model_card import MAX_CARD_LENGTH
 from sls.tracking.runs import tracked_run
 from sls.tracking.served_model import example_recording
@@ -27,6 +28,7 @@ from sls.tracking.stages import (
     point_alias,
 )
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
+from sls.tracking.version_notes import note_evaluations
 
 NUM_SAMPLES = 8_000
 
@@ -144,7 +146,7 @@ def test_versions_are_tagged_by_the_evaluations_that_compare_alone(trained) -> N
     record_evaluation(trained, "DF", 46.4, corpus="demo")
     record_evaluation(trained, "DF", 2.2, corpus="asvspoof", precision="bf16")
     record_evaluation(trained, "calls", 7.0, subset="all", corpus="our calls: 2026")
-    registry.note_evaluations(client, trained.model_id)
+    note_evaluations(client, trained.model_id)
     for number in (version, registry.register(client, "1", trained, "staging").version):
         tags = client.get_model_version(REGISTERED_MODEL_NAME, number).tags
         assert {name: value for name, value in tags.items() if name.endswith("eer_percent")} == {
@@ -163,13 +165,13 @@ def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wr
     assert "Not evaluated yet." in card_of(version)
     client.update_model_version(REGISTERED_MODEL_NAME, version, card_of(version) + "\n\nSeen by A. B.")
     record_evaluation(trained, "DF", 2.14)
-    registry.note_evaluations(client, trained.model_id)
+    note_evaluations(client, trained.model_id)
     card = card_of(version)
     assert "Not evaluated yet." not in card
     assert "| demo | DF | eval | 2.14 |" in card
     assert card.endswith("Seen by A. B.")
     client.update_model_version(REGISTERED_MODEL_NAME, version, "All my own words.")
-    registry.note_evaluations(client, trained.model_id)
+    note_evaluations(client, trained.model_id)
     assert card_of(version) == "All my own words."
 
 

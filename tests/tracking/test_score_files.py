@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from sls.data.score_journal import JournalHeader, ScoreJournal
-from sls.data.scoring_batches import Shard
-from sls.engine.scoring_job import find_shards, journal_path
+from sls.data.shards import Shard, find_shards, journal_path
 from sls.tracking.score_files import write_score_file
 
 HEADER = JournalHeader({"num_trials": 2, "eval_batch_size": 1}, {})
