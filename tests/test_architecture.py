@@ -1,6 +1,7 @@
 """Who may import whom: the directions of the house, read from the source."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,6 +34,8 @@ EXCEPTIONS = {
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
     "sls/models/checkpoints/hub.py": {"huggingface_hub"},
 }
+# They only read what others computed, and are not to wait for PyTorch.
+DOORS_WITHOUT_NEURAL_WORK = ("check_data", "choose", "compare", "evaluate", "join", "sync", "ui")
 CONFIG_MODULES = {"config", "config_file", "yaml_file"}
 
 
@@ -109,9 +112,20 @@ def test_a_door_does_not_import_the_library_of_another_door_by_its_internals() -
         assert not others, f"{path.name} imports {others}"
 
 
-def test_nothing_tracked_names_a_machine_or_an_index() -> None:
-    import subprocess
+def test_doors_that_do_no_neural_work_start_without_pytorch() -> None:
+    lines = ["import importlib, sys"]
+    for door in DOORS_WITHOUT_NEURAL_WORK:
+        lines += [
+            f"importlib.import_module('entrypoints.{door}')",
+            f"assert 'torch' not in sys.modules, {door!r}",
+        ]
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
+
+def test_nothing_tracked_names_a_machine_or_an_index() -> None:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     if listed.returncode:
         pytest.skip("not a git checkout")  # an unpacked archive has no list of what is tracked

@@ -6,10 +6,10 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
-import torch
 
 from sls.config import PROJECT_ROOT
 
@@ -52,16 +52,22 @@ def package_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, str | int | float]:
-    """Returns what the machine is: processor, cores, memory and GPUs."""
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
+    """Returns what the machine is: processor, cores, memory, and the GPUs as PyTorch sees them.
+
+    Without neural work PyTorch is not loaded, for a quick start, and GPUs, which do nothing then, are not named.
+    """
+    machine: dict[str, str | int | float] = {
         "host": platform.node(),
         "system": platform.platform(),
         "cpu": _cpu_name(),
         "cpu_cores": os.cpu_count() or 0,
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "gpus": ", ".join(gpus) or "none",
     }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        machine["gpus"] = ", ".join(gpus) or "none"
+    return machine
 
 
 def _cpu_name() -> str:

@@ -1,11 +1,13 @@
 """Scoring that is killed, doubled and launched over ranks, each in processes of their own."""
 
+import json
 import os
 import re
 import signal
 import time
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 
@@ -107,6 +109,8 @@ def test_two_ranks_write_the_file_of_one_process_in_one_run(work, tmp_path) -> N
     assert len(runs) == 3
     assert {run.data.metrics.get("score/num_trials") for run in runs} == {NUM_RECORDINGS, None}
     assert not list(tmp_path.glob("*.partial*"))
+    environment = json.loads(mlflow.artifacts.load_text(f"runs:/{runs[0].info.run_id}/environment.json"))
+    assert environment["hardware"]["gpus"]
 
 
 def test_a_rank_that_fails_fails_the_run_and_names_the_recording(work, tmp_path) -> None:
