@@ -34,14 +34,14 @@ DEPTHS: tuple[Depth, ...] = ("headers", "names", "decode")
 @config_options("data")
 def check_data(run: TrackedRun, track: str, depth: str, num_workers: str, **options: str) -> None:
     """Report what of each track is there, missing or unreadable, and what can be run."""
-    corpus = open_corpus(data_config(options))
     named = [] if track == ALL_TRACKS else split_list(track)
+    chosen_depth = parse_choice("depth", depth, DEPTHS)
+    threads = parse_count("num_workers", num_workers, os.cpu_count() or 1)
+    corpus = open_corpus(data_config(options), wanted=named)
     tracks = [corpus.track(name) for name in named or corpus.tracks]
     run.set_tags({"corpus": corpus.name, "data_root": corpus.data_root})
-    chosen_depth = parse_choice("depth", depth, DEPTHS)
     inventories: list[TrackInventory] = []
     with open_ended_bar() as show:
-        threads = parse_count("num_workers", num_workers, os.cpu_count() or 1)
         steps = take_inventory(tracks, corpus.data_root, depth=chosen_depth, num_workers=threads)
         for step in steps:
             if isinstance(step, InventoryProgress):

@@ -34,8 +34,6 @@ from sls.tracking.runs import TrackedRun, scratch_directory
 @config_options("data")
 def compare(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
     """Say which of two or more systems is better on a track, and whether the data can tell."""
-    corpus = open_corpus(data_config(options), options["key"])
-    corpus.track(track)
     request = EvaluationRequest(
         track,
         options["subset"],
@@ -44,6 +42,7 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
         parse_boolean("allow_partial", options["allow_partial"]),
         parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
     )
+    corpus = open_corpus(data_config(options), options["key"], [track])
     with scratch_directory() as directory:
         systems = find_systems(
             run.client, corpus.name, track, split_list(scores), split_list(models), directory

@@ -40,7 +40,7 @@ from sls.tracking.runs import TrackedRun
 @config_options("data", "compute", "scoring")
 def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""
-    corpus = open_corpus(data_config(options))
+    corpus = open_corpus(data_config(options), wanted=split_list(track))
     wanted = split_list(runs) or find_newest_trainings(run.client, run.experiment_id, corpus.name)
     trainings = find_training_runs(run.client, wanted)
     tracks = find_tracks(corpus, split_list(track))

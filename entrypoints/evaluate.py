@@ -40,10 +40,7 @@ from sls.tracking.score_sources import find_scores
 @config_options("data")
 def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: str) -> None:
     """Compute EER, min t-DCF and the rest from a score file and a key."""
-    corpus = open_corpus(data_config(options), options["key"])
-    corpus.track(track)
     with scratch_directory() as directory:
-        source = find_scores(run.client, scores, corpus.name, track, model, directory)
         request = EvaluationRequest(
             track,
             options["subset"],
@@ -54,6 +51,8 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
             find_calibration(run.client, options["calibration"], directory),
             options["fit_calibration"],
         )
+        corpus = open_corpus(data_config(options), options["key"], [track])
+        source = find_scores(run.client, scores, corpus.name, track, model, directory)
         evaluation = track_evaluation(run, source, corpus, request)
     console.print(evaluation_table(evaluation, source.name))
     console.print(f"Report: {run_report(run.run_id)}", highlight=False, soft_wrap=True)

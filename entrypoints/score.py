@@ -83,7 +83,8 @@ def _find_trials(options: Mapping[str, str], *, require_audio: bool) -> TrialLis
     protocol, audio_dir = optional_path(options["protocol"]), optional_path(options["audio_dir"])
     track = options["track"]
     if audio_dir is None and protocol is None:
-        return track_trials(open_corpus(data_config(options)), track, require_audio=require_audio)
+        corpus = open_corpus(data_config(options), wanted=[track])
+        return track_trials(corpus, track, require_audio=require_audio)
     if track:
         raise ValueError(f"track: found {track} beside protocol or audio_dir, expected the one or the others")
     if audio_dir is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,28 +38,27 @@ class Corpus:
         Raises:
             ValueError: there is none of that name; the message says which there are.
         """
-        if name in self.tracks:
-            return self.tracks[name]
-        close = difflib.get_close_matches(name, self.tracks, n=1, cutoff=0.5)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        found = quote(name) if name else "nothing"
-        raise ValueError(f"track: found {found}, expected one of {', '.join(self.tracks)}{hint}")
+        return _find_track(self.tracks, name)
 
 
-def open_corpus(data: DataConfig, key: str = "") -> Corpus:
+def open_corpus(data: DataConfig, key: str = "", wanted: Iterable[str] = ()) -> Corpus:
     """Finds the corpus that a configuration names; without a data_root, makes the synthetic demo corpus.
 
     Args:
         data: where the corpora lie, and how they are read.
         key: the key, or its directory, that a user named: without a data_root, what is evaluated against it
             is no demo corpus, unless the key is that of one.
+        wanted: names of tracks that it must have; one that it has not is refused before a demo corpus is made.
 
     Raises:
         FileNotFoundError: the data_root or the tracks file does not exist.
-        ValueError: the tracks file is not as it should be, or its name would be that of the demo corpus.
+        ValueError: the tracks file is not as it should be, or its name would be that of the demo corpus; or it has
+            no track of a wanted name.
     """
     tracks_file = Path(data.tracks) if data.tracks else BUILT_IN_TRACKS
     tracks = load_tracks(tracks_file)
+    for name in wanted:
+        _find_track(tracks, name)
     if not data.data_root and not key:
         logger.warning("no data_root: using the demo corpus, %s", SYNTHETIC_NOTE)
         return Corpus(DEMO_CORPUS, make_demo_corpus(DEMO_DIRECTORY), tracks)
@@ -78,6 +77,15 @@ def open_corpus(data: DataConfig, key: str = "") -> Corpus:
 def is_built_in(tracks_file: str | Path) -> bool:
     """Whether a tracks file, or an empty name, is the one of the published corpora."""
     return not str(tracks_file) or Path(tracks_file).samefile(BUILT_IN_TRACKS)
+
+
+def _find_track(tracks: Mapping[str, Track], name: str) -> Track:
+    if name in tracks:
+        return tracks[name]
+    close = difflib.get_close_matches(name, tracks, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    found = quote(name) if name else "nothing"
+    raise ValueError(f"track: found {found}, expected one of {', '.join(tracks)}{hint}")
 
 
 def _name_after(tracks_file: Path) -> str:

@@ -6,7 +6,9 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow.entities import Run
 
+from entrypoints.check_data import check_data
 from entrypoints.compare import compare
+from entrypoints.epochs import epochs
 from entrypoints.evaluate import evaluate
 from entrypoints.main import main
 from entrypoints.register import register
@@ -122,11 +124,13 @@ def test_recording_that_is_no_audio_is_named(store, small_corpus, tmp_path) -> N
     assert_fails_with(call(train, "--data_root", str(root), "--num_epochs", "1", *TINY), broken.name)
 
 
-@pytest.mark.parametrize("command", [score, evaluate])
-def test_unknown_track_is_named_with_those_there_are(store, small_corpus, command) -> None:
-    assert_fails_with(
-        call(command, "--data_root", str(small_corpus), "--track", "PA"), "found 'PA'", "In-the-Wild"
-    )
+@pytest.mark.parametrize("command", [check_data, compare, epochs, evaluate, score])
+def test_unknown_track_is_named_with_those_there_are_before_a_demo_corpus_is_made(
+    store, monkeypatch, command
+) -> None:
+    monkeypatch.delenv("SLS_DATA_ROOT", raising=False)
+    monkeypatch.setattr("sls.data.corpus.make_demo_corpus", lambda directory: pytest.fail("it was made"))
+    assert_fails_with(call(command, "--track", "PA"), "found 'PA'", "In-the-Wild")
 
 
 @pytest.mark.parametrize("option", ["track", "protocol", "audio_dir", "output", "shard", "force"])
