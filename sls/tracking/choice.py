@@ -60,8 +60,8 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
     candidates = sorted(name for name in run.data.metrics if name.endswith(("/loss", "/eer_percent")))
     if metric not in candidates:
         raise ValueError(
-            f"by: run {run_id} logged no {metric or 'monitored loss'} by epoch; expected one of "
-            f"{', '.join(candidates) or 'none, it is no training run'}"
+            f"by: found {metric or 'no monitored loss'}, expected a loss or an EER that run {run_id} logged by "
+            f"epoch: {', '.join(candidates) or 'none, it is no training run'}"
         )
     history = client.get_metric_history(run_id, metric)
     trained = choose_by(run_id, metric, {point.step: point.value for point in history})

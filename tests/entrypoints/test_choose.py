@@ -13,7 +13,12 @@ from sls.tracking.runs import tracked_run
 
 pytestmark = pytest.mark.slow
 
-LOSSES = {"train/loss": (0.3, 0.2, 0.1), "val/loss": (0.5, 0.4, 0.6), "val/eer_percent": (1.0, 2.0, 3.0)}
+METRICS = {
+    "train/loss": (0.3, 0.2, 0.1),
+    "train/accuracy": (0.7, 0.8, 0.9),
+    "val/loss": (0.5, 0.4, 0.6),
+    "val/eer_percent": (1.0, 2.0, 3.0),
+}
 
 
 @pytest.fixture
@@ -26,7 +31,7 @@ def trained(store: Path) -> str:
         for epoch in range(3):
             info = CheckpointInfo(model.encoder, model.num_samples, epoch=epoch)
             handles.append(log_checkpoint(run, model, info, {}))
-            run.log_metrics({name: values[epoch] for name, values in LOSSES.items()}, epoch)
+            run.log_metrics({name: values[epoch] for name, values in METRICS.items()}, epoch)
         run.delete_checkpoint(handles[0])
         run.set_tags({"chosen_epoch": 2, "chosen_by": "lowest train/loss"})
     return run.run_id
@@ -56,9 +61,13 @@ def test_weights_that_were_not_kept_cannot_be_chosen(trained: str) -> None:
 
 @pytest.mark.parametrize(
     ("metric", "message"),
-    [("val/accuracy", "logged no val/accuracy"), ("loss", "expected one of train/loss, ")],
+    [
+        # Its lowest value would be the worst epoch's.
+        ("train/accuracy", "by: found train/accuracy, expected a loss or an EER that run "),
+        ("loss", "logged by epoch: train/loss, val/eer_percent, val/loss\n"),
+    ],
 )
-def test_what_was_not_logged_cannot_choose(trained: str, metric: str, message: str) -> None:
+def test_what_is_no_loss_or_eer_of_the_run_cannot_choose(trained: str, metric: str, message: str) -> None:
     result = invoke("--run_id", trained, "--by", metric)
     assert result.exit_code == 2
     assert message in result.output
