@@ -50,7 +50,7 @@ class FittedCalibration:
                 )
         own_subset = self.tags.get("subset", "all")
         has_common_trials = subset == own_subset or "all" in (subset, own_subset)
-        if scores_sha256 and scores_sha256 == self.tags.get("scores_sha256") and has_common_trials:
+        if scores_sha256 == self.tags.get("scores_sha256") and has_common_trials:
             raise ValueError(
                 f"calibration: run {self.name} was fitted on these very scores, expected one fitted on others"
             )
