@@ -22,6 +22,7 @@ from sls.tracking.stages import (
     appoint_champion,
     choose_champion,
     eer_tag,
+    evaluated_place,
     find_champion,
     in_production,
     move_stage,
@@ -248,6 +249,32 @@ def test_leaving_production_leaves_no_champion(store, stage: str) -> None:
     assert find_champion(connect()) == ""
 
 
+def test_only_what_is_archived_or_leaves_production_takes_the_champion_with_it(store) -> None:
+    make_versions(3)
+    client = connect()
+    appoint_champion(client, "1")
+    assert move_stage(client, "2", "archived").champion == "1"
+    assert move_stage(client, "1", "staging").champion == "1"
+    assert move_stage(client, "1", "archived").champion == ""
+    move_stage(client, "3", "production")
+    client.set_model_version_tag(REGISTERED_MODEL_NAME, "2", "stage", "production")  # by hand
+    assert move_stage(client, "2", "staging").champion == "3"
+
+
+def test_two_processes_that_move_at_once_are_told(store, monkeypatch) -> None:
+    make_versions(2)
+    client = connect()
+    point = client.set_registered_model_alias
+
+    def point_while_another_moves(name: str, alias: str, version: str) -> None:
+        point(name, alias, version)
+        client.set_model_version_tag(name, "1", "stage", "production")
+
+    monkeypatch.setattr(client, "set_registered_model_alias", point_while_another_moves)
+    with pytest.raises(ValueError, match="production: found versions (1, 2|2, 1), expected 2; move it again"):
+        move_stage(client, "2", "production")
+
+
 def test_two_versions_set_to_production_by_hand_become_one(store) -> None:
     make_versions(3)
     for version in ("1", "2"):
@@ -279,7 +306,7 @@ def test_policy_takes_the_lowest_eer_of_a_track_and_no_archived_version(store) -
         best.reason == "version 3 has the lowest EER on DF, 2.00 %, of 3 versions evaluated on the same key"
     )
     assert choose_champion(connect(), "LA").version == "1"
-    with pytest.raises(ValueError, match="evaluated on PA; there are evaluations on DF, LA"):
+    with pytest.raises(ValueError, match="evaluated on PA; there are evaluations on DF, LA$"):
         choose_champion(connect(), "PA")
 
 
@@ -294,6 +321,22 @@ def test_policy_compares_only_versions_that_were_evaluated_on_the_same_key(store
     assert "of 2 versions evaluated on the same key" in best.reason
 
 
+@pytest.mark.parametrize(
+    ("corpus", "precision", "place"),
+    [
+        ("", "", "DF"),
+        ("asvspoof", "fp32", "DF"),
+        ("asvspoof", "bf16", "DF.bf16"),
+        ("demo", "bf16", "demo.DF.bf16"),
+        ("Gespräche: 1", "", "Gespr_che_ 1.DF"),  # names of tags are to be plain
+    ],
+)
+def test_eer_of_another_corpus_or_precision_has_a_place_of_its_own(
+    corpus: str, precision: str, place: str
+) -> None:
+    assert evaluated_place(corpus, "DF", precision) == place
+
+
 def test_synthetic_version_takes_no_alias_from_one_of_real_recordings(store, caplog) -> None:
     make_versions(4)
     client = connect()
@@ -304,6 +347,17 @@ def test_synthetic_version_takes_no_alias_from_one_of_real_recordings(store, cap
         assert point_alias(client, "recipe-v1", version) == found
     assert "champion stays at version 3, which is not known to be of the synthetic corpus" in caplog.text
     assert find_champion(client) == "3"
+
+
+def test_corpus_of_a_version_without_that_tag_is_that_of_its_training(store) -> None:
+    make_versions(3)
+    client = connect()
+    for version, corpus in (("2", "asvspoof"), ("3", "demo")):
+        run = client.create_run("0", tags={"corpus": corpus})
+        client.set_model_version_tag(REGISTERED_MODEL_NAME, version, "run_id", run.info.run_id)
+    # Nothing is known of the first.
+    for version, found in (("3", "3"), ("1", "1"), ("3", "1"), ("2", "2"), ("3", "2")):
+        assert point_alias(client, "recipe-v1", version) == found
 
 
 def test_experiment_does_not_replace_what_is_in_production(store, caplog) -> None:
