@@ -22,8 +22,6 @@ logger = logging.getLogger(__name__)
 
 # Tags that an evaluation run takes over from the scoring run, so that both can be grouped and walked alike.
 LINEAGE_TAGS = (
-    "track",
-    "corpus",
     *SETTINGS,
     "model",
     "train_run_id",

@@ -8,7 +8,7 @@ import pytest
 from sls.tracking.calibrations import find_calibration
 from sls.tracking.checkpoints import find_model
 from sls.tracking.comparison import find_systems
-from sls.tracking.score_sources import find_scores
+from sls.tracking.score_sources import ScoreSource, find_scores
 from sls.tracking.store import connect
 
 
@@ -62,6 +62,22 @@ def test_scores_of_a_model_without_a_recipe_go_by_the_model(
 
 
 @pytest.mark.parametrize(
+    ("run_id", "tags", "name", "system"),
+    [
+        ("", {}, "held/LA.txt", "LA"),
+        ("1a2b", {"recipe": "v1", "epoch": "2", "model": "m"}, "runs:/1a2b/scores/LA.txt", "v1 epoch 2"),
+        ("1a2b", {"recipe": "v1", "model": "m"}, "runs:/1a2b/scores/LA.txt", "v1"),
+        ("1a2b", {"epoch": "2", "model": "m"}, "runs:/1a2b/scores/LA.txt", "m"),
+    ],
+)
+def test_scores_are_named_after_what_made_them(
+    run_id: str, tags: dict[str, str], name: str, system: str
+) -> None:
+    source = ScoreSource(Path("held/LA.txt"), run_id, tags)
+    assert (source.name, source.system) == (name, system)
+
+
+@pytest.mark.parametrize(
     ("place", "found"),
     [("/dev/null", "a pipe or a device"), ("pipe", "a pipe or a device"), ("folder", "a directory")],
 )
@@ -104,6 +120,8 @@ def test_scores_of_another_corpus_are_not_taken(store: Path, tmp_path: Path) -> 
         find_scores(connect(), other, "mine", "LA", directory=tmp_path)
     with pytest.raises(ValueError, match=r"track LA of corpus theirs \(there are some of corpus noisy\)"):
         find_scores(connect(), "", "theirs", "LA", directory=tmp_path)
+    connect().delete_tag(other, "corpus")  # as one logged by hand
+    assert find_scores(connect(), other, "mine", "LA", directory=tmp_path).run_id == other
     # A list of one's own, scored by protocol and audio_dir, is named after them.
     listed = made_scoring(tmp_path, 3, corpus="flac", track="trials")
     assert find_scores(connect(), listed, "mine", "LA", directory=tmp_path).run_id == listed
