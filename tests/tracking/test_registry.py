@@ -23,6 +23,7 @@ from sls.tracking.stages import (
     choose_champion,
     eer_tag,
     evaluated_place,
+    find_alias,
     find_champion,
     in_production,
     move_stage,
@@ -122,8 +123,9 @@ def test_model_card_tells_recipe_data_eer_with_intervals_use_and_that_it_is_synt
     assert "the first 0.50 s" in card
     assert "no calibration" in card
     assert len(card) <= MAX_CARD_LENGTH
-    tags = client.get_model_version(REGISTERED_MODEL_NAME, version.version).tags
-    assert tags == {
+    registered = client.get_model_version(REGISTERED_MODEL_NAME, version.version)
+    assert registered.run_id == trained.train_run_id
+    assert registered.tags == {
         "recipe": "v1",
         "stage": "staging",
         "epoch": "2",
@@ -221,9 +223,24 @@ def test_file_that_is_no_calibration_registers_nothing(trained, tmp_path) -> Non
 def test_registration_into_production_makes_room_there(trained) -> None:
     make_versions(1)
     move_stage(connect(), "1", "production")
-    version = registry.register(connect(), "1", trained, "production")
+    version = registry.register(connect(), "1", trained, "production", recipe="mine")
     assert stages() == {"1": "archived", version.version: "production"}
-    assert find_champion(connect()) == version.version
+    assert find_champion(connect()) == find_alias(connect(), "recipe-mine") == version.version
+    assert "Recipe mine, epoch 2." in card_of(version.version)
+
+
+def test_checkpoint_of_which_nothing_is_known_is_registered_under_no_recipe(trained) -> None:
+    client = connect()
+    unknown = ModelSource(str(trained.path), trained.path)
+    version = registry.register(client, "1", unknown, "archived", tags={"licence": "MIT"}).version
+    registered = client.get_model_version(REGISTERED_MODEL_NAME, version)
+    assert registered.run_id is None
+    assert {name: value for name, value in registered.tags.items() if value} == {
+        "stage": "archived",
+        "licence": "MIT",
+    }
+    assert client.get_registered_model(REGISTERED_MODEL_NAME).aliases == {}
+    assert card_of(version).startswith("Recipe unknown, epoch unknown.\n\nOrigin unknown.\n\n")
 
 
 def test_one_version_is_in_production_and_the_champion_follows(store) -> None:
