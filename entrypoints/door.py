@@ -20,6 +20,7 @@ from rich.logging import RichHandler
 from sls.config_file import RETIRED, check_field_name, config_fields
 from sls.tracking.runs import TrackedRun, one_line, tracked_run
 from sls.tracking.signals import Terminated
+from sls.tracking.writer import RunTakenOver
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
@@ -85,13 +86,13 @@ def errors_exit(kind: str) -> Iterator[None]:
     """Sets up the log, and turns errors into one line and an exit code.
 
     Bad input, a `ValueError` or an `OSError`, exits with 2 and one line on standard error; a tracking server that
-    fails, a loss that is not finite or too little memory with 1 and one line. The traceback is an artifact of the
-    run; set SLS_DEBUG=1 to see it at once.
+    fails, a run that another process took over, a loss that is not finite or too little memory with 1 and one line.
+    The traceback is an artifact of the run; set SLS_DEBUG=1 to see it at once.
     """
     _set_up_log()
     try:
         yield
-    except (ValueError, OSError, MlflowException, FloatingPointError, MemoryError) as error:
+    except (ValueError, OSError, MlflowException, FloatingPointError, MemoryError, RunTakenOver) as error:
         if os.environ.get("SLS_DEBUG"):
             raise
         print(f"{kind}: {one_line(error)}", file=sys.stderr)

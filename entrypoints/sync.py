@@ -10,6 +10,7 @@ from entrypoints.door import EXIT_FAILURE, console, errors_exit, refuse_unknown
 from entrypoints.options import text_option
 from sls.tracking.courier import send_journal
 from sls.tracking.journal import find_journals, journal_directory
+from sls.tracking.writer import RunTakenOver
 
 
 @click.command("sync", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
@@ -29,7 +30,7 @@ def sync(context: click.Context, run_id: str, tracking_uri: str) -> None:
                 sent = send_journal(path, tracking_uri)
             except FileNotFoundError:  # another process has sent it in the meantime
                 continue
-            except (BlockingIOError, ConnectionError, ValueError) as error:
+            except (BlockingIOError, ConnectionError, RunTakenOver, ValueError) as error:
                 print(f"sync: {error}", file=sys.stderr)
                 held += 1
             else:

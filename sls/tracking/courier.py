@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from sls.tracking.delivery import Delivery, is_away, is_refusal
 from sls.tracking.entries import Entry
 from sls.tracking.journal import Journal, journal_id
+from sls.tracking.writer import RunTakenOver
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
 # The courier tries again by itself; within a call it would only wait.
@@ -36,6 +37,8 @@ class Courier:
         self.delivery = Delivery(client, journal.position)
         self.away_since: float | None = None
         self.away_reason = ""
+        self.taken_over: RunTakenOver | None = None
+        """Why nothing more is sent."""
         self._is_closing = False
         self._is_stopped = threading.Event()
         self._hurry = threading.Event()
@@ -49,6 +52,7 @@ class Courier:
         """Sends the first pending entry; one that the server refuses is noted and passed over.
 
         Raises:
+            RunTakenOver: another process writes the run by now, and no entry is sent any more.
             Exception: the server is away or could not take it, and the entry stays pending.
         """
         entry = self.journal.pending[0]
@@ -69,7 +73,7 @@ class Courier:
         position = self.journal.position
         with self.journal.changed:
             self.journal.changed.wait_for(
-                lambda: position.next > 0 or self.away_since is not None, timeout=limit_s
+                lambda: position.next > 0 or self.away_since is not None or self.taken_over, timeout=limit_s
             )
         return position.run_id
 
@@ -80,7 +84,7 @@ class Courier:
             self._is_closing = True
             self.journal.changed.notify_all()
             self._hurry.set()
-            while self.journal.pending:
+            while self.journal.pending and not self.taken_over:
                 now = time.monotonic()
                 away_s = 0.0 if self.away_since is None else now - max(self.away_since, started)
                 if now - started > limit_s or away_s > away_patience_s:
@@ -95,6 +99,10 @@ class Courier:
         while self._wait_for_entry():
             try:
                 self.send_next()
+            except RunTakenOver as error:
+                with self.journal.changed:
+                    self.taken_over = error
+                    self.journal.changed.notify_all()
             except Exception as error:  # whatever it is, training goes on and the entry is kept
                 self._note_away(error)
                 self._hurry.wait(delay_s)
@@ -108,10 +116,14 @@ class Courier:
 
     def _wait_for_entry(self) -> bool:
         with self.journal.changed:
-            self.journal.changed.wait_for(lambda: bool(self.journal.pending) or self._is_closing)
-            return bool(self.journal.pending) and not self._is_stopped.is_set()
+            self.journal.changed.wait_for(
+                lambda: self._is_closing or (self.journal.pending and not self.taken_over)
+            )
+            return bool(self.journal.pending) and not (self.taken_over or self._is_stopped.is_set())
 
     def _deliver(self, entry: Entry) -> None:
+        if entry.kind != "open":
+            self.delivery.expect_own_run()
         path = self.journal.files(entry)
         has_files = entry.kind in ("artifacts", "checkpoint", "state") and not self.journal.is_dropped(entry)
         self.delivery.deliver(entry, path if has_files else None)
@@ -194,6 +206,7 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
     Raises:
         BlockingIOError: another process holds the journal.
         FileNotFoundError: another process has sent it in the meantime.
+        RunTakenOver: another process writes the run by now; what was not sent stays.
         ConnectionError: the server is away, or something else went wrong; what was not sent stays.
         ValueError: the journal is damaged.
     """
@@ -206,6 +219,8 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
             with short_calls():
                 while journal.pending:
                     courier.send_next()
+    except RunTakenOver as error:
+        raise RunTakenOver(f"{error}; {len(journal.pending)} entries stay in {path}") from error
     except Exception as error:
         raise ConnectionError(
             f"{_trouble(error)}; {len(journal.pending)} entries stay in {path} ({_reason(error)})"

@@ -17,6 +17,7 @@ from mlflow.entities import (
     LoggedModelStatus,
     Metric,
     Param,
+    Run,
     RunTag,
 )
 from mlflow.exceptions import MlflowException
@@ -24,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from sls.tracking.artifacts import delete_directory, open_artifacts, replace_directory, upload_directory
 from sls.tracking.entries import Entry, Position
 from sls.tracking.store import JOURNAL_TAG, Experiment, experiment_id, find_by_journal
+from sls.tracking.writer import WRITER_TAG, expect_writer
 
 HANDLE_TAG = "checkpoint"
 WEIGHTS_TAG, WEIGHTS_DELETED = "weights", "deleted"
@@ -89,6 +91,15 @@ class Delivery:
         """
         self._ways[entry.kind](entry.payload, files)
 
+    def expect_own_run(self) -> None:
+        """Makes sure that no other process writes the run by now.
+
+        Raises:
+            RunTakenOver: one does.
+            Exception: the server is away, or has no such run.
+        """
+        expect_writer(self.client.get_run(self.position.run_id), self.position.writer)
+
     def note_refusal(self, entry: Entry, message: str) -> None:
         """Says on the run that an entry was refused."""
         self.position.refused[str(entry.number)] = message
@@ -101,21 +112,26 @@ class Delivery:
                     raise
 
     def _open(self, payload: Mapping[str, Any], files: Path | None) -> None:
-        run_id = payload["run_id"]
-        if run_id:
+        run = self.client.get_run(payload["run_id"]) if payload["run_id"] else self._new_run(payload)
+        run_id, writer = run.info.run_id, payload.get("writer", "")
+        if writer:
+            # However late this entry comes, it takes the run from nobody who resumed it since then.
+            expect_writer(run, writer, payload["former_writer"])
+            self.client.set_tag(run_id, WRITER_TAG, writer)
+        if payload["run_id"]:
             self.client.update_run(run_id, status="RUNNING", name=payload["name"])
-            experiment = self.client.get_run(run_id).info.experiment_id
-        else:
-            experiment = experiment_id(self.client, Experiment(**payload["experiment"]))
-            tags = {"mlflow.source.name": payload["source"], JOURNAL_TAG: payload["journal"]}
-            run = find_by_journal(self.client, payload["journal"], [experiment]) or self.client.create_run(
-                experiment, payload["start_ms"], tags, payload["name"]
-            )
-            run_id = run.info.run_id
         if payload["launched"]:
             self.client.set_tag(payload["launched"], "resumed_run_id", run_id)
             self.client.set_terminated(payload["launched"], "FINISHED")
-        self.position.run_id, self.position.experiment_id = run_id, experiment
+        self.position.run_id, self.position.experiment_id = run_id, run.info.experiment_id
+        self.position.writer = writer
+
+    def _new_run(self, payload: Mapping[str, Any]) -> Run:
+        """Makes a run, or finds it where an attempt has made it."""
+        experiment = experiment_id(self.client, Experiment(**payload["experiment"]))
+        tags = {"mlflow.source.name": payload["source"], JOURNAL_TAG: payload["journal"]}
+        found = find_by_journal(self.client, payload["journal"], [experiment])
+        return found or self.client.create_run(experiment, payload["start_ms"], tags, payload["name"])
 
     def _tags(self, payload: Mapping[str, Any], files: Path | None) -> None:
         tags = [RunTag(name, value) for name, value in payload.items()]

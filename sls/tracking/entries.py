@@ -38,6 +38,8 @@ class Position:
     run_id: str = ""
     """Empty until the server has made the run."""
     experiment_id: str = ""
+    writer: str = ""
+    """The token of this journal on the run; see `sls.tracking.writer`."""
     models: dict[str, str] = field(default_factory=dict)
     """The ids of LoggedModels by the handles of checkpoints."""
     refused: dict[str, str] = field(default_factory=dict)

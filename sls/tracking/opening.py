@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from sls.tracking import provenance
@@ -17,6 +19,9 @@ from sls.tracking.delivery import is_refusal
 from sls.tracking.journal import find_journals
 from sls.tracking.recorders import DirectRecorder, JournalRecorder, Recorder, SilentRecorder
 from sls.tracking.store import find_run, wanted_experiment
+from sls.tracking.writer import RunTakenOver, new_writer, read_writer
+
+logger = logging.getLogger(__name__)
 
 
 def open_recorder(
@@ -26,14 +31,17 @@ def open_recorder(
     launched = os.environ.pop("MLFLOW_RUN_ID", "")
     if int(os.environ.get("RANK") or 0) > 0:
         return SilentRecorder(resume or launched)
+    former_writer = ""
     if resume:
         try:
-            resume = _prepare_to_resume(client, resume)
+            run = _prepare_to_resume(client, resume)
+            resume, former_writer = run.info.run_id, read_writer(run)
         except ValueError as error:
             if launched:
                 client.set_tag(launched, "error", str(error))
                 client.set_terminated(launched, "FAILED")
             raise
+    journal = uuid.uuid4().hex
     opening = {
         "run_id": resume or launched,
         "launched": launched if resume and launched != resume else "",
@@ -42,18 +50,23 @@ def open_recorder(
         "experiment": asdict(wanted_experiment()),
         "tracking_uri": client.tracking_uri,
         "start_ms": int(time.time() * 1000),
-        "journal": uuid.uuid4().hex,
+        "journal": journal,
+        "writer": new_writer(journal) if has_journal else "",
+        "former_writer": former_writer,
     }
     return JournalRecorder(client, opening) if has_journal else DirectRecorder(client, opening)
 
 
-def _prepare_to_resume(client: MlflowClient, run_id: str) -> str:
-    """Sends what a journal of the run still holds, and returns the run's id on the server."""
+def _prepare_to_resume(client: MlflowClient, run_id: str) -> Run:
+    """Sends what a journal of the run still holds, and returns the run as it then is on the server."""
     for path in find_journals(run_id):
         try:
             send_journal(path, client.tracking_uri)
         except BlockingIOError as error:
             raise ValueError(f"resume: run {run_id} is still at work: {error}") from error
+        except RunTakenOver as error:
+            # Left behind before the run went on elsewhere, from where it now comes back.
+            logger.warning("%s", error)
     try:
         with short_calls():
             run = find_run(client, run_id)
@@ -63,7 +76,7 @@ def _prepare_to_resume(client: MlflowClient, run_id: str) -> str:
         raise
     if run.info.status == "FINISHED":
         raise ValueError(f"resume: run {run_id} has finished; there is nothing to go on with")
-    return str(run.info.run_id)
+    return run
 
 
 def opening_tags(kind: str, tags: Mapping[str, object] | None, is_resumed: bool) -> dict[str, object]:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -17,6 +17,7 @@ from sls.tracking.courier import AWAY_PATIENCE_S, FLUSH_LIMIT_S, Courier, short_
 from sls.tracking.delivery import Delivery
 from sls.tracking.entries import Entry, Position
 from sls.tracking.journal import create_journal, journal_directory
+from sls.tracking.writer import RunTakenOver
 
 OPENING_LIMIT_S = 15.0
 SIGNAL_LIMIT_S = 10.0
@@ -104,6 +105,7 @@ class JournalRecorder:
 
         Raises:
             MlflowException: the server refuses the run.
+            RunTakenOver: another process has opened it, begun since its writer was looked for.
             ValueError: another process goes on with the run, begun since its journals were looked for.
         """
         self._calls = ExitStack()
@@ -115,6 +117,12 @@ class JournalRecorder:
         self.record("open", opening)
         self._courier.start()
         self.run_id = self._courier.wait_for_run(OPENING_LIMIT_S) or opening["run_id"] or opening["journal"]
+        if self._courier.taken_over:
+            # There is nothing but the opening, which nobody needs.
+            self._journal.mark_sent(self._journal.pending[0])
+            self._courier.finish()
+            self._calls.close()
+            raise self._courier.taken_over
         if self._journal.position.refused:
             message = self._journal.position.refused.pop("0")
             self._courier.finish()
@@ -127,7 +135,13 @@ class JournalRecorder:
         return self._journal.position.experiment_id
 
     def record(self, kind: str, payload: Mapping[str, Any], files: Path | None = None) -> None:
-        """Writes a recording down."""
+        """Writes a recording down.
+
+        Raises:
+            RunTakenOver: another process writes the run by now; this recorder is finished.
+        """
+        if self._courier.taken_over:
+            self._leave()
         self._journal.append(kind, payload, files)
 
     def staging_directory(self) -> Path:
@@ -139,12 +153,18 @@ class JournalRecorder:
         return handle
 
     def finish(self, is_signalled: bool) -> None:
-        """Waits, within bounds, until all is sent; says what is kept otherwise."""
+        """Waits, within bounds, until all is sent; says what is kept otherwise.
+
+        Raises:
+            RunTakenOver: another process writes the run by now.
+        """
         limit_s = SIGNAL_LIMIT_S if is_signalled else FLUSH_LIMIT_S
         try:
             num_left = self._courier.finish(AWAY_PATIENCE_S, limit_s)
         finally:
             self._calls.close()
+        if self._courier.taken_over:
+            self._leave()
         if num_left:
             logger.warning(
                 "%d entries of run %s are kept in %s (%s); `mlflow run . -e sync` sends them once the server is back",
@@ -161,3 +181,11 @@ class JournalRecorder:
                 self.run_id,
                 self._journal.path,
             )
+
+    def _leave(self) -> NoReturn:
+        """Lets go of a run that another process has taken over."""
+        self._courier.finish()
+        self._calls.close()
+        raise RunTakenOver(
+            f"{self._courier.taken_over}; this one stops, and what it had not sent stays in {self._journal.path}"
+        )

@@ -30,6 +30,7 @@ from sls.tracking.opening import open_recorder, opening_tags
 from sls.tracking.recorders import Recorder
 from sls.tracking.signals import Terminated, sigterm_raises
 from sls.tracking.store import connect
+from sls.tracking.writer import RunTakenOver
 
 logger = logging.getLogger(__name__)
 
@@ -193,6 +194,7 @@ def tracked_run(
 
     Raises:
         ValueError: there is no run to resume, or another process is still at it.
+        RunTakenOver: another process has taken the run up, and goes on with it.
         MlflowException: the server fails; with a journal only if it refuses the run itself.
     """
     client = connect()
@@ -228,6 +230,10 @@ def _end_badly(run: TrackedRun, status: str, tags: Mapping[str, str]) -> None:
     for step in steps:
         try:
             step()
+        except RunTakenOver as lost:  # no longer its run
+            if one_line(lost) != tags["error"]:
+                logger.warning("%s", lost)
+            return
         except Exception as error:  # whatever the server does, the next step is still tried
             logger.warning("run %s: could not be ended as %s: %s", run.run_id, status, one_line(error))
 
