@@ -69,8 +69,8 @@ def make_run(
 
 
 def test_newest_evaluation_of_the_same_trials_as_set_is_taken(store) -> None:
-    make_run("evaluate", 1, EVALUATED, {"eer_percent": 1.0})
-    wanted = make_run("evaluate", 2, EVALUATED, {"eer_percent": 2.0, "coverage_percent": 100})
+    wanted = make_run("evaluate", 2, EVALUATED, {"eer_percent": 2.0})
+    make_run("evaluate", 1, EVALUATED, {"eer_percent": 1.0, "coverage_percent": 100})
     for name in {**EVALUATED, **SETTINGS}.keys() & OTHER.keys():
         make_run("evaluate", 3, {**EVALUATED, name: OTHER[name]}, {"eer_percent": 3.0})
     make_run("evaluate", 3, {**EVALUATED, "calibration": "a.json"}, {"eer_percent": 3.0})
@@ -83,8 +83,8 @@ def test_newest_evaluation_of_the_same_trials_as_set_is_taken(store) -> None:
 
 
 def test_newest_scores_of_the_same_trials_as_set_are_evaluated(store) -> None:
-    make_run("score", 1, SCORED, {})
     wanted = make_run("score", 2, SCORED, {})
+    make_run("score", 1, SCORED, {})
     for name in {**SCORED, **SETTINGS}.keys() & OTHER.keys():
         make_run("score", 3, {**SCORED, name: OTHER[name]}, {})
     make_run("score", 3, SCORED, {}, "KILLED")
