@@ -5,10 +5,12 @@ import re
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
 from click.testing import CliRunner, Result
+from matplotlib.figure import Figure
 from mlflow.entities import LoggedModelOutput, Run
 
 from entrypoints.epochs import _compared, epochs
@@ -19,6 +21,7 @@ from sls.engine.evaluation import Evaluation
 from sls.tracking.comparison_view import Compared
 from sls.tracking.epoch_evaluation import EpochCheckpoint, EvaluatedEpoch
 from sls.tracking.epochs import find_newest_trainings, find_training_runs, track_epochs
+from sls.tracking.epochs_figure import EpochPoint
 from sls.tracking.evaluation import EvaluationRequest, track_evaluation
 from sls.tracking.pipeline import Pipeline, find_tracks
 from sls.tracking.runs import TrackedRun, tracked_run
@@ -200,6 +203,10 @@ def test_newest_trainings_are_those_of_the_corpus_that_kept_weights(store: Path)
     made_training(1, "v1")
     newest = made_training(3, "v1")
     oldest = made_training(2, "v2")
+    # Of most trainings the best epoch and the last are kept.
+    dropped = client.create_logged_model("0", tags={"epoch": "2", "weights": "deleted"})
+    client.finalize_logged_model(dropped.model_id, "READY")
+    client.log_outputs(oldest, [LoggedModelOutput(dropped.model_id, 2)])
     made_training(4, "v1", weights="deleted")
     made_training(5, "v1", corpus="Kim's")
     search = client.search_runs
@@ -219,9 +226,9 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Evaluator:
-        """Finds an EER, the same one again, and another by a corrected key."""
+        """Finds an EER, the same one again, and another by a corrected key, twice too."""
 
-        eers = iter([8.0, 8.0, 7.0])
+        eers = iter([8.0, 8.0, 7.0, 7.0])
 
         def __init__(self, pipeline: Pipeline, trials: list[TrialList]) -> None:
             pass
@@ -231,13 +238,24 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
             return EvaluatedEpoch("v1", 3, trials.name, True, run_id, "", next(self.eers))
 
     caplog.set_level("INFO")
+    charted = []
+
+    def draw(*arguments: Any) -> Figure:
+        charted.append(arguments)
+        return Figure()
+
+    monkeypatch.setattr("sls.tracking.epochs.epochs_figure", draw)
     monkeypatch.setattr("sls.tracking.epochs.EpochEvaluator", Evaluator)
     client, run_id = connect(), made_training(1, "v1", corpus)
     pipeline = Pipeline(client, open_corpus(DataConfig(data_root=str(small_corpus))), ComputeConfig())
-    for _ in range(3):
+    for _ in range(4):
         with tracked_run("epochs") as run:
             track_epochs(run, pipeline, find_training_runs(client, [run_id]), ["DF"])
         time.sleep(0.002)  # points of one step are told apart by their milliseconds
+    assert charted == [([EpochPoint("DF", "v1", 3, eer)], {"v1": 3}, "demo") for eer in (8.0, 8.0, 7.0, 7.0)]
+    tags = client.get_run(run.run_id).data.tags
+    assert (tags["corpus"], tags["tracks"], tags["train_run_ids"]) == ("demo", "DF", run_id)
+    assert f"/runs/{run_id})" in tags["mlflow.note.content"]
     history = client.get_metric_history(run_id, "DF/eer_percent_by_epoch")
     found: dict[int, list[float]] = {}
     for point in sorted(history, key=lambda point: point.timestamp):
@@ -245,8 +263,22 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
     assert found == steps
     told = [line for line in caplog.messages if "was trained on" in line]
     assert told == [f"v1 was trained on {corpus}: its run gets no chart of the EERs on demo"] * (
-        0 if corpus == "demo" else 3
+        0 if corpus == "demo" else 4
     )
+
+
+@pytest.mark.parametrize(("max_failures", "is_needed"), [(0, True), (1, False)])
+def test_a_missing_recording_is_refused_unless_failures_are_allowed(
+    store: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch, max_failures: int, is_needed: bool
+) -> None:
+    def refuse(corpus: Corpus, name: str, *, require_audio: bool) -> TrialList:
+        raise ValueError(f"{name}: {require_audio}")
+
+    monkeypatch.setattr("sls.tracking.epochs.track_trials", refuse)
+    corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
+    pipeline = Pipeline(connect(), corpus, ComputeConfig(max_failures=max_failures))
+    with pytest.raises(ValueError, match=f"DF: {is_needed}"), tracked_run("epochs") as run:
+        track_epochs(run, pipeline, [], ["DF"])
 
 
 def test_link_of_trainings_is_of_their_experiment_or_of_the_newest_ones_corpus(store: Path) -> None:
