@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from sls.tracking.calibrations import FittedCalibration, find_calibration
+from sls.engine.calibration import fit_calibration, load_calibration
+from sls.tracking.calibrations import FittedCalibration, find_calibration, keep_calibration
+from sls.tracking.runs import tracked_run
 from sls.tracking.store import connect
+from tests.engine.keys import make_corpus
 
 FITTED = FittedCalibration(
     "0" * 32,
@@ -69,3 +72,17 @@ def test_a_name_that_is_neither_file_nor_run_is_refused(store, tmp_path: Path) -
         find_calibration(connect(), "nonsense", tmp_path)
     with pytest.raises(ValueError, match="^calibration: the tracking store has no run 0{32}$"):
         find_calibration(connect(), "0" * 32, tmp_path)
+
+
+def test_what_a_run_fitted_is_found_by_its_id(store, tmp_path: Path) -> None:
+    with tracked_run("evaluate", tags={"subset": "eval"}) as run:
+        keep_calibration(run, make_corpus(), "logistic")
+    found = find_calibration(connect(), run.run_id, tmp_path / "place")
+    assert found is not None
+    assert (found.name, found.tags["subset"]) == (run.run_id, "eval")
+    assert found.path.parent == tmp_path / "place"
+    assert load_calibration(found.path) == fit_calibration(make_corpus(), "logistic")
+    with tracked_run("evaluate") as run:
+        pass
+    with pytest.raises(ValueError, match=f"^calibration: run {run.run_id} fitted none; evaluate with"):
+        find_calibration(connect(), run.run_id, tmp_path)
