@@ -61,13 +61,11 @@ def write_card(
             heard=f"{heard_s:.2f} s", calibration=CALIBRATED if is_calibrated else UNCALIBRATED
         ),
     ]
-    return "\n\n".join(part for part in parts if part)[:MAX_CARD_LENGTH]
+    return "\n\n".join(parts)[:MAX_CARD_LENGTH]
 
 
 def renew_evaluations(client: MlflowClient, card: str, checkpoint_model_id: str, train_run_id: str) -> str:
     """Returns a card with its evaluations as they are now; what people wrote around them stays."""
-    if _BEGIN not in card or _END not in card:
-        return card
     origin = _find_origin(client, train_run_id)
     section = evaluation_section(client, checkpoint_model_id, _corpus(origin))
     pattern = f"{re.escape(_BEGIN)}.*{re.escape(_END)}"

@@ -72,7 +72,6 @@ def register(
     version = client.create_model_version(
         REGISTERED_MODEL_NAME,
         source=f"models:/{model_id}",
-        run_id=source.train_run_id or None,
         model_id=model_id,
         description=card,
         tags={

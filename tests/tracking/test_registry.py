@@ -15,7 +15,7 @@ from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.tracking import registry
 from sls.tracking.checkpoint_recording import log_checkpoint
 from sls.tracking.checkpoints import ModelSource, resolve_model
-from sls.tracking.model_card import MAX_CARD_LENGTH
+from sls.tracking.model_card import MAX_CARD_LENGTH, newest_evaluations, write_card
 from sls.tracking.runs import tracked_run
 from sls.tracking.served_model import example_recording
 from sls.tracking.stages import (
@@ -167,15 +167,69 @@ def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wr
     version = registry.register(client, "1", trained, "staging").version
     assert "Not evaluated yet." in card_of(version)
     client.update_model_version(REGISTERED_MODEL_NAME, version, card_of(version) + "\n\nSeen by A. B.")
+    bare, other = (
+        client.create_model_version(
+            REGISTERED_MODEL_NAME, source="nowhere/model", tags={"checkpoint_model_id": model_id}
+        ).version
+        for model_id in (trained.model_id, "m-other")
+    )
     record_evaluation(trained, "DF", 2.14)
     note_evaluations(client, trained.model_id)
     card = card_of(version)
     assert "Not evaluated yet." not in card
     assert "| demo | DF | eval | 2.14 |" in card
     assert card.endswith("Seen by A. B.")
+    tags = {number: client.get_model_version(REGISTERED_MODEL_NAME, number).tags for number in (bare, other)}
+    assert tags[bare]["demo.DF.eer_percent"] == "2.1400"
+    assert tags[other] == {"checkpoint_model_id": "m-other"}
+    assert not card_of(bare)
     client.update_model_version(REGISTERED_MODEL_NAME, version, "All my own words.")
     note_evaluations(client, trained.model_id)
     assert card_of(version) == "All my own words."
+
+
+def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store) -> None:
+    client = connect()
+
+    def make_evaluation(
+        start_time: int, eer_percent: float | None, status: str | None = "FINISHED", **tags: str
+    ) -> str:
+        tags = {
+            "kind": "evaluate",
+            "model_id": "m-1",
+            "corpus": "mine",
+            "track": "LA",
+            "subset": "eval",
+            **tags,
+        }
+        run_id = str(client.create_run("0", start_time, tags).info.run_id)
+        if eer_percent is not None:
+            client.log_metric(run_id, f"{tags['track']}/eer_percent", eer_percent)
+        if status is not None:
+            client.set_terminated(run_id, status)
+        return run_id
+
+    under_way = make_evaluation(4, 2.0, None)
+    make_evaluation(3, 1.0)
+    make_evaluation(5, 3.0, "FAILED")
+    make_evaluation(5, 3.0, "KILLED")
+    make_evaluation(5, None, None)
+    make_evaluation(5, 3.0, not_comparable="some of the trials")
+    make_evaluation(5, 3.0, not_comparable="subset eval, calibrated")
+    make_evaluation(5, 3.0, model_id="m-2")
+    make_evaluation(5, 3.0, kind="compare")
+    progress = make_evaluation(2, 4.0, subset="progress", not_comparable="subset progress")
+    coarse = make_evaluation(1, 5.0, precision="bf16")
+    other_track = make_evaluation(6, 6.0, track="DF")
+    other_corpus = make_evaluation(7, 7.0, corpus="a copy")
+    found = [run.info.run_id for run in newest_evaluations(client, "m-1")]
+    assert found == [other_corpus, other_track, under_way, coarse, progress]
+    assert newest_evaluations(client, "") == []
+
+
+def test_card_is_no_longer_than_a_description_may_be(store) -> None:
+    card = write_card(connect(), ModelSource("a", Path("a")), "v" * MAX_CARD_LENGTH, 4.0, is_calibrated=False)
+    assert len(card) == MAX_CARD_LENGTH
 
 
 @pytest.mark.slow
