@@ -33,7 +33,7 @@ MAX_MAGNITUDE = 1e100
 _FIELD = re.compile(r"[^\x00-\x20]+")  # what `find_fields` parts; str.split would part at other spaces too
 _UNIT_SEPARATOR = "\x1f"  # delimits the fields of a CSV file once its quotes are gone
 _MARGIN_BYTES = 2 * WORD_BYTES  # behind the text, so that its last field can be read as whole words
-_BLANKS = (b"\n", b"\r", b"\t", b" ")
+_FIELD_ENDS = (b"\n", b"\r", b"\t", b" ", b'"')
 _WORD_MASKS = np.array([(1 << (8 * count)) - 1 for count in range(WORD_BYTES + 1)], dtype=np.uint64)
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Table:
     _lines: Sequence[int] = field(repr=False)
     """The line of the file, from 1, on which each row begins, that of the names too."""
     _is_ended: bool
-    """Whether something stands behind the last field, so that it cannot be cut."""
+    """Whether a blank or a quote ends the last field, so that it cannot be cut."""
 
     def __len__(self) -> int:
         return len(self._places.ends)
@@ -129,7 +129,7 @@ def read_table(path: str | Path, delimiter: str = WHITESPACE, header: bool = Fal
     check_is_file(path)
     content = _read_content(path)
     digest = hashlib.sha256(memoryview(content)[:-_MARGIN_BYTES]).hexdigest()
-    is_ended = content.endswith(_BLANKS, 0, len(content) - _MARGIN_BYTES)
+    is_ended = content.endswith(_FIELD_ENDS, 0, len(content) - _MARGIN_BYTES)
     text, delimiter, lines = _normalise(path, content, delimiter)
     first_line = bytes(text[: text.find(b"\n")])
     if not first_line.strip():

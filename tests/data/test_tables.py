@@ -151,6 +151,15 @@ def test_a_number_with_something_behind_it_is_whole(tmp_path, caplog, end):
     assert not caplog.messages
 
 
+def test_a_quoted_number_is_whole_once_its_quote_is_closed(tmp_path, caplog):
+    closed = read_table(write(tmp_path, 'file,score\nt1,"0.5"\nt2,"-3.25"'), ",", header=True)
+    assert closed.floats(1).tolist() == [0.5, -3.25]
+    assert not caplog.messages
+    cut = read_table(write(tmp_path, 'file,score\nt1,"0.5"\nt2,"-3.2'), ",", header=True)
+    assert cut.floats(1).tolist() == [0.5, -3.2]
+    assert "table.txt:3: found '-3.2' and no line end" in caplog.text
+
+
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "abc", "1,5", "--1", "1_000"])
 def test_what_is_no_finite_number_is_named_with_its_line(tmp_path, bad):
     path = write(tmp_path, f"t1 0.5\nt2 {bad}\nt3 1\n")

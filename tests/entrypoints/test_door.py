@@ -4,6 +4,7 @@ import pytest
 import requests
 
 from entrypoints.door import EXIT_BAD_INPUT, EXIT_FAILURE, errors_exit
+from sls.tracking.writer import RunTakenOver
 
 
 @pytest.mark.parametrize(
@@ -17,10 +18,11 @@ from entrypoints.door import EXIT_BAD_INPUT, EXIT_FAILURE, errors_exit
         (requests.ReadTimeout("no answer"), EXIT_FAILURE),
         (requests.HTTPError("403"), EXIT_FAILURE),
         (requests.JSONDecodeError("not JSON", "", 0), EXIT_FAILURE),
+        (RunTakenOver("run 1a2b is written by another process"), EXIT_FAILURE),
     ],
     ids=lambda value: value if isinstance(value, int) else type(value).__name__,
 )
-def test_a_server_that_fails_is_no_bad_input(error: Exception, code: int, capsys) -> None:
+def test_an_error_ends_a_door_with_one_line_and_a_code(error: Exception, code: int, capsys) -> None:
     with pytest.raises(SystemExit) as ended, errors_exit("score"):
         raise error
     assert ended.value.code == code
