@@ -32,29 +32,29 @@ def open_recorder(
     if int(os.environ.get("RANK") or 0) > 0:
         return SilentRecorder(resume or launched)
     former_writer = ""
-    if resume:
-        try:
+    try:
+        if resume:
             run = _prepare_to_resume(client, resume)
             resume, former_writer = run.info.run_id, read_writer(run)
-        except ValueError as error:
-            if launched:
-                client.set_tag(launched, "error", str(error))
-                client.set_terminated(launched, "FAILED")
-            raise
-    journal = uuid.uuid4().hex
-    opening = {
-        "run_id": resume or launched,
-        "launched": launched if resume and launched != resume else "",
-        "name": name,
-        "source": f"entrypoints.{kind}",
-        "experiment": asdict(wanted_experiment()),
-        "tracking_uri": client.tracking_uri,
-        "start_ms": int(time.time() * 1000),
-        "journal": journal,
-        "writer": new_writer(journal) if has_journal else "",
-        "former_writer": former_writer,
-    }
-    return JournalRecorder(client, opening) if has_journal else DirectRecorder(client, opening)
+        journal = uuid.uuid4().hex
+        opening = {
+            "run_id": resume or launched,
+            "launched": launched if resume and launched != resume else "",
+            "name": name,
+            "source": f"entrypoints.{kind}",
+            "experiment": asdict(wanted_experiment()),
+            "tracking_uri": client.tracking_uri,
+            "start_ms": int(time.time() * 1000),
+            "journal": journal,
+            "writer": new_writer(journal) if has_journal else "",
+            "former_writer": former_writer,
+        }
+        return JournalRecorder(client, opening) if has_journal else DirectRecorder(client, opening)
+    except (ValueError, RunTakenOver) as error:
+        if resume and launched and launched != resume:
+            client.set_tag(launched, "error", str(error))
+            client.set_terminated(launched, "FAILED")
+        raise
 
 
 def _prepare_to_resume(client: MlflowClient, run_id: str) -> Run:

@@ -220,8 +220,10 @@ def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> 
     with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
         raise KeyboardInterrupt
     found = run.client.get_run(run.run_id)
+    launched = run.client.create_run("0").info.run_id
     with tracked_run("train", journal=True, resume=run.run_id):
         machine("B")
+        monkeypatch.setenv("MLFLOW_RUN_ID", launched)
         monkeypatch.setattr(opening, "find_run", lambda client, run_id: found)
         with (
             pytest.raises(
@@ -232,6 +234,9 @@ def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> 
             pytest.fail("the block ran")
         assert find_journals() == []
         assert run.client.get_run(run.run_id).info.status == "RUNNING"
+    ended = run.client.get_run(launched)
+    assert ended.info.status == "FAILED"
+    assert ended.data.tags["error"].startswith(f"run {run.run_id} is written by process ")
 
 
 def test_a_server_that_is_away_says_nothing_of_the_writer(machine, monkeypatch) -> None:
