@@ -220,7 +220,8 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
                 while journal.pending:
                     courier.send_next()
     except RunTakenOver as error:
-        raise RunTakenOver(f"{error}; {len(journal.pending)} entries stay in {path}") from error
+        left = f"{len(journal.pending)} entries stay in {path}, to be removed if nobody needs them"
+        raise RunTakenOver(f"{error}; {left}") from error
     except Exception as error:
         raise ConnectionError(
             f"{_trouble(error)}; {len(journal.pending)} entries stay in {path} ({_reason(error)})"

@@ -105,7 +105,8 @@ class JournalRecorder:
 
         Raises:
             MlflowException: the server refuses the run.
-            RunTakenOver: another process has opened it, begun since its writer was looked for.
+            RunTakenOver: another process has opened it: since its writer was looked for, or before, where the
+                run that `mlflow run` made is opened a second time and not resumed.
             ValueError: another process goes on with the run, begun since its journals were looked for.
         """
         self._calls = ExitStack()
@@ -122,7 +123,8 @@ class JournalRecorder:
             self._journal.mark_sent(self._journal.pending[0])
             self._courier.finish()
             self._calls.close()
-            raise self._courier.taken_over
+            advice = f"resume={self.run_id} goes on from its last state"
+            raise RunTakenOver(f"{self._courier.taken_over}; {advice}")
         if self._journal.position.refused:
             message = self._journal.position.refused.pop("0")
             self._courier.finish()

@@ -153,7 +153,7 @@ def test_sync_keeps_the_journal_of_a_run_taken_over(machine, monkeypatch, caplog
     assert refused.exit_code == 1
     (line,) = refused.stderr.splitlines()
     assert line.startswith(f"sync: run {run_id} is written by process ")
-    assert line.endswith(f"; 1 entries stay in {path}")
+    assert line.endswith(f"; 1 entries stay in {path}, to be removed if nobody needs them")
     assert steps(run_id) == [0, 1]
     # It is in nobody's way.
     MlflowClient().update_run(run_id, "RUNNING")
@@ -220,15 +220,14 @@ def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> 
     with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
         raise KeyboardInterrupt
     found = run.client.get_run(run.run_id)
+    said = rf"^run {run.run_id} is written by process \d+ on \S+ since .*UTC; resume={run.run_id} goes on"
     launched = run.client.create_run("0").info.run_id
     with tracked_run("train", journal=True, resume=run.run_id):
         machine("B")
         monkeypatch.setenv("MLFLOW_RUN_ID", launched)
         monkeypatch.setattr(opening, "find_run", lambda client, run_id: found)
         with (
-            pytest.raises(
-                RunTakenOver, match=rf"^run {run.run_id} is written by process \d+ on \S+ since .*UTC$"
-            ),
+            pytest.raises(RunTakenOver, match=said),
             tracked_run("train", journal=True, resume=run.run_id),
         ):
             pytest.fail("the block ran")
@@ -237,6 +236,20 @@ def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> 
     ended = run.client.get_run(launched)
     assert ended.info.status == "FAILED"
     assert ended.data.tags["error"].startswith(f"run {run.run_id} is written by process ")
+
+
+def test_a_run_that_was_launched_once_is_not_begun_twice(machine, monkeypatch) -> None:
+    launched = MlflowClient().create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
+    with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True):
+        raise KeyboardInterrupt
+    machine("B")
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)  # as a launcher that starts its command again leaves it
+    with (
+        pytest.raises(RunTakenOver, match=f"resume={launched} goes on from its last state"),
+        tracked_run("train", journal=True),
+    ):
+        pytest.fail("the block ran")
 
 
 def test_a_server_that_is_away_says_nothing_of_the_writer(machine, monkeypatch) -> None:
