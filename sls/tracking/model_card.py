@@ -108,11 +108,11 @@ def newest_evaluations(client: MlflowClient, checkpoint_model_id: str) -> list[R
     runs = client.search_runs(
         experiments,
         f"tags.kind = 'evaluate' and tags.model_id = '{checkpoint_model_id}'",
-        order_by=["attributes.start_time ASC"],
+        order_by=["attributes.start_time DESC"],  # an answer holds a thousand
     )
     newest = {
         (_corpus(run), run.data.tags["track"], run.data.tags.get("subset", ""), _precision(run)): run
-        for run in runs
+        for run in reversed(runs)
         if run.info.status in ("FINISHED", "RUNNING")
         and _eer_name(run) in run.data.metrics
         and run.data.tags.get(NOT_COMPARABLE_TAG, "") in ("", f"subset {run.data.tags.get('subset')}")
