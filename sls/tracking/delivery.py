@@ -41,7 +41,13 @@ REFUSAL_CODES = {
     "RESOURCE_DOES_NOT_EXIST",
 }
 # By themselves, or behind the error that MLflow raises for them.
-NO_ANSWER = (ConnectionError, TimeoutError, requests.ConnectionError, requests.Timeout)
+NO_ANSWER = (
+    ConnectionError,
+    TimeoutError,
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,  # an answer that breaks off
+)
 REFUSAL_STATUSES = {400, 404, 405, 409, 413, 414, 422}
 
 

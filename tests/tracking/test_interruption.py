@@ -15,8 +15,11 @@ def clock(monkeypatch) -> Iterator[list[float]]:
     """The time, which a test moves."""
     now = [100.0]
     monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+    # A shell starts what it runs in the background with Ctrl-C ignored, and Python leaves that so.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     with sigterm_raises():
         yield now
+    signal.signal(signal.SIGINT, interrupt)
 
 
 def test_ctrl_c_that_comes_again_as_sigterm_is_one_request(clock) -> None:

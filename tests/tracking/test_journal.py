@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -315,15 +316,35 @@ def closed_port_error() -> MlflowException:
     return caught.value
 
 
+def torn_answer_error() -> MlflowException:
+    """What comes of a server that is killed while it answers."""
+
+    def answer(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,), daemon=True)
+        thread.start()
+        client = MlflowClient(f"http://127.0.0.1:{server.getsockname()[1]}")
+        with courier.short_calls(), pytest.raises(MlflowException) as caught:
+            client.get_run("0" * 32)
+        thread.join()
+    return caught.value
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
         (closed_port_error, r"the tracking server is away; .* \(MlflowException: API request .*\)"),
+        (torn_answer_error, r"the tracking server is away; .* \(MlflowException: API request .*\)"),
         (requests.ReadTimeout("60 s"), r"the tracking server is away; .* \(ReadTimeout: 60 s\)"),
         (PermissionError("no entry"), r"recordings could not be sent; .* \(PermissionError: no entry\)"),
         (AssertionError(), r"recordings could not be sent; .* \(AssertionError\)"),
     ],
-    ids=["no-connection", "no-answer", "no-permission", "bug"],
+    ids=["no-connection", "half-an-answer", "no-answer", "no-permission", "bug"],
 )
 def test_only_a_server_that_does_not_answer_is_called_away(
     store, monkeypatch, caplog, error: Exception | Callable[[], Exception], said: str
