@@ -122,7 +122,7 @@ class Courier:
             return bool(self.journal.pending) and not (self.taken_over or self._is_stopped.is_set())
 
     def _deliver(self, entry: Entry) -> None:
-        if entry.kind != "open":
+        if entry.kind != "open":  # which looks for itself, before it puts its own token there
             self.delivery.expect_own_run()
         path = self.journal.files(entry)
         has_files = entry.kind in ("artifacts", "checkpoint", "state") and not self.journal.is_dropped(entry)

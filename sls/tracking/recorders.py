@@ -121,14 +121,12 @@ class JournalRecorder:
         if self._courier.taken_over:
             # There is nothing but the opening, which nobody needs.
             self._journal.mark_sent(self._journal.pending[0])
-            self._courier.finish()
-            self._calls.close()
+            self._close()
             advice = f"resume={self.run_id} goes on from its last state"
             raise RunTakenOver(f"{self._courier.taken_over}; {advice}")
         if self._journal.position.refused:
             message = self._journal.position.refused.pop("0")
-            self._courier.finish()
-            self._calls.close()
+            self._close()
             raise MlflowException(f"run {self.run_id}: {message}")
 
     @property
@@ -186,8 +184,12 @@ class JournalRecorder:
 
     def _leave(self) -> NoReturn:
         """Lets go of a run that another process has taken over."""
-        self._courier.finish()
-        self._calls.close()
+        self._close()
         raise RunTakenOver(
             f"{self._courier.taken_over}; this one stops, and what it had not sent stays in {self._journal.path}"
         )
+
+    def _close(self) -> None:
+        """Ends where no more is to be sent."""
+        self._courier.finish()
+        self._calls.close()
