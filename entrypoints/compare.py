@@ -8,7 +8,6 @@ from entrypoints.options import (
     data_config,
     optional_path,
     parse_boolean,
-    parse_count,
     split_list,
     text_option,
 )
@@ -30,7 +29,6 @@ from sls.tracking.runs import TrackedRun, scratch_directory
 @text_option(
     "allow_partial", "true: compare on the trials that all scores and the key share [default: false]"
 )
-@text_option("num_resamples", "bootstrap resamples, more where many systems need them [default: 1000]")
 @config_options("data")
 def compare(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
     """Say which of two or more systems is better on a track, and whether the data can tell."""
@@ -40,7 +38,6 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
         optional_path(options["key"]),
         optional_path(options["asv_scores"]),
         parse_boolean("allow_partial", options["allow_partial"]),
-        parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
     )
     corpus = open_corpus(data_config(options), options["key"], [track])
     with scratch_directory() as directory:

@@ -8,7 +8,6 @@ from entrypoints.options import (
     data_config,
     optional_path,
     parse_boolean,
-    parse_count,
     text_option,
 )
 from entrypoints.tables import evaluation_table
@@ -32,7 +31,6 @@ from sls.tracking.score_sources import find_scores
 @text_option("asv_scores", "ASV scores, where the key does not bring them")
 @text_option("subset", "eval, progress, hidden or all [default: the track's own, eval]")
 @text_option("allow_partial", "true: evaluate the trials that scores and key share [default: false]")
-@text_option("num_resamples", "bootstrap resamples for each interval [default: 1000]")
 @text_option(
     "calibration", "a calibration to apply: a JSON file, or the id of the evaluation run that fitted it"
 )
@@ -47,7 +45,6 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
             optional_path(options["key"]),
             optional_path(options["asv_scores"]),
             parse_boolean("allow_partial", options["allow_partial"]),
-            parse_count("num_resamples", options["num_resamples"], EvaluationRequest.num_resamples),
             find_calibration(run.client, options["calibration"], directory),
             options["fit_calibration"],
         )

@@ -12,7 +12,7 @@ from sls.data.inventory import TrackInventory
 from sls.data.shards import WHOLE, Shard
 from sls.engine.comparison_results import Comparison
 from sls.engine.results import FRACTION, Evaluation
-from sls.metrics.bootstrap import Interval
+from sls.metrics.intervals import Interval
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.trial_lists import TrialList
 

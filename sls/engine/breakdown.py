@@ -2,68 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
-
-from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, name_clusters
+from sls.engine.factors import ATTACK, SPEAKER, Factor, sample_clusters, sample_trials
 from sls.engine.results import POOLED, Breakdown, Cell
 from sls.engine.tandem import Tandem
-from sls.metrics.bootstrap import (
-    MIN_USABLE_SHARE,
-    Interval,
-    least_resamples,
-    percentile_interval,
-    resample_eer,
-)
-from sls.metrics.clusters import resample_clusters
 from sls.metrics.det import eer_of_curve
+from sls.metrics.intervals import estimate_eer
 from sls.metrics.ranking import Ranking
+from sls.metrics.sampling import Sampling
 from sls.metrics.tdcf import minimum_of_curve
 
 MAX_THREADS = 4
 MAX_CROSSED_CELLS = 3_000
 """A table of more cells than this is no table any more."""
-
-
-@dataclass(frozen=True)
-class BootstrapSettings:
-    """How intervals are drawn."""
-
-    num_resamples: int = 1_000
-    """0 leaves intervals out."""
-    level: float = 0.95
-    seed: int = 1234
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        if not 0 < self.level < 1:
-            raise ValueError(f"level: found {self.level:g}, expected a share between 0 and 1, such as 0.95")
-        least = least_resamples(self.level)
-        if self.num_resamples and self.num_resamples < least:
-            raise ValueError(
-                f"num_resamples: found {self.num_resamples}, expected 0 for no intervals, or at least {least} "
-                f"for those of {100 * self.level:g} %"
-            )
-        if self.seed < 0:
-            raise ValueError(f"seed: found {self.seed}, expected 0 or more")
-
-    def enough_for(self, num_comparisons: int) -> BootstrapSettings:
-        """Returns settings whose resamples can tell systems apart among so many pairs; these if they can.
-
-        Resamples that lack a class are allowed for.
-        """
-        least = math.ceil(least_resamples(self.level, num_comparisons) / MIN_USABLE_SHARE)
-        return replace(self, num_resamples=least) if 0 < self.num_resamples < least else self
-
-    def generator(self, *stream: str) -> np.random.Generator:
-        """Returns the generator of one named piece of work: no other piece shifts its draws."""
-        return np.random.default_rng([self.seed, zlib.crc32("/".join(stream).encode())])
 
 
 @dataclass(frozen=True)
@@ -73,11 +28,15 @@ class BreakdownSource:
     ranking: Ranking
     factors: Sequence[Factor]
     tandem: Tandem | None
-    settings: BootstrapSettings
 
     def find(self, name: str) -> Factor | None:
         """Returns a factor by its name."""
         return next((factor for factor in self.factors if factor.name == name), None)
+
+    def samplings(self, ranking: Ranking) -> tuple[Sampling, ...]:
+        """Returns what intervals of some of the trials rest on: on trials, and on clusters where these are known."""
+        clustered = sample_clusters(ranking, self.find(SPEAKER), self.find(ATTACK))
+        return (sample_trials(ranking),) if clustered is None else (sample_trials(ranking), clustered)
 
 
 @dataclass(frozen=True)
@@ -96,7 +55,7 @@ def break_down(source: BreakdownSource, fields: Sequence[str]) -> tuple[Breakdow
     cross nothing, since few trials would be left.
     """
     named = (source.find(name) for name in dict.fromkeys(fields))
-    factors = [factor for factor in named if factor is not None]
+    factors = [factor for factor in named if factor is not None and not factor.is_single]
     crossed = [
         (spoofed, shared)
         for spoofed in factors
@@ -105,7 +64,7 @@ def break_down(source: BreakdownSource, fields: Sequence[str]) -> tuple[Breakdow
         if len(spoofed.values) * len(shared.values) <= MAX_CROSSED_CELLS
         if not spoofed.is_nested_in(shared, source.ranking)
     ]
-    # NumPy lets go of the interpreter while it computes; each cell has its own stream of random numbers.
+    # NumPy lets go of the interpreter while it computes.
     with ThreadPoolExecutor(count_threads()) as pool:
         single = [(factor, _map_cells(pool, source, factor)) for factor in factors]
         double = [pool.submit(_break_down_by_two, source, *pair) for pair in crossed]
@@ -122,7 +81,7 @@ def _map_cells(pool: ThreadPoolExecutor, source: BreakdownSource, factor: Factor
     """Starts to measure each value of a factor; the cells come in the order of the values."""
 
     def measure(condition: _Condition) -> Cell:
-        return _measure(condition, _draw_intervals(source, factor, condition))
+        return _measure(condition, source)
 
     return pool.map(measure, _split(_Condition((), source.ranking, source.tandem), factor))
 
@@ -148,7 +107,8 @@ def _split(condition: _Condition, factor: Factor) -> Iterator[_Condition]:
         yield _Condition((value,), ranking, tandem)
 
 
-def _measure(condition: _Condition, intervals: tuple[Interval, ...] = ()) -> Cell:
+def _measure(condition: _Condition, source: BreakdownSource | None = None) -> Cell:
+    """Returns the numbers of one cell, with the intervals of its EER where a source is given."""
     ranking = condition.ranking
     counts = (ranking.num_bonafide, ranking.num_spoof)
     note = _explain_missing(ranking)
@@ -161,6 +121,8 @@ def _measure(condition: _Condition, intervals: tuple[Interval, ...] = ()) -> Cel
             min_tdcf = minimum_of_curve(curve, condition.tandem.linear_cost()).cost
         except ValueError as error:
             note = str(error)
+    samplings = source.samplings(ranking) if source is not None else ()
+    intervals = tuple(estimate_eer(ranking, sampling).interval() for sampling in samplings)
     return Cell(condition.values, *counts, eer_of_curve(curve).eer, min_tdcf, intervals, note)
 
 
@@ -171,29 +133,3 @@ def _explain_missing(ranking: Ranking) -> str:
     if not ranking.num_spoof:
         return "no spoofed trial"
     return "all scores are the same" if ranking.scores[0] == ranking.scores[-1] else ""
-
-
-def _draw_intervals(source: BreakdownSource, factor: Factor, condition: _Condition) -> tuple[Interval, ...]:
-    settings = source.settings
-    if not settings.num_resamples or _explain_missing(condition.ranking):
-        return ()
-    stream = (factor.name, *condition.values)
-    drawn = resample_eer(condition.ranking, settings.generator("trials", *stream), settings.num_resamples)
-    found = [percentile_interval(drawn, "trials", settings.level)]
-    # A speaker's own cell is one cluster: over it nothing can be drawn.
-    if factor.name != SPEAKER:
-        found.append(_draw_clustered(source, condition, stream))
-    return tuple(interval for interval in found if interval is not None)
-
-
-def _draw_clustered(
-    source: BreakdownSource, condition: _Condition, stream: tuple[str, ...]
-) -> Interval | None:
-    local = local_clusters(condition.ranking, source.find(SPEAKER), source.find(ATTACK))
-    if local is None:
-        return None
-    ranking, clusters = local
-    settings = source.settings
-    rng = settings.generator("clusters", *stream)
-    drawn = resample_clusters([ranking], clusters, rng, settings.num_resamples)[:, 0]
-    return percentile_interval(drawn, name_clusters(clusters), settings.level)

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sls.data.formats import as_columns
 from sls.data.keys import AsvScores
 from sls.data.protocols import ALL_SUBSETS
 from sls.data.scores import JoinedScores
-from sls.engine.blas import one_blas_thread
-from sls.engine.breakdown import BootstrapSettings
-from sls.engine.comparison_results import Comparison, Difference, Disagreement, Resampled, say_verdict
+from sls.engine.comparison_results import Comparison, Difference, Disagreement, Tested, say_verdict
 from sls.engine.evaluation import evaluate, make_factors
-from sls.engine.factors import ATTACK, SPEAKER, UNKNOWN, Factor, local_clusters, name_clusters
+from sls.engine.factors import ATTACK, SPEAKER, UNKNOWN, Factor, sample_clusters, sample_trials
 from sls.engine.results import COST, FRACTION, Evaluation
-from sls.engine.tandem import make_tandem, pick_costs
-from sls.metrics.bootstrap import adjust_by_holm, percentile_interval, two_sided_p_value
-from sls.metrics.clusters import resample_clusters
-from sls.metrics.paired import resample_trials
+from sls.engine.tandem import Tandem, make_tandem, pick_costs
+from sls.metrics.intervals import Estimate, PairedDifference, adjust_by_holm, estimate_eer
 from sls.metrics.ranking import Ranking, rank_trials
-from sls.metrics.tdcf import LegacyTandemCosts, LinearCost
+from sls.metrics.sampling import Sampling
+from sls.metrics.tdcf import LegacyTandemCosts
 
 DEFAULT_DISAGREEMENTS = 20
 
 
-@one_blas_thread()
 def compare(
     systems: Mapping[str, JoinedScores],
     *,
@@ -40,7 +34,6 @@ def compare(
     metrics: Collection[str] = ("eer",),
     breakdown: Sequence[str] = (),
     asv: AsvScores | None = None,
-    settings: BootstrapSettings | None = None,
     num_disagreements: int = DEFAULT_DISAGREEMENTS,
 ) -> Comparison:
     """Compares systems on the trials that all of them scored.
@@ -53,8 +46,6 @@ def compare(
         metrics: What the track earns; the min t-DCF is compared too where it is earned and `asv` is given.
         breakdown: Columns by which each system's evaluation is broken down.
         asv: Trials of the speaker verifier in that subset.
-        settings: How intervals are drawn. Those of the differences rest on more resamples than that where so
-            many pairs need them to be told apart; the notes say so.
         num_disagreements: How many trials to list on which the systems disagree most.
 
     Raises:
@@ -63,7 +54,6 @@ def compare(
     """
     if len(systems) < 2:
         raise ValueError(f"systems: found {len(systems)}, expected two or more")
-    settings = settings or BootstrapSettings()
     selected = {name: joined.select_subset(subset) for name, joined in systems.items()}
     common, notes = _keep_common(selected)
     evaluations = tuple(
@@ -76,7 +66,6 @@ def compare(
             metrics=metrics,
             breakdown=breakdown,
             asv=asv,
-            settings=settings,
         )
         for name, joined in common.items()
     )
@@ -84,24 +73,17 @@ def compare(
     first = next(iter(common.values()))
     is_bonafide = first.is_bonafide
     rankings = [rank_trials(joined.scores, is_bonafide) for joined in common.values()]
-    costs: dict[str, LinearCost | None] = {"eer": None}
+    tandems = {}
     if asv is not None:
         model = pick_costs(metrics)
         name = "min_tdcf_legacy" if isinstance(model, LegacyTandemCosts) else "min_tdcf"
         if name in metrics:
-            costs[name] = make_tandem(asv, model).linear_cost()
-    factors = make_factors(first, is_bonafide, {SPEAKER, ATTACK})
-    num_pairs = math.comb(len(common), 2)
-    enough = settings.enough_for(num_pairs)
-    if enough != settings:
-        notes += (
-            f"drew {enough.num_resamples} resamples for the differences, not {settings.num_resamples}: fewer cannot "
-            f"tell {len(common)} systems apart among all {num_pairs} pairs",
-        )
+            tandems[name] = make_tandem(asv, model, (ATTACK,))
+    factors = {factor.name: factor for factor in make_factors(first, is_bonafide, {SPEAKER, ATTACK})}
     differences = [
         difference
-        for name, cost in costs.items()
-        for difference in _compare_measure(name, cost, evaluations, rankings, factors, enough, track)
+        for name in ("eer", *tandems)
+        for difference in _compare_measure(name, tandems.get(name), evaluations, rankings, factors, track)
     ]
     return Comparison(
         track=track,
@@ -140,70 +122,55 @@ def _keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedS
 
 def _compare_measure(
     measure: str,
-    cost: LinearCost | None,
+    tandem: Tandem | None,
     evaluations: Sequence[Evaluation],
     rankings: Sequence[Ranking],
-    factors: Sequence[Factor],
-    settings: BootstrapSettings,
+    factors: Mapping[str, Factor],
     track: str,
 ) -> list[Difference]:
     """Returns the difference of each pair of systems in one measure."""
-    pairs = list(combinations(range(len(rankings)), 2))
-    over_trials: list[Resampled | None] = [None] * len(pairs)
-    over_clusters = list(over_trials)
-    if settings.num_resamples:
-        rng = settings.generator("paired trials", measure)
-        drawn = resample_trials(rankings, rng, settings.num_resamples, cost)
-        over_trials = _summarise(drawn, pairs, "trials", settings)
-        clustered = _resample_clustered(measure, cost, rankings, factors, settings)
-        if clustered is not None:
-            drawn, over = clustered
-            over_clusters = _summarise(drawn, pairs, over, settings)
-    found = []
+    speakers, attacks = factors.get(SPEAKER), factors.get(ATTACK)
+
+    def estimate(ranking: Ranking, sampling: Sampling) -> Estimate:
+        if tandem is None:
+            return estimate_eer(ranking, sampling)
+        return tandem.estimate(ranking, sampling, attacks, optimism=0.0)  # alike in both systems
+
+    over_trials = _test([estimate(ranking, sample_trials(ranking, is_shared=True)) for ranking in rankings])
+    clustered = [sample_clusters(ranking, speakers, attacks, is_shared=True) for ranking in rankings]
+    found = [
+        estimate(ranking, sampling)
+        for ranking, sampling in zip(rankings, clustered, strict=True)
+        if sampling is not None
+    ]
+    over_clusters: list[Tested] | list[None] = _test(found) if found else [None] * len(over_trials)
+    differences = []
+    pairs = combinations(evaluations, 2)
     for (one, two), trials, clusters in zip(pairs, over_trials, over_clusters, strict=True):
-        values = [_value(evaluations[place], measure) for place in (one, two)]
         difference = Difference(
-            first=evaluations[one].system,
-            second=evaluations[two].system,
+            first=one.system,
+            second=two.system,
             measure=measure,
-            value=values[0] - values[1],
+            value=_value(one, measure) - _value(two, measure),
             unit=FRACTION if measure == "eer" else COST,
             over_trials=trials,
             over_clusters=clusters,
         )
-        found.append(replace(difference, verdict=say_verdict(difference, track)))
-    return found
+        differences.append(replace(difference, verdict=say_verdict(difference, track)))
+    return differences
 
 
-def _resample_clustered(
-    measure: str,
-    cost: LinearCost | None,
-    rankings: Sequence[Ranking],
-    factors: Sequence[Factor],
-    settings: BootstrapSettings,
-) -> tuple[NDArray[np.float64], str] | None:
-    by_name = {factor.name: factor for factor in factors}
-    by_trial = np.argsort(rankings[0].trials)
-    unranked = rankings[0].at(by_trial)
-    local = local_clusters(unranked, by_name.get(SPEAKER), by_name.get(ATTACK))
-    if local is None:
-        return None
-    _, clusters = local
-    rng = settings.generator("paired clusters", measure)
-    drawn = resample_clusters(rankings, clusters, rng, settings.num_resamples, cost)
-    return drawn, name_clusters(clusters)
-
-
-def _summarise(
-    drawn: NDArray[np.float64], pairs: Sequence[tuple[int, int]], over: str, settings: BootstrapSettings
-) -> list[Resampled | None]:
-    differences = [drawn[:, one] - drawn[:, two] for one, two in pairs]
-    intervals = [percentile_interval(values, over, settings.level) for values in differences]
-    p_values = [two_sided_p_value(values) for values in differences]
+def _test(estimates: Sequence[Estimate]) -> list[Tested]:
+    """Returns what the estimates of all systems say of each pair."""
+    pairs = [PairedDifference(*pair) for pair in combinations(estimates, 2)]
+    shortage = estimates[0].sampling.shortage
+    if shortage:
+        return [Tested(pair.interval(), None, None, shortage) for pair in pairs]
+    p_values = [pair.p_value for pair in pairs]
     adjusted = adjust_by_holm(p_values)
     return [
-        None if interval is None else Resampled(interval, p_value, p_value_holm)
-        for interval, p_value, p_value_holm in zip(intervals, p_values, adjusted, strict=True)
+        Tested(pair.interval(), p_value, p_value_holm)
+        for pair, p_value, p_value_holm in zip(pairs, p_values, adjusted, strict=True)
     ]
 
 

@@ -7,25 +7,33 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sls.engine.results import FRACTION, TITLES, Evaluation
-from sls.metrics.bootstrap import Interval
+from sls.metrics.intervals import Interval
 
 _ROUNDING = 1e-9
+INDEPENDENT = (
+    "the key knows no speakers and no attacks, so that trials were taken as independent: "
+    "where they are not, the interval is too narrow and p too small"
+)
 
 
 @dataclass(frozen=True)
-class Resampled:
-    """What one kind of resampling says of a difference."""
+class Tested:
+    """What one kind of sampling says of a difference."""
 
     interval: Interval
     """Of the difference, first minus second."""
-    p_value: float
-    """Two-sided, of "there is no difference"."""
-    p_value_holm: float
+    p_value: float | None
+    """Two-sided, of "there is no difference"; None where too few clusters are known for a verdict."""
+    p_value_holm: float | None
     """The same, adjusted by Holm's method for the number of pairs that are compared."""
+    shortage: str = ""
+    """Why there is no verdict, such as `not enough speakers (2) to tell`."""
 
     @property
     def conclusion(self) -> str:
         """Whether the data can tell the two apart, alone and, where several pairs are compared, among all."""
+        if self.p_value is None or self.p_value_holm is None:
+            return self.shortage
         allowed = 1 - self.interval.level + _ROUNDING
         if self.p_value > allowed:
             return "not distinguishable"
@@ -44,10 +52,15 @@ class Difference:
     value: float
     """First minus second; below 0 the first is better."""
     unit: str
-    over_trials: Resampled | None
-    over_clusters: Resampled | None
-    """Over speakers, or speakers and attacks, where the key knows them."""
+    over_trials: Tested
+    over_clusters: Tested | None
+    """Over speakers, attacks or both, by what the key knows of each class."""
     verdict: str = ""
+
+    @property
+    def tested(self) -> Tested:
+        """What the verdict rests on."""
+        return self.over_clusters or self.over_trials
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,7 @@ class Comparison:
 
 
 def say_verdict(difference: Difference, track: str) -> str:
-    """Returns a difference as a sentence; it rests on speakers and attacks where those are known."""
+    """Returns a difference as a sentence; it rests on speakers or attacks where those are known."""
     is_rate = difference.unit == FRACTION
     factor, digits, points = (100, 2, " points") if is_rate else (1, 4, "")
     amount = f"{factor * abs(difference.value):.{digits}f}{points}"
@@ -110,18 +123,19 @@ def say_verdict(difference: Difference, track: str) -> str:
     else:
         measured = "" if is_rate else f" in {title}"
         lead = f"{better} is better than {worse} on {track}{measured} by {amount}"
-    resampled = difference.over_clusters or difference.over_trials
-    if resampled is None:
-        return f"{lead}; no interval was drawn"
-    interval = resampled.interval
+    tested = difference.tested
+    interval = tested.interval
     # The interval is told in the direction of the sentence: how much worse the second one is.
     sign = 1 if difference.value > 0 else -1
     ends = sorted((sign * interval.low, sign * interval.high))
     low, high = (f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in ends)  # no -0.00
-    p_value = f"p = {resampled.p_value:.2g}"
-    if resampled.p_value_holm != resampled.p_value:
-        p_value += f", {resampled.p_value_holm:.2g} adjusted for all pairs"
+    basis = [f"over {interval.over}"]
+    if tested.p_value is not None:
+        basis.append(f"p = {tested.p_value:.2g}")
+        if tested.p_value_holm != tested.p_value:
+            basis.append(f"{tested.p_value_holm:.2g} adjusted for all pairs")
+    caution = "" if interval.is_clustered else f"; {INDEPENDENT}"
     return (
         f"{lead}; the {100 * interval.level:g} % interval of the difference is [{low}, {high}]{points} "
-        f"(over {interval.over}, {p_value}): {resampled.conclusion}"
+        f"({', '.join(basis)}): {tested.conclusion}{caution}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,28 +14,24 @@ from sls.data.formats import as_columns
 from sls.data.keys import AsvScores
 from sls.data.protocols import ALL_SUBSETS
 from sls.data.scores import JoinedScores
-from sls.engine.blas import one_blas_thread
-from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down
+from sls.engine.breakdown import BreakdownSource, break_down
 from sls.engine.cautions import find_warnings
-from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, make_factor, name_clusters
+from sls.engine.factors import ATTACK, SPEAKER, Factor, make_factor
 from sls.engine.outlines import count_scores, thin_curve
 from sls.engine.results import BITS, COST, FRACTION, SHARE, Evaluation, Measure
 from sls.engine.tandem import make_tandem, pick_costs
-from sls.metrics.bootstrap import Interval, percentile_interval, resample_eer
 from sls.metrics.calibration import Calibration
 from sls.metrics.classification import compute_auc, confusion_at
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
-from sls.metrics.clusters import resample_clusters
 from sls.metrics.dcf import DetectionCosts, compute_act_dcf
 from sls.metrics.det import DetCurve, eer_of_curve
-from sls.metrics.paired import resample_trials
+from sls.metrics.intervals import DEFAULT_LEVEL, estimate_eer, estimate_min_cost, find_optimism
 from sls.metrics.ranking import rank_trials
-from sls.metrics.tdcf import LegacyTandemCosts, LinearCost, TandemCosts, minimum_of_curve
+from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, minimum_of_curve
 
 logger = logging.getLogger(__name__)
 
 
-@one_blas_thread()
 def evaluate(
     joined: JoinedScores,
     *,
@@ -47,7 +44,6 @@ def evaluate(
     asv: AsvScores | None = None,
     calibration: Calibration | None = None,
     costs: DetectionCosts | None = None,
-    settings: BootstrapSettings | None = None,
 ) -> Evaluation:
     """Evaluates scores that were joined with a key.
 
@@ -63,13 +59,12 @@ def evaluate(
         asv: Trials of the speaker verifier in that subset, without which there is no t-DCF.
         calibration: Turns scores into log-likelihood ratios before anything else.
         costs: Prior and costs of min DCF and actual DCF. None: those of ASVspoof 5.
-        settings: How intervals are drawn.
 
     Raises:
         ValueError: The subset holds no trial, a class is missing, or scores are not finite or all the same;
             the error names the score file.
     """
-    settings, costs = settings or BootstrapSettings(), costs or DetectionCosts()
+    costs = costs or DetectionCosts()
     joined = joined.select_subset(subset)
     source_name = joined.table.place
     scores = joined.scores if calibration is None else calibration.apply(joined.scores)
@@ -85,8 +80,7 @@ def evaluate(
     source = BreakdownSource(
         ranking,
         factors,
-        None if asv is None else make_tandem(asv, pick_costs(metrics), breakdown),
-        settings,
+        None if asv is None else make_tandem(asv, pick_costs(metrics), {*breakdown, ATTACK}),
     )
     measures = _measure(source, curve, metrics, costs)
     measures += [
@@ -119,17 +113,16 @@ def evaluate(
         breakdowns=break_down(source, breakdown),
         warnings=warnings,
         is_calibrated=calibration is not None,
-        provenance=_describe(joined, asv, settings),
+        provenance=_describe(joined, asv),
     )
 
 
 def make_factors(
     joined: JoinedScores, is_bonafide: NDArray[np.bool_], names: Collection[str]
 ) -> list[Factor]:
-    """Returns the factors of those columns that the key has, and that hold more than one value."""
+    """Returns the factors of those columns that the key has."""
     columns = as_columns(joined.key.fields)
-    found = (make_factor(name, columns.categories(name), is_bonafide) for name in columns if name in names)
-    return [factor for factor in found if factor is not None]
+    return [make_factor(name, columns.categories(name), is_bonafide) for name in columns if name in names]
 
 
 def _measure(
@@ -139,39 +132,35 @@ def _measure(
     costs: DetectionCosts,
 ) -> list[Measure]:
     """Returns the measures that have intervals: the EER, and least costs where the track earns them."""
-    found = [Measure("eer", eer_of_curve(curve).eer, FRACTION, _draw_intervals(source, "eer", None))]
-    linear: dict[str, LinearCost] = {}
-    if source.tandem is not None:
-        rates = source.tandem.error_rates()
-        linear["min_tdcf"] = TandemCosts().linear_cost(rates)
-        linear["min_tdcf_legacy"] = LegacyTandemCosts().linear_cost(rates)
-    linear["min_dcf"] = costs.linear_cost()
-    for name, cost in linear.items():
-        intervals = _draw_intervals(source, name, cost) if name in metrics else ()
+    ranking = source.ranking
+    samplings = source.samplings(ranking)
+    intervals = tuple(estimate_eer(ranking, sampling).interval() for sampling in samplings)
+    found = [Measure("eer", eer_of_curve(curve).eer, FRACTION, intervals)]
+    tandems = (
+        []
+        if source.tandem is None
+        else [
+            ("min_tdcf", replace(source.tandem, costs=TandemCosts())),
+            ("min_tdcf_legacy", replace(source.tandem, costs=LegacyTandemCosts())),
+        ]
+    )
+    attacks = source.find(ATTACK)
+    for name, tandem in tandems:
+        cost = tandem.linear_cost()
+        optimism = find_optimism(ranking, cost) if name in metrics else 0.0
+        drawn = samplings if name in metrics else ()
+        intervals = tuple(
+            tandem.estimate(ranking, sampling, attacks, optimism).interval() for sampling in drawn
+        )
         found.append(Measure(name, minimum_of_curve(curve, cost).cost, COST, intervals))
+    cost = costs.linear_cost()
+    drawn = samplings if "min_dcf" in metrics else ()
+    intervals = tuple(estimate_min_cost(ranking, cost, sampling).interval() for sampling in drawn)
+    found.append(Measure("min_dcf", minimum_of_curve(curve, cost).cost, COST, intervals))
     return found
 
 
-def _draw_intervals(source: BreakdownSource, name: str, cost: LinearCost | None) -> tuple[Interval, ...]:
-    settings = source.settings
-    if not settings.num_resamples:
-        return ()
-    local = local_clusters(source.ranking, source.find(SPEAKER), source.find(ATTACK))
-    rng = settings.generator("trials", name)
-    if cost is None:
-        drawn = resample_eer(source.ranking, rng, settings.num_resamples)
-    else:
-        drawn = resample_trials([source.ranking], rng, settings.num_resamples, cost)[:, 0]
-    found = [percentile_interval(drawn, "trials", settings.level)]
-    if local is not None:
-        ranking, clusters = local
-        rng = settings.generator("clusters", name)
-        drawn = resample_clusters([ranking], clusters, rng, settings.num_resamples, cost)[:, 0]
-        found.append(percentile_interval(drawn, name_clusters(clusters), settings.level))
-    return tuple(interval for interval in found if interval is not None)
-
-
-def _describe(joined: JoinedScores, asv: AsvScores | None, settings: BootstrapSettings) -> dict[str, Any]:
+def _describe(joined: JoinedScores, asv: AsvScores | None) -> dict[str, Any]:
     coverage = joined.coverage
     found: dict[str, Any] = {
         "scores": {"file": joined.table.source.name, "sha256": joined.table.digest},
@@ -182,12 +171,7 @@ def _describe(joined: JoinedScores, asv: AsvScores | None, settings: BootstrapSe
             "joined": coverage.joined,
             "share": coverage.joined / coverage.keyed,
         },
-        "bootstrap": {
-            "num_resamples": settings.num_resamples,
-            "level": settings.level,
-            "seed": settings.seed,
-            "interval": "percentile",
-        },
+        "intervals": {"level": DEFAULT_LEVEL, "method": "Korn-Graubard"},
     }
     if asv is not None:
         found["asv_scores"] = {"file": asv.source.name, "sha256": asv.digest, "trials": asv.counts()}

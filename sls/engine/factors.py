@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sls.data.texts import Categories
-from sls.metrics.clusters import MIN_CLUSTERS, Clusters
 from sls.metrics.ranking import Ranking
+from sls.metrics.sampling import BONAFIDE, SPOOF, Axis, Sampling, count_equal
 
 UNKNOWN = "-"
 """What a key holds where nothing is known."""
 SPOOF_FIELDS = ("attack", "vocoder")
 """Fields that describe how a trial was spoofed."""
 SPEAKER, ATTACK = "speaker", "attack"
+SPEAKERS, ATTACKS = "speakers", "attacks"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Factor:
     """Index into `values` of each trial, shape `(trials,)`."""
     is_spoof_only: bool
     """Whether a value selects spoofed trials, against all bona fide ones; otherwise it selects both."""
+    is_single: bool = False
+    """Whether there is one value only, so that nothing is broken down by it."""
 
     def split(self, ranking: Ranking) -> Iterator[tuple[str, Ranking]]:
         """Yields the ranked trials of each value that occurs, in the order of the values."""
@@ -57,8 +60,8 @@ class Factor:
         return np.count_nonzero(pairs) == np.count_nonzero(np.bincount(codes))
 
 
-def make_factor(name: str, column: Categories, is_bonafide: NDArray[np.bool_]) -> Factor | None:
-    """Builds a factor from a column of a key; None where it holds one value only.
+def make_factor(name: str, column: Categories, is_bonafide: NDArray[np.bool_]) -> Factor:
+    """Builds a factor from a column of a key.
 
     Attack and vocoder select spoofed trials only. So does any other column whose values the two classes do
     not share, since nothing else could be compared: a key writes `-` or `bonafide` there for bona fide
@@ -69,9 +72,8 @@ def make_factor(name: str, column: Categories, is_bonafide: NDArray[np.bool_]) -
         np.bincount(codes[chosen], minlength=len(values)) > 0 for chosen in (is_bonafide, ~is_bonafide)
     )
     is_spoof_only = name in SPOOF_FIELDS or not (in_bonafide & in_spoof).any()
-    if np.count_nonzero(in_spoof if is_spoof_only else in_spoof | in_bonafide) < 2:
-        return None
-    return Factor(name, values, codes, is_spoof_only)
+    is_single = int(np.count_nonzero(in_spoof if is_spoof_only else in_spoof | in_bonafide)) < 2
+    return Factor(name, values, codes, is_spoof_only, is_single)
 
 
 def order_values(column: Categories) -> tuple[tuple[str, ...], NDArray[np.intp]]:
@@ -83,34 +85,83 @@ def order_values(column: Categories) -> tuple[tuple[str, ...], NDArray[np.intp]]
     return values, np.array([places.get(value, 0) for value in column.values], dtype=np.intp)[column.codes]
 
 
-def local_clusters(
-    ranking: Ranking, speakers: Factor | None, attacks: Factor | None
-) -> tuple[Ranking, Clusters] | None:
-    """Returns the trials of a ranking, numbered anew, with their clusters; None without two speakers."""
-    if speakers is None:
+def sample_trials(ranking: Ranking, *, is_shared: bool = False) -> Sampling:
+    """Returns the sampling of trials that are taken as independent.
+
+    Args:
+        ranking: The trials.
+        is_shared: Number them as the caller does, so that those of several rankings match.
+    """
+    return Sampling(_trial_axes(ranking, is_shared, (True, True)))
+
+
+def sample_clusters(
+    ranking: Ranking, speakers: Factor | None, attacks: Factor | None, *, is_shared: bool = False
+) -> Sampling | None:
+    """Returns the sampling of speakers and attacks, each class by what is known of it; None where nothing is.
+
+    A class whose speakers are not known is sampled by attacks, where these are known, or by trials. Trials with the
+    value `-` among others that are known count as those of one speaker, or attack. An only speaker or attack
+    stays as it is; the sampling counts it all the same.
+    """
+    spoofed = ~ranking.is_bonafide
+    known = [
+        Axis((_known(speakers, ranking, ranking.is_bonafide), _known(speakers, ranking, spoofed)), SPEAKERS),
+        Axis((None, _known(attacks, ranking, spoofed)), ATTACKS),
+    ]
+    clusters = {name: int(np.count_nonzero(counts)) for axis in known for name, counts in _name_counts(axis)}
+    if not clusters:
         return None
-    spoken = _renumber(speakers.codes[ranking.trials])
-    if spoken.max() + 1 < MIN_CLUSTERS:
+    weights = {name: count_equal(counts) for axis in known for name, counts in _name_counts(axis)}
+    axes = [axis.without_single() for axis in known]
+    joins = [any(axis.codes[side] is not None for axis in axes) for side in (BONAFIDE, SPOOF)]
+    axes += _trial_axes(ranking, is_shared, (not joins[BONAFIDE], not joins[SPOOF]))
+    return Sampling(tuple(axes), _say(clusters, joins), clusters, weights)
+
+
+def _known(factor: Factor | None, ranking: Ranking, chosen: NDArray[np.bool_]) -> NDArray[np.intp] | None:
+    """Returns the codes of some ranked trials, or None where the key knows none of their values."""
+    if factor is None:
         return None
-    spoofed = None
-    if attacks is not None:
-        spoofed = np.zeros(ranking.trials.size, dtype=np.intp)
-        chosen = ~ranking.is_bonafide
-        spoofed[chosen] = _renumber(attacks.codes[ranking.trials[chosen]])
-    numbered = Ranking(np.arange(ranking.trials.size), ranking.scores, ranking.is_bonafide)
-    return numbered, Clusters(spoken, spoofed)
+    codes = factor.codes[ranking.trials[chosen]]
+    unknown = factor.values.index(UNKNOWN) if UNKNOWN in factor.values else -1
+    return None if (codes == unknown).all() else codes
 
 
-def name_clusters(clusters: Clusters) -> str:
-    """Returns what is drawn, for an interval to say."""
-    has_attacks = clusters.attacks is not None and clusters.attacks.max() > 0
-    return "speakers and attacks" if has_attacks else "speakers"
+def _name_counts(axis: Axis) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Yields the trials of each cluster, by name; the smaller class alone where both share all clusters."""
+    bonafide, spoof = axis.counts
+    if axis.name == ATTACKS or (bonafide is not None and spoof is not None and _are_shared(bonafide, spoof)):
+        shared = [counts for counts in (bonafide, spoof) if counts is not None]
+        if shared:
+            yield axis.name, min(shared, key=count_equal)
+        return
+    for label, counts in (("bona fide", bonafide), ("spoofed", spoof)):
+        if counts is not None:
+            yield f"{label} {axis.name}", counts
 
 
-def _renumber(codes: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Returns codes without gaps, in the same order."""
-    is_used = np.bincount(codes) > 0
-    return (np.cumsum(is_used) - 1)[codes]
+def _are_shared(bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> bool:
+    size = max(bonafide.size, spoof.size)
+    one, other = (np.pad(counts, (0, size - counts.size)) > 0 for counts in (bonafide, spoof))
+    return bool((one == other).all())
+
+
+def _trial_axes(ranking: Ranking, is_shared: bool, wanted: tuple[bool, bool]) -> tuple[Axis, ...]:
+    """Returns an axis for each class that is wanted, on which every trial is a cluster."""
+    trials = ranking.trials if is_shared else np.arange(ranking.trials.size)
+    bonafide, spoof = Axis((trials[ranking.is_bonafide], None)), Axis((None, trials[~ranking.is_bonafide]))
+    return tuple(axis for axis, is_wanted in zip((bonafide, spoof), wanted, strict=True) if is_wanted)
+
+
+def _say(clusters: Mapping[str, int], joins: Sequence[bool]) -> str:
+    """Returns what is sampled in words, such as `bona fide trials, 12 spoofed speakers and 5 attacks`."""
+    parts = [f"{count} {name if count != 1 else name.removesuffix('s')}" for name, count in clusters.items()]
+    if not joins[BONAFIDE]:
+        parts.insert(0, "bona fide trials")
+    if not joins[SPOOF]:
+        parts.append("spoofed trials")
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
 
 def _natural_order(value: str) -> list[tuple[int, int, str]]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sls.metrics.bootstrap import Interval
 from sls.metrics.classification import Confusion
+from sls.metrics.intervals import Interval
 
 POOLED = "pooled"
 """The value of a field over which a cell does not select."""
@@ -47,12 +47,9 @@ class Measure:
         """The name that a person reads."""
         return TITLES[self.name]
 
-    def interval(self, over: str = "trials") -> Interval | None:
-        """Returns the interval over `trials`, or over anything else for `clusters`."""
-        for interval in self.intervals:
-            if (interval.over == "trials") == (over == "trials"):
-                return interval
-        return None
+    def interval(self, *, is_clustered: bool = False) -> Interval | None:
+        """Returns the interval over trials, or that over clusters."""
+        return next((found for found in self.intervals if found.is_clustered == is_clustered), None)
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,7 @@ class Evaluation:
             name = measure.name + suffix
             found[name] = factor * measure.value
             for interval in measure.intervals:
-                kind = "" if interval.over == "trials" else f"_{_CLUSTERED}"
+                kind = f"_{_CLUSTERED}" if interval.is_clustered else ""
                 found[f"{name}{kind}_low"] = factor * interval.low
                 found[f"{name}{kind}_high"] = factor * interval.high
         found["eer_threshold"] = self.eer_threshold

@@ -7,7 +7,7 @@ those of the condition's attack and codec.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 
 from sls.data.formats import as_columns
 from sls.data.keys import AsvScores, Role
-from sls.engine.factors import order_values
+from sls.engine.factors import ATTACK, ATTACKS, Factor, order_values
 from sls.metrics.det import compute_eer
+from sls.metrics.intervals import Estimate, estimate_min_cost
+from sls.metrics.ranking import Ranking
+from sls.metrics.sampling import Floats, Sampling, correct
 from sls.metrics.tdcf import AsvErrorRates, LegacyTandemCosts, LinearCost, TandemCosts, asv_error_rates
 
 
@@ -74,6 +77,42 @@ class Tandem:
             ValueError: As `error_rates`, or the rates make the cost meaningless.
         """
         return self.costs.linear_cost(self.error_rates())
+
+    def estimate(
+        self, ranking: Ranking, sampling: Sampling, attacks: Factor | None, optimism: float
+    ) -> Estimate:
+        """Returns the least cost of a countermeasure; other attacks would meet the ASV as well.
+
+        Args:
+            ranking: The countermeasure's trials.
+            sampling: Their clusters.
+            attacks: The attack of each of the countermeasure's trials, where it is known.
+            optimism: What `find_optimism` found for them.
+        """
+        found = estimate_min_cost(ranking, self.linear_cost(), sampling, optimism=optimism)
+        if attacks is None or ATTACKS not in sampling.clusters or ATTACK not in self.values:
+            return found
+        (_, miss), (_, accept) = found.terms
+        moved = self._acceptance_deviations(attacks.values) * self._slope(miss.value, accept.value)
+        return replace(found, others=sampling.place(ATTACKS, moved), limits=(0.0, 1.0))
+
+    def _acceptance_deviations(self, attacks: Sequence[str]) -> Floats:
+        """Returns how each attack moves the ASV's acceptance of spoofed trials, shape `(attacks,)`."""
+        rates, codes = self.error_rates(), self.spoofed.codes[ATTACK]
+        accepted = (self.spoofed.scores >= rates.threshold) - rates.spoof_false_alarm
+        size = len(self.values[ATTACK]) + 1  # the last one is for attacks that the ASV did not meet
+        counts = np.bincount(codes, minlength=size).astype(np.float64)
+        moved = correct(np.bincount(codes, weights=accepted, minlength=size) / accepted.size, counts)
+        return moved[[self.values[ATTACK].get(attack, size - 1) for attack in attacks]]
+
+    def _slope(self, frr: float, far: float) -> float:
+        """Returns how fast the cost at some rates of the countermeasure grows with the ASV's acceptance."""
+        rates, step = self.error_rates(), 1e-6
+        costs = [
+            self.costs.linear_cost(replace(rates, spoof_false_alarm=accepted)).of_rates(frr, far)
+            for accepted in (rates.spoof_false_alarm - step, rates.spoof_false_alarm + step)
+        ]
+        return float(costs[1] - costs[0]) / (2 * step)
 
     def select(self, field: str, value: str, is_spoof_only: bool) -> Tandem | None:
         """Returns the tandem in a narrower condition; None where the ASV's trials do not know it."""

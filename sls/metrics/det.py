@@ -76,9 +76,14 @@ def compute_eer(bonafide: ArrayLike, spoof: ArrayLike) -> Eer:
 
 def eer_of_curve(curve: DetCurve) -> Eer:
     """Returns the mean of FRR and FAR at the first threshold where they are closest."""
-    index = int(np.argmin(np.abs(curve.frr - curve.far)))
+    index = find_crossing(curve)
     eer = float(curve.frr[index] + curve.far[index]) / 2
     return Eer(eer, float(curve.thresholds[index]))
+
+
+def find_crossing(curve: DetCurve) -> int:
+    """Returns how many trials are rejected at the first threshold where FRR and FAR are closest."""
+    return int(np.argmin(np.abs(curve.frr - curve.far)))
 
 
 def merge_sorted(

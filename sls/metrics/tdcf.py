@@ -11,9 +11,10 @@ of the better of two CMs that do not listen.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sls.metrics.det import DetCurve, check_scores, compute_eer, det_curve
 
@@ -36,6 +37,9 @@ class AsvErrorRates:
     """A trial is accepted when its score is at or above it."""
 
 
+Rates = TypeVar("Rates", float, NDArray[np.float64])
+
+
 @dataclass(frozen=True)
 class LinearCost:
     """A cost (c0 + c1 Pmiss + c2 Pfa) / normaliser in the error rates of the countermeasure."""
@@ -52,6 +56,10 @@ class LinearCost:
                 f"t-DCF: found weights C1 = {self.c1:g} and C2 = {self.c2:g} with the normaliser "
                 f"{self.normaliser:g}, expected positive ones: this ASV makes the cost meaningless"
             )
+
+    def of_rates(self, frr: Rates, far: Rates) -> Rates:
+        """Returns the normalised cost of false rejection and false acceptance rates, of their shape."""
+        return (self.c0 + self.c1 * frr + self.c2 * far) / self.normaliser
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ def compute_min_tdcf(
 
 def minimum_of_curve(curve: DetCurve, weights: LinearCost) -> MinCost:
     """Returns the least cost on a DET curve, and the first threshold that reaches it."""
-    costs = (weights.c0 + weights.c1 * curve.frr + weights.c2 * curve.far) / weights.normaliser
+    costs = weights.of_rates(curve.frr, curve.far)
     index = int(np.argmin(costs))
     return MinCost(float(costs[index]), float(curve.thresholds[index]), weights)
 

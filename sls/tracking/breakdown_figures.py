@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from sls.engine.comparison_results import Comparison, Difference
 from sls.engine.results import FRACTION, POOLED, TITLES, Breakdown, Cell, Evaluation
-from sls.metrics.bootstrap import Interval
+from sls.metrics.intervals import Interval
 from sls.tracking.figure_style import (
     BONAFIDE_COLOUR,
     GRID_COLOUR,
@@ -180,14 +180,15 @@ def _part_pooled(axes: Axes, rows: list[str], columns: tuple[str, ...]) -> None:
 
 def _draw_interval(axes: Axes, place: int, cell: Cell) -> None:
     for interval in cell.intervals:
-        _draw_bar(axes, place, interval, 100)
+        # Without their numbers, which differ from cell to cell; the table has them.
+        _draw_bar(axes, place, interval, 100, " and ".join(interval.clusters) or interval.over)
     axes.plot([100 * (cell.eer or 0)], [place], "o", color=BONAFIDE_COLOUR, markersize=6, zorder=4)
 
 
 def _draw_difference(axes: Axes, place: int, difference: Difference, factor: float) -> None:
-    for resampled in (difference.over_trials, difference.over_clusters):
-        if resampled is not None:
-            _draw_bar(axes, place, resampled.interval, factor)
+    for tested in (difference.over_trials, difference.over_clusters):
+        if tested is not None:
+            _draw_bar(axes, place, tested.interval, factor, tested.interval.over)
     value = factor * difference.value
     axes.plot([value], [place], "o", color=BONAFIDE_COLOUR, markersize=8, zorder=4)
     text = f"{value:+.2f}" if factor == 100 else f"{value:+.4f}"
@@ -195,10 +196,10 @@ def _draw_difference(axes: Axes, place: int, difference: Difference, factor: flo
     axes.annotate(text, (value, place), xytext=(0, 9), **style)
 
 
-def _draw_bar(axes: Axes, place: int, interval: Interval, factor: float) -> None:
+def _draw_bar(axes: Axes, place: int, interval: Interval, factor: float, over: str) -> None:
     """Draws an interval: over trials as a broad bar, over clusters as a thin line with ends."""
     style: dict[str, Any] = {"color": SPOOF_COLOUR, "linewidth": 1.5, "marker": "|", "zorder": 3}
-    if interval.over == "trials":
+    if not interval.is_clustered:
         style = {
             "color": BONAFIDE_COLOUR,
             "linewidth": 5,
@@ -206,5 +207,5 @@ def _draw_bar(axes: Axes, place: int, interval: Interval, factor: float) -> None
             "solid_capstyle": "butt",
             "zorder": 2,
         }
-    label = f"{100 * interval.level:g} % over {interval.over}"
+    label = f"{100 * interval.level:g} % over {over}"
     axes.plot([factor * interval.low, factor * interval.high], [place, place], label=label, **style)

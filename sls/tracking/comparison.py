@@ -10,7 +10,6 @@ from mlflow import MlflowClient
 
 from sls.data.corpus import Corpus
 from sls.data.scores import JoinedScores, join_scores, read_scores
-from sls.engine.breakdown import BootstrapSettings
 from sls.engine.comparison import compare
 from sls.engine.comparison_results import Comparison
 from sls.tracking.evaluation import EvaluationRequest
@@ -105,7 +104,6 @@ def track_comparison(
         metrics=track.metrics,
         breakdown=track.breakdown,
         asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
-        settings=BootstrapSettings(num_resamples=request.num_resamples),
     )
     for name, evaluation in zip(sources, comparison.evaluations, strict=True):
         metrics = evaluation.metrics()

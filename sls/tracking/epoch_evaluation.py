@@ -117,9 +117,9 @@ class EpochEvaluator:
     def _evaluate_anew(
         self, found: EvaluatedEpoch, checkpoint: EpochCheckpoint, trials: TrialList
     ) -> EvaluatedEpoch:
-        # No intervals and no figures: the chart shows none, and every epoch would cost them. The scores are kept,
-        # and `-e evaluate` gives both for any of these numbers.
-        request = EvaluationRequest(trials.name, num_resamples=0, is_illustrated=False)
+        # No figures: the chart shows none, and every epoch would cost them. The scores are kept, and `-e evaluate`
+        # draws them for any of these numbers.
+        request = EvaluationRequest(trials.name, is_illustrated=False)
         name = f"{found.recipe} epoch {found.epoch}"
         score_run_id = self._find_scoring(found.model_id, trials)
         if score_run_id is None:

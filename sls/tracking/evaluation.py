@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sls.data.corpus import Corpus
 from sls.data.scores import join_scores, read_scores
-from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import load_calibration
 from sls.engine.evaluation import Evaluation, evaluate
 from sls.tracking.calibrations import FittedCalibration, keep_calibration
@@ -32,8 +31,6 @@ class EvaluationRequest:
     """ASV scores, where the key does not bring them."""
     allow_partial: bool = False
     """Take the trials that all scores and the key share, where they do not cover each other."""
-    num_resamples: int = BootstrapSettings().num_resamples
-    """Bootstrap resamples for each interval; 0 for no intervals."""
     calibration: FittedCalibration | None = None
     """A calibration to apply."""
     fit_calibration: str = ""
@@ -85,7 +82,6 @@ def track_evaluation(
         breakdown=(*track.breakdown, "speaker"),
         asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
         calibration=load_calibration(request.calibration.path) if request.calibration else None,
-        settings=BootstrapSettings(num_resamples=request.num_resamples),
     )
     dataset = run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation")
     reasons = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sls.engine.comparison_results import Comparison, Difference, Resampled
+from sls.engine.comparison_results import Comparison, Difference
 from sls.engine.results import BITS, FRACTION, TITLES, Breakdown, Cell, Evaluation, Measure
-from sls.metrics.bootstrap import Interval
+from sls.metrics.intervals import Interval
 from sls.tracking.figure_style import SYSTEM_COLOURS, label_value
 from sls.tracking.figures import det_limits
 from sls.tracking.report_page import (
@@ -43,7 +43,7 @@ def tabulate_measures(evaluation: Evaluation) -> str:
     """Returns every measure of a system, with its intervals."""
     rows: list[list[TableCell]] = []
     for measure in evaluation.measures:
-        trials, clusters = measure.interval("trials"), measure.interval("clusters")
+        trials, clusters = measure.interval(), measure.interval(is_clustered=True)
         rows.append(
             [
                 measure.title,
@@ -71,42 +71,41 @@ def tabulate_confusion(evaluation: Evaluation) -> str:
 
 def tabulate_systems(evaluations: Sequence[Evaluation]) -> str:
     """Returns one row for each measure and system, with intervals where there are any."""
-    over = [interval.over for interval in evaluations[0].measures[0].intervals]
+    kinds = {interval.is_clustered: interval.over for interval in evaluations[0].measures[0].intervals}
     rows: list[list[TableCell]] = []
     for name in [measure.name for measure in evaluations[0].measures]:
         for evaluation in evaluations:
             found = evaluation.measure(name)
             if found is None:
                 continue
-            intervals = [format_interval(found.interval(kind), found.unit) for kind in over]
+            intervals = [format_interval(found.interval(is_clustered=kind), found.unit) for kind in kinds]
             rows.append([found.title, evaluation.system, (format_measure(found), found.value), *intervals])
-    return render_table(["measure", "system", "value", *(f"interval over {kind}" for kind in over)], rows)
+    return render_table(
+        ["measure", "system", "value", *(f"interval over {over}" for over in kinds.values())], rows
+    )
 
 
 def _clusters_of(evaluation: Evaluation) -> str:
-    interval = evaluation.measures[0].interval("clusters")
+    interval = evaluation.measures[0].interval(is_clustered=True)
     return interval.over if interval is not None else "speakers (not known)"
 
 
 def explain_intervals(evaluation: Evaluation) -> str:
     """Returns what intervals rest on, and what uncalibrated scores mean for some measures."""
-    settings = evaluation.provenance.get("bootstrap", {})
-    trials, *others = [interval.over for interval in evaluation.measures[0].intervals] or [""]
-    sentences = []
-    if trials:
-        sentences.append(
-            f"Intervals are {100 * settings.get('level', 0.95):g} % percentile intervals of "
-            f"{settings.get('num_resamples', 0):,} bootstrap resamples."
-        )
-    if others:
-        sentences.append(f"Those over {trials} suppose independent trials; those over {others[0]} do not.")
-    elif trials:
-        sentences.append("They suppose independent trials.")
+    trials, *others = evaluation.measures[0].intervals
+    sentences = [
+        f"Intervals are {100 * trials.level:g} % intervals of as many independent trials as have the variance of the "
+        "measure (Korn and Graubard), with a t quantile for the number of clusters.",
+        f"Those over trials take trials for independent; those over {others[0].over} do not."
+        if others
+        else "They take trials for independent, since the key knows no speakers and no attacks: "
+        "where trials of one speaker or attack are alike, they are too narrow.",
+    ]
     if not evaluation.is_calibrated:
         sentences.append(
             "Actual DCF and Cllr take the scores as log-likelihood ratios, and these were not calibrated."
         )
-    return f'<p class="muted">{" ".join(sentences)}</p>' if sentences else ""
+    return f'<p class="muted">{" ".join(sentences)}</p>'
 
 
 def render_breakdown(breakdown: Breakdown, pictures: Mapping[str, bytes]) -> str:
@@ -131,19 +130,28 @@ def _tabulate_cells(breakdown: Breakdown) -> str:
     has_tdcf = any(cell.min_tdcf is not None for cell in breakdown.cells)
     rows = []
     for cell in breakdown.cells:
-        intervals = {interval.over == "trials": interval for interval in cell.intervals}
+        intervals = {interval.is_clustered: interval for interval in cell.intervals}
         row: list[TableCell] = [
             label_value(cell.values[0]),
             (f"{cell.num_bonafide:,}", cell.num_bonafide),
             (f"{cell.num_spoof:,}", cell.num_spoof),
             (_cell_text(cell, "eer"), cell.eer),
-            format_interval(intervals.get(True), FRACTION),
             format_interval(intervals.get(False), FRACTION),
+            format_interval(intervals.get(True), FRACTION),
+            intervals[True].over if True in intervals else NO_VALUE,
         ]
         if has_tdcf:
             row.append((_cell_text(cell, "min_tdcf"), cell.min_tdcf))
         rows.append([*row, cell.note])
-    header = [breakdown.fields[0], "bona fide", "spoofed", "EER (%)", "over trials", "over clusters"]
+    header = [
+        breakdown.fields[0],
+        "bona fide",
+        "spoofed",
+        "EER (%)",
+        "over trials",
+        "over clusters",
+        "clusters",
+    ]
     return render_table([*header, *(["min t-DCF"] if has_tdcf else []), "note"], rows)
 
 
@@ -175,28 +183,23 @@ def _heat_table(breakdown: Breakdown, measure: str, title: str) -> str:
 
 def tabulate_differences(differences: Sequence[Difference]) -> str:
     """Returns the difference of each pair of systems, with intervals and p-values."""
-    is_one_of_many = len({(found.first, found.second) for found in differences}) > 1
     rows: list[list[TableCell]] = []
     for difference in differences:
+        trials, clusters, tested = difference.over_trials, difference.over_clusters, difference.tested
+        p_values = (tested.p_value, tested.p_value_holm)
         rows.append(
             [
                 f"{difference.first} minus {difference.second}",
                 TITLES[difference.measure],
                 (_format(difference.value, difference.unit).replace("%", "points"), difference.value),
-                *_resampled_cells(difference.over_trials, difference.unit, is_one_of_many),
-                *_resampled_cells(difference.over_clusters, difference.unit, is_one_of_many),
+                format_interval(trials.interval, difference.unit),
+                format_interval(clusters.interval if clusters else None, difference.unit),
+                *((NO_VALUE if p is None else f"{p:.3f}", p) for p in p_values),
+                f"over {tested.interval.over}: {tested.conclusion}",
             ]
         )
-    header = ["pair", "measure", "difference", "interval over trials", "p", "p (Holm)"]
-    return render_table([*header, "interval over clusters", "p", "p (Holm)"], rows)
-
-
-def _resampled_cells(resampled: Resampled | None, unit: str, is_one_of_many: bool) -> list[TableCell]:
-    if resampled is None:
-        return [NO_VALUE, NO_VALUE, NO_VALUE]
-    p_value, adjusted = ((f"{value:.3f}", value) for value in (resampled.p_value, resampled.p_value_holm))
-    # One pair alone has nothing to adjust.
-    return [format_interval(resampled.interval, unit), p_value, adjusted if is_one_of_many else NO_VALUE]
+    header = ["pair", "measure", "difference", "interval over trials", "interval over clusters"]
+    return render_table([*header, "p", "p (Holm, all pairs)", "verdict"], rows)
 
 
 def tabulate_disagreements(comparison: Comparison) -> str:

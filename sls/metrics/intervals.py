@@ -1,0 +1,315 @@
+"""Confidence intervals of error rates and of least costs, and of their differences.
+
+A rate is taken as that of so many independent trials as have its variance, and its ends are those of an exact
+binomial interval of that many, with a t quantile for the number of clusters: Korn and Graubard, "Confidence
+intervals for proportions with small expected number of positive counts estimated from survey data", Survey
+Methodology 1998. So an EER of no error at all has a width too.
+
+- The **EER** moves with FRR and FAR as their slopes at its threshold weigh them: (FAR' FRR + FRR' FAR) / (FAR' +
+  FRR'), slopes over the stretch in which the crossing may fall.
+- A **least cost** is that of its own threshold, held; the distances of its two rates are joined as by Zou and Donner,
+  "Construction of confidence limits about effect measures", Statistics in Medicine 2008. A least value is found too
+  low: the upper end is raised by a third of what thresholds from one half of the trials cost more on the other half.
+  (The minimum of a Brownian motion with a square drift lies M below the truth, the cost at its place M / 3 above;
+  with half of the trials M grows by 2**(2/3): together 1.5 M, and 3 M where the curve is smooth.)
+- A **difference** has the half width of both intervals, joined by the correlation of the two systems.
+
+`benchmarks/coverage.py` measures by simulation how often all of them hold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from sls.metrics.det import DetCurve, eer_of_curve, find_crossing
+from sls.metrics.ranking import Ranking
+from sls.metrics.sampling import BONAFIDE, SPOOF, Floats, Sampling
+from sls.metrics.tdcf import LinearCost
+
+DEFAULT_LEVEL = 0.95
+STRETCH_SD = 2.0
+"""Half the stretch over which slopes are taken at the EER, in standard deviations of FRR - FAR."""
+NUM_HALVINGS = 10
+OPTIMISM_SHARE = 1 / 3
+SMALLEST_P_VALUE, LARGEST_P_VALUE = 1e-9, 0.999
+"""Between these a p-value is looked for; above the larger one it is 1."""
+P_VALUE_STEPS = 40
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval and what it rests on."""
+
+    low: float
+    high: float
+    level: float
+    """Such as 0.95."""
+    over: str
+    """What would be drawn, were the corpus collected anew: `trials`, or such as `48 speakers and 13 attacks`."""
+    clusters: Mapping[str, int] = field(default_factory=dict)
+    """Number of clusters by name; empty over trials."""
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether it rests on speakers or attacks, and not on trials taken as independent."""
+        return bool(self.clusters)
+
+
+@dataclass(frozen=True, eq=False)
+class Rate:
+    """An error rate and how it varies."""
+
+    value: float
+    deviations: Floats
+    num_trials: int
+    fewest: int
+    """Clusters that it rests on at least."""
+    freedom: float
+
+    @cached_property
+    def equal_to(self) -> float:
+        """How many independent trials have this variance."""
+        variance = float(self.deviations @ self.deviations)
+        if 0 < self.value < 1 and variance > 0:
+            return min(self.num_trials, self.value * (1 - self.value) / variance)
+        # Without an error nothing tells how alike trials are: between as many as there are, and one a cluster.
+        return math.sqrt(self.num_trials * self.fewest)
+
+    def distances(self, level: float) -> tuple[float, float]:
+        """Returns how far below and above the rate the ends of its interval lie."""
+        rate, tail = self.value, (1 - level) / 2
+        equal_to = self.equal_to * (special.ndtri(tail) / special.stdtrit(self.freedom, tail)) ** 2
+        errors, rest = rate * equal_to, (1 - rate) * equal_to
+        low = special.betaincinv(errors, rest + 1, tail) if rate > 0 else 0.0
+        high = special.betaincinv(errors + 1, rest, 1 - tail) if rate < 1 else 1.0
+        return max(rate - float(low), 0.0), max(float(high) - rate, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """A number that is a weighted sum of rates, and how it varies."""
+
+    value: float
+    terms: tuple[tuple[float, Rate], ...]
+    """Weights and rates."""
+    sampling: Sampling
+    others: Floats | float = 0.0
+    """Deviations by something else than these rates, such as the ASV's acceptance of the attacks."""
+    optimism: float = 0.0
+    """How much too low the value is expected to be."""
+    limits: tuple[float, float] = (0.0, 1.0)
+
+    @cached_property
+    def deviations(self) -> Floats:
+        """How each cluster moves the number."""
+        return self._of_rates + self.others
+
+    @cached_property
+    def _of_rates(self) -> Floats:
+        return np.sum([weight * rate.deviations for weight, rate in self.terms], axis=0)
+
+    @cached_property
+    def _alike(self) -> Floats:
+        """Correlation of the rates, shape `(terms, terms)`."""
+        moved = [rate.deviations for _, rate in self.terms]
+        return np.array([[correlate(one, other) for other in moved] for one in moved])
+
+    @cached_property
+    def _variance_of_others(self) -> float:
+        added = float(self.deviations @ self.deviations - self._of_rates @ self._of_rates)
+        return max(added, 0.0)
+
+    def interval(self, level: float = DEFAULT_LEVEL) -> Interval:
+        """Returns the confidence interval."""
+        below, above = self.distances(level)
+        low, high = self.value - below, self.value + above + self.optimism
+        ends = np.clip([low, high], *self.limits)
+        return Interval(float(ends[0]), float(ends[1]), level, self.sampling.over, self.sampling.clusters)
+
+    def distances(self, level: float) -> tuple[float, float]:
+        """Returns how far below and above the number the ends lie, its optimism aside."""
+        found = np.array([np.multiply(weight, rate.distances(level)) for weight, rate in self.terms])
+        joined = np.einsum("ik,ij,jk->k", found, self._alike, found)
+        quantile = special.stdtrit(self.sampling.freedom[SPOOF], (1 - level) / 2)
+        below, above = np.sqrt(np.maximum(joined, 0) + quantile**2 * self._variance_of_others)
+        return float(below), float(above)
+
+
+def estimate_eer(ranking: Ranking, sampling: Sampling) -> Estimate:
+    """Returns the EER by the challenges' rule, and how it varies.
+
+    Args:
+        ranking: The trials.
+        sampling: Their clusters, each class in the order of its ranks.
+    """
+    curve = ranking.curve()
+    eer, index = eer_of_curve(curve).eer, find_crossing(curve)
+    bonafide, spoof = _rate_deviations(ranking, curve, index, sampling)
+    gap = bonafide - spoof
+    weight = _weigh_frr(curve, index, float(np.sqrt(gap @ gap)))
+    rate = Rate(
+        eer,
+        weight * bonafide + (1 - weight) * spoof,
+        # Without an error the smaller class says how many could have been seen.
+        ranking.scores.size if eer > 0 else min(ranking.num_bonafide, ranking.num_spoof),
+        min(sampling.fewest),
+        min(sampling.freedom),
+    )
+    return Estimate(eer, ((1.0, rate),), sampling)
+
+
+def estimate_min_cost(
+    ranking: Ranking,
+    cost: LinearCost,
+    sampling: Sampling,
+    others: Floats | float = 0.0,
+    optimism: float | None = None,
+) -> Estimate:
+    """Returns the least cost over all thresholds, and how it varies at its own threshold.
+
+    Args:
+        ranking: The trials.
+        cost: What to minimise.
+        sampling: Their clusters, each class in the order of its ranks.
+        others: Deviations of the cost by something else than the rates of the countermeasure.
+        optimism: What `find_optimism` found. None: find it.
+    """
+    curve = ranking.curve()
+    costs = cost.of_rates(curve.frr, curve.far)
+    index = int(np.argmin(costs))
+    bonafide, spoof = _rate_deviations(ranking, curve, index, sampling)
+    values = (float(curve.frr[index]), float(curve.far[index]))
+    sizes = (ranking.num_bonafide, ranking.num_spoof)
+    rates = [
+        Rate(values[side], moved, sizes[side], sampling.fewest[side], sampling.freedom[side])
+        for side, moved in ((BONAFIDE, bonafide), (SPOOF, spoof))
+    ]
+    weights = (cost.c1 / cost.normaliser, cost.c2 / cost.normaliser)
+    optimism = find_optimism(ranking, cost) if optimism is None else optimism
+    limits = (cost.c0 / cost.normaliser, 1.0)
+    return Estimate(
+        float(costs[index]), tuple(zip(weights, rates, strict=True)), sampling, others, optimism, limits
+    )
+
+
+def find_optimism(ranking: Ranking, cost: LinearCost, seed: int = 1234) -> float:
+    """Returns how much too low the least cost is expected to be, because its threshold suits these very trials."""
+    rng = np.random.default_rng(seed)
+    excess = []
+    for _ in range(NUM_HALVINGS):
+        half = rng.random(ranking.scores.size) < 0.5
+        one, other = (_costs_of(ranking, cost, chosen) for chosen in (half, ~half))
+        excess += [other[np.argmin(one)], one[np.argmin(other)]]
+    curve = ranking.curve()
+    least = float(cost.of_rates(curve.frr, curve.far).min())
+    return OPTIMISM_SHARE * max(float(np.mean(excess)) - least, 0.0)
+
+
+def _costs_of(ranking: Ranking, cost: LinearCost, chosen: NDArray[np.bool_]) -> Floats:
+    """Returns the cost of some of the trials at every threshold, shape `(trials + 1,)`."""
+    rejected = [
+        np.concatenate([[0], np.cumsum(chosen & of_class)])
+        for of_class in (ranking.is_bonafide, ~ranking.is_bonafide)
+    ]
+    frr, rejected_spoof = (counts / max(counts[-1], 1) for counts in rejected)
+    return cost.of_rates(frr, 1 - rejected_spoof)
+
+
+def correlate(one: Floats, other: Floats) -> float:
+    """Returns the correlation of two numbers, given how each cluster moves them."""
+    if one is other or np.array_equal(one, other):
+        return 1.0
+    size = np.sqrt((one @ one) * (other @ other))
+    return float(np.clip(one @ other / size, -1, 1)) if size > 0 else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class PairedDifference:
+    """The difference of two systems, first minus second, on the same trials and the same sampling."""
+
+    first: Estimate
+    second: Estimate
+
+    @property
+    def value(self) -> float:
+        """First minus second."""
+        return self.first.value - self.second.value
+
+    def interval(self, level: float = DEFAULT_LEVEL) -> Interval:
+        """Returns the confidence interval."""
+        half, sampling = self.half_width(level), self.first.sampling
+        return Interval(self.value - half, self.value + half, level, sampling.over, sampling.clusters)
+
+    def half_width(self, level: float) -> float:
+        """Returns half the width of the interval."""
+        one, other = (sum(estimate.distances(level)) / 2 for estimate in (self.first, self.second))
+        return float(np.sqrt(max(one**2 + other**2 - 2 * self._alike * one * other, 0.0)))
+
+    @cached_property
+    def _alike(self) -> float:
+        return correlate(self.first.deviations, self.second.deviations)
+
+    @cached_property
+    def p_value(self) -> float:
+        """The two-sided p-value of "there is no difference": 1 - the level from which on the interval holds 0."""
+        size = abs(self.value)
+        low, high = math.log(SMALLEST_P_VALUE), math.log(LARGEST_P_VALUE)
+        if self.half_width(-math.expm1(high)) >= size:
+            return 1.0
+        for _ in range(P_VALUE_STEPS):
+            middle = (low + high) / 2
+            holds_zero = self.half_width(-math.expm1(middle)) >= size
+            low, high = (middle, high) if holds_zero else (low, middle)
+        return math.exp(high)
+
+
+def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
+    """Returns p-values that hold for all comparisons together.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+        Statistics 1979.
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, place in enumerate(np.argsort(p_values, kind="stable")):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = largest
+    return adjusted
+
+
+def _rate_deviations(
+    ranking: Ranking, curve: DetCurve, num_rejected: int, sampling: Sampling
+) -> tuple[Floats, Floats]:
+    """Returns how clusters move FRR and FAR where so many trials, from the lowest score on, are rejected.
+
+    Of trials that tie with the last rejected one each counts as rejected by the share of its class that is.
+    """
+    rejected = np.zeros(ranking.scores.size)
+    rejected[:num_rejected] = 1
+    if num_rejected:
+        last = curve.thresholds[num_rejected]
+        tied = slice(*(int(np.searchsorted(ranking.scores, last, side=side)) for side in ("left", "right")))
+        for of_class in (ranking.is_bonafide[tied], ~ranking.is_bonafide[tied]):
+            if of_class.any():
+                rejected[tied][of_class] = rejected[tied][of_class].mean()
+    return (
+        sampling.deviations(BONAFIDE, rejected[ranking.is_bonafide]),
+        sampling.deviations(SPOOF, 1 - rejected[~ranking.is_bonafide]),
+    )
+
+
+def _weigh_frr(curve: DetCurve, index: int, gap_sd: float) -> float:
+    """Returns how much of a change of FRR the EER follows: FAR' / (FAR' + FRR'), by slopes around its threshold."""
+    gap = curve.frr - curve.far
+    low = int(np.searchsorted(gap, -STRETCH_SD * gap_sd, side="left")) - 1
+    high = int(np.searchsorted(gap, STRETCH_SD * gap_sd, side="right"))
+    low, high = max(min(low, index - 1), 0), min(max(high, index + 1), gap.size - 1)
+    rise, fall = curve.frr[high] - curve.frr[low], curve.far[low] - curve.far[high]
+    return float(fall / (rise + fall))
