@@ -20,7 +20,7 @@ from sls.engine.evaluation import evaluate
 from sls.engine.factors import order_values
 from sls.engine.results import POOLED, Breakdown, Cell, Evaluation
 from sls.engine.tandem import pick_costs
-from sls.metrics.calibration import LogisticCalibration
+from sls.metrics.calibration import LogisticCalibration, PavCalibration
 from sls.metrics.det import compute_eer
 from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, asv_error_rates, compute_min_tdcf
 from tests.engine.keys import make_asv, make_corpus, make_joined
@@ -265,6 +265,31 @@ def test_a_calibration_that_ties_scores_is_warned_of():
         for found in (fit_calibration(other, "logistic"), fit_calibration(other, "pav"))
     ]
     assert told == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("calibration", "told"),
+    [
+        (
+            LogisticCalibration(2.0, 0.0, (-1.0, 4.0)),
+            "-1 to 4: 3 of 6 scores, whose log-likelihood ratios are extrap",
+        ),
+        (
+            PavCalibration((-1.0, 4.0), (-2.0, 3.0)),
+            "-1 to 4: 3 of 6 scores, whose log-likelihood ratios are held",
+        ),
+        (LogisticCalibration(2.0, 0.0, (-3.0, 4.5)), ""),
+        (LogisticCalibration(2.0, 0.0), ""),
+    ],
+)
+def test_scores_outside_those_of_the_fit_are_counted(calibration, told):
+    joined = make_joined(np.array([-3.0, -1.0, -1.5, 0.0, 4.0, 4.5]), np.array([0, 0, 1, 0, 1, 1]))
+    found = evaluate(joined, track="X", settings=NONE, calibration=calibration).warnings
+    texts = [
+        text for text in found if text.startswith("outside the scores that the calibration was fitted on, ")
+    ]
+    assert len(texts) == bool(told)
+    assert told in "".join(texts)
 
 
 def test_perfect_scores_do_not_claim_a_certain_zero():
