@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from sls.data.scores import JoinedScores
 from sls.engine.breakdown import BreakdownSource
 from sls.engine.factors import ATTACK, UNKNOWN
 from sls.metrics.calibration import Calibration, PavCalibration
-from sls.metrics.det import compute_eer
+from sls.metrics.det import compute_eer, eer_of_curve, merge_sorted
 from sls.metrics.ranking import Ranking
 
 RULE_OF_THREE = 3
@@ -60,7 +61,7 @@ def find_warnings(
 
 
 def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
-    """Yields what reversed, perfect, few or coarse scores do to the EER."""
+    """Yields what reversed, perfect, few, coarse or tied scores do to the EER."""
     negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
     if negated < eer:
         yield (
@@ -76,8 +77,16 @@ def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
     for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
         if count < FEW_TRIALS:
             yield f"only {count} {name} trials: every rate is coarse"
-    if np.unique(ranking.scores).size < 3:
+    if np.count_nonzero(np.diff(ranking.scores)) < 2:
         yield "fewer than 3 different scores: these are decisions, an EER needs scores"
+    # The classes exchanged: spoofed trials first among equals.
+    is_spoof, _ = merge_sorted(ranking.scores[~ranking.is_bonafide], ranking.scores[ranking.is_bonafide])
+    opposite = eer_of_curve(replace(ranking, is_bonafide=~is_spoof).curve()).eer
+    if abs(opposite - eer) > LEAST_SHOWN:
+        yield (
+            f"ties decide the EER: {100 * eer:.2f} % with bona fide trials before spoofed ones of the same score, as "
+            f"the challenges sort, {100 * opposite:.2f} % with spoofed ones first"
+        )
 
 
 def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: float) -> Iterator[str]:

@@ -292,6 +292,27 @@ def test_scores_outside_those_of_the_fit_are_counted(calibration, told):
     assert told in "".join(texts)
 
 
+@pytest.mark.parametrize(
+    ("bonafide", "spoof", "told"),
+    [
+        # An AUC of 0.875; half of each class ties where the rates cross.
+        ([1, 1, 2, 2], [0, 0, 1, 1], "50.00 % with bona fide trials before spoofed ones"),
+        ([1, 1, 2, 2], [0, 0, 1, 1], "0.00 % with spoofed ones first"),
+        # At the end of the ties the rates are the same, and they are closest there in either order.
+        ([0, 1, 1, 1], [0, 0, 0, 1], ""),
+        # Ties of one class, or away from the threshold, have one order.
+        ([0, 0, 3, 4, 5, 6], [0, 0, 1, 1, 4, 2], ""),
+    ],
+)
+def test_ties_that_decide_the_eer_are_told_with_both_figures(bonafide, spoof, told):
+    joined = make_joined(np.array([*bonafide, *spoof], dtype=float), np.arange(2 * len(spoof)) < len(spoof))
+    texts = [
+        text for text in evaluate(joined, track="X", settings=NONE).warnings if text.startswith("ties decide")
+    ]
+    assert len(texts) == bool(told)
+    assert told in "".join(texts)
+
+
 def test_perfect_scores_do_not_claim_a_certain_zero():
     labels = np.arange(120) < 60
     found = evaluate(
