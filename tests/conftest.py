@@ -9,6 +9,8 @@ import pytest
 
 # Before torch is imported, and for the processes that tests start: several tests share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before the doors make their console: a narrower terminal would wrap or cut what they print.
+os.environ["COLUMNS"] = "80"
 
 DEFAULT_REFERENCE_DIR = Path(__file__).resolve().parents[2] / "shared" / "reference"
 

@@ -14,7 +14,7 @@ ROOMS = {
     "quotation": (set(), set()),  # every room quotes
     "whole_files": (set(), set()),  # and writes
     "config": (set(), {"yaml"}),
-    "metrics": (set(), {"numpy"}),
+    "metrics": (set(), {"numpy", "scipy"}),
     "data": ({"config"}, {"numpy", "scipy", "soundfile", "soxr", "av", "yaml"}),
     "models": ({"config"}, {"torch", "torchaudio", "safetensors", "numpy"}),
     "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy", "threadpoolctl"}),

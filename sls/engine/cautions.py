@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,9 @@ from sls.data.protocols import Label
 from sls.data.scores import JoinedScores
 from sls.engine.breakdown import BreakdownSource
 from sls.engine.factors import ATTACK, UNKNOWN
-from sls.metrics.det import compute_eer
+from sls.metrics.calibration import Calibration, PavCalibration
+from sls.metrics.det import compute_eer, eer_of_curve, merge_sorted
+from sls.metrics.ranking import Ranking
 
 RULE_OF_THREE = 3
 """No event among n leaves up to 3 / n as its rate, at 95 % (Hanley and Lippman-Hand, JAMA 1983)."""
@@ -25,49 +28,26 @@ def find_warnings(
     eer: float,
     joined: JoinedScores,
     metrics: Collection[str] = (),
-    is_calibrated: bool = False,
+    calibration: Calibration | None = None,
 ) -> tuple[str, ...]:
-    """Returns sentences on reversed, tied or coarse scores, partial coverage, and absent or foreign ASV scores.
+    """Returns sentences on what the scores are like, what they cover, how they were calibrated, and on the ASV's.
 
     Args:
         source: The ranked trials, their factors and the ASV's trials.
         eer: Of all trials, a fraction.
         joined: The scores as they were joined with the key, before any calibration.
         metrics: What the track earns.
-        is_calibrated: Whether the ranked scores are log-likelihood ratios by a calibration.
+        calibration: By which the ranked scores are log-likelihood ratios.
     """
-    ranking, found = source.ranking, []
-    negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
-    if negated < eer:
-        found.append(
-            f"these scores do better negated: EER {100 * negated:.2f} % in the place of {100 * eer:.2f} %; "
-            "a higher score must mean more bona fide"
-        )
-    if eer == 0:
-        bound = 100 * RULE_OF_THREE / min(ranking.num_bonafide, ranking.num_spoof)
-        found.append(
-            "no error at all, so that intervals by resampling have no width: the EER may be as high as about "
-            f"{min(bound, 50):.2g} % all the same"
-        )
-    for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
-        if count < FEW_TRIALS:
-            found.append(f"only {count} {name} trials: every rate is coarse")
-    if np.unique(ranking.scores).size < 3:
-        found.append("fewer than 3 different scores: these are decisions, an EER needs scores")
+    found = [*_warn_of_scores(source.ranking, eer)]
     coverage = joined.coverage
     if not coverage.is_complete:
         found.append(
             f"partial coverage: {coverage.joined} trials in both, of {coverage.keyed} in the key and "
             f"{coverage.scored} scored"
         )
-    if is_calibrated:
-        is_bonafide = joined.key.labels == Label.BONAFIDE
-        before = compute_eer(joined.scores[is_bonafide], joined.scores[~is_bonafide]).eer
-        if abs(before - eer) > LEAST_SHOWN:
-            found.append(
-                "the calibration makes equals of scores that the file tells apart: EER "
-                f"{100 * eer:.2f} %, without it {100 * before:.2f} %"
-            )
+    if calibration is not None:
+        found += _warn_of_calibration(calibration, joined, eer)
     if source.tandem is None and any("tdcf" in metric for metric in metrics):
         found.append(
             "no ASV scores were found, so that there is no t-DCF: put them beside the key, or name them by asv_scores"
@@ -78,6 +58,56 @@ def find_warnings(
             "speaker verification"
         )
     return tuple(found)
+
+
+def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
+    """Yields what reversed, perfect, few, coarse or tied scores do to the EER."""
+    negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
+    if negated < eer:
+        yield (
+            f"these scores do better negated: EER {100 * negated:.2f} % in the place of {100 * eer:.2f} %; "
+            "a higher score must mean more bona fide"
+        )
+    if eer == 0:
+        bound = 100 * RULE_OF_THREE / min(ranking.num_bonafide, ranking.num_spoof)
+        yield (
+            "no error at all, so that intervals by resampling have no width: the EER may be as high as about "
+            f"{min(bound, 50):.2g} % all the same"
+        )
+    for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
+        if count < FEW_TRIALS:
+            yield f"only {count} {name} trials: every rate is coarse"
+    if np.count_nonzero(np.diff(ranking.scores)) < 2:
+        yield "fewer than 3 different scores: these are decisions, an EER needs scores"
+    # The classes exchanged: spoofed trials first among equals.
+    is_spoof, _ = merge_sorted(ranking.scores[~ranking.is_bonafide], ranking.scores[ranking.is_bonafide])
+    opposite = eer_of_curve(replace(ranking, is_bonafide=~is_spoof).curve()).eer
+    if abs(opposite - eer) > LEAST_SHOWN:
+        yield (
+            f"ties decide the EER: {100 * eer:.2f} % with bona fide trials before spoofed ones of the same score, as "
+            f"the challenges sort, {100 * opposite:.2f} % with spoofed ones first"
+        )
+
+
+def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: float) -> Iterator[str]:
+    """Yields where a calibration makes equals of scores, and where it was not fitted."""
+    is_bonafide = joined.key.labels == Label.BONAFIDE
+    before = compute_eer(joined.scores[is_bonafide], joined.scores[~is_bonafide]).eer
+    if abs(before - eer) > LEAST_SHOWN:
+        yield (
+            "the calibration makes equals of scores that the file tells apart: EER "
+            f"{100 * eer:.2f} %, without it {100 * before:.2f} %"
+        )
+    if calibration.score_range is None:
+        return
+    low, high = calibration.score_range
+    num_outside = np.count_nonzero((joined.scores < low) | (joined.scores > high))
+    if num_outside:
+        fate = "held at those of its ends" if isinstance(calibration, PavCalibration) else "extrapolated"
+        yield (
+            f"outside the scores that the calibration was fitted on, {low:g} to {high:g}: {num_outside:,} of "
+            f"{joined.scores.size:,} scores, whose log-likelihood ratios are {fate}"
+        )
 
 
 def _is_foreign_asv(source: BreakdownSource) -> bool:

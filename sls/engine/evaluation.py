@@ -95,7 +95,7 @@ def evaluate(
         Measure("balanced_accuracy", confusion.balanced_accuracy, FRACTION),
         Measure("f1", confusion.f1, SHARE),
     ]
-    warnings = find_warnings(source, eer.eer, joined, metrics, calibration is not None)
+    warnings = find_warnings(source, eer.eer, joined, metrics, calibration)
     for warning in warnings:
         logger.warning("%s: %s", source_name, warning)
     return Evaluation(

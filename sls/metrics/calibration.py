@@ -10,7 +10,7 @@ regression to the fusion of the NIST'99 1-speaker submissions", DSP 2000; Brümm
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -34,6 +34,8 @@ class LogisticCalibration:
 
     scale: float
     offset: float
+    score_range: tuple[float, float] | None = None
+    """Lowest and highest score of the fit; beyond them the line is extrapolated. None in files that lack it."""
 
     def apply(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Returns the LLR of each score, of the same shape."""
@@ -41,7 +43,7 @@ class LogisticCalibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what JSON can hold."""
-        return {"method": "logistic", "scale": self.scale, "offset": self.offset}
+        return {"method": "logistic", **asdict(self)}
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,18 @@ class PavCalibration:
     llrs: tuple[float, ...]
     """Not descending; as many."""
 
+    @property
+    def score_range(self) -> tuple[float, float]:
+        """Lowest and highest score of the fit; beyond them the LLR is that of the end."""
+        return self.scores[0], self.scores[-1]
+
     def apply(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Returns the LLR of each score, of the same shape."""
         return np.interp(np.asarray(scores, dtype=np.float64), self.scores, self.llrs)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what JSON can hold."""
-        return {"method": "pav", "scores": list(self.scores), "llrs": list(self.llrs)}
+        return {"method": "pav", **asdict(self)}
 
 
 Calibration = LogisticCalibration | PavCalibration
@@ -74,7 +81,8 @@ def calibration_from_dict(content: Any) -> Calibration:
     method = content.get("method") if isinstance(content, dict) else None
     try:
         if method == "logistic":
-            return _check_line(LogisticCalibration(float(content["scale"]), float(content["offset"])))
+            scale, offset = (float(content[name]) for name in ("scale", "offset"))
+            return _check_line(LogisticCalibration(scale, offset, _read_range(content.get("score_range"))))
         if method == "pav":
             scores, llrs = (tuple(map(float, content[name])) for name in ("scores", "llrs"))
             return _check_curve(PavCalibration(scores, llrs))
@@ -115,14 +123,15 @@ def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike, spoof_prior: float = 0.5
             f"calibration: found scores that fall where trials are bona fide (slope {scale:.3g}), expected ones that "
             "rise: negate them, or calibrate a system that tells the classes apart"
         )
-    return LogisticCalibration(float(scale), float(weights[1] - scale * centre))
+    score_range = float(scores.min()), float(scores.max())
+    return LogisticCalibration(float(scale), float(weights[1] - scale * centre), score_range)
 
 
 def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
     """Fits the best monotone map from scores to LLRs by pooling adjacent violators.
 
-    One trial of each class is added below and above all scores (Laplace's rule of succession), so that no LLR
-    is infinite, whatever threshold separates the classes.
+    Where the trials of the lowest or the highest score are all of one class, one of each class is added there
+    (Laplace's rule of succession), so that no LLR is infinite. Every other block has the LLR of its own trials.
 
     Args:
         bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
@@ -133,15 +142,27 @@ def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
     """
     bonafide, spoof = check_scores(bonafide, spoof)
     scores, bonafide_counts, spoof_counts = count_by_score(bonafide, spoof)
-    padded = [np.concatenate([[1.0], counts, [1.0]]) for counts in (bonafide_counts, spoof_counts)]
-    blocks = pool_adjacent_violators(*padded)
-    llrs = np.log(blocks.bonafide / (bonafide.size + 2)) - np.log(blocks.spoof / (spoof.size + 2))
-    # A block spans from its first to its last score; the added trials stand at the outermost scores.
-    spanned = np.concatenate([scores[:1], scores, scores[-1:]])
-    points = np.stack([spanned[blocks.starts], spanned[blocks.ends]], axis=1).ravel()
-    values = np.repeat(llrs, 2)
-    kept = np.concatenate([[True], (np.diff(points) > 0) | (np.diff(values) > 0)])
-    return PavCalibration(tuple(points[kept].tolist()), tuple(values[kept].tolist()))
+    for end, absent in ((0, bonafide_counts), (-1, spoof_counts)):
+        if absent[end] == 0:
+            bonafide_counts[end] += 1
+            spoof_counts[end] += 1
+    blocks = pool_adjacent_violators(bonafide_counts, spoof_counts)
+    # One rounding alone: odds that are equal stay equal.
+    llrs = np.log(blocks.bonafide * spoof.size / (blocks.spoof * bonafide.size))
+    # A block is level from its first to its last score.
+    points, firsts = np.unique(scores[np.stack([blocks.starts, blocks.ends], axis=1)], return_index=True)
+    return PavCalibration(tuple(points.tolist()), tuple(np.repeat(llrs, 2)[firsts].tolist()))
+
+
+def _read_range(ends: Any) -> tuple[float, float] | None:
+    if ends is None:
+        return None
+    found = tuple(map(float, ends))
+    if len(found) != 2 or not -math.inf < found[0] < found[1] < math.inf:
+        raise ValueError(
+            f"found score_range {quote(ends)}, expected the lowest and the highest score of the fit"
+        )
+    return found[0], found[1]
 
 
 def _check_line(line: LogisticCalibration) -> LogisticCalibration:

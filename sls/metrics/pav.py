@@ -39,27 +39,14 @@ def count_by_score(
 def pool_adjacent_violators(bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> Blocks:
     """Merges neighbours until the share of bona fide trials ascends.
 
-    The shares are the slopes of the greatest convex minorant of the bona fide count against the count of all.
+    Args:
+        bonafide: Bona fide trials of each distinct score, in ascending order; shape `(scores,)`.
+        spoof: Spoofed trials of each of them.
     """
-    x = np.concatenate([[0.0], np.cumsum(bonafide + spoof)])
-    y = np.concatenate([[0.0], np.cumsum(bonafide)])
-    corners = _lower_hull(x, y)
-    return Blocks(np.diff(y[corners]), np.diff((x - y)[corners]), corners[:-1], corners[1:] - 1)
+    # Here, since SciPy's optimizers take a while to load, and the served model only applies what was fitted.
+    from scipy.optimize import isotonic_regression
 
-
-def _lower_hull(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Returns the indices of the corners of the lower convex hull (Andrew's monotone chain)."""
-    slopes = np.diff(y) / np.diff(x)
-    # Only a point at which the curve turns upwards can be a corner: few, where scores separate the classes.
-    candidates = np.concatenate([[0], np.flatnonzero(slopes[1:] > slopes[:-1]) + 1, [x.size - 1]])
-    xs, ys = x[candidates].tolist(), y[candidates].tolist()
-    hull: list[int] = []
-    for point in range(len(xs)):
-        while len(hull) > 1:
-            last, before = hull[-1], hull[-2]
-            rise = (ys[last] - ys[before]) * (xs[point] - xs[before])
-            if rise < (ys[point] - ys[before]) * (xs[last] - xs[before]):
-                break
-            hull.pop()
-        hull.append(point)
-    return candidates[hull].astype(np.intp)
+    trials = bonafide + spoof
+    edges = isotonic_regression(bonafide / trials, weights=trials).blocks
+    starts = edges[:-1]
+    return Blocks(np.add.reduceat(bonafide, starts), np.add.reduceat(spoof, starts), starts, edges[1:] - 1)

@@ -11,6 +11,7 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from sls.data.corpus import DEMO_CORPUS
+from sls.metrics.calibration import Calibration
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.comparison_view import NOT_COMPARABLE_TAG
 from sls.tracking.runs import run_link
@@ -41,7 +42,7 @@ _BEGIN, _END = "<!-- evaluations -->", "<!-- /evaluations -->"
 
 
 def write_card(
-    client: MlflowClient, source: ModelSource, recipe: str, heard_s: float, is_calibrated: bool
+    client: MlflowClient, source: ModelSource, recipe: str, heard_s: float, calibration: Calibration | None
 ) -> str:
     """Returns the card of a checkpoint, at most as long as a description may be.
 
@@ -50,16 +51,14 @@ def write_card(
         source: the checkpoint.
         recipe: name of its recipe.
         heard_s: seconds of a recording that it hears.
-        is_calibrated: whether it is served with a calibration.
+        calibration: with which it is served, if with one.
     """
     origin = _find_origin(client, source.train_run_id)
     parts = [
         f"Recipe {recipe or 'unknown'}, epoch {source.epoch or 'unknown'}.",
         _describe_origin(origin),
         evaluation_section(client, source.model_id, _corpus(origin)),
-        INTENDED_USE.format(
-            heard=f"{heard_s:.2f} s", calibration=CALIBRATED if is_calibrated else UNCALIBRATED
-        ),
+        INTENDED_USE.format(heard=f"{heard_s:.2f} s", calibration=_describe_calibration(calibration)),
     ]
     return "\n\n".join(parts)[:MAX_CARD_LENGTH]
 
@@ -131,6 +130,15 @@ def _find_origin(client: MlflowClient, run_id: str) -> Run | None:
         return client.get_run(run_id) if run_id else None
     except MlflowException:
         return None
+
+
+def _describe_calibration(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return UNCALIBRATED
+    if calibration.score_range is None:
+        return CALIBRATED
+    low, high = calibration.score_range
+    return f"{CALIBRATED} Their scores were {low:g} to {high:g}."
 
 
 def _describe_origin(run: Run | None) -> str:

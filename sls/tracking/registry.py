@@ -9,6 +9,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowException
 
+from sls.engine.calibration import load_calibration
 from sls.models.checkpoints import load_checkpoint
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.lineage import link_checkpoint
@@ -64,10 +65,11 @@ def register(
     check_stage(stage)
     recipe = recipe or source.recipe
     info = load_checkpoint(source.path).info
+    fitted = load_calibration(calibration) if calibration is not None else None
     model_id = log_served_model(client, experiment, source, calibration)
     heard_s = info.num_samples / info.sample_rate_hz
     corpus = find_train_corpus(client, source.train_run_id)
-    card = write_card(client, source, recipe, heard_s, is_calibrated=calibration is not None)
+    card = write_card(client, source, recipe, heard_s, fitted)
     _ensure_registered_model(client)
     version = client.create_model_version(
         REGISTERED_MODEL_NAME,

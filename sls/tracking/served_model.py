@@ -15,7 +15,6 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 
 from sls.config import PROJECT_ROOT
-from sls.engine.calibration import load_calibration
 from sls.tracking.checkpoints import ModelSource
 from sls.tracking.runs import scratch_directory
 from sls.tracking.serving_contract import AUDIO, make_signature
@@ -30,14 +29,7 @@ NUM_HARMONICS = 10
 def log_served_model(
     client: MlflowClient, experiment: str, source: ModelSource, calibration: Path | None = None
 ) -> str:
-    """Writes the bundle to the artifact store and returns the id of its LoggedModel.
-
-    Raises:
-        FileNotFoundError: there is no such calibration.
-        ValueError: it is no calibration.
-    """
-    if calibration is not None:
-        load_calibration(calibration)
+    """Writes the bundle to the artifact store and returns the id of its LoggedModel."""
     logged = client.create_logged_model(
         experiment,
         name="served",

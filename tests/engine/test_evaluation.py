@@ -20,7 +20,7 @@ from sls.engine.evaluation import evaluate
 from sls.engine.factors import order_values
 from sls.engine.results import POOLED, Breakdown, Cell, Evaluation
 from sls.engine.tandem import pick_costs
-from sls.metrics.calibration import LogisticCalibration
+from sls.metrics.calibration import LogisticCalibration, PavCalibration
 from sls.metrics.det import compute_eer
 from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, asv_error_rates, compute_min_tdcf
 from tests.engine.keys import make_asv, make_corpus, make_joined
@@ -265,6 +265,52 @@ def test_a_calibration_that_ties_scores_is_warned_of():
         for found in (fit_calibration(other, "logistic"), fit_calibration(other, "pav"))
     ]
     assert told == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("calibration", "told"),
+    [
+        (
+            LogisticCalibration(2.0, 0.0, (-1.0, 4.0)),
+            "-1 to 4: 3 of 6 scores, whose log-likelihood ratios are extrap",
+        ),
+        (
+            PavCalibration((-1.0, 4.0), (-2.0, 3.0)),
+            "-1 to 4: 3 of 6 scores, whose log-likelihood ratios are held",
+        ),
+        (LogisticCalibration(2.0, 0.0, (-3.0, 4.5)), ""),
+        (LogisticCalibration(2.0, 0.0), ""),
+    ],
+)
+def test_scores_outside_those_of_the_fit_are_counted(calibration, told):
+    joined = make_joined(np.array([-3.0, -1.0, -1.5, 0.0, 4.0, 4.5]), np.array([0, 0, 1, 0, 1, 1]))
+    found = evaluate(joined, track="X", settings=NONE, calibration=calibration).warnings
+    texts = [
+        text for text in found if text.startswith("outside the scores that the calibration was fitted on, ")
+    ]
+    assert len(texts) == bool(told)
+    assert told in "".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("bonafide", "spoof", "told"),
+    [
+        # An AUC of 0.875; half of each class ties where the rates cross.
+        ([1, 1, 2, 2], [0, 0, 1, 1], "50.00 % with bona fide trials before spoofed ones"),
+        ([1, 1, 2, 2], [0, 0, 1, 1], "0.00 % with spoofed ones first"),
+        # At the end of the ties the rates are the same, and they are closest there in either order.
+        ([0, 1, 1, 1], [0, 0, 0, 1], ""),
+        # Ties of one class, or away from the threshold, have one order.
+        ([0, 0, 3, 4, 5, 6], [0, 0, 1, 1, 4, 2], ""),
+    ],
+)
+def test_ties_that_decide_the_eer_are_told_with_both_figures(bonafide, spoof, told):
+    joined = make_joined(np.array([*bonafide, *spoof], dtype=float), np.arange(2 * len(spoof)) < len(spoof))
+    texts = [
+        text for text in evaluate(joined, track="X", settings=NONE).warnings if text.startswith("ties decide")
+    ]
+    assert len(texts) == bool(told)
+    assert told in "".join(texts)
 
 
 def test_perfect_scores_do_not_claim_a_certain_zero():

@@ -44,7 +44,7 @@ def runs_of(kind: str) -> list[Run]:
 
 def call_epochs(small_corpus: Path, run_ids: list[str], *arguments: str) -> Result:
     words = ["--runs", ",".join(run_ids), "--data_root", str(small_corpus), *CPU, *arguments]
-    return CliRunner(env={"COLUMNS": "120"}).invoke(epochs, words)
+    return CliRunner().invoke(epochs, words)
 
 
 def read_table(run: Run) -> list[dict[str, str]]:

@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -113,17 +114,41 @@ def test_separable_scores_have_a_finite_calibration():
         assert llrs[1] < 0 < llrs[2]
 
 
-def test_pav_pools_the_added_trials_with_the_ends():
-    # Below 0 and above 3 stand one trial of each class: shares 1/4 and 3/4 of four pooled trials at either end.
-    calibration = fit_pav([2.0, 3.0], [0.0, 1.0])
-    llrs = np.log(3) * np.array([-1, -1, -1, 0, 1, 1, 1])
-    assert calibration.apply([-9, 0, 1, 1.5, 2, 3, 9]) == pytest.approx(llrs)
-    # Three spoofed trials and their two added ones, of two added and one bona fide: the classes weigh alike.
-    calibration = fit_pav([2.0], [0.0, 0.0, 1.0])
-    assert calibration.apply([0, 1, 2]) == pytest.approx(np.log([5 / 12, 5 / 12, 10 / 3]))
-    # Where the trials added below stay by themselves, the curve leaps at the lowest score, which is above it.
-    calibration = fit_pav([0.0, 0.0, 0.0, 2.0], [1.0])
-    assert calibration.apply([-1, 0, 1, 2, 5]) == pytest.approx(np.log([1 / 2, 5 / 4, 5 / 4, 5 / 4, 5 / 4]))
+@pytest.mark.parametrize(
+    ("bonafide", "spoof", "ratios"),
+    [
+        # Ties at the top: the trials at 0 and 1 pool to 1 of 3 bona fide against 3 of 4 spoofed ones.
+        ([0, 2, 2], [0, 0, 1, 2], {-9: 4 / 9, 0: 4 / 9, 1: 4 / 9, 2: 8 / 3, 9: 8 / 3}),
+        # Ties at the bottom, whose LLR is their own; at the top, one trial of each class joins two bona fide ones.
+        ([0, 1, 2, 2], [0, 0, 1], {-9: 3 / 8, 0: 3 / 8, 1: 3 / 4, 2: 9 / 4, 9: 9 / 4}),
+        # Ties at both ends, and few bona fide trials among many spoofed ones: the scores tell nothing apart.
+        ([0, 1], [0] * 10 + [1] * 10, {-9: 1, 0: 1, 1: 1, 9: 1}),
+        ([0, 0], [1, 1, 1], {-9: 1, 0: 1, 1: 1, 9: 1}),
+        # Complete separation: one trial of each class is added at either end.
+        ([2, 3], [0, 1], {-9: 1 / 3, 0: 1 / 3, 1: 1 / 3, 1.5: 1, 2: 3, 3: 3, 9: 3}),
+        ([2], [0, 0, 1], {0: 3 / 4, 1: 3 / 4, 2: 6}),
+        # All tied but one.
+        ([0, 0, 1], [0, 0], {-9: 2 / 3, 0: 2 / 3, 1: 4 / 3, 9: 4 / 3}),
+        ([0, 0], [-1, 0, 0], {-9: 3 / 4, -1: 3 / 4, 0: 3 / 2, 9: 3 / 2}),
+        # With the trials added to it, the highest score speaks no more for bona fide than those below: all pool.
+        ([0, 0, 0, 2], [1], {-9: 5 / 8, 0: 5 / 8, 2: 5 / 8, 9: 5 / 8}),
+    ],
+)
+def test_a_block_of_pav_has_its_own_ratio_at_both_ends_and_stays_finite(bonafide, spoof, ratios):
+    calibration = fit_pav(bonafide, spoof)
+    assert calibration.apply(list(ratios)) == pytest.approx(np.log(list(ratios.values())))
+    assert calibration_from_dict(calibration.to_dict()) == calibration
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_ratio_of_pav_is_that_of_the_trials_that_have_it(seed):
+    # Both classes have the lowest and the highest score.
+    bonafide, spoof = (np.append(scores, [-4, 6]) for scores in draw_scores(seed, 20, 300, decimals=0))
+    calibration = fit_pav(bonafide, spoof)
+    llrs = [calibration.apply(scores) for scores in (bonafide, spoof)]
+    for level in np.unique(np.concatenate(llrs)):
+        shares = [np.isclose(part, level).mean() for part in llrs]
+        assert level == pytest.approx(np.log(shares[0] / shares[1]))
 
 
 def test_pav_is_monotone_keeps_the_order_of_classes_and_is_well_calibrated_on_fresh_scores():
@@ -137,10 +162,22 @@ def test_pav_is_monotone_keeps_the_order_of_classes_and_is_well_calibrated_on_fr
 
 
 @pytest.mark.parametrize(
-    "calibration", [LogisticCalibration(2.5, -1.0), PavCalibration((0.0, 1.0), (-2.0, 3.0))]
+    "calibration",
+    [
+        LogisticCalibration(2.5, -1.0),
+        LogisticCalibration(2.5, -1.0, (-5.0, 0.5)),
+        PavCalibration((0.0, 1.0), (-2.0, 3.0)),
+    ],
 )
 def test_a_calibration_survives_its_dictionary(calibration):
-    assert calibration_from_dict(calibration.to_dict()) == calibration
+    assert calibration_from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration
+
+
+def test_a_calibration_knows_the_scores_of_its_fit_unless_it_is_older():
+    for fit in (fit_logistic, fit_pav):
+        assert fit([2.0, 0.5, 3.0], [0.0, 1.0, -4.0]).score_range == (-4, 3)
+    older = calibration_from_dict({"method": "logistic", "scale": 2.5, "offset": -1})
+    assert older == LogisticCalibration(2.5, -1.0, None)
 
 
 @pytest.mark.parametrize(
@@ -172,6 +209,11 @@ def test_anything_else_is_no_calibration(content):
             "found scale 1 and offset inf, expected finite",
         ),
         ({"method": "logistic", "scale": 10**400, "offset": 1}, "found method 'logistic'"),
+        *(
+            ({"method": "logistic", "scale": 1, "offset": 1, "score_range": ends}, "found score_range ")
+            for ends in ([1, 0], [1, 1], [0, math.inf], [math.nan, 1], [1], [0, 1, 2])
+        ),
+        ({"method": "logistic", "scale": 1, "offset": 1, "score_range": 5}, "found method 'logistic'"),
         ({"method": "pav", "scores": [0, 1, 2], "llrs": [0, 2, 1]}, "found llrs that descend"),
         ({"method": "pav", "scores": [0, 1], "llrs": [0, math.nan]}, "found llrs that are NaN or infinite"),
         ({"method": "pav", "scores": [0, math.inf], "llrs": [0, 1]}, "found scores that are NaN or infinite"),

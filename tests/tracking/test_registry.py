@@ -228,7 +228,7 @@ def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store
 
 
 def test_card_is_no_longer_than_a_description_may_be(store) -> None:
-    card = write_card(connect(), ModelSource("a", Path("a")), "v" * MAX_CARD_LENGTH, 4.0, is_calibrated=False)
+    card = write_card(connect(), ModelSource("a", Path("a")), "v" * MAX_CARD_LENGTH, 4.0, None)
     assert len(card) == MAX_CARD_LENGTH
 
 
@@ -253,7 +253,7 @@ def test_version_that_is_not_there_is_answered_with_those_that_are(store) -> Non
 
 def test_version_with_a_calibration_decides_when_it_is_served(trained, tmp_path) -> None:
     path = tmp_path / "anything.json"
-    save_calibration(path, LogisticCalibration(3.0, -1.0))
+    save_calibration(path, LogisticCalibration(3.0, -1.0, (-5.25, 0.125)))
     version = registry.register(connect(), "1", trained, "staging", calibration=path)
     path.unlink()
     served = mlflow.pyfunc.load_model(version.uri)
@@ -261,7 +261,7 @@ def test_version_with_a_calibration_decides_when_it_is_served(trained, tmp_path)
     assert row["llr"] == pytest.approx(3 * row["score"] - 1)
     assert row["decision"] in {"bonafide", "spoof"}
     assert np.isfinite(row["threshold"])
-    assert "served with a calibration" in card_of(version.version)
+    assert "on which it was fitted. Their scores were -5.25 to 0.125." in card_of(version.version)
     # The score door finds the checkpoint in the same bundle.
     assert resolve_model(connect(), version.uri).path.is_file()
 
