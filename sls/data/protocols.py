@@ -84,7 +84,10 @@ class Protocol:
         """
         if subset == ALL_SUBSETS:
             return np.ones(len(self), dtype=bool)
-        mask = self.fields["subset"] == subset if "subset" in self.fields else np.zeros(len(self), bool)
+        mask = np.zeros(len(self), dtype=bool)
+        if "subset" in self.fields:
+            column = as_columns(self.fields).categories("subset")
+            mask = np.array([value == subset for value in column.values], dtype=bool)[column.codes]
         if not mask.any():
             known = ", ".join([*self.subsets(), ALL_SUBSETS])
             raise ValueError(
@@ -94,7 +97,10 @@ class Protocol:
 
     def subsets(self) -> tuple[str, ...]:
         """Returns the names of the subsets, sorted; empty where the corpus has none."""
-        return tuple(sorted(set(self.fields["subset"].tolist()))) if "subset" in self.fields else ()
+        if "subset" not in self.fields:
+            return ()
+        column = as_columns(self.fields).categories("subset")
+        return tuple(sorted({column.values[code] for code in np.flatnonzero(np.bincount(column.codes))}))
 
     def counts(self) -> dict[str, int]:
         """Returns the number of `trials` and, where labels are known, of `bonafide` and `spoof`."""

@@ -18,7 +18,7 @@ from sls.engine.breakdown import BootstrapSettings, BreakdownSource, break_down
 from sls.engine.cautions import find_warnings
 from sls.engine.factors import ATTACK, SPEAKER, Factor, local_clusters, make_factor, name_clusters
 from sls.engine.outlines import count_scores, thin_curve
-from sls.engine.results import BITS, COST, FRACTION, SHARE, Evaluation, Measure
+from sls.engine.results import BITS, COST, FRACTION, SHARE, Evaluation, Measure, SubsetEer
 from sls.engine.tandem import make_tandem, pick_costs
 from sls.metrics.bootstrap import Interval, percentile_interval, resample_eer
 from sls.metrics.calibration import Calibration
@@ -26,7 +26,7 @@ from sls.metrics.classification import compute_auc, confusion_at
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
 from sls.metrics.clusters import resample_clusters
 from sls.metrics.dcf import DetectionCosts, compute_act_dcf
-from sls.metrics.det import DetCurve, eer_of_curve
+from sls.metrics.det import DetCurve, compute_eer, eer_of_curve
 from sls.metrics.paired import resample_trials
 from sls.metrics.ranking import rank_trials
 from sls.metrics.tdcf import LegacyTandemCosts, LinearCost, TandemCosts, minimum_of_curve
@@ -70,6 +70,7 @@ def evaluate(
             the error names the score file.
     """
     settings, costs = settings or BootstrapSettings(), costs or DetectionCosts()
+    other_subsets = _measure_other_subsets(joined, subset, calibration)
     joined = joined.select_subset(subset)
     source_name = joined.table.place
     scores = joined.scores if calibration is None else calibration.apply(joined.scores)
@@ -116,6 +117,7 @@ def evaluate(
         confusion=confusion,
         curve=thin_curve(curve),
         histogram=count_scores(bonafide, spoof),
+        other_subsets=other_subsets,
         breakdowns=break_down(source, breakdown),
         warnings=warnings,
         is_calibrated=calibration is not None,
@@ -169,6 +171,24 @@ def _draw_intervals(source: BreakdownSource, name: str, cost: LinearCost | None)
         drawn = resample_clusters([ranking], clusters, rng, settings.num_resamples, cost)[:, 0]
         found.append(percentile_interval(drawn, name_clusters(clusters), settings.level))
     return tuple(interval for interval in found if interval is not None)
+
+
+def _measure_other_subsets(
+    joined: JoinedScores, evaluated: str, calibration: Calibration | None
+) -> tuple[SubsetEer, ...]:
+    """Returns the EER of each other subset that the scores cover, where there is one."""
+    is_selection = len(joined) != joined.coverage.joined
+    subsets = () if is_selection else joined.coverage.whole_subsets
+    scores = joined.scores if calibration is None or not subsets else calibration.apply(joined.scores)
+    found = []
+    for subset in (name for name in subsets if name != evaluated):
+        chosen, is_bonafide = joined.key.subset_mask(subset), joined.is_bonafide
+        bonafide, spoof = scores[chosen & is_bonafide], scores[chosen & ~is_bonafide]
+        try:
+            found.append(SubsetEer(subset, compute_eer(bonafide, spoof).eer, bonafide.size, spoof.size))
+        except ValueError:  # a class is missing there, or all scores are the same
+            continue
+    return tuple(found)
 
 
 def _describe(joined: JoinedScores, asv: AsvScores | None, settings: BootstrapSettings) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, scor
     assert "-P calibration=" not in result.output
     report = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report/report.json"))
     assert report["track"] == "LA"
+    assert [other["subset"] for other in report["other_subsets"]] == ["all", "hidden", "progress"]
+    assert result.output.count("EER by subset of the key: eval ") == 1
     assert "synthetic" in result.output
 
 
@@ -189,6 +191,7 @@ def test_a_named_key_needs_no_data_root_and_makes_no_demo_corpus_of_it(
     result = CliRunner().invoke(evaluate, [*options, "--scores", str(away / "scores.txt"), *FEW])
     assert result.exit_code == 0, result.output
     assert "synthetic" not in result.output
+    assert "by subset" not in result.output
     assert newest_run("evaluate").data.tags["corpus"] == "mine"
 
 
