@@ -209,6 +209,9 @@ def _describe(joined: JoinedScores, asv: AsvScores | None, settings: BootstrapSe
             "interval": "percentile",
         },
     }
+    if joined.key.speakers is not None:
+        speakers = joined.key.speakers
+        found["speakers"] = {"file": speakers.source.name, "sha256": speakers.digest}
     if asv is not None:
         found["asv_scores"] = {"file": asv.source.name, "sha256": asv.digest, "trials": asv.counts()}
     return found
