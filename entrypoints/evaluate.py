@@ -52,6 +52,8 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
         source = find_scores(run.client, scores, corpus.name, track, model, directory)
         evaluation = track_evaluation(run, source, corpus, request)
     console.print(evaluation_table(evaluation, source.name))
+    if evaluation.scope:
+        console.print(evaluation.scope, highlight=False, soft_wrap=True)
     console.print(f"Report: {run_report(run.run_id)}", highlight=False, soft_wrap=True)
     if request.fit_calibration:
         advice = f"apply it to another track with -P calibration={run.run_id}"

@@ -97,6 +97,10 @@ class Columns(Mapping[str, np.ndarray]):
         """Returns the rows of a Boolean mask, or of row numbers in their order."""
         return Columns({name: partial(self._select_column, name, rows) for name in self})
 
+    def add(self, name: str, make: Callable[[], Categories]) -> Columns:
+        """Returns the columns with one more."""
+        return Columns({**self._makers, name: make})
+
     def _select_column(self, name: str, rows: np.ndarray) -> Categories:
         return self.categories(name).select(rows)
 

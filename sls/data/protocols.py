@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,8 @@ class Protocol:
     """`Label` of each trial, or None for a list without labels. Shape: `(trials,)`, int8."""
     fields: Mapping[str, np.ndarray] = field(default_factory=dict)
     """What else is known, by column (speaker, attack, codec, subset, ...). Shape of each: `(trials,)`."""
+    speakers: Protocol | None = None
+    """The list that gave the speakers, where the file itself does not."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -67,6 +70,29 @@ class Protocol:
             labels=None if self.labels is None else self.labels[mask],
             fields=as_columns(self.fields).select(mask),
         )
+
+    def with_speakers(self, speakers: Protocol) -> Protocol:
+        """Returns the trials with the speakers that another list gives them; it may hold other trials, too.
+
+        Raises:
+            ValueError: a trial is not there, or has another label.
+        """
+        rows = speakers.names.find(self.names)
+        if (rows < 0).any():
+            name = self.names[int(np.argmax(rows < 0))]
+            raise ValueError(
+                f"{speakers.source}: found no trial {quote(name)}, expected each trial of {self.source}"
+            )
+        if speakers.labels is not None and self.labels is not None:
+            found = speakers.labels[rows]
+            if (found != self.labels).any():
+                row = int(np.argmax(found != self.labels))
+                raise ValueError(
+                    f"{speakers.source}: found label {Label(found[row]).name.lower()} of trial "
+                    f"{quote(self.names[row])}, expected {Label(self.labels[row]).name.lower()} as in {self.source}"
+                )
+        make = partial(as_columns(speakers.fields).select(rows).categories, "speaker")
+        return replace(self, fields=as_columns(self.fields).add("speaker", make), speakers=speakers)
 
     def select_subset(self, subset: str) -> Protocol:
         """Returns the trials of one subset, or all of them for `all`.
@@ -84,7 +110,10 @@ class Protocol:
         """
         if subset == ALL_SUBSETS:
             return np.ones(len(self), dtype=bool)
-        mask = self.fields["subset"] == subset if "subset" in self.fields else np.zeros(len(self), bool)
+        mask = np.zeros(len(self), dtype=bool)
+        if "subset" in self.fields:
+            column = as_columns(self.fields).categories("subset")
+            mask = np.array([value == subset for value in column.values], dtype=bool)[column.codes]
         if not mask.any():
             known = ", ".join([*self.subsets(), ALL_SUBSETS])
             raise ValueError(
@@ -94,7 +123,10 @@ class Protocol:
 
     def subsets(self) -> tuple[str, ...]:
         """Returns the names of the subsets, sorted; empty where the corpus has none."""
-        return tuple(sorted(set(self.fields["subset"].tolist()))) if "subset" in self.fields else ()
+        if "subset" not in self.fields:
+            return ()
+        column = as_columns(self.fields).categories("subset")
+        return tuple(sorted({column.values[code] for code in np.flatnonzero(np.bincount(column.codes))}))
 
     def counts(self) -> dict[str, int]:
         """Returns the number of `trials` and, where labels are known, of `bonafide` and `spoof`."""

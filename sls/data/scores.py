@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from sls.data.formats import TableFormat, read_formatted_table, read_names
-from sls.data.protocols import Label, Protocol
+from sls.data.protocols import ALL_SUBSETS, Label, Protocol
 from sls.data.texts import Texts
 from sls.quotation import quote, shorten
 from sls.whole_files import write_whole
@@ -59,6 +59,8 @@ class Coverage:
     """Trials in the key."""
     joined: int
     """Trials in both."""
+    whole_subsets: tuple[str, ...] = ()
+    """Subsets of the key, `all` first, each of whose trials is scored; empty where the key is not divided."""
 
     @property
     def is_complete(self) -> bool:
@@ -156,7 +158,9 @@ def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -
     """
     rows = table.names.find(key.names)
     is_scored = rows >= 0
-    coverage = Coverage(len(table), len(key), int(np.count_nonzero(is_scored)))
+    subsets = (ALL_SUBSETS, *key.subsets()) if len(key.subsets()) > 1 else ()
+    whole_subsets = tuple(name for name in subsets if is_scored[key.subset_mask(name)].all())
+    coverage = Coverage(len(table), len(key), int(np.count_nonzero(is_scored)), whole_subsets)
     if not coverage.joined or not (coverage.is_complete or allow_partial):
         raise ValueError(_describe_mismatch(table, key, is_scored, coverage))
     if not coverage.is_complete:

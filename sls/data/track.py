@@ -44,6 +44,8 @@ class Track:
     """The list of trials; None where the key is the list."""
     key_search: FileSearch | None
     """The key; None where the protocol holds the labels."""
+    speakers_search: FileSearch | None
+    """A list of trials with their speakers, for a key that does not name them."""
     audio_search: AudioSearch
     asv_scores_search: FileSearch | None
     asv_metadata_search: FileSearch | None
@@ -70,7 +72,7 @@ class Track:
     def key(
         self, data_root: str | Path, key: str | Path | None = None, *, is_checked: bool = True
     ) -> Protocol:
-        """Reads the labels of this track.
+        """Reads the labels of this track, and the speakers from where they are known.
 
         Args:
             data_root: the directory under which the corpora lie; not needed where `key` is given.
@@ -79,7 +81,8 @@ class Track:
 
         Raises:
             FileNotFoundError: there is no key; the error says where one looked.
-            ValueError: the key is not as its form says, holds no labels, or the counts differ.
+            ValueError: the key is not as its form says, holds no labels, the counts differ, or the list of
+                speakers disagrees with it.
         """
         search = self.key_search or self.protocol_search
         assert search is not None  # held by load_tracks
@@ -95,7 +98,7 @@ class Track:
         protocol = self._read(path, search, is_checked)
         if protocol.labels is None:
             raise ValueError(f"{path}: found a list without labels, expected the key of track {self.name}")
-        return protocol
+        return self._add_speakers(protocol, data_root)
 
     def asv_scores(
         self,
@@ -210,6 +213,14 @@ class Track:
         if is_checked:
             check_counts(protocol, self._counts_of(path))
         return protocol
+
+    def _add_speakers(self, key: Protocol, data_root: str | Path) -> Protocol:
+        """Adds speakers to a key without them, where their list lies beside it or under the data root."""
+        search = self.speakers_search
+        if search is None or "speaker" in key.fields:
+            return key
+        path = search.find(key.source.parent) or search.find_under(data_root)
+        return key if path is None else key.with_speakers(read_protocol(path, search.formats))
 
     def _check_asv(self, asv: AsvScores, named: Path | None) -> AsvScores:
         """Checks the number of trials, but of scores that a user named: they may be of a system of his own."""

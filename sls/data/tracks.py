@@ -72,17 +72,23 @@ def _parse_formats(document: Entry) -> dict[str, TableFormat]:
 
 _TRACK_NAMES = (
     *("title", "corpus", "metrics", "subset", "breakdown", "counts", "download", "folders"),
-    *("protocol", "key", "audio", "asv_scores", "asv_metadata"),
+    *("protocol", "key", "speakers", "audio", "asv_scores", "asv_metadata"),
 )
 
 
-_NEEDED_COLUMN = {"protocol": "trial", "key": "trial", "asv_scores": "score", "asv_metadata": "role"}
+_NEEDED_COLUMNS = {
+    "protocol": ("trial",),
+    "key": ("trial",),
+    "speakers": ("trial", "speaker"),
+    "asv_scores": ("score",),
+    "asv_metadata": ("role",),
+}
 
 
 def _parse_track(name: str, entry: Entry, formats: Mapping[str, TableFormat]) -> Track:
     entry.check_names(_TRACK_NAMES)
     folders = entry.texts("folders", (".",))
-    searches = {what: _parse_search(what, entry, folders, formats) for what in _NEEDED_COLUMN}
+    searches = {what: _parse_search(what, entry, folders, formats) for what in _NEEDED_COLUMNS}
     if searches["protocol"] is None and searches["key"] is None:
         raise ValueError(f"{entry.where}: found neither protocol nor key, expected one of them")
     metrics = entry.texts("metrics", ("eer",))
@@ -100,6 +106,7 @@ def _parse_track(name: str, entry: Entry, formats: Mapping[str, TableFormat]) ->
         download=_parse_download(entry),
         protocol_search=searches["protocol"],
         key_search=searches["key"],
+        speakers_search=searches["speakers"],
         audio_search=_parse_audio(entry, folders),
         asv_scores_search=searches["asv_scores"],
         asv_metadata_search=searches["asv_metadata"],
@@ -117,10 +124,11 @@ def _parse_search(
     for name in names + named:
         if name not in formats:
             raise ValueError(f"{entry.where}.formats: found {name}, expected some of: {', '.join(formats)}")
-        if _NEEDED_COLUMN[what] not in formats[name].columns:
-            raise ValueError(
-                f"{entry.where}.formats: found {name} without a column {_NEEDED_COLUMN[what]}, expected one"
-            )
+        for column in _NEEDED_COLUMNS[what]:
+            if column not in formats[name].columns:
+                raise ValueError(
+                    f"{entry.where}.formats: found {name} without a column {column}, expected one"
+                )
     return FileSearch(
         what.replace("_", " ").replace("asv", "ASV"),
         entry.texts("folders", track_folders),

@@ -18,13 +18,13 @@ from sls.engine.breakdown import BreakdownSource, break_down
 from sls.engine.cautions import find_warnings
 from sls.engine.factors import ATTACK, SPEAKER, Factor, make_factor
 from sls.engine.outlines import count_scores, thin_curve
-from sls.engine.results import BITS, COST, FRACTION, SHARE, Evaluation, Measure
+from sls.engine.results import BITS, COST, FRACTION, SHARE, Evaluation, Measure, SubsetEer
 from sls.engine.tandem import make_tandem, pick_costs
 from sls.metrics.calibration import Calibration
 from sls.metrics.classification import compute_auc, confusion_at
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
 from sls.metrics.dcf import DetectionCosts, compute_act_dcf
-from sls.metrics.det import DetCurve, eer_of_curve
+from sls.metrics.det import DetCurve, compute_eer, eer_of_curve
 from sls.metrics.intervals import DEFAULT_LEVEL, estimate_eer, estimate_min_cost, find_optimism
 from sls.metrics.ranking import rank_trials
 from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, minimum_of_curve
@@ -65,6 +65,7 @@ def evaluate(
             the error names the score file.
     """
     costs = costs or DetectionCosts()
+    other_subsets = _measure_other_subsets(joined, subset, calibration)
     joined = joined.select_subset(subset)
     source_name = joined.table.place
     scores = joined.scores if calibration is None else calibration.apply(joined.scores)
@@ -110,6 +111,7 @@ def evaluate(
         confusion=confusion,
         curve=thin_curve(curve),
         histogram=count_scores(bonafide, spoof),
+        other_subsets=other_subsets,
         breakdowns=break_down(source, breakdown),
         warnings=warnings,
         is_calibrated=calibration is not None,
@@ -160,6 +162,24 @@ def _measure(
     return found
 
 
+def _measure_other_subsets(
+    joined: JoinedScores, evaluated: str, calibration: Calibration | None
+) -> tuple[SubsetEer, ...]:
+    """Returns the EER of each other subset that the scores cover, where there is one."""
+    is_selection = len(joined) != joined.coverage.joined
+    subsets = () if is_selection else joined.coverage.whole_subsets
+    scores = joined.scores if calibration is None or not subsets else calibration.apply(joined.scores)
+    found = []
+    for subset in (name for name in subsets if name != evaluated):
+        chosen, is_bonafide = joined.key.subset_mask(subset), joined.is_bonafide
+        bonafide, spoof = scores[chosen & is_bonafide], scores[chosen & ~is_bonafide]
+        try:
+            found.append(SubsetEer(subset, compute_eer(bonafide, spoof).eer, bonafide.size, spoof.size))
+        except ValueError:  # a class is missing there, or all scores are the same
+            continue
+    return tuple(found)
+
+
 def _describe(joined: JoinedScores, asv: AsvScores | None) -> dict[str, Any]:
     coverage = joined.coverage
     found: dict[str, Any] = {
@@ -173,6 +193,9 @@ def _describe(joined: JoinedScores, asv: AsvScores | None) -> dict[str, Any]:
         },
         "intervals": {"level": DEFAULT_LEVEL, "method": "Korn-Graubard"},
     }
+    if joined.key.speakers is not None:
+        speakers = joined.key.speakers
+        found["speakers"] = {"file": speakers.source.name, "sha256": speakers.digest}
     if asv is not None:
         found["asv_scores"] = {"file": asv.source.name, "sha256": asv.digest, "trials": asv.counts()}
     return found

@@ -70,6 +70,17 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class SubsetEer:
+    """The EER of one subset of the key."""
+
+    subset: str
+    eer: float
+    """Fraction."""
+    num_bonafide: int
+    num_spoof: int
+
+
+@dataclass(frozen=True)
 class Breakdown:
     """Results by the values of one field, or of two that cross."""
 
@@ -126,6 +137,8 @@ class Evaluation:
     """At the EER threshold."""
     curve: CurvePoints
     histogram: Histogram
+    other_subsets: tuple[SubsetEer, ...] = ()
+    """What the same scores give on the other subsets of the key (`all` among them) that they cover."""
     breakdowns: tuple[Breakdown, ...] = ()
     warnings: tuple[str, ...] = ()
     is_calibrated: bool = False
@@ -153,6 +166,16 @@ class Evaluation:
         """Normalised minimum t-DCF of 2019, or None without ASV scores."""
         found = self.measure("min_tdcf_legacy")
         return None if found is None else found.value
+
+    @property
+    def scope(self) -> str:
+        """The EER of the evaluated subset beside those of the others, in a line; empty where there are none."""
+        own = SubsetEer(self.subset, self.eer, self.num_bonafide, self.num_spoof)
+        parts = [
+            f"{item.subset} {100 * item.eer:.2f} % ({item.num_bonafide + item.num_spoof:,} trials)"
+            for item in (own, *self.other_subsets)
+        ]
+        return f"EER by subset of the key: {', '.join(parts)}" if self.other_subsets else ""
 
     def metrics(self) -> dict[str, float]:
         """Returns the numbers for a tracker; rates as percentages, whose names end in `_percent`.

@@ -12,7 +12,7 @@ from sls.data.corpus import Corpus
 from sls.data.scores import JoinedScores, join_scores, read_scores
 from sls.engine.comparison import compare
 from sls.engine.comparison_results import Comparison
-from sls.tracking.evaluation import EvaluationRequest
+from sls.tracking.evaluation import EvaluationRequest, key_tags
 from sls.tracking.report import REPORT_DIRECTORY, write_comparison_report
 from sls.tracking.runs import TrackedRun, scratch_directory
 from sls.tracking.score_sources import ScoreSource, find_scores
@@ -85,8 +85,7 @@ def track_comparison(
             "track": track.name,
             "corpus": corpus.name,
             "subset": subset,
-            "key": str(key.source),
-            "key_sha256": key.digest,
+            **key_tags(key),
             "systems": ", ".join(sources),
         }
     )

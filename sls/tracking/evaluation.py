@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sls.data.corpus import Corpus
+from sls.data.protocols import Protocol
 from sls.data.scores import join_scores, read_scores
 from sls.engine.calibration import load_calibration
 from sls.engine.evaluation import Evaluation, evaluate
@@ -61,8 +62,7 @@ def track_evaluation(
             "subset": subset,
             "scores": source.name,
             "scores_sha256": table.digest,
-            "key": str(key.source),
-            "key_sha256": key.digest,
+            **key_tags(key),
             **({"score_run_id": source.run_id} if source.run_id else {}),
             **({"calibration": request.calibration.name} if request.calibration else {}),
         }
@@ -102,6 +102,14 @@ def track_evaluation(
         note_evaluations(run.client, source.tags["model_id"])
     link_checkpoint(run.client, source.tags.get("model_id", ""), source.tags.get("train_run_id", ""))
     return evaluation
+
+
+def key_tags(key: Protocol) -> dict[str, str]:
+    """Returns which key a figure rests on, and which list gave its speakers."""
+    tags = {"key": str(key.source), "key_sha256": key.digest}
+    if key.speakers is not None:
+        tags |= {"speakers": str(key.speakers.source), "speakers_sha256": key.speakers.digest}
+    return tags
 
 
 def _keep_report(run: TrackedRun, evaluation: Evaluation, *, is_illustrated: bool) -> None:

@@ -49,7 +49,12 @@ def write_evaluation_report(evaluation: Evaluation, directory: str | Path) -> li
     note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
     sections = [
         *(render_note(warning) for warning in evaluation.warnings),
-        render_section("Results", tabulate_measures(evaluation), explain_intervals(evaluation)),
+        render_section(
+            "Results",
+            tabulate_measures(evaluation),
+            render_note(evaluation.scope, "scope") if evaluation.scope else "",
+            explain_intervals(evaluation),
+        ),
         render_section("Decisions at the EER threshold", tabulate_confusion(evaluation)),
         render_section("DET curve", render_det(det_data([evaluation]))),
         render_section("Scores", render_image(pictures["scores"], "score histograms")),

@@ -158,7 +158,7 @@ def render_det(data: Mapping[str, Any]) -> str:
 
 
 def render_note(text: str, kind: str = "note") -> str:
-    """Returns a paragraph that stands out: `note` or `verdict`."""
+    """Returns a paragraph that stands out (`note` or `verdict`), or one that does not (`scope`)."""
     return f'<p class="{kind}">{escape(text)}</p>'
 
 

@@ -1,9 +1,11 @@
 """Keys and ASV scores of a track, in small trees in the layouts of the corpora."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from sls.data.protocols import Protocol
 from sls.data.tracks import load_tracks
 
 LA_ROWS = [
@@ -229,6 +231,86 @@ def test_asv_scores_named_for_a_track_that_has_none_are_not_passed_over(tmp_path
         ValueError, match=r"^asv_scores: found .*asv\.txt, expected none: track DF has no asv_scores"
     ):
         load_tracks()["DF"].asv_scores(tmp_path, asv_scores=path)
+
+
+WILD_KEY = "".join(f"- {row}.wav - - - {'spoof' if row % 2 else 'bonafide'}\n" for row in range(6))
+# In another order, and of more trials than the key.
+WILD_META = "file,speaker,label\n" + "".join(
+    f"{row}.wav,S{row % 3},{'spoof' if row % 2 else 'bona-fide'}\n" for row in reversed(range(8))
+)
+
+
+def read_wild_key(tmp_path: Path, meta: str | None, content: str = WILD_META) -> Protocol:
+    """Reads a named key without speakers, where a list with them lies at `meta`."""
+    write_note(tmp_path)
+    (tmp_path / "data").mkdir()
+    if meta is not None:
+        write(tmp_path / meta, content)
+    return load_tracks()["In-the-Wild"].key(
+        tmp_path / "data", write(tmp_path / "keys" / "mine.txt", WILD_KEY)
+    )
+
+
+@pytest.mark.parametrize("meta", ["keys/meta.csv", "data/meta.csv", "data/release_in_the_wild/meta.csv"])
+def test_a_key_without_speakers_takes_them_from_where_they_are_known(tmp_path, meta):
+    key = read_wild_key(tmp_path, meta)
+    assert key.fields["speaker"].tolist() == ["S0", "S1", "S2"] * 2
+    assert key.select(key.labels == 1).fields["speaker"].tolist() == ["S0", "S2", "S1"]
+    assert key.speakers is not None
+    assert (key.source.name, key.speakers.source) == ("mine.txt", tmp_path / meta)
+
+
+def test_a_list_of_speakers_beside_the_key_comes_before_that_under_the_data_root(tmp_path):
+    write(tmp_path / "keys" / "meta.csv", WILD_META)
+    key = read_wild_key(tmp_path, "data/meta.csv", WILD_META.replace("S", "T"))
+    assert set(key.fields["speaker"]) == {"S0", "S1", "S2"}
+
+
+def test_a_key_that_is_found_takes_its_speakers_too(tmp_path):
+    write_note(tmp_path)
+    write(tmp_path / "keys" / "in_the_wild_key.txt", WILD_KEY)
+    meta = write(tmp_path / "data" / "meta.csv", WILD_META)
+    key = load_tracks()["In-the-Wild"].key(tmp_path)
+    assert (key.source.name, key.speakers.source) == ("in_the_wild_key.txt", meta)
+
+
+def test_without_a_list_of_speakers_a_key_stays_as_it_is(tmp_path):
+    key = read_wild_key(tmp_path, None)
+    assert (list(key.fields), key.speakers) == ([], None)
+    write(tmp_path / "data" / "meta.csv", WILD_META)
+    whole = load_tracks()["In-the-Wild"].key(tmp_path / "data")
+    assert (whole.source.name, whole.speakers) == ("meta.csv", None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        (
+            "4.wav,S1,bona-fide",
+            "4.wav,S1,spoof",
+            "found label spoof of trial '4.wav', expected bonafide as in",
+        ),
+        ("3.wav,S0,spoof\n", "", "found no trial '3.wav', expected each trial of"),
+        ("file,speaker", "file,singer", "expected a header with file, speaker, label"),
+    ],
+)
+def test_a_list_of_speakers_that_disagrees_with_the_key_is_an_error(tmp_path, old, new, found):
+    assert old in WILD_META
+    with pytest.raises(ValueError, match=re.escape(found)) as caught:
+        read_wild_key(tmp_path, "data/meta.csv", WILD_META.replace(old, new))
+    assert str(caught.value).startswith(str(tmp_path / "data" / "meta.csv"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_real_key_of_in_the_wild_takes_speakers_by_the_name_of_the_trial(tmp_path, reference_dir):
+    bare = load_tracks()["In-the-Wild"].key(reference_dir / "in_the_wild")
+    rows = [
+        f"{name},Speaker {name[0]},{'bona-fide' if label else 'spoof'}\n"
+        for name, label in zip(bare.names, bare.labels, strict=True)
+    ]
+    write(tmp_path / "meta.csv", "file,speaker,label\n" + "".join(rows[::-1]))
+    key = load_tracks()["In-the-Wild"].key(tmp_path, bare.source)
+    assert key.fields["speaker"].tolist() == [f"Speaker {name[0]}" for name in bare.names]
 
 
 def test_the_real_protocols_and_scores_are_found_under_a_data_root(tmp_path, reference_dir):

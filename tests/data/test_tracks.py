@@ -114,6 +114,10 @@ def edit(change) -> dict:
             lambda d: d["formats"]["own"].update(columns=["label"]),
             r"protocol\.formats: found own without a column trial",
         ),
+        (
+            lambda d: d["tracks"]["Mine"].update(speakers={"files": "speakers.tsv", "formats": "own"}),
+            r"speakers\.formats: found own without a column speaker",
+        ),
         (lambda d: d.pop("tracks"), r"found no tracks"),
         (lambda d: d.update(track={}), r"found track, expected some of .*did you mean tracks"),
     ],

@@ -71,6 +71,65 @@ def test_scores_as_large_as_are_read_give_the_same_rates_and_no_overflow():
     assert found.eer == calibrated.eer == evaluate(joined, track="LA", settings=NONE).eer
 
 
+def test_the_other_subsets_of_the_key_stand_beside_the_evaluated_one():
+    corpus = make_corpus()
+    joined = join_scores(corpus.table, corpus.key)
+    for calibration in (None, PavCalibration((-1.0, 0.0, 2.0), (-3.0, 0.0, 3.0))):
+        found = {
+            name: evaluate(joined, track="LA", subset=name, calibration=calibration, settings=NONE)
+            for name in ("all", "eval", "progress")
+        }
+        for name, evaluation in found.items():
+            others = {other.subset: other for other in evaluation.other_subsets}
+            assert set(others) == set(found) - {name}
+            for other in others.values():
+                same = found[other.subset]
+                assert (other.eer, other.num_bonafide, other.num_spoof) == (
+                    same.eer,
+                    same.num_bonafide,
+                    same.num_spoof,
+                )
+    num_eval = len(joined.select_subset("eval"))
+    assert found["eval"].scope == (
+        f"EER by subset of the key: eval {100 * found['eval'].eer:.2f} % ({num_eval:,} trials), "
+        f"all {100 * found['all'].eer:.2f} % (1,200 trials), "
+        f"progress {100 * found['progress'].eer:.2f} % ({1_200 - num_eval:,} trials)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [(["eval"], set()), (["eval", "progress"], {"progress"}), (["eval", "hidden"], {"hidden"})],
+)
+def test_a_subset_that_scores_do_not_cover_is_left_out(kept, expected):
+    corpus = make_corpus()
+    subsets = np.where(np.arange(1_200) < 100, "hidden", corpus.key.fields["subset"]).astype(object)
+    key = replace(corpus.key, fields={"subset": subsets})
+    is_kept = np.isin(subsets.astype(str), kept)
+    is_kept[-1] = True  # a trial of another subset does not make it whole
+    table = replace(corpus.table, names=key.names[is_kept], scores=corpus.scores[is_kept])
+    joined = join_scores(table, key, allow_partial=True)
+    found = evaluate(joined, track="LA", subset="eval", settings=NONE)
+    assert {other.subset for other in found.other_subsets} == expected
+    assert bool(found.scope) == bool(expected)
+
+
+def test_a_subset_of_one_class_has_no_error_rate():
+    corpus = make_corpus()
+    subsets = np.where(corpus.is_bonafide, corpus.key.fields["subset"], "eval").astype(object)
+    joined = join_scores(corpus.table, replace(corpus.key, fields={"subset": subsets}))
+    found = evaluate(joined, track="LA", subset="eval", settings=NONE)
+    assert [other.subset for other in found.other_subsets] == ["all"]
+
+
+@pytest.mark.parametrize("fields", [{}, {"subset": np.array(["eval"] * 60, dtype=object)}])
+def test_a_key_that_is_not_divided_into_subsets_has_one_scope(fields):
+    labels = np.arange(60) < 30
+    made = make_joined(np.arange(60.0), labels, fields)
+    found = evaluate(join_scores(made.table, made.key), track="X", settings=NONE)
+    assert (found.other_subsets, found.scope) == ((), "")
+
+
 def test_an_attack_selects_spoofed_trials_only_and_a_codec_both_classes():
     found, fields = evaluate_corpus(), make_corpus().key.fields
     everything = np.ones(1_200, dtype=bool)

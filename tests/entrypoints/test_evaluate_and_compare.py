@@ -1,6 +1,7 @@
 """The evaluate and compare doors, on score files that no model of ours made."""
 
 import json
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -62,6 +63,8 @@ def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, scor
     assert "-P calibration=" not in result.output
     report = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report/report.json"))
     assert report["track"] == "LA"
+    assert [other["subset"] for other in report["other_subsets"]] == ["all", "hidden", "progress"]
+    assert result.output.count("EER by subset of the key: eval ") == 1
     assert "synthetic" in result.output
 
 
@@ -189,7 +192,19 @@ def test_a_named_key_needs_no_data_root_and_makes_no_demo_corpus_of_it(
     result = CliRunner().invoke(evaluate, [*options, "--scores", str(away / "scores.txt"), *FEW])
     assert result.exit_code == 0, result.output
     assert "synthetic" not in result.output
-    assert newest_run("evaluate").data.tags["corpus"] == "mine"
+    assert "by subset" not in result.output
+    tags = newest_run("evaluate").data.tags
+    assert tags["corpus"] == "mine"
+    assert "speakers" not in tags
+    assert "over speakers" not in result.output
+    speakers = shutil.copy(key.source, away / "meta.csv")
+    result = CliRunner().invoke(evaluate, [*options, "--scores", str(away / "scores.txt"), *FEW])
+    assert result.exit_code == 0, result.output
+    assert "95 % over speakers" in result.output
+    run = newest_run("evaluate")
+    assert (run.data.tags["speakers"], run.data.tags["speakers_sha256"]) == (str(speakers), key.digest)
+    report = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report/report.json"))
+    assert report["provenance"]["speakers"] == {"file": "meta.csv", "sha256": key.digest}
 
 
 def test_a_key_that_is_not_there_is_named(store, score_files, monkeypatch, capfd) -> None:

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from sls.data.scores import join_scores
 from sls.engine.breakdown import BootstrapSettings
 from sls.engine.comparison import compare
 from sls.engine.evaluation import evaluate
@@ -47,8 +48,9 @@ def read_page(path) -> Checker:
 
 @pytest.fixture(scope="module")
 def evaluation():
+    corpus = make_corpus()
     return evaluate(
-        make_corpus(),
+        join_scores(corpus.table, corpus.key),
         track="LA",
         system="base<line>",
         metrics=("eer", "min_tdcf"),
@@ -98,6 +100,11 @@ def test_the_page_holds_every_number_as_a_person_reads_it(evaluation, files):
         for cell in breakdown.cells:
             assert f"{100 * cell.eer:.2f}" in text
     assert "interval over speakers and attacks" in text
+
+
+def test_the_page_says_what_the_other_subsets_of_the_key_give(evaluation, files):
+    assert [other.subset for other in evaluation.other_subsets] == ["eval", "progress"]
+    assert evaluation.scope in read_page(files[0]).text
 
 
 def test_the_page_counts_decisions_of_both_classes(evaluation, files):
