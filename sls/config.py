@@ -18,6 +18,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_RATE_HZ = 16_000
 NUM_SAMPLES = 64_600
 """Samples that the published countermeasure hears: 4.0375 s at 16 kHz."""
+Resampler = Literal["soxr", "kaiser_best"]
 
 
 @dataclass(frozen=True)
@@ -241,8 +242,11 @@ class ComputeConfig:
 
 @dataclass(frozen=True)
 class ScoringConfig:
-    """What of a recording is scored that is longer than the countermeasure hears at once."""
+    """What of a recording is scored: how it is resampled, and what of one longer than is heard at once."""
 
+    resampler: Resampler = "soxr"
+    """How recordings at other rates are resampled to be scored: by soxr HQ, or by kaiser_best, the default of
+    librosa 0.9.1, which the published system pins."""
     window_hop: int = 0
     """Samples from one window of a long recording to the next; 0 hears its first audio_max_len samples alone,
     as published."""

@@ -25,6 +25,8 @@ from sls.data.scores import format_score
 
 SYNC_INTERVAL_S = 5.0
 """Seconds of work that a power cut may cost; a killed process loses nothing that it has written."""
+EARLIER_SETTINGS = {"resampler": "soxr"}
+"""Settings that scores were once made with and do not name, since there was no choice."""
 _CHECKSUM_DIGITS = 8
 
 logger = logging.getLogger(__name__)
@@ -82,7 +84,9 @@ def read_journal(path: Path) -> JournalContent | None:
             if body is None:
                 break
             if content is None:
-                content = JournalContent(path, JournalHeader(**json.loads(body)))
+                header = json.loads(body)
+                binding = {**EARLIER_SETTINGS, **header["binding"]}
+                content = JournalContent(path, JournalHeader(binding, header["about"]))
             else:
                 number, *words = body.split(" ")
                 content.batches[int(number)] = words

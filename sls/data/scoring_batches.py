@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from sls.config import Resampler
 from sls.data.audio import AudioError, read_audio
 from sls.data.batches import AudioFailure
 from sls.data.dataset import TrialDataset
@@ -46,14 +47,18 @@ class ScoringBatches(Dataset[ScoringBatch]):
         trials: the trials.
         batch_size: trials in a batch.
         window_hop: see `cut_windows`.
+        resampler: see `read_audio`.
 
     Raises:
         ValueError: a hop longer than a window.
     """
 
-    def __init__(self, trials: TrialDataset, batch_size: int, window_hop: int = 0) -> None:
+    def __init__(
+        self, trials: TrialDataset, batch_size: int, window_hop: int = 0, resampler: Resampler = "soxr"
+    ) -> None:
         check_hop(window_hop, trials.audio.audio_max_len)
-        self.trials, self.batch_size, self.window_hop = trials, batch_size, window_hop
+        self.trials, self.batch_size = trials, batch_size
+        self.window_hop, self.resampler = window_hop, resampler
 
     def __len__(self) -> int:
         return -(-len(self.trials) // self.batch_size)
@@ -76,7 +81,7 @@ class ScoringBatches(Dataset[ScoringBatch]):
             try:
                 content = path.read_bytes()
                 after_reading_s = time.perf_counter()
-                waveform = read_audio(content, audio.sample_rate, str(path))
+                waveform = read_audio(content, audio.sample_rate, str(path), self.resampler)
                 windows.append(cut_windows(waveform, audio.audio_max_len, self.window_hop))
             except (AudioError, OSError) as error:
                 failures.append(AudioFailure(index, self.trials.name(index), path, _describe(error, path)))

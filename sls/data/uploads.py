@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from sls.data.audio import RESAMPLER
+from sls.data.audio import SOXR_QUALITY
 from sls.data.containers import HEAD_BYTES, count_tag_bytes, name_container
 from sls.data.decoders import AudioError, check_duration, decode_by_av, decode_by_soundfile
 
@@ -102,7 +102,7 @@ def decode_base64(value: Any, max_bytes: int) -> bytes:
 
 
 def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Upload:
-    """Decodes a WAV, FLAC, MP3 or OGG file, mono by mean over channels, resampled as `read_audio` does.
+    """Decodes a WAV, FLAC, MP3 or OGG file, mono by mean over channels, as `read_audio` does, resampled by soxr.
 
     Args:
         content: the file.
@@ -168,7 +168,7 @@ def _resample(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload:
     if not np.isfinite(mono).all():
         raise AudioError("found samples that are NaN or infinite")
     if rate_hz != sample_rate_hz:
-        mono = soxr.resample(mono, rate_hz, sample_rate_hz, quality=RESAMPLER)
+        mono = soxr.resample(mono, rate_hz, sample_rate_hz, quality=SOXR_QUALITY)
         if len(mono) == 0:
             raise AudioError("found no samples after resampling, expected a recording")
     return Upload(np.ascontiguousarray(mono, dtype=np.float32), samples, rate_hz)

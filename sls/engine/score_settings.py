@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 from sls.config import ComputeConfig, ScoringConfig
+from sls.data.score_journal import EARLIER_SETTINGS
 
 REMEDY = "name another output, or add force=true to score anew"
-SETTINGS = ("precision", "backend", "window_hop", "window_combination")
+SETTINGS = ("precision", "backend", "resampler", "window_hop", "window_combination")
 """Names of what `settings_of` returns."""
 
 
@@ -18,6 +19,7 @@ def settings_of(compute: ComputeConfig, scoring: ScoringConfig) -> dict[str, Any
     return {
         "precision": compute.precision,
         "backend": compute.backend,
+        "resampler": scoring.resampler,
         "window_hop": scoring.window_hop,
         # Without windows nothing is combined.
         "window_combination": scoring.window_combination if scoring.window_hop else "none",
@@ -25,5 +27,9 @@ def settings_of(compute: ComputeConfig, scoring: ScoringConfig) -> dict[str, Any
 
 
 def binding_key(binding: dict[str, Any]) -> str:
-    """Returns a short name for a binding: the same for the same model, protocol and settings."""
-    return hashlib.sha256(json.dumps(binding, sort_keys=True).encode()).hexdigest()[:16]
+    """Returns a short name for a binding: the same for the same model, protocol and settings.
+
+    Settings that earlier scores do not name are left out where they are as they were then.
+    """
+    named = {name: value for name, value in binding.items() if (name, value) not in EARLIER_SETTINGS.items()}
+    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
+from sls.data.score_journal import EARLIER_SETTINGS
 from sls.engine.score_settings import settings_of
 from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG, ModelSource, epoch_name, resolve_model
 from sls.tracking.delivery import WEIGHTS_DELETED, WEIGHTS_TAG
@@ -168,4 +169,4 @@ class EpochEvaluator:
             f"tags.kind = '{kind}' and tags.model_id = '{model_id}' and attributes.status = 'FINISHED'",
             order_by=["attributes.end_time DESC"],
         )
-        return [run for run in runs if wanted.items() <= run.data.tags.items()]
+        return [run for run in runs if wanted.items() <= {**EARLIER_SETTINGS, **run.data.tags}.items()]

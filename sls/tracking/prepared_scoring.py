@@ -82,9 +82,10 @@ def prepare_scoring(
         "versions": provenance.package_versions(),
         "hardware": provenance.hardware(),
     }
-    batches = ScoringBatches(TrialDataset(trials.trials, audio), size, options.scoring.window_hop)
+    scoring = options.scoring
+    batches = ScoringBatches(TrialDataset(trials.trials, audio), size, scoring.window_hop, scoring.resampler)
     header = JournalHeader(binding, about)
-    job = ScoringJob(checkpoint.model, batches, compute, options.scoring, device, header)
+    job = ScoringJob(checkpoint.model, batches, compute, scoring, device, header)
     return PreparedScoring(job, output, key)
 
 

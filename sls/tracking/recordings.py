@@ -18,6 +18,7 @@ from sls.engine.batch_size import resolve_batch_size
 from sls.engine.calibration import load_calibration
 from sls.engine.device import resolve_device
 from sls.engine.precision import arithmetic
+from sls.engine.score_settings import settings_of
 from sls.metrics.dcf import DetectionCosts
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.models.compiling import compiled_for_scoring
@@ -77,7 +78,7 @@ def track_recording(
     run.set_tags({"kind": RECORDING_KIND, "recording": path, **model.tags()})
     checkpoint = load_checkpoint(model.path, backend=options.compute.backend)
     scored = score_recording(checkpoint, model, path, options)
-    run.set_tags({"checkpoint_sha256": checkpoint.digest, "precision": options.compute.precision})
+    run.set_tags({"checkpoint_sha256": checkpoint.digest, **settings_of(options.compute, options.scoring)})
     run.log_metrics({"score/score": scored.score, "score/lowest_window": scored.lowest.score})
     with scratch_directory() as directory:
         rows = [
@@ -103,7 +104,7 @@ def score_recording(
     info, compute = checkpoint.info, options.compute
     check_hop(options.scoring.window_hop, info.num_samples)
     device = resolve_device(compute.device)
-    waveform = read_audio(path, info.sample_rate_hz)
+    waveform = read_audio(path, info.sample_rate_hz, resampler=options.scoring.resampler)
     windows = cut_windows(waveform, info.num_samples, options.scoring.window_hop)
     starts_s = (
         window_starts(len(waveform), info.num_samples, options.scoring.window_hop) / info.sample_rate_hz

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
-from sls.data.score_journal import JournalHeader, read_journal
+from sls.data.score_journal import EARLIER_SETTINGS, JournalHeader, read_journal
 from sls.data.scores import write_scores
 from sls.data.shards import WHOLE, Shard, journal_path, shard_journals
 from sls.engine.score_settings import REMEDY, binding_key
@@ -95,7 +95,7 @@ def read_header(output: Path, remedy: str = REMEDY) -> JournalHeader | None:
     if sidecar is None:
         raise ValueError(f"{output}: found a score file without the JSON that says what made it; {remedy}")
     about = {name: sidecar.pop(name) for name in _ABOUT if name in sidecar}
-    return JournalHeader(sidecar, about)
+    return JournalHeader({**EARLIER_SETTINGS, **sidecar}, about)
 
 
 def _read_sidecar(output: Path) -> dict[str, Any] | None:

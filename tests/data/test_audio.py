@@ -6,9 +6,12 @@ import av
 import numpy as np
 import pytest
 import soundfile
+import soxr
+import torch
+import torchaudio
 
 from sls.data import audio
-from sls.data.audio import AudioError, inspect_audio, read_audio
+from sls.data.audio import AudioError, inspect_audio, read_audio, resample_kaiser_best
 
 RATE_HZ = 16_000
 
@@ -135,6 +138,65 @@ def test_other_rates_are_resampled(tmp_path, rate_hz):
 def test_what_lies_above_half_the_new_rate_does_not_fold_down(tmp_path):
     soundfile.write(tmp_path / "a.wav", make_tone(1.0, 48_000, 12_000), 48_000, subtype="FLOAT")
     assert np.abs(read_audio(tmp_path / "a.wav"))[500:15_500].max() < 1e-4
+
+
+def test_soxr_is_the_default_to_the_bit(tmp_path):
+    tone = make_tone(1.0, 44_100)
+    soundfile.write(tmp_path / "a.wav", tone, 44_100, subtype="FLOAT")
+    expected = soxr.resample(tone, 44_100, RATE_HZ, quality="HQ")
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), expected)
+    assert len(read_audio(tmp_path / "a.wav", resampler="kaiser_best")) == len(expected)
+    assert (read_audio(tmp_path / "a.wav", resampler="kaiser_best") != expected).any()
+
+
+# Lengths as librosa 0.9.1 gives them.
+@pytest.mark.parametrize(
+    ("rate_hz", "num_samples", "expected"),
+    [
+        (8_000, 2_667, 5_334),
+        (11_025, 22_051, 32_002),
+        (22_050, 66_157, 48_006),
+        (24_000, 72_007, 48_005),
+        (24_000, 72_000, 48_000),
+        (44_100, 132_307, 48_003),
+        (48_000, 16_000, 5_334),
+        # Where torchaudio, which counts in float32, gives one less.
+        (11_025, 220_551, 320_075),
+        (48_000, 2, 0),
+    ],
+)
+def test_kaiser_best_rounds_lengths_up_with_a_zero(rate_hz, num_samples, expected):
+    resampled = resample_kaiser_best(np.ones(num_samples, dtype=np.float32), rate_hz, RATE_HZ)
+    assert len(resampled) == expected
+    is_whole = num_samples * RATE_HZ % rate_hz == 0
+    assert expected == 0 or (resampled[-1] != 0) == is_whole
+    assert (resampled[:-1] != 0).all()
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 11_025, 22_050, 24_000, 44_100, 48_000])
+def test_kaiser_best_keeps_what_lies_below_its_cut_off_and_nothing_above(rate_hz):
+    inner = slice(500, 15_500)
+    frequency_hz = 0.4375 * min(rate_hz, RATE_HZ)
+    kept = resample_kaiser_best(make_tone(1.0, rate_hz, frequency_hz), rate_hz, RATE_HZ)
+    np.testing.assert_allclose(kept[inner], make_tone(1.0, RATE_HZ, frequency_hz)[inner], atol=1e-5)
+    if rate_hz > RATE_HZ:
+        gone = resample_kaiser_best(make_tone(1.0, rate_hz, 8_200), rate_hz, RATE_HZ)
+        assert np.abs(gone[inner]).max() < 1e-5
+
+
+@pytest.mark.parametrize("rate_hz", [11_025, 24_000, 44_100])
+def test_kaiser_best_is_that_of_torchaudio_but_for_the_width_of_its_window(rate_hz):
+    noise = np.random.default_rng(1).normal(0, 0.1, rate_hz)
+    expected = torchaudio.functional.resample(
+        torch.from_numpy(noise),
+        rate_hz,
+        RATE_HZ,
+        lowpass_filter_width=64,
+        rolloff=0.9475937167399596,
+        resampling_method="sinc_interp_kaiser",
+        beta=14.769656459379492,
+    )
+    np.testing.assert_allclose(resample_kaiser_best(noise, rate_hz, RATE_HZ), expected, atol=2e-3)
 
 
 def test_content_and_files_are_read_as_paths_are(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from sls.data import score_journal
 from sls.data.score_journal import JournalHeader, ScoreJournal, read_journal
 
-HEADER = JournalHeader({"model": "a", "precision": "fp32"}, {"track": "LA"})
+HEADER = JournalHeader({"model": "a", "precision": "fp32", "resampler": "soxr"}, {"track": "LA"})
 BATCHES = {0: (["t0", "t1"], [-0.1, -2.5]), 2: (["t4"], [-1e-7]), 1: (["t2", "t3"], [-13.842713, 0.0])}
 
 
@@ -82,10 +82,20 @@ def test_what_follows_a_damaged_line_is_not_believed(tmp_path, damage: bytes) ->
 def test_scores_of_something_else_are_refused_by_what_differs(tmp_path) -> None:
     path = tmp_path / "journal"
     whole = write_journal(path)
-    other = JournalHeader({"model": "b", "precision": "fp32"}, {})
+    other = JournalHeader({**HEADER.binding, "model": "b"}, {})
     with pytest.raises(ValueError, match=r"journal: found scores with model a, expected model b; remedy$"):
         ScoreJournal(path, other, "remedy")
     assert path.read_bytes() == whole
+
+
+def test_scores_from_before_there_was_a_choice_of_resampler_are_of_soxr(tmp_path) -> None:
+    path = tmp_path / "journal"
+    write_journal(path, JournalHeader({"model": "a", "precision": "fp32"}, {}))
+    with ScoreJournal(path, HEADER, "remedy") as journal:
+        assert journal.done == set(BATCHES)
+    other = JournalHeader({**HEADER.binding, "resampler": "kaiser_best"}, {})
+    with pytest.raises(ValueError, match="found scores with resampler soxr, expected resampler kaiser_best"):
+        ScoreJournal(path, other, "remedy")
 
 
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path) -> None:

@@ -3,6 +3,7 @@ import pytest
 import soundfile
 
 from sls.config import AudioConfig
+from sls.data.audio import read_audio
 from sls.data.dataset import TrialDataset
 from sls.data.protocols import Trial
 from sls.data.scoring_batches import ScoringBatches, load_batches
@@ -31,6 +32,17 @@ def test_batches_have_fixed_places_and_windows_in_the_order_of_trials(trials, nu
     assert "t3.wav: not readable" in loaded[0].failures[0].message
     waveform, _ = soundfile.read(trials.path(2), dtype="float32")
     np.testing.assert_array_equal(loaded[0].windows[2].numpy(), waveform[-1000:])
+
+
+def test_the_resampler_reaches_the_workers(tmp_path) -> None:
+    path = tmp_path / "t.wav"
+    soundfile.write(path, np.random.default_rng(3).normal(0, 0.1, 3_000), 24_000, subtype="FLOAT")
+    trials = TrialDataset([Trial("t", path)], AudioConfig(audio_max_len=1_000))
+    batches = ScoringBatches(trials, batch_size=1, resampler="kaiser_best")
+    (batch,) = load_batches(batches, [0], 1, pin_memory=False)
+    expected = read_audio(path, resampler="kaiser_best")[:1_000]
+    np.testing.assert_array_equal(batch.windows[0].numpy(), expected)
+    assert (expected != read_audio(path)[:1_000]).any()
 
 
 def test_a_recording_that_is_not_there_is_named(trials) -> None:

@@ -80,6 +80,11 @@ def test_value_of_the_wrong_type_is_named(store) -> None:
     assert_fails_with(call(train, "--lr", "fast"), "lr: found 'fast', expected a number")
 
 
+def test_unknown_resampler_is_named_with_those_that_there_are(store) -> None:
+    result = call(score, "--track", "LA", "--resampler", "sinc")
+    assert_fails_with(result, "resampler: found 'sinc', expected one of soxr, kaiser_best")
+
+
 def test_missing_configuration_file_is_named(store) -> None:
     assert_fails_with(call(train, "--config", "configs/v3.yaml"), "no file configs/v3.yaml")
 

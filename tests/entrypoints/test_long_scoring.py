@@ -134,6 +134,7 @@ def test_without_an_output_the_finished_run_is_found_on_the_server(
     [
         (["--precision", "bf16"], "precision fp32.*expected precision bf16"),
         (["--eval_batch_size", "5"], "eval_batch_size 4, expected eval_batch_size 5"),
+        (["--resampler", "kaiser_best"], "resampler soxr, expected resampler kaiser_best"),
         (["--window_hop", "4000"], "window_hop 0, window_combination none, expected window_hop 4000"),
     ],
 )
@@ -144,6 +145,24 @@ def test_scores_of_other_settings_are_not_overwritten(whole, model, audio, chang
     assert re.search(named, result.stderr)
     assert "force=true" in result.stderr
     assert whole.read_bytes() == expected
+
+
+def test_recordings_at_other_rates_are_resampled_as_set(store, model, tmp_path) -> None:
+    audio = tmp_path / "noise"
+    audio.mkdir()
+    noise = np.random.default_rng(5).normal(0, 0.1, 10_000)
+    soundfile.write(audio / "a.wav", noise, 24_000, subtype="FLOAT")
+    found = []
+    for resampler in ("soxr", "kaiser_best"):
+        more = ["--resampler", resampler, "--device", "cpu"]
+        output = tmp_path / f"{resampler}.txt"
+        result = run_score(*score_command(model, audio, output, "--num_workers", "1", *more))
+        assert result.exit_code == 0, result.output
+        assert newest_run().data.tags["resampler"] == resampler
+        run_score("--model", str(model), "--audio", str(audio / "a.wav"), *more)
+        found.append([*read_scores(output).scores, newest_run().data.metrics["score/score"]])
+    np.testing.assert_allclose(*np.transpose(found), atol=1e-5)
+    assert abs(found[0][0] - found[1][0]) > 1e-4
 
 
 def test_scores_of_another_model_are_not_overwritten(whole, audio, tmp_path) -> None:
@@ -183,7 +202,16 @@ def test_shards_are_joined_to_the_bytes_of_one_process(whole, model, audio, tmp_
     result = CliRunner().invoke(join, ["--output", str(output)])
     assert result.stdout == f"Already joined: {output}\n"
     assert newest_run().info.run_id != joined.info.run_id
-    known = {"kind", "track", "protocol", "checkpoint_sha256", "scoring_key", "precision", "model"}
+    known = {
+        "kind",
+        "track",
+        "protocol",
+        "checkpoint_sha256",
+        "scoring_key",
+        "precision",
+        "resampler",
+        "model",
+    }
     assert {name: newest_run().data.tags[name] for name in known} == {
         name: joined.data.tags[name] for name in known
     }
@@ -296,11 +324,12 @@ def test_one_recording_is_scored_with_its_layers_and_its_curve(store, model, aud
     waveform, _ = soundfile.read(audio / "r0003.wav", dtype="float32")
     path = tmp_path / "long.wav"
     soundfile.write(path, np.tile(waveform, 4)[:30_000], 16_000, subtype="FLOAT")
-    more = ["--window_hop", "8000", "--window_combination", "min"]
+    more = ["--window_hop", "8000", "--window_combination", "min", "--resampler", "kaiser_best"]
     result = run_score("--audio", str(path), *arguments, *more)
     assert result.exit_code == 0, result.output
     assert "most suspicious window" in result.output
     run = newest_run()
+    assert run.data.tags["resampler"] == "kaiser_best"
     client = connect()
     names = {item.path for item in client.list_artifacts(run.info.run_id, "recording")}
     assert names == {"recording/windows.tsv", "recording/curve.png", "recording/score.json"}
