@@ -15,8 +15,6 @@ from sls.metrics.calibration import Calibration, PavCalibration
 from sls.metrics.det import compute_eer, eer_of_curve, merge_sorted
 from sls.metrics.ranking import Ranking
 
-RULE_OF_THREE = 3
-"""No event among n leaves up to 3 / n as its rate, at 95 % (Hanley and Lippman-Hand, JAMA 1983)."""
 LEAST_SHOWN = 0.00005
 """Half of 0.01 points: a smaller difference of EERs does not show in a table."""
 FEW_TRIALS = 30
@@ -52,6 +50,11 @@ def find_warnings(
         found.append(
             "no ASV scores were found, so that there is no t-DCF: put them beside the key, or name them by asv_scores"
         )
+    if source.tandem is not None and source.find(ATTACK) is not None and ATTACK not in source.tandem.values:
+        found.append(
+            "the ASV scores do not name their attacks, so that intervals of the t-DCF take its acceptance of these very "
+            "attacks for granted"
+        )
     if _is_foreign_asv(source):
         found.append(
             "the ASV scores know none of the attacks of the key, so that the t-DCF is that of another corpus's "
@@ -67,12 +70,6 @@ def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
         yield (
             f"these scores do better negated: EER {100 * negated:.2f} % in the place of {100 * eer:.2f} %; "
             "a higher score must mean more bona fide"
-        )
-    if eer == 0:
-        bound = 100 * RULE_OF_THREE / min(ranking.num_bonafide, ranking.num_spoof)
-        yield (
-            "no error at all, so that intervals by resampling have no width: the EER may be as high as about "
-            f"{min(bound, 50):.2g} % all the same"
         )
     for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
         if count < FEW_TRIALS:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sls.engine.results import FRACTION, TITLES, Evaluation
-from sls.metrics.intervals import Interval
+from sls.metrics.intervals import SMALLEST_P_VALUE, Interval
 
 _ROUNDING = 1e-9
 INDEPENDENT = (
@@ -131,7 +131,8 @@ def say_verdict(difference: Difference, track: str) -> str:
     low, high = (f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in ends)  # no -0.00
     basis = [f"over {interval.over}"]
     if tested.p_value is not None:
-        basis.append(f"p = {tested.p_value:.2g}")
+        sign_of = "<" if tested.p_value <= SMALLEST_P_VALUE else "="
+        basis.append(f"p {sign_of} {tested.p_value:.2g}")
         if tested.p_value_holm != tested.p_value:
             basis.append(f"{tested.p_value_holm:.2g} adjusted for all pairs")
     caution = "" if interval.is_clustered else f"; {INDEPENDENT}"

@@ -20,7 +20,7 @@ from sls.engine.factors import ATTACK, ATTACKS, Factor, order_values
 from sls.metrics.det import compute_eer
 from sls.metrics.intervals import Estimate, estimate_min_cost
 from sls.metrics.ranking import Ranking
-from sls.metrics.sampling import Floats, Sampling, correct
+from sls.metrics.sampling import Floats, Sampling, leave_out
 from sls.metrics.tdcf import AsvErrorRates, LegacyTandemCosts, LinearCost, TandemCosts, asv_error_rates
 
 
@@ -102,7 +102,7 @@ class Tandem:
         accepted = (self.spoofed.scores >= rates.threshold) - rates.spoof_false_alarm
         size = len(self.values[ATTACK]) + 1  # the last one is for attacks that the ASV did not meet
         counts = np.bincount(codes, minlength=size).astype(np.float64)
-        moved = correct(np.bincount(codes, weights=accepted, minlength=size) / accepted.size, counts)
+        moved = leave_out(np.bincount(codes, weights=accepted, minlength=size) / accepted.size, counts)
         return moved[[self.values[ATTACK].get(attack, size - 1) for attack in attacks]]
 
     def _slope(self, frr: float, far: float) -> float:

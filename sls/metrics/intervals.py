@@ -39,7 +39,7 @@ STRETCH_SD = 2.0
 NUM_HALVINGS = 10
 OPTIMISM_SHARE = 1 / 3
 SMALLEST_P_VALUE, LARGEST_P_VALUE = 1e-9, 0.999
-"""Between these a p-value is looked for; above the larger one it is 1."""
+"""Between these a p-value is looked for; below the smaller one it counts as that, above the larger one as 1."""
 P_VALUE_STEPS = 40
 
 
@@ -263,6 +263,8 @@ class PairedDifference:
         low, high = math.log(SMALLEST_P_VALUE), math.log(LARGEST_P_VALUE)
         if self.half_width(-math.expm1(high)) >= size:
             return 1.0
+        if self.half_width(-math.expm1(low)) < size:
+            return SMALLEST_P_VALUE
         for _ in range(P_VALUE_STEPS):
             middle = (low + high) / 2
             holds_zero = self.half_width(-math.expm1(middle)) >= size

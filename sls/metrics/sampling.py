@@ -1,11 +1,10 @@
 """What would be other, were a corpus collected once more: its trials, or the speakers and attacks they come from.
 
-Speakers and attacks cross each other. The variance of a rate over both is taken as the sum of that over speakers
-and that over attacks (Cameron, Gelbach and Miller, "Robust inference with multiway clustering", JBES 2011, without
-the term that takes the noise of single trials out again, so that it errs on the wide side), each cluster's
-deviation divided by the square root of 1 - its share (Bell and McCaffrey, "Bias reduction in standard errors for
-linear regression with multi-stage samples", Survey Methodology 2002). Nothing is drawn at random: rates are sums
-over trials, and so are their deviations.
+Rates are means over trials, so the variance of a rate is the sum of what each cluster moves it by, squared; nothing
+is drawn at random. What a cluster moves is what leaving it out would change (the jackknife: Efron and Stein, "The
+jackknife estimate of variance", Annals of Statistics 1981). Speakers and attacks cross each other: the variance over
+both is the sum of the two, as by Cameron, Gelbach and Miller, "Robust inference with multiway clustering", JBES 2011,
+without the term that takes out again what single trials add to both, so that it errs on the wide side.
 """
 
 from __future__ import annotations
@@ -63,19 +62,21 @@ class Axis:
             return np.zeros(self.size)
         centred = (values - values.mean()) / values.size
         moved = np.bincount(codes, weights=centred, minlength=self.size).astype(np.float64)
-        return correct(moved, counts)
+        return leave_out(moved, counts)
 
 
-def correct(deviations: Floats, counts: Floats) -> Floats:
-    """Returns deviations of clusters, `(clusters,)`, as large as they are expected outside of this very sample.
+def leave_out(deviations: Floats, counts: Floats) -> Floats:
+    """Returns what leaving each cluster out would move a mean by.
 
-    Raises:
-        ValueError: One cluster holds all trials.
+    Args:
+        deviations: What the trials of each cluster add to the mean, less their share of it, shape `(clusters,)`.
+        counts: Trials of each cluster, shape `(clusters,)`.
+
+    Returns:
+        Shape `(clusters,)`; 0 where one cluster holds all trials.
     """
     left = 1 - counts / counts.sum()
-    if not left.all():
-        raise ValueError("clusters: found one that holds every trial, expected two or more")
-    return deviations / np.sqrt(left)
+    return np.divide(deviations, left, out=np.zeros_like(deviations), where=left > 0)
 
 
 @dataclass(frozen=True, eq=False)

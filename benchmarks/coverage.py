@@ -1,0 +1,341 @@
+"""Measures by simulation how often intervals hold the truth, and how often equal systems are told apart.
+
+    python -m benchmarks.coverage --corpora 400
+
+Corpora are drawn from a model whose truth is known, and go through `sls.engine.comparison.compare` as score files
+do. A score is the sum of the distance of the classes and of normal effects of the speaker, of the attack (of a
+spoofed trial) and of the trial; two systems share half the variance of each. The ASV accepts each attack in its own
+measure. Truth is what infinitely many trials, speakers and attacks would give: a corpus of 13 attacks stands for the
+attacks that might have been chosen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+import numpy as np
+from scipy import special
+
+from sls.data.keys import AsvScores, Role
+from sls.data.protocols import Protocol
+from sls.data.scores import Coverage, JoinedScores, ScoreTable
+from sls.data.texts import Texts
+from sls.engine.comparison import compare
+from sls.metrics.dcf import DetectionCosts
+from sls.metrics.tdcf import AsvErrorRates, LinearCost, TandemCosts
+
+METRICS = ("eer", "min_tdcf", "min_dcf")
+TITLES = {"eer": "EER", "min_tdcf": "min t-DCF", "min_dcf": "min DCF"}
+COMMON_SHARE = 0.5
+"""Share of the variance of every effect that both systems have in common."""
+OWN_SPEAKER_SD = 0.3
+"""Of what a speaker's bona fide and spoofed trials do not share."""
+ASV_TARGET, ASV_NONTARGET, ASV_SPOOF, ASV_ATTACK_SD = 2.0, -2.0, 0.7, 0.5
+NUM_ASV_TRIALS = 4_000
+WORSE = 1.5
+"""The power is that against a system with so many times the EER."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Speaker and attack of each trial, as codes; shape `(trials of the class,)`."""
+
+    bonafide_speakers: np.ndarray
+    spoof_speakers: np.ndarray
+    attacks: np.ndarray
+
+
+@dataclass(frozen=True)
+class Design:
+    """A corpus of a stated shape."""
+
+    name: str
+    layout: Callable[[], Layout]
+    eer: float
+    """True EER of both systems, fraction."""
+    speaker_sd: float = 0.4
+    attack_sd: float = 0.6
+    known: tuple[str, ...] = ("bonafide speakers", "spoof speakers", "attacks")
+    """What the key says."""
+
+
+@dataclass
+class Tally:
+    """What happened in all corpora to one measure."""
+
+    below: list[bool] = field(default_factory=list)
+    """Whether the whole interval lay below the truth."""
+    above: list[bool] = field(default_factory=list)
+    distinguished: list[bool] = field(default_factory=list)
+    """Verdicts on equal systems; none where none was given."""
+    found: list[bool] = field(default_factory=list)
+    """Verdicts on a worse system."""
+    over: str = ""
+
+
+def independent(num_bonafide: int, num_spoof: int) -> Callable[[], Layout]:
+    """Trials that share nothing: every one of its own."""
+    return lambda: Layout(
+        np.arange(num_bonafide),
+        num_bonafide + np.arange(num_spoof),
+        np.zeros(num_spoof, dtype=int),
+    )
+
+
+def crossed(num_speakers: int, num_attacks: int, bonafide: int, spoof: int) -> Callable[[], Layout]:
+    """Every speaker with so many bona fide trials, and so many spoofed ones by each attack."""
+
+    def make() -> Layout:
+        speakers = np.arange(num_speakers)
+        attacks = np.tile(np.repeat(np.arange(num_attacks), spoof), num_speakers)
+        return Layout(np.repeat(speakers, bonafide), np.repeat(speakers, num_attacks * spoof), attacks)
+
+    return make
+
+
+def few_bonafide_speakers() -> Layout:
+    """Thirty speakers, all spoofed by eight attacks, bona fide trials of two of them."""
+    spoofed = crossed(30, 8, 1, 5)()
+    return Layout(np.repeat([0, 1], 200), spoofed.spoof_speakers, spoofed.attacks)
+
+
+def unequal_blocks() -> Layout:
+    """The shape of ASVspoof 2021 DF, a tenth of its size: most spoofed trials lie in four blocks of few speakers."""
+    rng = np.random.default_rng(1)
+    parts = [(0, 48, 13, 1_500), *((48 + 5 * block, 4 + block % 3, 22, 2_300) for block in range(4))]
+    speakers, attacks, first = [], [], 0
+    for start, num_speakers, num_attacks, size in parts:
+        speakers.append(start + rng.integers(num_speakers, size=size))
+        attacks.append(first + rng.integers(num_attacks, size=size))
+        first += num_attacks
+    return Layout(rng.integers(68, size=1_500), np.concatenate(speakers), np.concatenate(attacks))
+
+
+def unequal_speakers() -> Layout:
+    """The shape of In-the-Wild, a fifth of its size: 54 speakers with some to some hundred trials."""
+    rng = np.random.default_rng(2)
+    shares = np.exp(0.8 * rng.normal(size=(2, 54)))
+    bonafide, spoof = (
+        rng.choice(54, size, p=share / share.sum())
+        for size, share in zip((4_000, 2_400), shares, strict=True)
+    )
+    return Layout(bonafide, spoof, np.zeros(spoof.size, dtype=int))
+
+
+def made_of(num_bonafide: int, num_spoof: int, speakers: int, attacks: int) -> Callable[[], Layout]:
+    """A small corpus in which speakers and attacks take turns."""
+    return lambda: Layout(
+        np.arange(num_bonafide) % speakers,
+        np.arange(num_spoof) // attacks % speakers,
+        np.arange(num_spoof) % attacks,
+    )
+
+
+NO_SPEAKERS = ("attacks",)
+ALL_SPEAKERS = ("bonafide speakers", "spoof speakers")
+HALF = ("bonafide speakers", "attacks")
+NOTHING: tuple[str, ...] = ()
+INDEPENDENT = {"speaker_sd": 0.0, "attack_sd": 0.0, "known": NOTHING}
+
+
+def list_designs() -> list[Design]:
+    """Returns every design, each at its EERs."""
+    designs = [
+        Design(
+            f"{bonafide:,} / {spoof:,} independent trials", independent(bonafide, spoof), eer, **INDEPENDENT
+        )
+        for bonafide, spoof in ((60, 90), (400, 1_000), (1_500, 13_000), (14_816, 133_360))
+        for eer in (0.01, 0.04, 0.12)
+    ]
+    shapes = {
+        "48 speakers x 13 attacks (LA)": crossed(48, 13, 20, 6),
+        "20 x 6 (2019 dev)": crossed(20, 6, 40, 15),
+        "12 x 5": crossed(12, 5, 20, 10),
+        "10 x 4": crossed(10, 4, 20, 10),
+        "30 x 2": crossed(30, 2, 20, 20),
+        "2 x 13": crossed(2, 13, 200, 20),
+        "3 x 13": crossed(3, 13, 150, 20),
+        "5 x 13": crossed(5, 13, 100, 10),
+        "bona fide trials of 2 of 30 speakers, 8 attacks": few_bonafide_speakers,
+        "unequal blocks (DF)": unequal_blocks,
+        "minispoof: 78 x 4, 248 / 372 trials": made_of(248, 372, 78, 4),
+        "demo: 8 x 4, 56 / 84 trials": made_of(56, 84, 8, 4),
+    }
+    designs += [Design(name, layout, eer) for name, layout in shapes.items() for eer in (0.01, 0.04, 0.12)]
+    for eer in (0.01, 0.04, 0.12):
+        designs += [
+            Design("54 unequal speakers (In-the-Wild)", unequal_speakers, eer, 0.6, 0.0, ALL_SPEAKERS),
+            Design("13 attacks, speakers not known", crossed(200, 13, 5, 1), eer, 0.0, 0.6, NO_SPEAKERS),
+            Design(
+                "48 x 13, speakers of bona fide trials alone", crossed(48, 13, 20, 6), eer, 0.3, 0.6, HALF
+            ),
+        ]
+    return designs
+
+
+def spreads(design: Design) -> tuple[float, float]:
+    """Returns the standard deviation of bona fide and of spoofed scores."""
+    own = OWN_SPEAKER_SD if design.speaker_sd else 0.0
+    bonafide = 1 + design.speaker_sd**2 + own**2
+    return math.sqrt(bonafide), math.sqrt(bonafide + design.attack_sd**2)
+
+
+def distance(design: Design, eer: float) -> float:
+    """Returns how far apart the classes lie for an EER."""
+    return float(-special.ndtri(eer) * sum(spreads(design)))
+
+
+def find_truth(design: Design) -> dict[str, float]:
+    """Returns EER and least costs of infinitely many trials, speakers and attacks."""
+    bonafide_sd, spoof_sd = spreads(design)
+    apart = distance(design, design.eer)
+    thresholds = np.linspace(-6, apart + 6, 200_001)
+    frr = special.ndtr((thresholds - apart) / bonafide_sd)
+    far = special.ndtr(-thresholds / spoof_sd)
+    attack_sd = ASV_ATTACK_SD if design.attack_sd else 0.0
+    error = float(special.ndtr(ASV_NONTARGET))  # at the threshold 0
+    accepted = float(special.ndtr(ASV_SPOOF / math.sqrt(1 + attack_sd**2)))
+    tandem = TandemCosts().linear_cost(AsvErrorRates(error, error, accepted, 0.0))
+    costs: dict[str, LinearCost] = {"min_tdcf": tandem, "min_dcf": DetectionCosts().linear_cost()}
+    return {"eer": design.eer} | {
+        name: float(((cost.c0 + cost.c1 * frr + cost.c2 * far) / cost.normaliser).min())
+        for name, cost in costs.items()
+    }
+
+
+def draw_systems(
+    design: Design, layout: Layout, eers: tuple[float, float], rng: np.random.Generator
+) -> dict[str, JoinedScores]:
+    """Draws the scores of two systems on the same trials."""
+    num_speakers = 1 + max(int(layout.bonafide_speakers.max()), int(layout.spoof_speakers.max()))
+
+    def effects(size: int, sd: float) -> np.ndarray:
+        common, own = rng.normal(size=size), rng.normal(size=(2, size))
+        return sd * (math.sqrt(COMMON_SHARE) * common + math.sqrt(1 - COMMON_SHARE) * own)
+
+    own_sd = OWN_SPEAKER_SD if design.speaker_sd else 0.0
+    speakers = effects(num_speakers, design.speaker_sd)
+    of_bonafide, of_spoof = effects(num_speakers, own_sd), effects(num_speakers, own_sd)
+    attacks = effects(int(layout.attacks.max()) + 1, design.attack_sd)
+    bonafide = (speakers + of_bonafide)[:, layout.bonafide_speakers] + effects(
+        layout.bonafide_speakers.size, 1
+    )
+    spoof = (speakers + of_spoof)[:, layout.spoof_speakers] + effects(layout.spoof_speakers.size, 1)
+    spoof += attacks[:, layout.attacks]
+    return {
+        name: _join(design, layout, np.concatenate([bonafide[place] + distance(design, eer), spoof[place]]))
+        for place, (name, eer) in enumerate(zip(("one", "two"), eers, strict=True))
+    }
+
+
+def _join(design: Design, layout: Layout, scores: np.ndarray) -> JoinedScores:
+    num_bonafide = layout.bonafide_speakers.size
+    labels = (np.arange(scores.size) < num_bonafide).astype(np.int8)
+    speakers = [
+        _name("S", codes) if f"{side} speakers" in design.known else np.full(codes.size, "-", dtype=object)
+        for side, codes in (("bonafide", layout.bonafide_speakers), ("spoof", layout.spoof_speakers))
+    ]
+    fields = {"speaker": np.concatenate(speakers)} if "speakers" in " ".join(design.known) else {}
+    if "attacks" in design.known:
+        fields["attack"] = np.concatenate([_name("-", np.zeros(num_bonafide)), _name("A", layout.attacks)])
+    trials = Texts.encode([str(number) for number in range(scores.size)])
+    key = Protocol(Path("key.txt"), "", trials, labels, fields)
+    counts = Coverage(scores.size, scores.size, scores.size)
+    return JoinedScores(scores, key, counts, ScoreTable(trials, scores, Path("scores.txt"), ""))
+
+
+def _name(letter: str, codes: np.ndarray) -> np.ndarray:
+    if letter == "-":
+        return np.full(codes.size, "-", dtype=object)
+    names = np.array([f"{letter}{code}" for code in range(int(codes.max()) + 1)], dtype=object)
+    return np.asarray(names[codes])
+
+
+def draw_asv(design: Design, layout: Layout, rng: np.random.Generator) -> AsvScores:
+    """Draws the ASV's trials; it accepts some attacks more readily than others."""
+    attacks = np.repeat(np.arange(int(layout.attacks.max()) + 1), NUM_ASV_TRIALS // 10)
+    means = ASV_SPOOF + (ASV_ATTACK_SD if design.attack_sd else 0.0) * rng.normal(size=attacks.max() + 1)
+    roles = np.repeat(
+        [Role.TARGET, Role.NONTARGET, Role.SPOOF], [NUM_ASV_TRIALS, NUM_ASV_TRIALS, attacks.size]
+    )
+    centres = np.concatenate([np.repeat([ASV_TARGET, ASV_NONTARGET], NUM_ASV_TRIALS), means[attacks]])
+    names = np.concatenate([np.full(2 * NUM_ASV_TRIALS, "bonafide", dtype=object), _name("A", attacks)])
+    scores = centres + rng.normal(size=roles.size)
+    return AsvScores(Path("asv.txt"), "", scores, roles.astype(np.int8), {"attack": names})
+
+
+def simulate(design: Design, num_corpora: int, seed: int = 1) -> dict[str, Tally]:
+    """Returns what happened in so many corpora of a design, by measure."""
+    rng, layout, truth = np.random.default_rng(seed), design.layout(), find_truth(design)
+    tallies = {name: Tally() for name in METRICS}
+    worse = min(WORSE * design.eer, 0.45)
+    for _ in range(num_corpora):
+        asv = draw_asv(design, layout, rng)
+        options = {"track": "simulated", "metrics": METRICS, "asv": asv, "num_disagreements": 0}
+        equal = compare(draw_systems(design, layout, (design.eer, design.eer), rng), **options)
+        unequal = compare(draw_systems(design, layout, (design.eer, worse), rng), **options)
+        for name, tally in tallies.items():
+            measure = equal.evaluations[0].measure(name)
+            for interval in measure.intervals[-1:]:
+                tally.below.append(interval.high < truth[name])
+                tally.above.append(interval.low > truth[name])
+                tally.over = interval.over
+            for comparison, verdicts in ((equal, tally.distinguished), (unequal, tally.found)):
+                verdicts.extend(_read_verdicts(comparison, name))
+    return tallies
+
+
+def _read_verdicts(comparison, name: str) -> Iterator[bool]:
+    for difference in comparison.differences:
+        tested = difference.over_clusters or difference.over_trials
+        if difference.measure == name and tested is not None and tested.p_value is not None:
+            yield tested.p_value <= 0.05
+
+
+def format_row(design: Design, name: str, tally: Tally, truth: float) -> str:
+    """Returns a line of the table."""
+    size = len(tally.below)
+    if not size:
+        return f"| {design.name} | {TITLES[name]} {truth:.4g} | - | none given | | | | |"
+    below, above = (100 * np.mean(side) for side in (tally.below, tally.above))
+    covered = 100 - below - above
+    error = math.sqrt(covered * (100 - covered) / size)
+    shares = [
+        f"{100 * np.mean(found):.1f}" if found else "no verdict"
+        for found in (tally.distinguished, tally.found)
+    ]
+    if name == "min_dcf":
+        shares = ["", ""]
+    shown = f"{100 * truth:.3g} %" if name == "eer" else f"{truth:.3f}"
+    cells = (design.name, f"{TITLES[name]} {shown}", tally.over, f"{covered:.1f} ± {error:.1f}")
+    return f"| {' | '.join(cells)} | {below:.1f} | {above:.1f} | {' | '.join(shares)} |"
+
+
+@click.command()
+@click.option(
+    "--corpora", default=400, show_default=True, help="corpora of each design; a tenth of the largest one"
+)
+@click.option("--only", default="", help="designs whose name holds this")
+@click.option("--eer", default=0.0, help="designs with this EER alone")
+def main(corpora: int, only: str, eer: float) -> None:
+    """Simulates each design and prints a table."""
+    print(
+        "| design | measure, truth | over | held, % | interval too low, % | too high, % | equal told apart, % | worse found, % |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for design in list_designs():
+        if only not in design.name or (eer and design.eer != eer):
+            continue
+        is_large = "133,360" in design.name
+        tallies = simulate(design, corpora // 10 if is_large else corpora)
+        truth = find_truth(design)
+        for name, tally in tallies.items():
+            print(format_row(design, name, tally, truth[name]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
