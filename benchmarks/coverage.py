@@ -135,6 +135,10 @@ def made_of(num_bonafide: int, num_spoof: int, speakers: int, attacks: int) -> C
     )
 
 
+HEADINGS = (
+    *("design", "measure, truth", "over", "held, %", "too low, %", "too high, %"),
+    *("equal told apart, %", "worse found, %"),
+)
 NO_SPEAKERS = ("attacks",)
 ALL_SPEAKERS = ("bonafide speakers", "spoof speakers")
 HALF = ("bonafide speakers", "attacks")
@@ -323,10 +327,7 @@ def format_row(design: Design, name: str, tally: Tally, truth: float) -> str:
 @click.option("--eer", default=0.0, help="designs with this EER alone")
 def main(corpora: int, only: str, eer: float) -> None:
     """Simulates each design and prints a table."""
-    print(
-        "| design | measure, truth | over | held, % | interval too low, % | too high, % | equal told apart, % | worse found, % |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(HEADINGS)} |\n|{'---|' * len(HEADINGS)}")
     for design in list_designs():
         if only not in design.name or (eer and design.eer != eer):
             continue

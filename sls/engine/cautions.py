@@ -52,8 +52,8 @@ def find_warnings(
         )
     if source.tandem is not None and source.find(ATTACK) is not None and ATTACK not in source.tandem.values:
         found.append(
-            "the ASV scores do not name their attacks, so that intervals of the t-DCF take its acceptance of these very "
-            "attacks for granted"
+            "the ASV scores do not name their attacks, so that intervals of the t-DCF take the ASV's acceptance of "
+            "these very attacks for granted"
         )
     if _is_foreign_asv(source):
         found.append(

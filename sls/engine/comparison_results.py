@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sls.engine.results import FRACTION, TITLES, Evaluation
-from sls.metrics.intervals import SMALLEST_P_VALUE, Interval
+from sls.metrics.intervals import Interval
 
 _ROUNDING = 1e-9
+LEAST_SHOWN_P = 0.0001
 INDEPENDENT = (
     "the key knows no speakers and no attacks, so that trials were taken as independent: "
     "where they are not, the interval is too narrow and p too small"
@@ -131,8 +132,9 @@ def say_verdict(difference: Difference, track: str) -> str:
     low, high = (f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in ends)  # no -0.00
     basis = [f"over {interval.over}"]
     if tested.p_value is not None:
-        sign_of = "<" if tested.p_value <= SMALLEST_P_VALUE else "="
-        basis.append(f"p {sign_of} {tested.p_value:.2g}")
+        basis.append(
+            f"p = {tested.p_value:.2g}" if tested.p_value >= LEAST_SHOWN_P else f"p < {LEAST_SHOWN_P:g}"
+        )
         if tested.p_value_holm != tested.p_value:
             basis.append(f"{tested.p_value_holm:.2g} adjusted for all pairs")
     caution = "" if interval.is_clustered else f"; {INDEPENDENT}"

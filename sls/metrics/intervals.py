@@ -12,7 +12,8 @@ Methodology 1998. So an EER of no error at all has a width too.
   low: the upper end is raised by a third of what thresholds from one half of the trials cost more on the other half.
   (The minimum of a Brownian motion with a square drift lies M below the truth, the cost at its place M / 3 above;
   with half of the trials M grows by 2**(2/3): together 1.5 M, and 3 M where the curve is smooth.)
-- A **difference** has the half width of both intervals, joined by the correlation of the two systems.
+- A **difference** is tested by Student's t, with the variance of the difference over clusters and what errors so few
+  that chance may hide them can add to it.
 
 `benchmarks/coverage.py` measures by simulation how often all of them hold.
 """
@@ -38,9 +39,7 @@ STRETCH_SD = 2.0
 """Half the stretch over which slopes are taken at the EER, in standard deviations of FRR - FAR."""
 NUM_HALVINGS = 10
 OPTIMISM_SHARE = 1 / 3
-SMALLEST_P_VALUE, LARGEST_P_VALUE = 1e-9, 0.999
-"""Between these a p-value is looked for; below the smaller one it counts as that, above the larger one as 1."""
-P_VALUE_STEPS = 40
+SCARCITY_TAIL = 0.025
 
 
 @dataclass(frozen=True)
@@ -84,12 +83,25 @@ class Rate:
 
     def distances(self, level: float) -> tuple[float, float]:
         """Returns how far below and above the rate the ends of its interval lie."""
-        rate, tail = self.value, (1 - level) / 2
-        equal_to = self.equal_to * (special.ndtri(tail) / special.stdtrit(self.freedom, tail)) ** 2
-        errors, rest = rate * equal_to, (1 - rate) * equal_to
-        low = special.betaincinv(errors, rest + 1, tail) if rate > 0 else 0.0
-        high = special.betaincinv(errors + 1, rest, 1 - tail) if rate < 1 else 1.0
-        return max(rate - float(low), 0.0), max(float(high) - rate, 0.0)
+        tail = (1 - level) / 2
+        narrowing = special.ndtri(tail) / special.stdtrit(self.freedom, tail)
+        return _binomial_distances(self.value, self.equal_to * float(narrowing) ** 2, tail)
+
+    @cached_property
+    def scarcity(self) -> float:
+        """Variance that errors so few cannot show: of the exact interval of independent trials, beyond p (1 - p) / n."""
+        size = self.num_trials if 0 < self.value < 1 else self.equal_to
+        half = sum(_binomial_distances(self.value, size, SCARCITY_TAIL)) / 2
+        variance = (half / special.ndtri(SCARCITY_TAIL)) ** 2
+        return max(float(variance) - self.value * (1 - self.value) / size, 0.0)
+
+
+def _binomial_distances(rate: float, size: float, tail: float) -> tuple[float, float]:
+    """Returns how far from a rate of `size` independent trials the ends of its interval lie (Clopper and Pearson)."""
+    errors, rest = rate * size, (1 - rate) * size
+    low = special.betaincinv(errors, rest + 1, tail) if rate > 0 else 0.0
+    high = special.betaincinv(errors + 1, rest, 1 - tail) if rate < 1 else 1.0
+    return max(rate - float(low), 0.0), max(float(high) - rate, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +126,11 @@ class Estimate:
     @cached_property
     def _of_rates(self) -> Floats:
         return np.sum([weight * rate.deviations for weight, rate in self.terms], axis=0)
+
+    @property
+    def scarcity(self) -> float:
+        """Variance that errors so few cannot show."""
+        return sum(weight**2 * rate.scarcity for weight, rate in self.terms)
 
     @cached_property
     def _alike(self) -> Floats:
@@ -244,32 +261,29 @@ class PairedDifference:
 
     def interval(self, level: float = DEFAULT_LEVEL) -> Interval:
         """Returns the confidence interval."""
-        half, sampling = self.half_width(level), self.first.sampling
+        half = -self._standard_error * float(special.stdtrit(self._freedom, (1 - level) / 2))
+        sampling = self.first.sampling
         return Interval(self.value - half, self.value + half, level, sampling.over, sampling.clusters)
 
-    def half_width(self, level: float) -> float:
-        """Returns half the width of the interval."""
-        one, other = (sum(estimate.distances(level)) / 2 for estimate in (self.first, self.second))
-        return float(np.sqrt(max(one**2 + other**2 - 2 * self._alike * one * other, 0.0)))
-
-    @cached_property
-    def _alike(self) -> float:
-        return correlate(self.first.deviations, self.second.deviations)
-
-    @cached_property
+    @property
     def p_value(self) -> float:
         """The two-sided p-value of "there is no difference": 1 - the level from which on the interval holds 0."""
-        size = abs(self.value)
-        low, high = math.log(SMALLEST_P_VALUE), math.log(LARGEST_P_VALUE)
-        if self.half_width(-math.expm1(high)) >= size:
+        if not self.value:
             return 1.0
-        if self.half_width(-math.expm1(low)) < size:
-            return SMALLEST_P_VALUE
-        for _ in range(P_VALUE_STEPS):
-            middle = (low + high) / 2
-            holds_zero = self.half_width(-math.expm1(middle)) >= size
-            low, high = (middle, high) if holds_zero else (low, middle)
-        return math.exp(high)
+        if not self._standard_error:
+            return 0.0
+        return float(2 * special.stdtr(self._freedom, -abs(self.value) / self._standard_error))
+
+    @cached_property
+    def _standard_error(self) -> float:
+        moved = self.first.deviations - self.second.deviations
+        # What errors too few to be seen would add is shared as far as the systems are alike.
+        apart = 1 - correlate(self.first.deviations, self.second.deviations)
+        return math.sqrt(float(moved @ moved) + apart * (self.first.scarcity + self.second.scarcity))
+
+    @property
+    def _freedom(self) -> float:
+        return min(self.first.sampling.freedom)
 
 
 def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
