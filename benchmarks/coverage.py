@@ -260,16 +260,19 @@ def _name(letter: str, codes: np.ndarray) -> np.ndarray:
 
 
 def draw_asv(design: Design, layout: Layout, rng: np.random.Generator) -> AsvScores:
-    """Draws the ASV's trials; it accepts some attacks more readily than others."""
-    attacks = np.repeat(np.arange(int(layout.attacks.max()) + 1), NUM_ASV_TRIALS // 10)
-    means = ASV_SPOOF + (ASV_ATTACK_SD if design.attack_sd else 0.0) * rng.normal(size=attacks.max() + 1)
-    roles = np.repeat(
-        [Role.TARGET, Role.NONTARGET, Role.SPOOF], [NUM_ASV_TRIALS, NUM_ASV_TRIALS, attacks.size]
+    """Draws how the ASV scores each attack; its trials stand at quantiles, so that their own noise plays no part."""
+    num_attacks = int(layout.attacks.max()) + 1
+    means = ASV_SPOOF + (ASV_ATTACK_SD if design.attack_sd else 0.0) * rng.normal(size=num_attacks)
+    trials, each = (
+        special.ndtri((np.arange(size) + 0.5) / size) for size in (NUM_ASV_TRIALS, NUM_ASV_TRIALS // 10)
     )
-    centres = np.concatenate([np.repeat([ASV_TARGET, ASV_NONTARGET], NUM_ASV_TRIALS), means[attacks]])
-    names = np.concatenate([np.full(2 * NUM_ASV_TRIALS, "bonafide", dtype=object), _name("A", attacks)])
-    scores = centres + rng.normal(size=roles.size)
-    return AsvScores(Path("asv.txt"), "", scores, roles.astype(np.int8), {"attack": names})
+    scores = [trials + ASV_TARGET, trials + ASV_NONTARGET, *(each + mean for mean in means)]
+    roles = np.repeat(
+        [Role.TARGET, Role.NONTARGET, Role.SPOOF], [trials.size, trials.size, each.size * num_attacks]
+    )
+    attacks = _name("A", np.repeat(np.arange(num_attacks), each.size))
+    names = np.concatenate([np.full(2 * trials.size, "bonafide", dtype=object), attacks])
+    return AsvScores(Path("asv.txt"), "", np.concatenate(scores), roles.astype(np.int8), {"attack": names})
 
 
 def simulate(design: Design, num_corpora: int, seed: int = 1) -> dict[str, Tally]:

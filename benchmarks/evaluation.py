@@ -67,7 +67,7 @@ def main(context: click.Context, repeats: int) -> None:
 FORMS = {
     "challenge": "the challenge's script: EER and min t-DCF",
     "bare": "ours: EER and min t-DCF",
-    "full": "ours: every breakdown, both bootstraps, 1,000 resamples",
+    "full": "ours: every breakdown, both kinds of intervals",
 }
 
 

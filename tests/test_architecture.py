@@ -17,7 +17,7 @@ ROOMS = {
     "metrics": (set(), {"numpy", "scipy"}),
     "data": ({"config"}, {"numpy", "scipy", "soundfile", "soxr", "av", "yaml"}),
     "models": ({"config"}, {"torch", "torchaudio", "safetensors", "numpy"}),
-    "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy", "threadpoolctl"}),
+    "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy"}),
     "tracking": (
         {"config", "data", "models", "metrics", "engine"},
         {"mlflow", "matplotlib", "numpy", "packaging", "pandas", "torch", "yaml", "psutil", "requests"},

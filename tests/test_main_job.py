@@ -214,8 +214,6 @@ def test_registered_recipes_are_compared_by_their_aliases(job: str, small_corpus
         models,
         "--data_root",
         str(small_corpus),
-        "--num_resamples",
-        "40",
     ]
     result = CliRunner().invoke(compare, arguments)
     assert result.exit_code == 0, result.output + result.stderr

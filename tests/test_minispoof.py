@@ -81,8 +81,6 @@ def test_baseline_of_the_corpus_has_the_error_rate_that_its_makers_state(store, 
         str(scores),
         "--subset",
         "all",
-        "--num_resamples",
-        "100",
         *where,
     )
     (evaluation,) = connect().search_runs(["1"], "tags.kind = 'evaluate'")

@@ -83,23 +83,23 @@ def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus):
     run_id = trained.info.run_id
     door = CliRunner().invoke(epochs, [*data, "--runs", run_id, "--track", "DF,In-the-Wild"])
     assert door.exit_code == 0, door.output
-    # The newer number has intervals; without them, DF's stays as it is.
-    words = ["--data_root", str(small_corpus), "--track", "In-the-Wild", "--num_resamples", "50"]
+    # Of two evaluations of one checkpoint on a track the newer is shown.
+    words = ["--data_root", str(small_corpus), "--track", "In-the-Wild"]
     words += ["--model", f"runs:/{run_id}"]
     assert CliRunner().invoke(evaluate, words).exit_code == 0
-    with_intervals, *others = client.search_runs(
+    newest, *others = client.search_runs(
         ["1"], "tags.kind = 'evaluate'", order_by=["attributes.end_time DESC"]
     )
     text = run_notebook(RUNS)
-    metrics = with_intervals.data.metrics
-    eer, low, high = (metrics[f"In-the-Wild/eer_percent{end}"] for end in ("", "_low", "_high"))
-    assert f"{eer:.2f} [{low:.2f}, {high:.2f}]" in text
+    ends = ("", "_low", "_high", "_clustered_low", "_clustered_high")
+    eer, *intervals = (newest.data.metrics[f"In-the-Wild/eer_percent{end}"] for end in ends)
+    assert "{:.2f} [{:.2f}, {:.2f}] | [{:.2f}, {:.2f}]".format(eer, *intervals) in text
     assert "synthetic" in text
     # pandas shows six decimals, or fewer where they end in zeros.
     shown = np.array(re.findall(r"\d+\.\d+", text), dtype=float)
     assert np.isclose(shown, trained.data.metrics["train/loss"], rtol=0, atol=1e-6).any()
     assert "1 training and 3 evaluation runs" in text
-    for step in (run_id, with_intervals.data.tags["model_id"], with_intervals.data.tags["key_sha256"][:16]):
+    for step in (run_id, newest.data.tags["model_id"], newest.data.tags["key_sha256"][:16]):
         assert step in text
     assert len(others) == 2
 

@@ -10,7 +10,7 @@ import numpy as np
 from sls.data.protocols import Label
 from sls.data.scores import JoinedScores
 from sls.engine.breakdown import BreakdownSource
-from sls.engine.factors import ATTACK, UNKNOWN
+from sls.engine.factors import ATTACK
 from sls.metrics.calibration import Calibration, PavCalibration
 from sls.metrics.det import compute_eer, eer_of_curve, merge_sorted
 from sls.metrics.ranking import Ranking
@@ -50,7 +50,7 @@ def find_warnings(
         found.append(
             "no ASV scores were found, so that there is no t-DCF: put them beside the key, or name them by asv_scores"
         )
-    if source.tandem is not None and source.find(ATTACK) is not None and ATTACK not in source.tandem.values:
+    if source.tandem is not None and source.find(ATTACK) is not None and not source.tandem.attacks:
         found.append(
             "the ASV scores do not name their attacks, so that intervals of the t-DCF take the ASV's acceptance of "
             "these very attacks for granted"
@@ -110,8 +110,7 @@ def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: fl
 def _is_foreign_asv(source: BreakdownSource) -> bool:
     """Whether the ASV met attacks, and not one of those that the countermeasure met."""
     attacks = source.find(ATTACK)
-    known = source.tandem.values.get(ATTACK) if source.tandem is not None else None
-    if attacks is None or known is None:
+    if attacks is None or source.tandem is None:
         return False
-    blank = {UNKNOWN, "bonafide"}
-    return bool(set(known) - blank) and not (set(known) & set(attacks.values)) - blank
+    known = source.tandem.attacks
+    return bool(known) and not known & set(attacks.values)

@@ -131,14 +131,16 @@ def say_verdict(difference: Difference, track: str) -> str:
     ends = sorted((sign * interval.low, sign * interval.high))
     low, high = (f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in ends)  # no -0.00
     basis = [f"over {interval.over}"]
-    if tested.p_value is not None:
-        basis.append(
-            f"p = {tested.p_value:.2g}" if tested.p_value >= LEAST_SHOWN_P else f"p < {LEAST_SHOWN_P:g}"
-        )
+    if tested.p_value is not None and tested.p_value_holm is not None:
+        basis.append(f"p {_say_p_value(tested.p_value)}")
         if tested.p_value_holm != tested.p_value:
-            basis.append(f"{tested.p_value_holm:.2g} adjusted for all pairs")
+            basis.append(f"adjusted for all pairs p {_say_p_value(tested.p_value_holm)}")
     caution = "" if interval.is_clustered else f"; {INDEPENDENT}"
     return (
         f"{lead}; the {100 * interval.level:g} % interval of the difference is [{low}, {high}]{points} "
         f"({', '.join(basis)}): {tested.conclusion}{caution}"
     )
+
+
+def _say_p_value(value: float) -> str:
+    return f"= {value:.2g}" if value >= LEAST_SHOWN_P else f"< {LEAST_SHOWN_P:g}"

@@ -144,7 +144,7 @@ class Evaluation:
     is_calibrated: bool = False
     """Whether scores are log-likelihood ratios by a calibration that was fitted elsewhere."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Files with their SHA-256, coverage, and how intervals were drawn."""
+    """Files with their SHA-256, coverage, and what intervals are."""
 
     def measure(self, name: str) -> Measure | None:
         """Returns a measure by its name, or None where it was not computed."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sls.data.formats import as_columns
 from sls.data.keys import AsvScores, Role
-from sls.engine.factors import ATTACK, ATTACKS, Factor, order_values
+from sls.engine.factors import ATTACK, ATTACKS, UNKNOWN, Factor, order_values
 from sls.metrics.det import compute_eer
 from sls.metrics.intervals import Estimate, estimate_min_cost
 from sls.metrics.ranking import Ranking
@@ -61,6 +61,11 @@ class Tandem:
     """Code of each value of each field."""
     costs: TandemCosts | LegacyTandemCosts
 
+    @property
+    def attacks(self) -> set[str]:
+        """Names of the attacks that the ASV met; empty where its scores do not name them."""
+        return set(self.values.get(ATTACK, ())) - {UNKNOWN, "bonafide"}
+
     def error_rates(self) -> AsvErrorRates:
         """Returns the ASV's error rates in this condition.
 
@@ -90,7 +95,7 @@ class Tandem:
             optimism: What `find_optimism` found for them.
         """
         found = estimate_min_cost(ranking, self.linear_cost(), sampling, optimism=optimism)
-        if attacks is None or ATTACKS not in sampling.clusters or ATTACK not in self.values:
+        if attacks is None or ATTACKS not in sampling.clusters or not self.attacks:
             return found
         (_, miss), (_, accept) = found.terms
         moved = self._acceptance_deviations(attacks.values) * self._slope(miss.value, accept.value)

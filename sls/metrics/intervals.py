@@ -89,7 +89,7 @@ class Rate:
 
     @cached_property
     def scarcity(self) -> float:
-        """Variance that errors so few cannot show: of the exact interval of independent trials, beyond p (1 - p) / n."""
+        """Variance that errors so few cannot show: that of the exact interval of independent trials, less their own."""
         size = self.num_trials if 0 < self.value < 1 else self.equal_to
         half = sum(_binomial_distances(self.value, size, SCARCITY_TAIL)) / 2
         variance = (half / special.ndtri(SCARCITY_TAIL)) ** 2
@@ -262,8 +262,9 @@ class PairedDifference:
     def interval(self, level: float = DEFAULT_LEVEL) -> Interval:
         """Returns the confidence interval."""
         half = -self._standard_error * float(special.stdtrit(self._freedom, (1 - level) / 2))
+        low, high = np.clip([self.value - half, self.value + half], -1, 1)
         sampling = self.first.sampling
-        return Interval(self.value - half, self.value + half, level, sampling.over, sampling.clusters)
+        return Interval(float(low), float(high), level, sampling.over, sampling.clusters)
 
     @property
     def p_value(self) -> float:

@@ -1,8 +1,7 @@
 """Trials in the order of their scores: all that an error rate depends on.
 
-Sorting once and working on ranks is what makes breakdowns and resampling of half a million trials cheap: the
-trials of a breakdown's cell, taken in rank order, are already sorted, and a resample is a weight for each
-rank.
+Sorting once and working on ranks is what makes breakdowns of half a million trials cheap: the trials of a
+breakdown's cell, taken in rank order, are already sorted.
 """
 
 from __future__ import annotations

@@ -20,6 +20,8 @@ BONAFIDE, SPOOF = 0, 1
 MIN_CLUSTERS = 6
 """With fewer no verdict is given: of five clusters a two-sided test by signs cannot reach 5 % (2 / 2**5 = 6 %)."""
 
+LEAST_FREEDOM = 1.0
+
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
 
@@ -111,9 +113,10 @@ class Sampling:
 
     @cached_property
     def freedom(self) -> tuple[float, float]:
-        """Degrees of freedom for each class: as many clusters as those of its smallest axis weigh, less one."""
+        """Degrees of freedom for each class: as many as the clusters of its smallest axis weigh, less one; at least 1."""
         bonafide, spoof = (
-            min(count_equal(counts) for counts in self._counts(side)) - 1 for side in (BONAFIDE, SPOOF)
+            max(min(count_equal(counts) for counts in self._counts(side)) - 1, LEAST_FREEDOM)
+            for side in (BONAFIDE, SPOOF)
         )
         return bonafide, spoof
 
@@ -131,7 +134,7 @@ class Sampling:
         for name, count in self.clusters.items():
             if count < MIN_CLUSTERS:
                 return f"not enough {name} ({count}) to tell"
-            if self.weights[name] < MIN_CLUSTERS:
+            if round(self.weights[name]) < MIN_CLUSTERS:
                 unequal = f"so unequal that they weigh as {self.weights[name]:.1f}"
                 return f"not enough {name} ({count}, {unequal}) to tell"
         return ""

@@ -121,7 +121,7 @@ def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
         unique.values(), unique.keys(), fontsize=TICK_SIZE, frameon=False, ncols=2, loc="outside lower center"
     )
     note = describe(comparison.track, comparison.subset, comparison.corpus)
-    what = f"{comparison.num_common:,} common trials, paired bootstrap"
+    what = f"{comparison.num_common:,} common trials"
     set_title(figure, axes, f"Differences in {TITLES[measure]}, {note}", what, comparison.corpus)
     return figure
 

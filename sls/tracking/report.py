@@ -101,7 +101,7 @@ def write_comparison_report(comparison: Comparison, directory: str | Path) -> li
         ),
         render_section("Trials on which the systems disagree most", tabulate_disagreements(comparison)),
     ]
-    lead = f"{comparison.num_common:,} common trials; paired bootstrap"
+    lead = f"{comparison.num_common:,} common trials"
     page = render_page(f"{', '.join(systems)} on {note}", lead, comparison.corpus, sections)
     return _write(Path(directory), page, comparison.to_dict(), pictures)
 

@@ -13,6 +13,8 @@ from sls.data.texts import Texts
 
 CODECS = ("none", "alaw")
 ATTACKS = ("A10", "A9", "A11")
+ENOUGH_ATTACKS = (*ATTACKS, "A12", "A13", "A14", "A15", "A16")
+"""As many as a verdict over attacks needs, though they are not of one size."""
 
 
 def make_joined(
@@ -30,16 +32,18 @@ def make_joined(
     return JoinedScores(scores, key, Coverage(len(scores), len(scores), len(scores)), table)
 
 
-def make_corpus(seed: int = 1, size: int = 1_200, shift: float = 2.0) -> JoinedScores:
-    """A third bona fide; 10 speakers, 3 attacks of which A11 is the hardest, 2 codecs, 2 subsets."""
+def make_corpus(
+    seed: int = 1, size: int = 1_200, shift: float = 2.0, attacks: tuple[str, ...] = ATTACKS
+) -> JoinedScores:
+    """A third bona fide; 10 speakers, attacks of which A11 is the hardest, 2 codecs, 2 subsets."""
     rng = np.random.default_rng(seed)
     labels = (rng.random(size) < 1 / 3).astype(int)
-    attacks = np.array(ATTACKS, dtype=object)[rng.integers(3, size=size)]
+    attack = np.array(attacks, dtype=object)[rng.integers(len(attacks), size=size)]
     codecs = np.array(CODECS, dtype=object)[rng.integers(2, size=size)]
-    scores = rng.normal(size=size) + shift * labels + (attacks == "A11") * (labels == 0) * 0.8
+    scores = rng.normal(size=size) + shift * labels + (attack == "A11") * (labels == 0) * 0.8
     fields = {
         "speaker": np.array([f"S{number}" for number in rng.integers(10, size=size)], dtype=object),
-        "attack": np.where(labels == 1, "bonafide", attacks),
+        "attack": np.where(labels == 1, "bonafide", attack),
         "codec": codecs,
         "subset": np.array(["eval", "progress"], dtype=object)[(rng.random(size) < 0.2).astype(int)],
     }

@@ -14,7 +14,6 @@ from sls.data.tables import MAX_MAGNITUDE
 from sls.data.texts import Categories
 from sls.data.tracks import load_tracks
 from sls.engine import breakdown
-from sls.engine.breakdown import BootstrapSettings
 from sls.engine.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation import evaluate
 from sls.engine.factors import order_values
@@ -25,12 +24,9 @@ from sls.metrics.det import compute_eer
 from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, asv_error_rates, compute_min_tdcf
 from tests.engine.keys import make_asv, make_corpus, make_joined
 
-QUICK = BootstrapSettings(num_resamples=100)
-NONE = BootstrapSettings(num_resamples=0)
-
 
 def evaluate_corpus(**options) -> Evaluation:
-    options = {"settings": NONE, "breakdown": ("attack", "codec", "speaker"), **options}
+    options = {"breakdown": ("attack", "codec", "speaker"), **options}
     return evaluate(make_corpus(), track="LA", **options)
 
 
@@ -64,11 +60,9 @@ def test_scores_as_large_as_are_read_give_the_same_rates_and_no_overflow():
     joined = make_corpus()
     large = replace(joined, scores=joined.scores / np.abs(joined.scores).max() * MAX_MAGNITUDE)
     with np.errstate(all="raise", under="ignore"):
-        found = evaluate(large, track="LA", settings=QUICK)
-        calibrated = evaluate(
-            large, track="LA", settings=NONE, calibration=fit_calibration(large, "logistic")
-        )
-    assert found.eer == calibrated.eer == evaluate(joined, track="LA", settings=NONE).eer
+        found = evaluate(large, track="LA")
+        calibrated = evaluate(large, track="LA", calibration=fit_calibration(large, "logistic"))
+    assert found.eer == calibrated.eer == evaluate(joined, track="LA").eer
 
 
 def test_the_other_subsets_of_the_key_stand_beside_the_evaluated_one():
@@ -76,7 +70,7 @@ def test_the_other_subsets_of_the_key_stand_beside_the_evaluated_one():
     joined = join_scores(corpus.table, corpus.key)
     for calibration in (None, PavCalibration((-1.0, 0.0, 2.0), (-3.0, 0.0, 3.0))):
         found = {
-            name: evaluate(joined, track="LA", subset=name, calibration=calibration, settings=NONE)
+            name: evaluate(joined, track="LA", subset=name, calibration=calibration)
             for name in ("all", "eval", "progress")
         }
         for name, evaluation in found.items():
@@ -109,7 +103,7 @@ def test_a_subset_that_scores_do_not_cover_is_left_out(kept, expected):
     is_kept[-1] = True  # a trial of another subset does not make it whole
     table = replace(corpus.table, names=key.names[is_kept], scores=corpus.scores[is_kept])
     joined = join_scores(table, key, allow_partial=True)
-    found = evaluate(joined, track="LA", subset="eval", settings=NONE)
+    found = evaluate(joined, track="LA", subset="eval")
     assert {other.subset for other in found.other_subsets} == expected
     assert bool(found.scope) == bool(expected)
 
@@ -118,7 +112,7 @@ def test_a_subset_of_one_class_has_no_error_rate():
     corpus = make_corpus()
     subsets = np.where(corpus.is_bonafide, corpus.key.fields["subset"], "eval").astype(object)
     joined = join_scores(corpus.table, replace(corpus.key, fields={"subset": subsets}))
-    found = evaluate(joined, track="LA", subset="eval", settings=NONE)
+    found = evaluate(joined, track="LA", subset="eval")
     assert [other.subset for other in found.other_subsets] == ["all"]
 
 
@@ -126,7 +120,7 @@ def test_a_subset_of_one_class_has_no_error_rate():
 def test_a_key_that_is_not_divided_into_subsets_has_one_scope(fields):
     labels = np.arange(60) < 30
     made = make_joined(np.arange(60.0), labels, fields)
-    found = evaluate(join_scores(made.table, made.key), track="X", settings=NONE)
+    found = evaluate(join_scores(made.table, made.key), track="X")
     assert (found.other_subsets, found.scope) == ((), "")
 
 
@@ -191,7 +185,7 @@ def test_a_field_whose_values_the_classes_do_not_share_selects_spoofed_trials():
     joined = make_corpus()
     team = np.where(joined.key.labels == 1, "-", np.array(["T1", "T2"], dtype=object)[np.arange(1_200) % 2])
     joined = replace(joined, key=replace(joined.key, fields={"team": team}))
-    found = evaluate(joined, track="DF", breakdown=("team",), settings=NONE)
+    found = evaluate(joined, track="DF", breakdown=("team",))
     by_team = find_breakdown(found, "team")
     assert by_team.is_spoof_only == (True,)
     assert [cell.values for cell in by_team.cells] == [("T1",), ("T2",)]
@@ -212,9 +206,7 @@ def test_an_attack_does_not_cross_the_corpus_that_it_is_from():
     bonafide = joined.key.labels == 1
     source[bonafide] = np.array(["vcc", "asvspoof"], dtype=object)[np.arange(bonafide.sum()) % 2]
     key = replace(joined.key, fields={**fields, "source": source.astype(object)})
-    found = evaluate(
-        replace(joined, key=key), track="DF", breakdown=("attack", "source", "codec"), settings=NONE
-    )
+    found = evaluate(replace(joined, key=key), track="DF", breakdown=("attack", "source", "codec"))
     crossed = [breakdown.fields for breakdown in found.breakdowns if len(breakdown.fields) == 2]
     assert crossed == [("attack", "codec")]
 
@@ -222,9 +214,11 @@ def test_an_attack_does_not_cross_the_corpus_that_it_is_from():
 def test_cells_without_a_class_say_so_in_the_place_of_a_number():
     scores, labels = np.array([3.0, 1.0, 0.5, 2.0, 5.0]), np.array([1, 0, 0, 1, 1])
     fields = {"speaker": np.array(["a", "a", "b", "c", "c"], dtype=object)}
-    found = evaluate(make_joined(scores, labels, fields), track="X", breakdown=("speaker",), settings=QUICK)
+    found = evaluate(make_joined(scores, labels, fields), track="X", breakdown=("speaker",))
     cells = {cell.values[0]: cell for cell in find_breakdown(found, "speaker").cells}
     assert cells["a"].eer == 0
+    # One trial of each class tells next to nothing.
+    assert all(interval.low == 0 and interval.high > 0.9 for interval in cells["a"].intervals)
     assert (cells["b"].eer, cells["b"].note) == (None, "no bona fide trial")
     assert (cells["c"].eer, cells["c"].note) == (None, "no spoofed trial")
 
@@ -237,18 +231,24 @@ def test_a_subset_is_selected_and_an_unknown_one_named():
 
 
 def test_intervals_say_over_what_they_are_and_hold_the_number():
-    found = evaluate_corpus(settings=QUICK, asv=make_asv(), metrics=("eer", "min_tdcf"))
+    found = evaluate_corpus(asv=make_asv(), metrics=("eer", "min_tdcf"))
     for name in ("eer", "min_tdcf"):
         measure = found.measure(name)
-        assert [interval.over for interval in measure.intervals] == ["trials", "speakers and attacks"]
-        for interval in measure.intervals:
-            assert interval.low <= measure.value <= interval.high
-            assert interval.num_resamples == 100
+        trials, clusters = measure.intervals
+        assert (trials.over, trials.clusters) == ("trials", {})
+        assert (clusters.over, clusters.clusters) == (
+            "10 speakers and 3 attacks",
+            {"speakers": 10, "attacks": 3},
+        )
+        assert (measure.interval(), measure.interval(is_clustered=True)) == (trials, clusters)
+        assert clusters.low < trials.low < measure.value < trials.high < clusters.high
     assert found.measure("min_dcf").intervals == ()  # not what the track earns
     cell = find_cell(find_breakdown(found, "attack"), "A11")
-    assert [interval.over for interval in cell.intervals] == ["trials", "speakers"]  # one attack
+    assert [interval.clusters for interval in cell.intervals] == [{}, {"speakers": 10, "attacks": 1}]
     speaker = find_breakdown(found, "speaker").cells[0]
-    assert [interval.over for interval in speaker.intervals] == ["trials"]
+    assert [interval.clusters for interval in speaker.intervals] == [{}, {"speakers": 1, "attacks": 3}]
+    for measured in (cell, speaker):
+        assert all(interval.low < measured.eer < interval.high for interval in measured.intervals)
 
 
 def test_columns_that_no_breakdown_asks_for_are_not_read():
@@ -257,33 +257,31 @@ def test_columns_that_no_breakdown_asks_for_are_not_read():
     fields = {name: partial(columns.categories, name) for name in ("speaker", "attack", "codec")}
     fields["team"] = partial(pytest.fail, "read a column that nobody asked for")
     joined = replace(joined, key=replace(joined.key, fields=Columns(fields)))
-    assert evaluate(joined, track="LA", breakdown=("codec",), settings=NONE).breakdowns[0].fields == (
-        "codec",
-    )
+    assert evaluate(joined, track="LA", breakdown=("codec",)).breakdowns[0].fields == ("codec",)
 
 
 def test_a_key_without_speakers_has_intervals_over_trials_alone():
     joined = make_corpus()
     unnamed = np.full(1_200, "-", dtype=object)
     joined = replace(joined, key=replace(joined.key, fields={"speaker": unnamed}))
-    found = evaluate(joined, track="X", breakdown=("speaker",), settings=QUICK)
+    found = evaluate(joined, track="X", breakdown=("speaker",))
     assert [interval.over for interval in found.measures[0].intervals] == ["trials"]
     assert found.breakdowns == ()
 
 
-def test_the_same_seed_gives_the_same_evaluation_and_another_breakdown_moves_no_interval():
-    first, second = (evaluate_corpus(settings=QUICK).to_dict() for _ in range(2))
+def test_the_same_scores_give_the_same_evaluation_and_another_breakdown_moves_no_interval():
+    first, second = (evaluate_corpus().to_dict() for _ in range(2))
     assert first == second
-    other = evaluate_corpus(settings=QUICK, breakdown=("codec",))
-    assert find_breakdown(other, "codec") == find_breakdown(evaluate_corpus(settings=QUICK), "codec")
-    assert evaluate_corpus(settings=BootstrapSettings(100, seed=7)).measures != other.measures
+    other = evaluate_corpus(breakdown=("codec",))
+    assert find_breakdown(other, "codec") == find_breakdown(evaluate_corpus(), "codec")
+    assert other.measures == evaluate_corpus().measures
 
 
 def test_negated_scores_are_warned_of_aloud(caplog):
     joined = make_corpus()
     joined = replace(joined, scores=-joined.scores)
     with caplog.at_level(logging.WARNING):
-        found = evaluate(joined, track="LA", settings=NONE)
+        found = evaluate(joined, track="LA")
     assert any("better negated" in warning for warning in found.warnings)
     assert "scores.txt" in caplog.text
     assert "better negated" in caplog.text
@@ -293,16 +291,26 @@ def test_negated_scores_are_warned_of_aloud(caplog):
 def test_few_trials_decisions_and_partial_coverage_are_warned_of():
     joined = make_joined(np.array([1.0, 1.0, 0.0]), np.array([1, 1, 0]))
     joined = replace(joined, coverage=Coverage(scored=5, keyed=4, joined=3))
-    found = evaluate(joined, track="X", settings=NONE)
-    for part in ("only 2 bona fide", "decisions", "3 trials in both"):
+    found = evaluate(joined, track="X")
+    for part in ("only 2 bona fide", "only 1 spoofed", "decisions", "3 trials in both"):
         assert part in " ".join(found.warnings)
+    assert all(0 <= interval.low < interval.high <= 1 for interval in found.measures[0].intervals)
     assert found.metrics()["coverage_percent"] == 75
 
 
 def test_a_track_that_earns_a_tdcf_says_so_where_there_are_no_asv_scores():
-    found = evaluate(make_corpus(), track="LA", metrics=("eer", "min_tdcf"), settings=QUICK)
+    found = evaluate(make_corpus(), track="LA", metrics=("eer", "min_tdcf"))
     assert [text for text in found.warnings if text.startswith("no ASV scores were found")]
-    assert not evaluate(make_corpus(), track="DF", metrics=("eer",), settings=QUICK).warnings
+    assert not evaluate(make_corpus(), track="DF", metrics=("eer",)).warnings
+
+
+def test_asv_scores_that_do_not_name_their_attacks_are_warned_of():
+    asv = make_asv()
+    told = [
+        any("do not name their attacks" in text for text in evaluate_corpus(asv=scores).warnings)
+        for scores in (asv, replace(asv, fields={"codec": asv.fields["codec"]}))
+    ]
+    assert told == [False, True]
 
 
 def test_asv_scores_of_other_attacks_are_warned_of():
@@ -315,6 +323,15 @@ def test_asv_scores_of_other_attacks_are_warned_of():
         for scores in (asv, foreign)
     ]
     assert warned == [False, True]
+
+
+@pytest.mark.parametrize("attack", ["A9", "-"])
+def test_asv_scores_of_one_attack_give_a_tdcf_with_intervals(attack):
+    asv = make_asv()
+    alike = np.where(asv.roles == Role.SPOOF, attack, "bonafide")
+    asv = replace(asv, fields={**asv.fields, "attack": alike})
+    measure = evaluate_corpus(asv=asv, metrics=("eer", "min_tdcf")).measure("min_tdcf")
+    assert all(interval.low < measure.value < interval.high for interval in measure.intervals)
 
 
 def test_a_calibration_that_ties_scores_is_warned_of():
@@ -343,7 +360,7 @@ def test_a_calibration_that_ties_scores_is_warned_of():
 )
 def test_scores_outside_those_of_the_fit_are_counted(calibration, told):
     joined = make_joined(np.array([-3.0, -1.0, -1.5, 0.0, 4.0, 4.5]), np.array([0, 0, 1, 0, 1, 1]))
-    found = evaluate(joined, track="X", settings=NONE, calibration=calibration).warnings
+    found = evaluate(joined, track="X", calibration=calibration).warnings
     texts = [
         text for text in found if text.startswith("outside the scores that the calibration was fitted on, ")
     ]
@@ -365,20 +382,21 @@ def test_scores_outside_those_of_the_fit_are_counted(calibration, told):
 )
 def test_ties_that_decide_the_eer_are_told_with_both_figures(bonafide, spoof, told):
     joined = make_joined(np.array([*bonafide, *spoof], dtype=float), np.arange(2 * len(spoof)) < len(spoof))
-    texts = [
-        text for text in evaluate(joined, track="X", settings=NONE).warnings if text.startswith("ties decide")
-    ]
+    texts = [text for text in evaluate(joined, track="X").warnings if text.startswith("ties decide")]
     assert len(texts) == bool(told)
     assert told in "".join(texts)
 
 
 def test_perfect_scores_do_not_claim_a_certain_zero():
     labels = np.arange(120) < 60
-    found = evaluate(
-        make_joined(np.where(labels, 1.0, 0.0) + np.arange(120) / 1e3, labels), track="X", settings=QUICK
-    )
-    assert found.eer == found.measures[0].interval().high == 0
-    assert any("as high as about 5 %" in warning for warning in found.warnings)
+    speakers = np.array([f"S{number % 12}" for number in range(120)], dtype=object)
+    joined = make_joined(np.where(labels, 1.0, 0.0) + np.arange(120) / 1e3, labels, {"speaker": speakers})
+    trials, clusters = evaluate(joined, track="X").measures[0].intervals
+    assert trials.low == clusters.low == 0
+    # Nothing seen among 60: up to 3 / 60 one-sided, 3.7 / 60 two-sided.
+    assert 0.05 < trials.high < 0.07
+    # Trials of one speaker may be alike, and without an error nothing tells how much.
+    assert trials.high < clusters.high < 0.5
 
 
 @pytest.mark.parametrize(
@@ -403,18 +421,18 @@ def test_a_list_without_labels_is_no_key():
 
 
 def test_tracker_metrics_are_percentages_with_their_intervals():
-    found = evaluate_corpus(settings=QUICK, asv=make_asv(), metrics=("eer", "min_tdcf"))
+    found = evaluate_corpus(asv=make_asv(), metrics=("eer", "min_tdcf"))
     metrics = found.metrics()
     assert metrics["eer_percent"] == 100 * found.eer
     assert metrics["eer_percent_low"] == 100 * found.measures[0].interval().low
-    assert metrics["eer_percent_clustered_high"] == 100 * found.measures[0].interval("clusters").high
+    assert metrics["eer_percent_clustered_high"] == 100 * found.measures[0].interval(is_clustered=True).high
     assert metrics["min_tdcf"] == found.min_tdcf
     assert metrics["min_tdcf_low"] < metrics["min_tdcf_high"]
     assert all(isinstance(value, float) for value in metrics.values())
 
 
 def test_an_evaluation_survives_json_with_its_units():
-    found = evaluate_corpus(settings=QUICK, asv=make_asv())
+    found = evaluate_corpus(asv=make_asv())
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert content["measures"][0] == {
         "name": "eer",
@@ -433,11 +451,12 @@ def test_a_system_has_the_name_that_it_is_given_or_that_of_its_file():
     assert names == ["mine", "scores"]
 
 
-def test_intervals_are_of_95_percent_over_a_thousand_resamples_unless_told_otherwise():
+def test_intervals_are_of_95_percent():
     labels = np.arange(60) < 30
     scores = np.random.default_rng(0).normal(size=60) + 2 * labels
-    (interval,) = evaluate(make_joined(scores, labels), track="X").measures[0].intervals
-    assert (interval.level, interval.num_resamples) == (0.95, 1_000)
+    found = evaluate(make_joined(scores, labels), track="X")
+    (interval,) = found.measures[0].intervals
+    assert interval.level == found.provenance["intervals"]["level"] == 0.95
 
 
 def test_the_thinned_curve_keeps_its_ends_and_passes_through_the_eer():
@@ -480,12 +499,12 @@ def test_minispoof_is_broken_down_like_the_published_tables(reference_dir):
     track = load_tracks(PROJECT_ROOT / "configs" / "minispoof.tracks.yaml")["LA"]
     key = track.key(root)
     joined = join_scores(read_scores(root / "baseline_scores/lfcc_gmm.eval.txt"), key)
-    everything = evaluate(joined, track="LA", breakdown=("attack",), settings=NONE)
+    everything = evaluate(joined, track="LA", breakdown=("attack",))
     assert round(100 * everything.eer, 1) == 40.6
     cells = find_breakdown(everything, "attack").cells
     assert [round(100 * cell.eer, 1) for cell in cells] == [40.2, 36.5, 44.0, 44.1]
     asv = track.asv_scores(root)
-    found = evaluate(joined, track="LA", subset="eval", breakdown=track.breakdown, asv=asv, settings=NONE)
+    found = evaluate(joined, track="LA", subset="eval", breakdown=track.breakdown, asv=asv)
     crossed = find_breakdown(found, "attack", "codec")
     assert len(crossed.cells) == 5 * 8
     assert all(cell.min_tdcf is not None for cell in crossed.cells)

@@ -68,6 +68,12 @@ def test_option_that_is_misspelt_or_of_another_door_is_answered_by_this_door(sto
     )
 
 
+@pytest.mark.parametrize("door", [evaluate, compare])
+def test_intervals_take_no_number_of_resamples(store, door) -> None:
+    result = call(door, "--track", "LA", "--num_resamples", "50")
+    assert_fails_with(result, f"{door.name} does not take num_resamples")
+
+
 def test_option_of_another_door_is_refused(store, small_corpus) -> None:
     assert_fails_with(call(evaluate, "--track", "LA", "--lr", "1"), "evaluate does not take lr")
 

@@ -16,8 +16,6 @@ from sls.data.scores import write_scores
 from sls.data.tracks import load_tracks
 from sls.tracking.store import connect
 
-FEW = ["--num_resamples", "50"]
-
 
 @pytest.fixture
 def score_files(small_corpus: Path, tmp_path: Path) -> dict[str, Path]:
@@ -48,7 +46,7 @@ def artifact_names(run: Run, directory: str) -> set[str]:
 def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, score_files) -> None:
     result = CliRunner().invoke(
         evaluate,
-        ["--track", "LA", "--scores", str(score_files["good"]), "--data_root", str(small_corpus), *FEW],
+        ["--track", "LA", "--scores", str(score_files["good"]), "--data_root", str(small_corpus)],
     )
     assert result.exit_code == 0, result.output
     run = newest_run("evaluate")
@@ -73,7 +71,7 @@ def test_partial_scores_are_refused_unless_allowed(store, small_corpus, score_fi
     path = score_files["good"]
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[1:]))
-    arguments = ["--track", "LA", "--scores", str(path), "--data_root", str(small_corpus), *FEW]
+    arguments = ["--track", "LA", "--scores", str(path), "--data_root", str(small_corpus)]
     refused = CliRunner().invoke(evaluate, arguments)
     assert refused.exit_code == 2
     assert lines[0].split()[0] in refused.stderr
@@ -97,7 +95,6 @@ def test_calibration_fitted_by_one_run_is_applied_by_another(
         str(score_files["good"]),
         "--data_root",
         str(small_corpus),
-        *FEW,
     ]
     fitted = CliRunner().invoke(evaluate, [*arguments, "--fit_calibration", "logistic"])
     assert fitted.exit_code == 0, fitted.output
@@ -126,7 +123,7 @@ def test_calibration_fitted_by_one_run_is_applied_by_another(
 def test_comparison_says_who_is_better_and_keeps_the_report(store, small_corpus, score_files) -> None:
     scores = ",".join(f"{name}={path}" for name, path in score_files.items())
     result = CliRunner().invoke(
-        compare, ["--track", "LA", "--scores", scores, "--data_root", str(small_corpus), *FEW]
+        compare, ["--track", "LA", "--scores", scores, "--data_root", str(small_corpus)]
     )
     assert result.exit_code == 0, result.output
     assert "good is better than worse on LA" in result.output
@@ -134,6 +131,9 @@ def test_comparison_says_who_is_better_and_keeps_the_report(store, small_corpus,
     assert run.data.tags["verdict"] in " ".join(result.output.split())
     assert run.data.metrics["LA/eer_percent.good"] < run.data.metrics["LA/eer_percent.worse"]
     assert {"report.html", "report.json", "det.png"} <= artifact_names(run, "report")
+    report = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report/report.json"))
+    clustered = report["differences"][0]["over_clusters"]
+    assert f"(over {clustered['interval']['over']}" in run.data.tags["verdict"]
 
 
 @pytest.mark.slow
@@ -144,10 +144,10 @@ def test_a_comparison_leaves_trials_out_only_where_that_is_allowed_and_says_so_o
     part.write_text("".join(part.read_text().splitlines(keepends=True)[:-1]))
     scores = ",".join(f"{name}={path}" for name, path in score_files.items())
     arguments = ["--track", "LA", "--subset", "all", "--scores", scores, "--data_root", str(small_corpus)]
-    refused = CliRunner().invoke(compare, [*arguments, *FEW])
+    refused = CliRunner().invoke(compare, arguments)
     assert refused.exit_code == 2
     assert f"{part}: 1 trials of the key have no score" in refused.stderr
-    result = CliRunner().invoke(compare, [*arguments, *FEW, "--allow_partial", "true"])
+    result = CliRunner().invoke(compare, [*arguments, "--allow_partial", "true"])
     assert result.exit_code == 0, result.output
     assert (result.stdout + result.stderr).count("trials that all have in common") == 1
     assert f"Report: runs:/{newest_run('compare').info.run_id}/report/report.html" in result.output
@@ -160,7 +160,7 @@ def test_the_scores_of_a_run_go_by_the_run_in_messages(store, small_corpus, scor
     with mlflow.start_run() as scored:
         mlflow.log_artifact(str(part), "scores")
     arguments = ["--track", "LA", "--scores", scored.info.run_id, "--data_root", str(small_corpus)]
-    result = CliRunner().invoke(evaluate, [*arguments, *FEW])
+    result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 2
     assert f"evaluate: runs:/{scored.info.run_id}/scores/LA.txt: 1 trials of the key" in result.stderr
 
@@ -189,22 +189,26 @@ def test_a_named_key_needs_no_data_root_and_makes_no_demo_corpus_of_it(
     (away / "CORPUS.yaml").write_text("corpus: mine\n")
     write_scores(away / "scores.txt", key.names, np.arange(len(key), dtype=np.float32))
     options = ["--track", "In-the-Wild", "--key", str(away / "key.txt")]
-    result = CliRunner().invoke(evaluate, [*options, "--scores", str(away / "scores.txt"), *FEW])
+    result = CliRunner().invoke(evaluate, [*options, "--scores", str(away / "scores.txt")])
     assert result.exit_code == 0, result.output
     assert "synthetic" not in result.output
     assert "by subset" not in result.output
     tags = newest_run("evaluate").data.tags
     assert tags["corpus"] == "mine"
     assert "speakers" not in tags
-    assert "over speakers" not in result.output
+    assert "95 % over trials" in result.output
+    assert "speaker" not in result.output
     speakers = shutil.copy(key.source, away / "meta.csv")
-    result = CliRunner().invoke(evaluate, [*options, "--scores", str(away / "scores.txt"), *FEW])
+    result = CliRunner().invoke(evaluate, [*options, "--scores", str(away / "scores.txt")])
     assert result.exit_code == 0, result.output
-    assert "95 % over speakers" in result.output
     run = newest_run("evaluate")
     assert (run.data.tags["speakers"], run.data.tags["speakers_sha256"]) == (str(speakers), key.digest)
     report = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report/report.json"))
     assert report["provenance"]["speakers"] == {"file": "meta.csv", "sha256": key.digest}
+    _, clustered = report["measures"][0]["intervals"]
+    assert all("speakers" in name for name in clustered["clusters"])
+    # The table's heading may be wrapped.
+    assert {*clustered["over"].split(), *map(str, clustered["clusters"].values())} <= {*result.output.split()}
 
 
 def test_a_key_that_is_not_there_is_named(store, score_files, monkeypatch, capfd) -> None:

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from sls.engine.breakdown import BootstrapSettings
 from sls.engine.comparison import compare
 from sls.engine.evaluation import evaluate
 from sls.engine.results import POOLED, Breakdown, Cell
@@ -21,8 +20,6 @@ from sls.tracking.figures import (
 from tests.engine.keys import make_asv, make_corpus
 from tests.engine.test_comparison import make_systems
 
-QUICK = BootstrapSettings(num_resamples=60)
-
 
 @pytest.fixture(scope="module")
 def evaluation():
@@ -34,7 +31,6 @@ def evaluation():
         metrics=("eer", "min_tdcf"),
         breakdown=("attack", "codec", "speaker"),
         asv=make_asv(),
-        settings=QUICK,
     )
 
 
@@ -127,7 +123,7 @@ def test_an_epochs_figure_of_nothing_raises():
 
 
 def test_a_comparison_draws_all_systems_and_every_difference():
-    found = compare(make_systems(shift=0.5), track="LA", settings=QUICK)
+    found = compare(make_systems(shift=0.5), track="LA")
     figures = comparison_figures(found)
     assert set(figures) == {"det", "eer_differences"}
     labels = texts_of(figures["det"])

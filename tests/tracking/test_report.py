@@ -6,14 +6,12 @@ from html.parser import HTMLParser
 import pytest
 
 from sls.data.scores import join_scores
-from sls.engine.breakdown import BootstrapSettings
 from sls.engine.comparison import compare
 from sls.engine.evaluation import evaluate
 from sls.tracking.report import write_comparison_report, write_evaluation_report
 from tests.engine.keys import make_asv, make_corpus
 from tests.engine.test_comparison import make_systems
 
-QUICK = BootstrapSettings(num_resamples=60)
 VOID = {"meta", "img", "line", "br"}
 
 
@@ -56,13 +54,12 @@ def evaluation():
         metrics=("eer", "min_tdcf"),
         breakdown=("attack", "codec"),
         asv=make_asv(),
-        settings=QUICK,
     )
 
 
 @pytest.fixture(scope="module")
 def comparison():
-    return compare(make_systems(shift=0.5), track="LA", settings=QUICK)
+    return compare(make_systems(shift=0.5), track="LA")
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +89,17 @@ def test_the_page_needs_nothing_from_elsewhere(files, comparison_files):
 
 def test_the_page_holds_every_number_as_a_person_reads_it(evaluation, files):
     text = read_page(files[0]).text
-    interval = evaluation.measures[0].interval("trials")
+    trials, clusters = evaluation.measures[0].intervals
     assert f"{100 * evaluation.eer:.2f} %" in text
-    assert f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]" in text
+    for interval in (trials, clusters):
+        assert f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]" in text
     assert f"{evaluation.min_tdcf:.4f}" in text
     for breakdown in evaluation.breakdowns:
         for cell in breakdown.cells:
             assert f"{100 * cell.eer:.2f}" in text
-    assert "interval over speakers and attacks" in text
+    assert "interval over 10 speakers and 3 attacks" in text
+    # Of a breakdown by attack each cell rests on one.
+    assert "10 speakers and 1 attack\n" in text
 
 
 def test_the_page_says_what_the_other_subsets_of_the_key_give(evaluation, files):
@@ -138,22 +138,30 @@ def test_a_comparison_leads_with_its_verdict(comparison, comparison_files):
     assert comparison.verdicts[0] in text
     assert text.index(comparison.verdicts[0]) < text.index("Results")
     assert comparison.disagreements[0].trial in text
+    (difference,) = comparison.differences
+    for tested in (difference.over_trials, difference.over_clusters):
+        low, high = tested.interval.low, tested.interval.high
+        assert f"[{100 * low:.2f}, {100 * high:.2f}]" in text
+    assert f"over {difference.tested.interval.over}: {difference.tested.conclusion}" in text
+    assert f"{difference.tested.p_value:.3f}" in text
     names = {path.name for path in comparison_files}
     assert names == {"report.html", "report.json", "det.png", "eer_differences.png"}
 
 
-@pytest.mark.parametrize("num_resamples", [0, 60])
-def test_intervals_are_explained_where_there_are_some(tmp_path, num_resamples):
-    found = evaluate(make_systems(noise=0.3)["one"], track="LA", settings=BootstrapSettings(num_resamples))
-    text = read_page(write_evaluation_report(found, tmp_path)[0]).text
-    assert ("bootstrap resamples" in text) == (num_resamples > 0)
-    over = {interval.over for interval in found.measures[0].intervals}
-    assert ("those over" in text) == (len(over) > 1)
-    assert "were not calibrated" in text
+def test_intervals_are_explained_by_what_they_rest_on(tmp_path):
+    joined = make_corpus()
+    unnamed = replace(joined, key=replace(joined.key, fields={}))
+    for place, of_key in enumerate((joined, unnamed)):
+        found = evaluate(of_key, track="LA")
+        text = read_page(write_evaluation_report(found, tmp_path / str(place))[0]).text
+        assert f"Intervals are {100 * found.measures[0].interval().level:g} % intervals" in text
+        assert ("those over 10 speakers and 3 attacks do not" in text) == (of_key is joined)
+        assert ("the key knows no speakers and no attacks" in text) == (of_key is unnamed)
+        assert "were not calibrated" in text
 
 
 def test_what_was_left_out_of_a_comparison_is_on_the_page(tmp_path):
     systems = make_systems(noise=0.3)
     systems["two"] = systems["two"].select(slice(0, 900))
-    found = compare(systems, track="LA", settings=QUICK)
+    found = compare(systems, track="LA")
     assert "compared on the 900 trials" in read_page(write_comparison_report(found, tmp_path)[0]).text
