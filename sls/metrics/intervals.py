@@ -89,7 +89,7 @@ class Rate:
 
     @cached_property
     def scarcity(self) -> float:
-        """Variance that errors so few cannot show: that of the exact interval of independent trials, less their own."""
+        """Variance that errors so few cannot show: that of an exact interval of independent trials, less theirs."""
         size = self.num_trials if 0 < self.value < 1 else self.equal_to
         half = sum(_binomial_distances(self.value, size, SCARCITY_TAIL)) / 2
         variance = (half / special.ndtri(SCARCITY_TAIL)) ** 2

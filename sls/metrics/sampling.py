@@ -113,7 +113,7 @@ class Sampling:
 
     @cached_property
     def freedom(self) -> tuple[float, float]:
-        """Degrees of freedom for each class: as many as the clusters of its smallest axis weigh, less one; at least 1."""
+        """Degrees of freedom for each class: what the clusters of its smallest axis weigh, less one; at least 1."""
         bonafide, spoof = (
             max(min(count_equal(counts) for counts in self._counts(side)) - 1, LEAST_FREEDOM)
             for side in (BONAFIDE, SPOOF)
