@@ -36,7 +36,9 @@ class BreakdownSource:
     def samplings(self, ranking: Ranking) -> tuple[Sampling, ...]:
         """Returns what intervals of some of the trials rest on: on trials, and on clusters where these are known."""
         clustered = sample_clusters(ranking, self.find(SPEAKER), self.find(ATTACK))
-        return (sample_trials(ranking),) if clustered is None else (sample_trials(ranking), clustered)
+        if clustered is None or not clustered.is_clustered:
+            return (sample_trials(ranking),)
+        return (sample_trials(ranking), clustered)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from sls.data.protocols import Label
 from sls.data.scores import JoinedScores
 from sls.engine.breakdown import BreakdownSource
-from sls.engine.factors import ATTACK
+from sls.engine.factors import ATTACK, UNKNOWN
 from sls.metrics.calibration import Calibration, PavCalibration
 from sls.metrics.det import compute_eer, eer_of_curve, merge_sorted
 from sls.metrics.ranking import Ranking
@@ -50,16 +50,7 @@ def find_warnings(
         found.append(
             "no ASV scores were found, so that there is no t-DCF: put them beside the key, or name them by asv_scores"
         )
-    if source.tandem is not None and source.find(ATTACK) is not None and not source.tandem.attacks:
-        found.append(
-            "the ASV scores do not name their attacks, so that intervals of the t-DCF take the ASV's acceptance of "
-            "these very attacks for granted"
-        )
-    if _is_foreign_asv(source):
-        found.append(
-            "the ASV scores know none of the attacks of the key, so that the t-DCF is that of another corpus's "
-            "speaker verification"
-        )
+    found += _warn_of_asv(source)
     return tuple(found)
 
 
@@ -107,10 +98,22 @@ def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: fl
         )
 
 
-def _is_foreign_asv(source: BreakdownSource) -> bool:
-    """Whether the ASV met attacks, and not one of those that the countermeasure met."""
+def _warn_of_asv(source: BreakdownSource) -> Iterator[str]:
+    """Yields which attacks of the key the ASV did not meet."""
     attacks = source.find(ATTACK)
     if attacks is None or source.tandem is None:
-        return False
-    known = source.tandem.attacks
-    return bool(known) and not known & set(attacks.values)
+        return
+    named = set(attacks.values) - {UNKNOWN, "bonafide"}
+    known, met = source.tandem.attacks, source.tandem.attacks & named
+    if named and not known:
+        yield (
+            "the ASV scores do not name their attacks, so that intervals of the t-DCF take the ASV's acceptance of "
+            "these very attacks for granted"
+        )
+    elif named and not met:
+        yield (
+            "the ASV scores know none of the attacks of the key, so that the t-DCF is that of another corpus's "
+            "speaker verification"
+        )
+    elif met != named:
+        yield f"the ASV scores know {len(met)} of the {len(named)} attacks of the key"

@@ -17,7 +17,8 @@ from sls.engine.evaluation import evaluate, make_factors
 from sls.engine.factors import ATTACK, SPEAKER, UNKNOWN, Factor, sample_clusters, sample_trials
 from sls.engine.results import COST, FRACTION, Evaluation
 from sls.engine.tandem import Tandem, make_tandem, pick_costs
-from sls.metrics.intervals import Estimate, PairedDifference, adjust_by_holm, estimate_eer
+from sls.metrics.intervals import Estimate, estimate_eer
+from sls.metrics.paired import PairedDifference, adjust_by_holm
 from sls.metrics.ranking import Ranking, rank_trials
 from sls.metrics.sampling import Sampling
 from sls.metrics.tdcf import LegacyTandemCosts
@@ -69,7 +70,7 @@ def compare(
         )
         for name, joined in common.items()
     )
-    evaluations = tuple(replace(evaluation, subset=subset) for evaluation in evaluations)
+    evaluations = tuple(replace(evaluation, subset=subset, other_subsets=()) for evaluation in evaluations)
     first = next(iter(common.values()))
     is_bonafide = first.is_bonafide
     rankings = [rank_trials(joined.scores, is_bonafide) for joined in common.values()]
@@ -134,7 +135,7 @@ def _compare_measure(
     def estimate(ranking: Ranking, sampling: Sampling) -> Estimate:
         if tandem is None:
             return estimate_eer(ranking, sampling)
-        return tandem.estimate(ranking, sampling, attacks, optimism=0.0)  # alike in both systems
+        return tandem.estimate(ranking, attacks, sampling, optimism=0.0)  # alike in both systems
 
     over_trials = _test([estimate(ranking, sample_trials(ranking, is_shared=True)) for ranking in rankings])
     clustered = [sample_clusters(ranking, speakers, attacks, is_shared=True) for ranking in rankings]

@@ -12,8 +12,8 @@ from sls.metrics.intervals import Interval
 _ROUNDING = 1e-9
 LEAST_SHOWN_P = 0.0001
 INDEPENDENT = (
-    "the key knows no speakers and no attacks, so that trials were taken as independent: "
-    "where they are not, the interval is too narrow and p too small"
+    "the key knows no speakers and no attacks, so that trials were taken as independent: where those of one speaker "
+    "or attack are alike, the interval is too narrow and p too small"
 )
 
 
@@ -132,9 +132,9 @@ def say_verdict(difference: Difference, track: str) -> str:
     low, high = (f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in ends)  # no -0.00
     basis = [f"over {interval.over}"]
     if tested.p_value is not None and tested.p_value_holm is not None:
-        basis.append(f"p {_say_p_value(tested.p_value)}")
+        basis.append(_say_p_value(tested.p_value))
         if tested.p_value_holm != tested.p_value:
-            basis.append(f"adjusted for all pairs p {_say_p_value(tested.p_value_holm)}")
+            basis.append(f"adjusted for all pairs {_say_p_value(tested.p_value_holm)}")
     caution = "" if interval.is_clustered else f"; {INDEPENDENT}"
     return (
         f"{lead}; the {100 * interval.level:g} % interval of the difference is [{low}, {high}]{points} "
@@ -142,5 +142,17 @@ def say_verdict(difference: Difference, track: str) -> str:
     )
 
 
+def format_p_value(value: float) -> str:
+    """Returns a p-value as a person reads it, such as `0.031` or `< 0.0001`."""
+    return (
+        f"{value:.2g}"
+        if value >= 0.1
+        else f"{value:.3g}"
+        if value >= LEAST_SHOWN_P
+        else f"< {LEAST_SHOWN_P:g}"
+    )
+
+
 def _say_p_value(value: float) -> str:
-    return f"= {value:.2g}" if value >= LEAST_SHOWN_P else f"< {LEAST_SHOWN_P:g}"
+    shown = format_p_value(value)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"

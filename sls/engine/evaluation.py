@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,15 @@ from sls.metrics.classification import compute_auc, confusion_at
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
 from sls.metrics.dcf import DetectionCosts, compute_act_dcf
 from sls.metrics.det import DetCurve, compute_eer, eer_of_curve
-from sls.metrics.intervals import DEFAULT_LEVEL, estimate_eer, estimate_min_cost, find_optimism
+from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, estimate_eer, estimate_min_cost, find_optimism
 from sls.metrics.ranking import rank_trials
-from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, minimum_of_curve
+from sls.metrics.sampling import Sampling
+from sls.metrics.tdcf import LegacyTandemCosts, LinearCost, TandemCosts, minimum_of_curve
 
 logger = logging.getLogger(__name__)
+
+OPTIMISM_SEED = 1234
+"""Of the halvings that tell how much too low a least cost is."""
 
 
 def evaluate(
@@ -138,27 +143,19 @@ def _measure(
     samplings = source.samplings(ranking)
     intervals = tuple(estimate_eer(ranking, sampling).interval() for sampling in samplings)
     found = [Measure("eer", eer_of_curve(curve).eer, FRACTION, intervals)]
-    tandems = (
-        []
-        if source.tandem is None
-        else [
-            ("min_tdcf", replace(source.tandem, costs=TandemCosts())),
-            ("min_tdcf_legacy", replace(source.tandem, costs=LegacyTandemCosts())),
-        ]
-    )
-    attacks = source.find(ATTACK)
-    for name, tandem in tandems:
-        cost = tandem.linear_cost()
-        optimism = find_optimism(ranking, cost) if name in metrics else 0.0
-        drawn = samplings if name in metrics else ()
-        intervals = tuple(
-            tandem.estimate(ranking, sampling, attacks, optimism).interval() for sampling in drawn
-        )
-        found.append(Measure(name, minimum_of_curve(curve, cost).cost, COST, intervals))
+    least: dict[str, tuple[LinearCost, Callable[[Sampling, float], Estimate]]] = {}
+    if source.tandem is not None:
+        for name, model in (("min_tdcf", TandemCosts()), ("min_tdcf_legacy", LegacyTandemCosts())):
+            tandem = replace(source.tandem, costs=model)
+            least[name] = (tandem.linear_cost(), partial(tandem.estimate, ranking, source.find(ATTACK)))
     cost = costs.linear_cost()
-    drawn = samplings if "min_dcf" in metrics else ()
-    intervals = tuple(estimate_min_cost(ranking, cost, sampling).interval() for sampling in drawn)
-    found.append(Measure("min_dcf", minimum_of_curve(curve, cost).cost, COST, intervals))
+    least["min_dcf"] = (cost, partial(estimate_min_cost, ranking, cost))
+    for name, (cost, estimate) in least.items():
+        intervals = ()
+        if name in metrics:
+            optimism = find_optimism(ranking, cost, np.random.default_rng(OPTIMISM_SEED))
+            intervals = tuple(estimate(sampling, optimism).interval() for sampling in samplings)
+        found.append(Measure(name, minimum_of_curve(curve, cost).cost, COST, intervals))
     return found
 
 
@@ -191,7 +188,7 @@ def _describe(joined: JoinedScores, asv: AsvScores | None) -> dict[str, Any]:
             "joined": coverage.joined,
             "share": coverage.joined / coverage.keyed,
         },
-        "intervals": {"level": DEFAULT_LEVEL, "method": "Korn-Graubard"},
+        "intervals": {"level": DEFAULT_LEVEL, "method": "Korn-Graubard", "seed": OPTIMISM_SEED},
     }
     if joined.key.speakers is not None:
         speakers = joined.key.speakers

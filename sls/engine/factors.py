@@ -157,6 +157,8 @@ def _trial_axes(ranking: Ranking, is_shared: bool, wanted: tuple[bool, bool]) ->
 def _say(clusters: Mapping[str, int], joins: Sequence[bool]) -> str:
     """Returns what is sampled in words, such as `bona fide trials, 12 spoofed speakers and 5 attacks`."""
     parts = [f"{count} {name if count != 1 else name.removesuffix('s')}" for name, count in clusters.items()]
+    if not any(joins):
+        return f"trials of {' and '.join(parts)}"
     if not joins[BONAFIDE]:
         parts.insert(0, "bona fide trials")
     if not joins[SPOOF]:

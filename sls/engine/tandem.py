@@ -23,6 +23,9 @@ from sls.metrics.ranking import Ranking
 from sls.metrics.sampling import Floats, Sampling, leave_out
 from sls.metrics.tdcf import AsvErrorRates, LegacyTandemCosts, LinearCost, TandemCosts, asv_error_rates
 
+SLOPE_STEP = 1e-6
+"""Change of the ASV's acceptance over which the slope of a cost is taken."""
+
 
 @dataclass(frozen=True)
 class _Trials:
@@ -84,22 +87,22 @@ class Tandem:
         return self.costs.linear_cost(self.error_rates())
 
     def estimate(
-        self, ranking: Ranking, sampling: Sampling, attacks: Factor | None, optimism: float
+        self, ranking: Ranking, attacks: Factor | None, sampling: Sampling, optimism: float
     ) -> Estimate:
         """Returns the least cost of a countermeasure; other attacks would meet the ASV as well.
 
         Args:
             ranking: The countermeasure's trials.
-            sampling: Their clusters.
             attacks: The attack of each of the countermeasure's trials, where it is known.
+            sampling: Their clusters.
             optimism: What `find_optimism` found for them.
         """
-        found = estimate_min_cost(ranking, self.linear_cost(), sampling, optimism=optimism)
+        found = estimate_min_cost(ranking, self.linear_cost(), sampling, optimism)
         if attacks is None or ATTACKS not in sampling.clusters or not self.attacks:
             return found
         (_, miss), (_, accept) = found.terms
         moved = self._acceptance_deviations(attacks.values) * self._slope(miss.value, accept.value)
-        return replace(found, others=sampling.place(ATTACKS, moved), limits=(0.0, 1.0))
+        return replace(found, by_asv=sampling.place(ATTACKS, moved), limits=(0.0, 1.0))
 
     def _acceptance_deviations(self, attacks: Sequence[str]) -> Floats:
         """Returns how each attack moves the ASV's acceptance of spoofed trials, shape `(attacks,)`."""
@@ -112,12 +115,13 @@ class Tandem:
 
     def _slope(self, frr: float, far: float) -> float:
         """Returns how fast the cost at some rates of the countermeasure grows with the ASV's acceptance."""
-        rates, step = self.error_rates(), 1e-6
+        rates = self.error_rates()
+        accepted = np.clip(rates.spoof_false_alarm + np.array([-SLOPE_STEP, SLOPE_STEP]), 0, 1).tolist()
         costs = [
-            self.costs.linear_cost(replace(rates, spoof_false_alarm=accepted)).of_rates(frr, far)
-            for accepted in (rates.spoof_false_alarm - step, rates.spoof_false_alarm + step)
+            self.costs.linear_cost(replace(rates, spoof_false_alarm=share)).of_rates(frr, far)
+            for share in accepted
         ]
-        return float(costs[1] - costs[0]) / (2 * step)
+        return float(costs[1] - costs[0]) / (accepted[1] - accepted[0])
 
     def select(self, field: str, value: str, is_spoof_only: bool) -> Tandem | None:
         """Returns the tandem in a narrower condition; None where the ASV's trials do not know it."""

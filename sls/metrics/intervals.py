@@ -6,14 +6,13 @@ intervals for proportions with small expected number of positive counts estimate
 Methodology 1998. So an EER of no error at all has a width too.
 
 - The **EER** moves with FRR and FAR as their slopes at its threshold weigh them: (FAR' FRR + FRR' FAR) / (FAR' +
-  FRR'), slopes over the stretch in which the crossing may fall.
+  FRR'), slopes over the stretch in which the crossing may fall. It is taken as one rate, and as the sum of two, of
+  which that of a class of few trials has the wider interval; its own goes as far as either.
 - A **least cost** is that of its own threshold, held; the distances of its two rates are joined as by Zou and Donner,
   "Construction of confidence limits about effect measures", Statistics in Medicine 2008. A least value is found too
   low: the upper end is raised by a third of what thresholds from one half of the trials cost more on the other half.
   (The minimum of a Brownian motion with a square drift lies M below the truth, the cost at its place M / 3 above;
   with half of the trials M grows by 2**(2/3): together 1.5 M, and 3 M where the curve is smooth.)
-- A **difference** is tested by Student's t, with the variance of the difference over clusters and what errors so few
-  that chance may hide them can add to it.
 
 `benchmarks/coverage.py` measures by simulation how often all of them hold.
 """
@@ -21,7 +20,7 @@ Methodology 1998. So an EER of no error at all has a width too.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -37,7 +36,8 @@ from sls.metrics.tdcf import LinearCost
 DEFAULT_LEVEL = 0.95
 STRETCH_SD = 2.0
 """Half the stretch over which slopes are taken at the EER, in standard deviations of FRR - FAR."""
-NUM_HALVINGS = 10
+MIN_HALVINGS, MAX_HALVED = 10, 30_000
+"""Trials are halved so often at least, and until so many were halved."""
 OPTIMISM_SHARE = 1 / 3
 SCARCITY_TAIL = 0.025
 
@@ -89,7 +89,7 @@ class Rate:
 
     @cached_property
     def scarcity(self) -> float:
-        """Variance that errors so few cannot show: that of an exact interval of independent trials, less theirs."""
+        """Variance that it may have beyond what its few errors show: of the exact interval, less p (1 - p) / n."""
         size = self.num_trials if 0 < self.value < 1 else self.equal_to
         half = sum(_binomial_distances(self.value, size, SCARCITY_TAIL)) / 2
         variance = (half / special.ndtri(SCARCITY_TAIL)) ** 2
@@ -104,6 +104,14 @@ def _binomial_distances(rate: float, size: float, tail: float) -> tuple[float, f
     return max(rate - float(low), 0.0), max(float(high) - rate, 0.0)
 
 
+def correlate(one: Floats, other: Floats) -> float:
+    """Returns the correlation of two numbers, given how each cluster moves them; 0 where one does not move."""
+    size = math.sqrt(float((one @ one) * (other @ other)))
+    if not size:
+        return 0.0
+    return 1.0 if np.array_equal(one, other) else float(np.clip(one @ other / size, -1, 1))
+
+
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """A number that is a weighted sum of rates, and how it varies."""
@@ -112,8 +120,10 @@ class Estimate:
     terms: tuple[tuple[float, Rate], ...]
     """Weights and rates."""
     sampling: Sampling
-    others: Floats | float = 0.0
-    """Deviations by something else than these rates, such as the ASV's acceptance of the attacks."""
+    whole: Rate | None = None
+    """The number as one rate, where it is one: an interval of both forms goes as far as either."""
+    by_asv: Floats | float = 0.0
+    """How each cluster moves the number by the ASV's acceptance of its attacks."""
     optimism: float = 0.0
     """How much too low the value is expected to be."""
     limits: tuple[float, float] = (0.0, 1.0)
@@ -121,7 +131,7 @@ class Estimate:
     @cached_property
     def deviations(self) -> Floats:
         """How each cluster moves the number."""
-        return self._of_rates + self.others
+        return self._of_rates + self.by_asv
 
     @cached_property
     def _of_rates(self) -> Floats:
@@ -129,17 +139,19 @@ class Estimate:
 
     @property
     def scarcity(self) -> float:
-        """Variance that errors so few cannot show."""
+        """Variance that its rates may have beyond what their few errors show."""
         return sum(weight**2 * rate.scarcity for weight, rate in self.terms)
 
     @cached_property
     def _alike(self) -> Floats:
         """Correlation of the rates, shape `(terms, terms)`."""
         moved = [rate.deviations for _, rate in self.terms]
-        return np.array([[correlate(one, other) for other in moved] for one in moved])
+        alike = np.array([[correlate(one, other) for other in moved] for one in moved])
+        np.fill_diagonal(alike, 1)
+        return alike
 
     @cached_property
-    def _variance_of_others(self) -> float:
+    def _variance_by_asv(self) -> float:
         added = float(self.deviations @ self.deviations - self._of_rates @ self._of_rates)
         return max(added, 0.0)
 
@@ -155,7 +167,8 @@ class Estimate:
         found = np.array([np.multiply(weight, rate.distances(level)) for weight, rate in self.terms])
         joined = np.einsum("ik,ij,jk->k", found, self._alike, found)
         quantile = special.stdtrit(self.sampling.freedom[SPOOF], (1 - level) / 2)
-        below, above = np.sqrt(np.maximum(joined, 0) + quantile**2 * self._variance_of_others)
+        ends = np.sqrt(np.maximum(joined, 0) + quantile**2 * self._variance_by_asv)
+        below, above = np.maximum(ends, self.whole.distances(level)) if self.whole is not None else ends
         return float(below), float(above)
 
 
@@ -168,59 +181,49 @@ def estimate_eer(ranking: Ranking, sampling: Sampling) -> Estimate:
     """
     curve = ranking.curve()
     eer, index = eer_of_curve(curve).eer, find_crossing(curve)
-    bonafide, spoof = _rate_deviations(ranking, curve, index, sampling)
-    gap = bonafide - spoof
-    weight = _weigh_frr(curve, index, float(np.sqrt(gap @ gap)))
-    rate = Rate(
+    frr, far = _make_rates(ranking, curve, index, sampling)
+    gap = frr.deviations - far.deviations
+    spread = math.sqrt(float(gap @ gap) + frr.scarcity + far.scarcity)
+    weight = _weigh_frr(curve, index, spread)
+    whole = Rate(
         eer,
-        weight * bonafide + (1 - weight) * spoof,
+        weight * frr.deviations + (1 - weight) * far.deviations,
         # Without an error the smaller class says how many could have been seen.
         ranking.scores.size if eer > 0 else min(ranking.num_bonafide, ranking.num_spoof),
         min(sampling.fewest),
         min(sampling.freedom),
     )
-    return Estimate(eer, ((1.0, rate),), sampling)
+    return Estimate(eer, ((weight, frr), (1 - weight, far)), sampling, whole)
 
 
-def estimate_min_cost(
-    ranking: Ranking,
-    cost: LinearCost,
-    sampling: Sampling,
-    others: Floats | float = 0.0,
-    optimism: float | None = None,
-) -> Estimate:
+def estimate_min_cost(ranking: Ranking, cost: LinearCost, sampling: Sampling, optimism: float) -> Estimate:
     """Returns the least cost over all thresholds, and how it varies at its own threshold.
 
     Args:
         ranking: The trials.
         cost: What to minimise.
         sampling: Their clusters, each class in the order of its ranks.
-        others: Deviations of the cost by something else than the rates of the countermeasure.
-        optimism: What `find_optimism` found. None: find it.
+        optimism: How much too low the least cost is expected to be, as `find_optimism` finds it.
     """
     curve = ranking.curve()
     costs = cost.of_rates(curve.frr, curve.far)
     index = int(np.argmin(costs))
-    bonafide, spoof = _rate_deviations(ranking, curve, index, sampling)
-    values = (float(curve.frr[index]), float(curve.far[index]))
-    sizes = (ranking.num_bonafide, ranking.num_spoof)
-    rates = [
-        Rate(values[side], moved, sizes[side], sampling.fewest[side], sampling.freedom[side])
-        for side, moved in ((BONAFIDE, bonafide), (SPOOF, spoof))
-    ]
-    weights = (cost.c1 / cost.normaliser, cost.c2 / cost.normaliser)
-    optimism = find_optimism(ranking, cost) if optimism is None else optimism
+    frr, far = _make_rates(ranking, curve, index, sampling)
+    terms = ((cost.c1 / cost.normaliser, frr), (cost.c2 / cost.normaliser, far))
     limits = (cost.c0 / cost.normaliser, 1.0)
-    return Estimate(
-        float(costs[index]), tuple(zip(weights, rates, strict=True)), sampling, others, optimism, limits
-    )
+    return Estimate(float(costs[index]), terms, sampling, optimism=optimism, limits=limits)
 
 
-def find_optimism(ranking: Ranking, cost: LinearCost, seed: int = 1234) -> float:
-    """Returns how much too low the least cost is expected to be, because its threshold suits these very trials."""
-    rng = np.random.default_rng(seed)
+def find_optimism(ranking: Ranking, cost: LinearCost, rng: np.random.Generator) -> float:
+    """Returns how much too low the least cost is expected to be, because its threshold suits these very trials.
+
+    Args:
+        ranking: The trials.
+        cost: What to minimise.
+        rng: Halves the trials, more often where there are few.
+    """
     excess = []
-    for _ in range(NUM_HALVINGS):
+    for _ in range(max(MIN_HALVINGS, MAX_HALVED // ranking.scores.size)):
         half = rng.random(ranking.scores.size) < 0.5
         one, other = (_costs_of(ranking, cost, chosen) for chosen in (half, ~half))
         excess += [other[np.argmin(one)], one[np.argmin(other)]]
@@ -239,72 +242,10 @@ def _costs_of(ranking: Ranking, cost: LinearCost, chosen: NDArray[np.bool_]) -> 
     return cost.of_rates(frr, 1 - rejected_spoof)
 
 
-def correlate(one: Floats, other: Floats) -> float:
-    """Returns the correlation of two numbers, given how each cluster moves them."""
-    if one is other or np.array_equal(one, other):
-        return 1.0
-    size = np.sqrt((one @ one) * (other @ other))
-    return float(np.clip(one @ other / size, -1, 1)) if size > 0 else 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class PairedDifference:
-    """The difference of two systems, first minus second, on the same trials and the same sampling."""
-
-    first: Estimate
-    second: Estimate
-
-    @property
-    def value(self) -> float:
-        """First minus second."""
-        return self.first.value - self.second.value
-
-    def interval(self, level: float = DEFAULT_LEVEL) -> Interval:
-        """Returns the confidence interval."""
-        half = -self._standard_error * float(special.stdtrit(self._freedom, (1 - level) / 2))
-        low, high = np.clip([self.value - half, self.value + half], -1, 1)
-        sampling = self.first.sampling
-        return Interval(float(low), float(high), level, sampling.over, sampling.clusters)
-
-    @property
-    def p_value(self) -> float:
-        """The two-sided p-value of "there is no difference": 1 - the level from which on the interval holds 0."""
-        if not self.value:
-            return 1.0
-        if not self._standard_error:
-            return 0.0
-        return float(2 * special.stdtr(self._freedom, -abs(self.value) / self._standard_error))
-
-    @cached_property
-    def _standard_error(self) -> float:
-        moved = self.first.deviations - self.second.deviations
-        # What errors too few to be seen would add is shared as far as the systems are alike.
-        apart = 1 - correlate(self.first.deviations, self.second.deviations)
-        return math.sqrt(float(moved @ moved) + apart * (self.first.scarcity + self.second.scarcity))
-
-    @property
-    def _freedom(self) -> float:
-        return min(self.first.sampling.freedom)
-
-
-def adjust_by_holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p-values that hold for all comparisons together.
-
-    Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
-        Statistics 1979.
-    """
-    adjusted = [0.0] * len(p_values)
-    largest = 0.0
-    for rank, place in enumerate(np.argsort(p_values, kind="stable")):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = largest
-    return adjusted
-
-
-def _rate_deviations(
+def _make_rates(
     ranking: Ranking, curve: DetCurve, num_rejected: int, sampling: Sampling
-) -> tuple[Floats, Floats]:
-    """Returns how clusters move FRR and FAR where so many trials, from the lowest score on, are rejected.
+) -> tuple[Rate, Rate]:
+    """Returns FRR and FAR where so many trials, from the lowest score on, are rejected.
 
     Of trials that tie with the last rejected one each counts as rejected by the share of its class that is.
     """
@@ -316,17 +257,26 @@ def _rate_deviations(
         for of_class in (ranking.is_bonafide[tied], ~ranking.is_bonafide[tied]):
             if of_class.any():
                 rejected[tied][of_class] = rejected[tied][of_class].mean()
-    return (
-        sampling.deviations(BONAFIDE, rejected[ranking.is_bonafide]),
-        sampling.deviations(SPOOF, 1 - rejected[~ranking.is_bonafide]),
+    errors = (rejected[ranking.is_bonafide], 1 - rejected[~ranking.is_bonafide])
+    values = (float(curve.frr[num_rejected]), float(curve.far[num_rejected]))
+    frr, far = (
+        Rate(
+            values[side],
+            sampling.deviations(side, errors[side]),
+            errors[side].size,
+            sampling.fewest[side],
+            sampling.freedom[side],
+        )
+        for side in (BONAFIDE, SPOOF)
     )
+    return frr, far
 
 
-def _weigh_frr(curve: DetCurve, index: int, gap_sd: float) -> float:
+def _weigh_frr(curve: DetCurve, index: int, spread: float) -> float:
     """Returns how much of a change of FRR the EER follows: FAR' / (FAR' + FRR'), by slopes around its threshold."""
     gap = curve.frr - curve.far
-    low = int(np.searchsorted(gap, -STRETCH_SD * gap_sd, side="left")) - 1
-    high = int(np.searchsorted(gap, STRETCH_SD * gap_sd, side="right"))
+    low = int(np.searchsorted(gap, -STRETCH_SD * spread, side="left")) - 1
+    high = int(np.searchsorted(gap, STRETCH_SD * spread, side="right"))
     low, high = max(min(low, index - 1), 0), min(max(high, index + 1), gap.size - 1)
     rise, fall = curve.frr[high] - curve.frr[low], curve.far[low] - curve.far[high]
     return float(fall / (rise + fall))

@@ -1,10 +1,11 @@
 """What would be other, were a corpus collected once more: its trials, or the speakers and attacks they come from.
 
-Rates are means over trials, so the variance of a rate is the sum of what each cluster moves it by, squared; nothing
-is drawn at random. What a cluster moves is what leaving it out would change (the jackknife: Efron and Stein, "The
-jackknife estimate of variance", Annals of Statistics 1981). Speakers and attacks cross each other: the variance over
-both is the sum of the two, as by Cameron, Gelbach and Miller, "Robust inference with multiway clustering", JBES 2011,
-without the term that takes out again what single trials add to both, so that it errs on the wide side.
+Rates are means over trials, so the variance of a rate is the sum of what each cluster moves it by, squared. What a
+cluster moves is what leaving it out would change (the jackknife: Efron and Stein, "The jackknife estimate of
+variance", Annals of Statistics 1981, without its factor (n - 1) / n for n clusters). Speakers and attacks cross each
+other: the variance over both is the sum of the two, as by Cameron, Gelbach and Miller, "Robust inference with
+multiway clustering", JBES 2011, without the term that takes out again what single trials add to both. Both omissions
+err on the wide side.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ MIN_CLUSTERS = 6
 """With fewer no verdict is given: of five clusters a two-sided test by signs cannot reach 5 % (2 / 2**5 = 6 %)."""
 
 LEAST_FREEDOM = 1.0
+"""Degrees of freedom that a t quantile is taken for at least, where one cluster outweighs all others."""
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.intp]
@@ -129,14 +131,22 @@ class Sampling:
         return bonafide, spoof
 
     @property
+    def is_clustered(self) -> bool:
+        """Whether some trials are joined; an only speaker or attack joins none that could be told from others."""
+        return any(axis.name and axis.size for axis in self.axes)
+
+    @property
     def shortage(self) -> str:
         """Why no verdict can rest on it, such as `not enough speakers (2) to tell`; empty where one can."""
         for name, count in self.clusters.items():
             if count < MIN_CLUSTERS:
                 return f"not enough {name} ({count}) to tell"
             if round(self.weights[name]) < MIN_CLUSTERS:
-                unequal = f"so unequal that they weigh as {self.weights[name]:.1f}"
+                unequal = f"so unequal in size that they tell as much as {self.weights[name]:.1f} equal ones"
                 return f"not enough {name} ({count}, {unequal}) to tell"
+        for name, count in zip(("bona fide", "spoofed"), self.fewest, strict=True):
+            if count < MIN_CLUSTERS:
+                return f"not enough {name} trials ({count}) to tell"
         return ""
 
     def _counts(self, side: int) -> list[Floats]:

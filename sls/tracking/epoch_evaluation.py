@@ -118,7 +118,7 @@ class EpochEvaluator:
     def _evaluate_anew(
         self, found: EvaluatedEpoch, checkpoint: EpochCheckpoint, trials: TrialList
     ) -> EvaluatedEpoch:
-        # No figures: the chart shows none, and every epoch would cost them. The scores are kept, and `-e evaluate`
+        # No figures: the chart shows none, and drawing them takes longer than all else. The scores are kept, and `-e evaluate`
         # draws them for any of these numbers.
         request = EvaluationRequest(trials.name, is_illustrated=False)
         name = f"{found.recipe} epoch {found.epoch}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sls.engine.comparison_results import Comparison, Difference
+from sls.engine.comparison_results import Comparison, Difference, format_p_value
 from sls.engine.results import BITS, FRACTION, TITLES, Breakdown, Cell, Evaluation, Measure
 from sls.metrics.intervals import Interval
 from sls.tracking.figure_style import SYSTEM_COLOURS, label_value
@@ -98,7 +98,7 @@ def explain_intervals(evaluation: Evaluation) -> str:
         "measure (Korn and Graubard), with a t quantile for the number of clusters.",
         f"Those over trials take trials for independent; those over {others[0].over} do not."
         if others
-        else "They take trials for independent, since the key knows no speakers and no attacks: "
+        else "They take trials for independent, since the key knows no two speakers and no two attacks: "
         "where trials of one speaker or attack are alike, they are too narrow.",
     ]
     if not evaluation.is_calibrated:
@@ -194,7 +194,7 @@ def tabulate_differences(differences: Sequence[Difference]) -> str:
                 (_format(difference.value, difference.unit).replace("%", "points"), difference.value),
                 format_interval(trials.interval, difference.unit),
                 format_interval(clusters.interval if clusters else None, difference.unit),
-                *((NO_VALUE if p is None else f"{p:.3f}", p) for p in p_values),
+                *((NO_VALUE if p is None else format_p_value(p), p) for p in p_values),
                 f"over {tested.interval.over}: {tested.conclusion}",
             ]
         )

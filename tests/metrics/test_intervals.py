@@ -1,17 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.det import compute_eer
-from sls.metrics.intervals import (
-    Estimate,
-    PairedDifference,
-    adjust_by_holm,
-    estimate_eer,
-    estimate_min_cost,
-    find_optimism,
-)
+from sls.metrics.intervals import Estimate, estimate_eer, estimate_min_cost, find_optimism
+from sls.metrics.paired import PairedDifference, adjust_by_holm
 from sls.metrics.ranking import Ranking, rank_trials
 from sls.metrics.sampling import Axis, Sampling
 from sls.metrics.tdcf import AsvErrorRates, TandemCosts
@@ -86,7 +82,7 @@ def test_point_figures_are_those_of_the_metrics_whatever_ties(decimals):
     assert estimate_eer(ranking, over_trials(ranking)).value == compute_of(ranking)
     curve = ranking.curve()
     for cost in (TDCF, DCF):
-        found = estimate_min_cost(ranking, cost, over_trials(ranking))
+        found = estimate_min_cost(ranking, cost, over_trials(ranking), 0.01)
         assert found.value == cost.of_rates(curve.frr, curve.far).min()
         assert found.interval().low <= found.value <= found.interval().high
 
@@ -103,7 +99,7 @@ def test_ends_are_exact_where_trials_are_independent():
     scores = np.concatenate([np.full(50, 9.0), np.arange(200) < 190]).astype(float)
     scores[50:][np.arange(200) >= 190] = 10.0
     ranking = rank_trials(scores, np.arange(250) < 50)
-    found = estimate_min_cost(ranking, DCF, over_trials(ranking), optimism=0.0)
+    found = estimate_min_cost(ranking, DCF, over_trials(ranking), 0.0)
     (_, miss), (_, accept) = found.terms
     assert (miss.value, accept.value) == (0, 0.05)
     # n - 1 in the place of n, and t in that of z: with 200 trials nearly nothing.
@@ -137,33 +133,55 @@ def test_fewer_clusters_make_wider_intervals():
 
 def test_the_interval_of_a_least_cost_is_raised_by_its_optimism():
     ranking = make_ranking(6, 80, 300)
-    optimism = find_optimism(ranking, TDCF)
+    optimism = find_optimism(ranking, TDCF, np.random.default_rng(1))
     assert 0 < optimism < 0.1
-    assert optimism == find_optimism(ranking, TDCF)
-    found = estimate_min_cost(ranking, TDCF, over_trials(ranking))
-    plain = estimate_min_cost(ranking, TDCF, over_trials(ranking), optimism=0.0)
-    assert found.interval().low == plain.interval().low
-    assert found.interval().high == pytest.approx(plain.interval().high + optimism)
+    assert optimism == find_optimism(ranking, TDCF, np.random.default_rng(1))
+    assert optimism == pytest.approx(find_optimism(ranking, TDCF, np.random.default_rng(2)), rel=0.3)
+    raised, plain = (
+        estimate_min_cost(ranking, TDCF, over_trials(ranking), found).interval() for found in (optimism, 0.0)
+    )
+    assert (raised.low, raised.high) == (plain.low, pytest.approx(plain.high + optimism))
 
 
-def test_other_causes_add_to_the_variance_of_a_cost():
+def test_what_the_asv_accepts_adds_to_the_variance_of_a_cost():
     ranking = make_ranking(7, 200, 300)
     sampling = over_trials(ranking)
-    plain = estimate_min_cost(ranking, TDCF, sampling, optimism=0.0)
+    plain = estimate_min_cost(ranking, TDCF, sampling, 0.0)
     other = np.zeros(plain.deviations.size)
     other[0] = 0.5
-    moved = estimate_min_cost(ranking, TDCF, sampling, others=other, optimism=0.0)
-    added = [estimate.distances(0.95)[1] ** 2 for estimate in (plain, moved)]
+    added = [estimate.distances(0.95)[1] ** 2 for estimate in (plain, replace(plain, by_asv=other))]
     quantile = stats.t.ppf(0.975, sampling.freedom[1])
     cross = 2 * float(plain.deviations @ other) + 0.25
     assert added[1] - added[0] == pytest.approx(quantile**2 * cross)
+
+
+@pytest.mark.parametrize("errors", [0, 1, 5, 50])
+def test_few_trials_of_one_class_widen_the_eer_whatever_the_other_shows(errors):
+    """A hundred bona fide trials without an error say no more than a rate of 3.7 %."""
+    spoof = np.concatenate([np.linspace(0, 1, 10_000 - errors), np.linspace(5, 6, errors)])
+    scores = np.concatenate([np.linspace(2, 6, 100), spoof])
+    ranking = rank_trials(scores, np.arange(scores.size) < 100)
+    found = estimate_eer(ranking, over_trials(ranking))
+    assert found.value < 0.02
+    assert found.interval().high > 0.01
+
+
+def test_half_the_errors_do_not_make_an_interval_many_times_narrower():
+    def width(num_errors: int) -> float:
+        scores = np.concatenate([np.linspace(2, 3, 100), np.linspace(0, 1, 500), np.full(num_errors, 2.5)])
+        ranking = rank_trials(scores, np.arange(scores.size) < 100)
+        interval = estimate_eer(ranking, over_trials(ranking)).interval()
+        return interval.high - interval.low
+
+    widths = [width(errors) for errors in (0, 1, 2, 4)]
+    assert max(widths) < 3 * min(widths)
 
 
 def test_a_system_is_no_different_from_itself():
     ranking = make_ranking(8, 60, 90)
     for estimate in (
         estimate_eer(ranking, over_trials(ranking)),
-        estimate_min_cost(ranking, TDCF, over_trials(ranking)),
+        estimate_min_cost(ranking, TDCF, over_trials(ranking), 0.0),
     ):
         pair = PairedDifference(estimate, estimate)
         assert (pair.interval().low, pair.interval().high, pair.p_value) == (0, 0, 1)
@@ -177,7 +195,7 @@ def test_an_interval_leaves_out_zero_where_the_p_value_is_small(shift):
     other = rank_trials(
         scores - shift * (np.arange(550) < 150) + 0.1 * np.sin(np.arange(550)), np.arange(550) < 150
     )
-    for estimate in (estimate_eer, lambda *found: estimate_min_cost(found[0], TDCF, found[1])):
+    for estimate in (estimate_eer, lambda *found: estimate_min_cost(found[0], TDCF, found[1], 0.0)):
         pair = PairedDifference(*(estimate(one, over_trials(one)) for one in (ranking, other)))
         for level in (0.5, 0.9, 0.95, 0.999):
             interval = pair.interval(level)
@@ -192,11 +210,23 @@ def test_errors_too_few_to_tell_are_not_taken_for_certain():
     spoilt[[10, 20]] = 0.5
     pair = PairedDifference(
         *(
-            estimate_min_cost(ranking, TDCF, over_trials(ranking))
+            estimate_min_cost(ranking, TDCF, over_trials(ranking), 0.0)
             for ranking in (rank_trials(clean, labels), rank_trials(spoilt, labels))
         )
     )
     assert pair.p_value > 0.05
+
+
+def test_certainty_needs_more_than_clusters_that_are_all_alike():
+    """Two systems, perfect and reversed in every one of five trials: no deviation says how alike trials are."""
+    labels = np.array([True, True, False, False, False])
+    perfect, reversed_ = rank_trials(labels * 1.0, labels), rank_trials(labels * -1.0, labels)
+    pair = PairedDifference(
+        *(estimate_eer(ranking, over_trials(ranking)) for ranking in (perfect, reversed_))
+    )
+    assert pair.value == -1
+    assert pair.p_value > 0.001
+    assert pair.interval().high > -0.5
 
 
 def test_holm_adjusts_the_smallest_most():

@@ -52,14 +52,17 @@ def test_degrees_of_freedom_and_fewest_clusters_are_those_of_the_smallest_axis_o
     assert sampling.freedom == pytest.approx((speakers - 1, min(speakers, attacked) - 1))
 
 
-def test_no_verdict_rests_on_few_clusters_or_on_unequal_ones():
-    def shortage(count: int, weight: float) -> str:
-        return Sampling(
-            (), "", {"speakers": 40, "attacks": count}, {"speakers": 40, "attacks": weight}
-        ).shortage
+def test_no_verdict_rests_on_few_clusters_or_trials_or_on_unequal_ones():
+    enough = Axis((np.arange(40), np.arange(40)))
 
-    assert shortage(MIN_CLUSTERS, MIN_CLUSTERS) == ""
+    def shortage(count: int, weight: float) -> str:
+        numbers, weights = {"speakers": 40, "attacks": count}, {"speakers": 40.0, "attacks": weight}
+        return Sampling((enough,), "", numbers, weights).shortage
+
+    assert shortage(MIN_CLUSTERS, MIN_CLUSTERS - 0.2) == ""
     assert shortage(2, 2.0) == "not enough attacks (2) to tell"
     assert "attacks (50" in shortage(50, 2.3)
     assert "2.3" in shortage(50, 2.3)
-    assert Sampling(()).shortage == ""
+    assert Sampling((enough,)).shortage == ""
+    few = Sampling((Axis((np.arange(3), None)), Axis((None, np.arange(40)))))
+    assert few.shortage == "not enough bona fide trials (3) to tell"
