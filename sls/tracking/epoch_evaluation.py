@@ -118,8 +118,8 @@ class EpochEvaluator:
     def _evaluate_anew(
         self, found: EvaluatedEpoch, checkpoint: EpochCheckpoint, trials: TrialList
     ) -> EvaluatedEpoch:
-        # No figures: the chart shows none, and drawing them takes longer than all else. The scores are kept, and `-e evaluate`
-        # draws them for any of these numbers.
+        # No figures: the chart shows none, and they take longer than all else. The scores are kept, and
+        # `-e evaluate` draws them for any of these numbers.
         request = EvaluationRequest(trials.name, is_illustrated=False)
         name = f"{found.recipe} epoch {found.epoch}"
         score_run_id = self._find_scoring(found.model_id, trials)
