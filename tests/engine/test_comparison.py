@@ -10,7 +10,8 @@ from sls.data.tracks import load_tracks
 from sls.engine import comparison_results
 from sls.engine.comparison import compare
 from sls.engine.comparison_results import INDEPENDENT, Difference, say_verdict
-from sls.metrics.intervals import Interval, adjust_by_holm
+from sls.metrics.intervals import Interval
+from sls.metrics.paired import adjust_by_holm
 from tests.engine.keys import ATTACKS, ENOUGH_ATTACKS, make_asv, make_corpus
 
 
