@@ -175,7 +175,7 @@ def list_designs() -> list[Design]:
         "bona fide trials of 2 of 30 speakers, 8 attacks": few_bonafide_speakers,
         "unequal blocks (DF)": unequal_blocks,
         "minispoof: 78 x 4, 248 / 372 trials": made_of(248, 372, 78, 4),
-        "demo: 8 x 4, 56 / 84 trials": made_of(56, 84, 8, 4),
+        "demo: 12 x 4, 56 / 84 trials": made_of(56, 84, 12, 4),
     }
     designs += [Design(name, layout, eer) for name, layout in shapes.items() for eer in (0.01, 0.04, 0.12)]
     for eer in (0.01, 0.04, 0.12):
