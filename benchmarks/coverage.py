@@ -2,11 +2,10 @@
 
     python -m benchmarks.coverage --corpora 400
 
-Corpora are drawn from a model whose truth is known, and go through `sls.engine.comparison.compare` as score files
-do. A score is the sum of the distance of the classes and of normal effects of the speaker, of the attack (of a
-spoofed trial) and of the trial; two systems share half the variance of each. The ASV accepts each attack in its own
-measure. Truth is what infinitely many trials, speakers and attacks would give: a corpus of 13 attacks stands for the
-attacks that might have been chosen.
+Corpora are drawn from a model whose truth is known, and go through `compare` as score files do. A score is the sum of
+the distance of the classes and of normal effects of the speaker, of the attack (of a spoofed trial) and of the trial;
+two systems share half the variance of each. The ASV accepts each attack in its own measure. Truth is what infinitely
+many trials, speakers and attacks would give: a corpus of 13 attacks stands for those that might have been chosen.
 """
 
 from __future__ import annotations
