@@ -19,11 +19,11 @@ import click
 import numpy as np
 from scipy import special
 
-from sls.data.keys import AsvScores, Role
-from sls.data.protocols import Protocol
-from sls.data.scores import Coverage, JoinedScores, ScoreTable
-from sls.data.texts import Texts
-from sls.engine.comparison import compare
+from sls.data.tables.asv_scores import AsvScores, Role
+from sls.data.tables.protocols import Protocol
+from sls.data.tables.score_files import Coverage, JoinedScores, ScoreTable
+from sls.data.tables.text_columns import Texts
+from sls.engine.evaluation.comparison import compare
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.tdcf import AsvErrorRates, LinearCost, TandemCosts
 

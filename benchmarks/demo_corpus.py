@@ -19,11 +19,11 @@ import click
 import numpy as np
 
 from sls.config import SAMPLE_RATE_HZ
-from sls.data.audio import read_audio
+from sls.data.audio.recording import read_audio
+from sls.data.corpora.tracks import load_tracks
 from sls.data.demo_corpus import make_demo_corpus
 from sls.data.demo_corpus.spectra import mel_filters, stft
-from sls.data.protocols import Label
-from sls.data.tracks import load_tracks
+from sls.data.tables.protocols import Label
 from sls.metrics.det import compute_eer
 
 PARTS = ("train", "dev", "LA", "DF", "In-the-Wild")

@@ -76,8 +76,8 @@ FORMS = {
 @click.argument("root", type=click.Path(path_type=Path))
 def bare(track: str, root: Path) -> None:
     """EER and, for LA, min t-DCF."""
-    from sls.data.scores import join_scores, read_scores
-    from sls.data.tracks import load_tracks
+    from sls.data.corpora.tracks import load_tracks
+    from sls.data.tables.score_files import join_scores, read_scores
     from sls.metrics.det import compute_eer
     from sls.metrics.tdcf import asv_error_rates, compute_min_tdcf
 
@@ -97,9 +97,9 @@ def bare(track: str, root: Path) -> None:
 @click.argument("root", type=click.Path(path_type=Path))
 def full(track: str, root: Path) -> None:
     """Everything that a report holds."""
-    from sls.data.scores import join_scores, read_scores
-    from sls.data.tracks import load_tracks
-    from sls.engine.evaluation import evaluate
+    from sls.data.corpora.tracks import load_tracks
+    from sls.data.tables.score_files import join_scores, read_scores
+    from sls.engine.evaluation.evaluation import evaluate
 
     entry = load_tracks(None)[track]
     joined = join_scores(read_scores(root / f"{track}.txt"), entry.key(root))

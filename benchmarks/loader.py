@@ -17,9 +17,9 @@ import soundfile
 import torch
 
 from sls.config import AudioConfig, RawBoostConfig
-from sls.data.dataset import TrialDataset, make_loader
-from sls.data.protocols import Trial
-from sls.data.trial_lists import list_recordings
+from sls.data.loading.dataset import TrialDataset, make_loader
+from sls.data.loading.free_trials import list_recordings
+from sls.data.tables.protocols import Trial
 
 SCORING_APPETITE = 3_000
 """Utterances per second that an H200 is taken to score."""

@@ -18,9 +18,9 @@ import torch
 
 from benchmarks.rawboost_direct import direct_rawboost
 from sls.config import RawBoostConfig
-from sls.data.rawboost import apply_draws, apply_rawboost, draw_rawboost, white_noise
-from sls.data.rawboost_batched import apply_draws_batch, apply_rawboost_batch
-from sls.data.rawboost_filters import draw_filters, fft_length, filter_powers, zero_phase_response
+from sls.data.rawboost.algorithms import apply_draws, apply_rawboost, draw_rawboost, white_noise
+from sls.data.rawboost.filters import draw_filters, fft_length, filter_powers, zero_phase_response
+from sls.data.rawboost.on_device import apply_draws_batch, apply_rawboost_batch
 
 ALGORITHM_NAMES = {1: "LnL", 2: "ISD", 3: "SSI", 4: "LnL, ISD, SSI", 8: "LnL and ISD in parallel"}
 

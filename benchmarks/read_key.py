@@ -18,8 +18,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from sls.data.protocols import read_protocol
-from sls.data.tracks import load_tracks
+from sls.data.corpora.tracks import load_tracks
+from sls.data.tables.protocols import read_protocol
 
 NUM_ROWS = 611_829
 FORMATS = load_tracks()["DF"].key_search.formats  # type: ignore[union-attr]

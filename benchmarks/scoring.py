@@ -28,13 +28,13 @@ import soundfile
 import torch
 
 from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ, AudioConfig, ComputeConfig, ScoringConfig
-from sls.data.audio import fit_length, read_audio
-from sls.data.dataset import TrialDataset
-from sls.data.protocols import Trial
-from sls.data.scores import write_scores
-from sls.data.scoring_batches import ScoringBatches
-from sls.engine.batch_size import resolve_batch_size
-from sls.engine.scoring import StageTimes, score
+from sls.data.audio.recording import fit_length, read_audio
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.scoring_batches import ScoringBatches
+from sls.data.tables.protocols import Trial
+from sls.data.tables.score_files import write_scores
+from sls.engine.scoring.batch_size import resolve_batch_size
+from sls.engine.scoring.loop import StageTimes, score
 from sls.models.checkpoints import build_countermeasure
 from sls.models.countermeasure import Countermeasure
 

@@ -16,11 +16,11 @@ import soundfile
 import torch
 
 from sls.config import AudioConfig, ComputeConfig, ScoringConfig
-from sls.data.dataset import TrialDataset
-from sls.data.protocols import Trial
-from sls.data.score_journal import JournalHeader
-from sls.data.scoring_batches import ScoringBatches
-from sls.engine.scoring_job import ScoringJob, run_shard
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.scoring_batches import ScoringBatches
+from sls.data.tables.protocols import Trial
+from sls.engine.scoring.job import ScoringJob, run_shard
+from sls.engine.scoring.partial_scores import JournalHeader
 from sls.models.checkpoints import build_countermeasure
 
 NUM_SAMPLES = 4_000

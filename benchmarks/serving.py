@@ -31,7 +31,7 @@ import torch
 
 from benchmarks.model_server import RunningServer, running_server
 from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
-from sls.engine.precision import Precision, arithmetic
+from sls.engine.compute.precision import Precision, arithmetic
 from sls.models.checkpoints import (
     CheckpointInfo,
     LoadedCheckpoint,
@@ -39,7 +39,7 @@ from sls.models.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from sls.tracking.served_model import save_served_model
+from sls.serving.bundle import save_served_model
 
 CLIENTS = (1, 4, 16)
 NUM_RECORDINGS = 16

@@ -28,11 +28,11 @@ from benchmarks.rawboost_direct import direct_rawboost
 from benchmarks.scoring import make_files, median_ratio
 from sls.config import NUM_SAMPLES, Config, RawBoostConfig
 from sls.config_file import build_config
-from sls.data.audio import fit_length, read_audio
-from sls.data.dataset import TrialDataset
-from sls.data.protocols import Trial
-from sls.engine.processes import open_accelerator
-from sls.engine.training import Training
+from sls.data.audio.recording import fit_length, read_audio
+from sls.data.loading.dataset import TrialDataset
+from sls.data.tables.protocols import Trial
+from sls.engine.compute.training_processes import open_accelerator
+from sls.engine.training.loop import Training
 from sls.models.checkpoints import build_countermeasure
 from sls.models.countermeasure import Countermeasure
 

@@ -16,9 +16,9 @@ from entrypoints.options import (
 )
 from entrypoints.progress import open_ended_bar
 from entrypoints.tables import inventory_lines, inventory_tables
-from sls.data.corpus import open_corpus
-from sls.data.inventory import Depth, InventoryProgress, TrackInventory, describe_use, take_inventory
-from sls.tracking.runs import TrackedRun
+from sls.data.corpora.corpus import open_corpus
+from sls.data.corpora.inventory import Depth, InventoryProgress, TrackInventory, describe_use, take_inventory
+from sls.tracking.run import TrackedRun
 
 ALL_TRACKS = "all"
 DEPTHS: tuple[Depth, ...] = ("headers", "names", "decode")

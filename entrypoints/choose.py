@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from entrypoints.door import console, door_command
 from entrypoints.options import text_option
-from sls.tracking.choice import choose_again
-from sls.tracking.runs import TrackedRun
+from sls.tracking.registry.epoch_choice import choose_again
+from sls.tracking.run import TrackedRun
 
 
 @door_command("choose")

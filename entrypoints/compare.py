@@ -12,11 +12,12 @@ from entrypoints.options import (
     text_option,
 )
 from entrypoints.tables import comparison_table
-from sls.data.corpus import open_corpus
-from sls.tracking.comparison import find_systems, track_comparison
-from sls.tracking.evaluation import EvaluationRequest
-from sls.tracking.report import run_report
-from sls.tracking.runs import TrackedRun, scratch_directory
+from sls.data.corpora.corpus import open_corpus
+from sls.files import scratch_directory
+from sls.reports.report import run_report
+from sls.tracking.evaluation.comparison_run import find_systems, track_comparison
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest
+from sls.tracking.run import TrackedRun
 
 
 @door_command("compare")

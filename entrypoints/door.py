@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from sls.config_file import RETIRED, check_field_name, config_fields
-from sls.tracking.runs import TrackedRun, one_line, tracked_run
+from sls.tracking.offline.run_writer import RunTakenOver
+from sls.tracking.run import TrackedRun, one_line, tracked_run
 from sls.tracking.signals import Terminated
-from sls.tracking.writer import RunTakenOver
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2

@@ -17,18 +17,19 @@ from entrypoints.options import (
     text_option,
 )
 from entrypoints.progress import progress_bar
-from sls.data.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
-from sls.tracking.comparison_view import EPOCHS_TAG, Compared, share_comparison
-from sls.tracking.epoch_evaluation import TrainingRun
-from sls.tracking.epochs import (
+from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
+from sls.tracking.evaluation.comparison_view import Compared, share_comparison
+from sls.tracking.evaluation.epoch_evaluation import TrainingRun
+from sls.tracking.evaluation.epochs import (
     FIGURE_FILE,
     EvaluatedEpoch,
     find_newest_trainings,
     find_training_runs,
     track_epochs,
 )
-from sls.tracking.pipeline import Pipeline, find_tracks
-from sls.tracking.runs import TrackedRun
+from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
+from sls.tracking.run import TrackedRun
+from sls.tracking.tags import EPOCHS_TAG
 
 
 @door_command("epochs")

@@ -11,12 +11,13 @@ from entrypoints.options import (
     text_option,
 )
 from entrypoints.tables import evaluation_table
-from sls.data.corpus import open_corpus
-from sls.tracking.calibrations import find_calibration
-from sls.tracking.evaluation import EvaluationRequest, track_evaluation
-from sls.tracking.report import run_report
-from sls.tracking.runs import TrackedRun, scratch_directory
-from sls.tracking.score_sources import find_scores
+from sls.data.corpora.corpus import open_corpus
+from sls.files import scratch_directory
+from sls.reports.report import run_report
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_evaluation
+from sls.tracking.evaluation.score_sources import find_scores
+from sls.tracking.registry.calibrations import find_calibration
+from sls.tracking.run import TrackedRun
 
 
 @door_command("evaluate")

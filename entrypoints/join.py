@@ -6,8 +6,8 @@ from pathlib import Path
 
 from entrypoints.door import console, door_command
 from entrypoints.options import text_option
-from sls.tracking.joining import track_join
-from sls.tracking.runs import TrackedRun
+from sls.tracking.run import TrackedRun
+from sls.tracking.scoring.joining import track_join
 
 
 @door_command("join")

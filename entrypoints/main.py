@@ -11,14 +11,13 @@ from entrypoints.options import config_options, read_config, text_option
 from entrypoints.progress import TrainingProgress, progress_bar
 from entrypoints.tables import recipe_table
 from sls.config import PROJECT_ROOT, Config
-from sls.data.corpus import Corpus, is_built_in, open_corpus
-from sls.tracking.checkpoints import ModelSource, resolve_model
-from sls.tracking.comparison_view import Compared, share_comparison
-from sls.tracking.evaluation import EvaluationRequest
-from sls.tracking.pipeline import Pipeline, evaluation_tracks
-from sls.tracking.registry import RegisteredVersion, register
-from sls.tracking.runs import TrackedRun, scratch_directory, tracked_run
-from sls.tracking.stages import (
+from sls.data.corpora.corpus import Corpus, is_built_in, open_corpus
+from sls.files import scratch_directory
+from sls.tracking.evaluation.comparison_view import Compared, share_comparison
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest
+from sls.tracking.evaluation.pipeline import Pipeline, evaluation_tracks
+from sls.tracking.registry.checkpoints import ModelSource, resolve_model
+from sls.tracking.registry.stages import (
     CHAMPION_TRACK,
     Champion,
     appoint_champion,
@@ -26,8 +25,10 @@ from sls.tracking.stages import (
     evaluated_place,
     find_champion,
 )
-from sls.tracking.training import track_training
-from sls.tracking.trial_lists import track_trials
+from sls.tracking.registry.versions import RegisteredVersion, register
+from sls.tracking.run import TrackedRun, tracked_run
+from sls.tracking.scoring.scored_list import track_trials
+from sls.tracking.training.training_run import track_training
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
 TRACKS = ("LA", "DF", "In-the-Wild")

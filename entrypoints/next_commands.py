@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlflow import MlflowClient
 
 from entrypoints.door import console
-from sls.tracking.stages import find_champion
+from sls.tracking.registry.stages import find_champion
 
 
 def print_next_commands(client: MlflowClient, link: str) -> None:

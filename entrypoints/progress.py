@@ -18,8 +18,8 @@ from rich.progress import (
 
 from entrypoints.door import console
 from sls.config import TrainingConfig
-from sls.engine.stopping import MONITORED_METRICS
-from sls.engine.training_results import EpochResult, StepResult
+from sls.engine.training.results import EpochResult, StepResult
+from sls.engine.training.stopping import MONITORED_METRICS
 
 LOG_INTERVAL_S = 60.0
 """Seconds between two lines of progress where no terminal shows a bar."""

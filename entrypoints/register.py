@@ -10,11 +10,12 @@ from __future__ import annotations
 from entrypoints.door import console, door_command
 from entrypoints.options import parse_boolean, text_option
 from sls.config import check_name
-from sls.tracking.calibrations import find_calibration
-from sls.tracking.checkpoints import resolve_model
-from sls.tracking.registry import register as register_version
-from sls.tracking.runs import TrackedRun, scratch_directory
-from sls.tracking.stages import PRODUCTION, StageMove, choose_champion, find_champion, move_stage
+from sls.files import scratch_directory
+from sls.tracking.registry.calibrations import find_calibration
+from sls.tracking.registry.checkpoints import resolve_model
+from sls.tracking.registry.stages import PRODUCTION, StageMove, choose_champion, find_champion, move_stage
+from sls.tracking.registry.versions import register as register_version
+from sls.tracking.run import TrackedRun
 
 STAGING = "staging"
 

@@ -20,14 +20,15 @@ from entrypoints.options import (
 )
 from entrypoints.progress import scoring_progress
 from entrypoints.tables import recording_table, scoring_summary
-from sls.data.corpus import open_corpus
-from sls.engine.ranks import join_ranks
-from sls.tracking.checkpoints import resolve_model
-from sls.tracking.prepared_scoring import ScoringOptions, follow_scoring
-from sls.tracking.recordings import track_recording
-from sls.tracking.runs import TrackedRun, scratch_directory
-from sls.tracking.scoring import track_scoring
-from sls.tracking.trial_lists import TrialList, listed_trials, track_trials
+from sls.data.corpora.corpus import open_corpus
+from sls.engine.scoring.ranks import join_ranks
+from sls.files import scratch_directory
+from sls.tracking.registry.checkpoints import resolve_model
+from sls.tracking.run import TrackedRun
+from sls.tracking.scoring.one_recording import track_recording
+from sls.tracking.scoring.preparation import ScoringOptions, follow_scoring
+from sls.tracking.scoring.scored_list import TrialList, listed_trials, track_trials
+from sls.tracking.scoring.scoring_run import track_scoring
 
 
 @door_command("score")

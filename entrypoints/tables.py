@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from rich.table import Table
 
-from sls.data.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NOTE
-from sls.data.inventory import TrackInventory
-from sls.data.shards import WHOLE, Shard
-from sls.engine.comparison_results import Comparison
-from sls.engine.results import FRACTION, Evaluation
+from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NOTE
+from sls.data.corpora.inventory import TrackInventory
+from sls.engine.evaluation.comparison_results import Comparison
+from sls.engine.evaluation.results import FRACTION, Evaluation
+from sls.engine.scoring.shards import WHOLE, Shard
 from sls.metrics.intervals import Interval
-from sls.tracking.checkpoints import ModelSource
-from sls.tracking.trial_lists import TrialList
+from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.scoring.scored_list import TrialList
 
 if TYPE_CHECKING:
-    from sls.tracking.recordings import ScoredRecording
-    from sls.tracking.registry import RegisteredVersion
-    from sls.tracking.scoring import ScoredList
+    from sls.tracking.registry.versions import RegisteredVersion
+    from sls.tracking.scoring.one_recording import ScoredRecording
+    from sls.tracking.scoring.scoring_run import ScoredList
 
 
 class Shown(NamedTuple):

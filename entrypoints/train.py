@@ -5,11 +5,11 @@ from __future__ import annotations
 from entrypoints.door import console, door_command
 from entrypoints.options import DEFAULT_CONFIG, config_options, given, read_config, text_option
 from entrypoints.progress import TrainingProgress
-from sls.data.corpus import open_corpus
-from sls.engine.processes import join_processes
-from sls.tracking.resuming import resumed_config
-from sls.tracking.runs import TrackedRun
-from sls.tracking.training import track_training
+from sls.data.corpora.corpus import open_corpus
+from sls.engine.compute.training_processes import join_processes
+from sls.tracking.run import TrackedRun
+from sls.tracking.training.resuming import resumed_config
+from sls.tracking.training.training_run import track_training
 
 
 @door_command("train", journal=True)

@@ -10,7 +10,7 @@ import click
 import mlflow
 
 from entrypoints.door import errors_exit
-from sls.tracking.comparison_view import LOCAL_PORT, find_newest_work, share_comparison, ui_address
+from sls.tracking.evaluation.comparison_view import LOCAL_PORT, find_newest_work, share_comparison, ui_address
 from sls.tracking.store import connect, experiment_id
 
 

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 
 from entrypoints.compare import compare
 from sls.config import PROJECT_ROOT
-from sls.data.scores import read_scores
+from sls.data.tables.score_files import read_scores
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

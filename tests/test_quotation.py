@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from sls.config_file import load_config
-from sls.data.formats import TableFormat
-from sls.data.protocols import Label, Protocol, read_protocol
-from sls.data.scores import join_scores, read_scores, write_scores
-from sls.data.texts import Texts
-from sls.data.tracks import load_tracks
+from sls.data.corpora.tracks import load_tracks
+from sls.data.tables.formats import TableFormat
+from sls.data.tables.protocols import Label, Protocol, read_protocol
+from sls.data.tables.score_files import join_scores, read_scores, write_scores
+from sls.data.tables.text_columns import Texts
 from sls.quotation import MAX_QUOTED, quote, shorten
 
 LONG = "x" * 4_000

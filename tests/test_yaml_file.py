@@ -8,9 +8,9 @@ import pytest
 
 from sls.config import PROJECT_ROOT
 from sls.config_file import read_config_values
-from sls.data.counts import read_corpus_note
+from sls.data.corpora.published_counts import read_corpus_note
+from sls.data.corpora.tracks import load_tracks
 from sls.data.demo_corpus.build import read_origin
-from sls.data.tracks import load_tracks
 
 
 @pytest.mark.parametrize(

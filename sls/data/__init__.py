@@ -1,1 +1,1 @@
-"""Corpora: protocols, keys, audio, augmentation and score files."""
+"""Corpora on disk, from a tracks file to batches: begin with `corpora`."""

@@ -1,1 +1,1 @@
-"""The only package that knows MLflow."""
+"""Everything as MLflow runs: begin with `run`, then the room of what you follow."""

@@ -14,12 +14,11 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
-from sls.data.file_lock import hold_lock
+from sls.files import hold_lock
+from sls.tracking.tags import JOURNAL_TAG
 
 EXPERIMENT_NAME = "xlsr-sls"
 REGISTERED_MODEL_NAME = "xlsr-sls"
-JOURNAL_TAG = "journal"
-"""The id by which a run was known before the server had made it."""
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,9 @@ def test_unknown_track_is_named_with_those_there_are_before_a_demo_corpus_is_mad
     store, monkeypatch, command
 ) -> None:
     monkeypatch.delenv("SLS_DATA_ROOT", raising=False)
-    monkeypatch.setattr("sls.data.corpus.make_demo_corpus", lambda directory: pytest.fail("it was made"))
+    monkeypatch.setattr(
+        "sls.data.corpora.corpus.make_demo_corpus", lambda directory: pytest.fail("it was made")
+    )
     assert_fails_with(call(command, "--track", "PA"), "found 'PA'", "In-the-Wild")
 
 

@@ -16,18 +16,18 @@ from mlflow.entities import LoggedModelOutput, Run
 from entrypoints.epochs import _compared, epochs
 from entrypoints.train import train
 from sls.config import ComputeConfig, DataConfig
-from sls.data.corpus import Corpus, open_corpus
-from sls.engine.evaluation import Evaluation
-from sls.tracking.comparison_view import Compared
-from sls.tracking.epoch_evaluation import EpochCheckpoint, EvaluatedEpoch
-from sls.tracking.epochs import find_newest_trainings, find_training_runs, track_epochs
-from sls.tracking.epochs_figure import EpochPoint
-from sls.tracking.evaluation import EvaluationRequest, track_evaluation
-from sls.tracking.pipeline import Pipeline, find_tracks
-from sls.tracking.runs import TrackedRun, tracked_run
-from sls.tracking.score_sources import ScoreSource
+from sls.data.corpora.corpus import Corpus, open_corpus
+from sls.engine.evaluation.evaluation import Evaluation
+from sls.reports.epochs_figure import EpochPoint
+from sls.tracking.evaluation.comparison_view import Compared
+from sls.tracking.evaluation.epoch_evaluation import EpochCheckpoint, EvaluatedEpoch
+from sls.tracking.evaluation.epochs import find_newest_trainings, find_training_runs, track_epochs
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_evaluation
+from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
+from sls.tracking.evaluation.score_sources import ScoreSource
+from sls.tracking.run import TrackedRun, tracked_run
+from sls.tracking.scoring.scored_list import TrialList
 from sls.tracking.store import connect
-from sls.tracking.trial_lists import TrialList
 
 pytestmark = pytest.mark.slow
 
@@ -153,7 +153,7 @@ def test_scores_are_reused_and_a_collapsed_epoch_leaves_a_gap(
             raise ValueError("scores are constant")
         return track_evaluation(run, source, corpus, request)
 
-    monkeypatch.setattr("sls.tracking.pipeline.track_evaluation", collapse)
+    monkeypatch.setattr("sls.tracking.evaluation.pipeline.track_evaluation", collapse)
     result = call_epochs(small_corpus, [run_id], "--track", "DF")
     assert result.exit_code == 0, result.output
     assert "Evaluated 2 of 2" in result.output
@@ -174,7 +174,7 @@ def test_a_served_checkpoint_is_downloaded_once_for_all_tracks_and_nothing_stays
         return str(download(uri, dst_path=dst_path))
 
     download = mlflow.artifacts.download_artifacts
-    monkeypatch.setattr("sls.tracking.checkpoints.is_local_uri", lambda uri: False)
+    monkeypatch.setattr("sls.tracking.registry.checkpoints.is_local_uri", lambda uri: False)
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fetch)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -244,8 +244,8 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
         charted.append(arguments)
         return Figure()
 
-    monkeypatch.setattr("sls.tracking.epochs.epochs_figure", draw)
-    monkeypatch.setattr("sls.tracking.epochs.EpochEvaluator", Evaluator)
+    monkeypatch.setattr("sls.tracking.evaluation.epochs.epochs_figure", draw)
+    monkeypatch.setattr("sls.tracking.evaluation.epochs.EpochEvaluator", Evaluator)
     client, run_id = connect(), made_training(1, "v1", corpus)
     pipeline = Pipeline(client, open_corpus(DataConfig(data_root=str(small_corpus))), ComputeConfig())
     for _ in range(4):
@@ -274,7 +274,7 @@ def test_a_missing_recording_is_refused_unless_failures_are_allowed(
     def refuse(corpus: Corpus, name: str, *, require_audio: bool) -> TrialList:
         raise ValueError(f"{name}: {require_audio}")
 
-    monkeypatch.setattr("sls.tracking.epochs.track_trials", refuse)
+    monkeypatch.setattr("sls.tracking.evaluation.epochs.track_trials", refuse)
     corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
     pipeline = Pipeline(connect(), corpus, ComputeConfig(max_failures=max_failures))
     with pytest.raises(ValueError, match=f"DF: {is_needed}"), tracked_run("epochs") as run:

@@ -12,8 +12,8 @@ from mlflow.entities import Run
 
 from entrypoints.compare import compare
 from entrypoints.evaluate import evaluate
-from sls.data.scores import write_scores
-from sls.data.tracks import load_tracks
+from sls.data.corpora.tracks import load_tracks
+from sls.data.tables.score_files import write_scores
 from sls.tracking.store import connect
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from entrypoints.import_checkpoint import import_checkpoint
 from entrypoints.score import score
-from sls.data.scores import read_scores
+from sls.data.tables.score_files import read_scores
 from sls.tracking.store import connect
 
 CPU = ["--num_workers", "0", "--device", "cpu"]

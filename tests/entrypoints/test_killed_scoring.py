@@ -11,8 +11,8 @@ import mlflow
 import numpy as np
 import pytest
 
-from sls.data.scores import read_scores
-from sls.data.shards import Shard, journal_path
+from sls.data.tables.score_files import read_scores
+from sls.engine.scoring.shards import Shard, journal_path
 from sls.tracking.store import connect
 from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, score_command, start_door
 

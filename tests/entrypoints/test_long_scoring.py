@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from entrypoints.join import join
 from entrypoints.score import score
-from sls.data.scores import read_scores
-from sls.tracking import score_files
+from sls.data.tables.score_files import read_scores
+from sls.tracking.scoring import score_file
 from sls.tracking.store import connect
 from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, score_command
 
@@ -109,7 +109,7 @@ def test_a_finished_result_is_found_and_said_unless_forced(whole, model, audio) 
 def test_without_an_output_the_finished_run_is_found_on_the_server(
     store, model, audio, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(score_files, "OUTPUT_DIRECTORY", tmp_path / "outputs")
+    monkeypatch.setattr(score_file, "OUTPUT_DIRECTORY", tmp_path / "outputs")
     arguments = score_command(model, audio, tmp_path)
     at = arguments.index("--output")
     del arguments[at : at + 2]
@@ -224,7 +224,7 @@ def test_a_join_that_was_killed_before_its_shards_were_removed_is_finished(
     for shard in ("1/2", "2/2"):
         assert run_score(*score_command(model, audio, output, "--shard", shard)).exit_code == 0
     with monkeypatch.context() as patch:
-        patch.setattr(score_files, "remove_journals", lambda output: None)
+        patch.setattr(score_file, "remove_journals", lambda output: None)
         assert CliRunner().invoke(join, ["--output", str(output)]).exit_code == 0
     assert list(tmp_path.glob("*.partial"))
     result = CliRunner().invoke(join, ["--output", str(output)])

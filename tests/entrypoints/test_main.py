@@ -4,7 +4,7 @@ import pytest
 
 from entrypoints.main import _champion_place, _why
 from sls.config_file import build_config
-from sls.tracking.stages import Champion
+from sls.tracking.registry.stages import Champion
 
 BEST = Champion("2", "version 2 has the lowest EER on DF")
 

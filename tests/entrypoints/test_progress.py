@@ -5,7 +5,7 @@ import pytest
 from entrypoints.door import console
 from entrypoints.progress import TrainingProgress
 from sls.config import TrainingConfig
-from sls.engine.training_results import EpochResult
+from sls.engine.training.results import EpochResult
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from entrypoints.register import register
-from sls.engine.calibration import save_calibration
+from sls.engine.evaluation.calibration import save_calibration
 from sls.metrics.calibration import LogisticCalibration
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
-from sls.tracking.calibrations import CALIBRATION_FILE
-from sls.tracking.checkpoint_recording import log_checkpoint
-from sls.tracking.checkpoints import CHOSEN_EPOCH_TAG
-from sls.tracking.runs import tracked_run
-from sls.tracking.served_model import example_recording
-from sls.tracking.stages import find_champion
+from sls.serving.bundle import example_recording
+from sls.tracking.registry.calibrations import CALIBRATION_FILE
+from sls.tracking.registry.checkpoint_recording import log_checkpoint
+from sls.tracking.registry.stages import find_champion
+from sls.tracking.run import tracked_run
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
+from sls.tracking.tags import CHOSEN_EPOCH_TAG
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sls.config import TrainingConfig
-from sls.engine.averaging import make_average
+from sls.engine.training.averaging import make_average
 from sls.models.checkpoints import build_countermeasure, export_published, load_checkpoint
 from sls.models.checkpoints.names import fairseq_names
 from sls.models.countermeasure import Countermeasure

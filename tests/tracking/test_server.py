@@ -15,9 +15,9 @@ from sls.models.checkpoints import (
     load_checkpoint,
     save_checkpoint,
 )
-from sls.tracking.served_model import save_served_model
-from tests.tracking.servers import post, send
-from tests.tracking.uploads import BAD, FLAC, FORMS, WAV, base64_of, encode, frame_of
+from sls.serving.bundle import save_served_model
+from tests.servers import post, send
+from tests.serving.uploads import BAD, FLAC, FORMS, WAV, base64_of, encode, frame_of
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
-from sls.tracking.checkpoints import resolve_model
+from sls.tracking.registry.checkpoints import resolve_model
 
 pytestmark = pytest.mark.slow
 

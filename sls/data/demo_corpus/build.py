@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from sls.config import PROJECT_ROOT
-from sls.data.counts import CORPUS_NOTE
+from sls.data.corpora.published_counts import CORPUS_NOTE
 from sls.data.demo_corpus.plan import DemoTrial, count_trials, plan_corpus
 from sls.data.demo_corpus.tables import AUDIO_DIRECTORIES, audio_path, write_tables
 from sls.yaml_file import read_yaml

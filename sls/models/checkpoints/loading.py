@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sls.files import file_digest
 from sls.models.checkpoints import huggingface, native, published
 from sls.models.checkpoints.fairseq_backend import FairseqXlsr
 from sls.models.checkpoints.fairseq_config import parse_fairseq_config
@@ -31,7 +32,6 @@ from sls.models.checkpoints.sources import fetch, fetch_sibling
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 from sls.models.xlsr import Xlsr
-from sls.whole_files import file_digest
 
 Backend = Literal["torchaudio", "fairseq"]
 

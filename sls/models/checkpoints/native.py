@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
+from sls.files import write_whole
 from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import take_weights
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import EncoderConfig
-from sls.whole_files import write_whole
 
 FORMAT = "sls-countermeasure/1"
 PRETRAINING_PREFIX = "pretraining."

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from sls.config import NUM_SAMPLES
+from sls.files import write_whole
 from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import FAIRSEQ_UNUSED, fairseq_names, take_weights
 from sls.models.countermeasure import POOL_SIZE, Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 from sls.models.xlsr import Xlsr
-from sls.whole_files import write_whole
 
 PARALLEL_PREFIX = "module."  # left by torch.nn.DataParallel
 ENCODER_PREFIX = "ssl_model.model."

@@ -1,0 +1,1 @@
+"""From the file of one recording to mono 16 kHz float32: begin with `recording`."""

@@ -1,0 +1,119 @@
+"""The two decoders of recordings: all samples of a file, or an error where they are more than may be read."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+
+import av
+import numpy as np
+import soundfile
+from av.container import InputContainer
+
+from sls.data.audio.containers import open_container
+
+UNKNOWN = 2**62
+"""libsndfile's number of samples where a header does not tell."""
+_STREAMED_WAV_BYTES = 2**31 - 2**16  # sizes from here on are what writers to a pipe put for "not known"
+
+Limit = Callable[[int, int], int]
+"""From the rate in Hz and the number of channels, the most samples of each channel; may raise AudioError."""
+
+
+class AudioError(ValueError):
+    """A recording that cannot be used; the message names it and says why."""
+
+
+class CutShortError(AudioError):
+    """A recording that ends before its end, which the other decoder would not notice."""
+
+
+def decode_by_soundfile(content: str | bytes, limit: Limit | None = None) -> tuple[np.ndarray, int]:
+    """Decodes a recording, a path or the content of a file, with libsndfile.
+
+    Returns:
+        The samples, shape `(num_samples, channels)`, float32 in [-1, 1]; and their rate in Hz.
+
+    Raises:
+        AudioError: it is cut short, or has more samples than the limit.
+        SoundFileError, OSError, MemoryError, TypeError, ValueError: libsndfile does not read it.
+    """
+    with soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else content) as file:
+        _check_wav_size(file)
+        most = None if limit is None else limit(file.samplerate, file.channels)
+        samples = file.read(-1 if most is None else most + 1, dtype="float32", always_2d=True)
+        check_duration(len(samples), most, file.samplerate)
+        if file.format == "FLAC" and len(samples) < file.frames < UNKNOWN:
+            raise AudioError(f"ends after {len(samples)} of {file.frames} samples")
+        return samples, file.samplerate
+
+
+def decode_by_av(content: str | bytes, limit: Limit | None = None) -> tuple[np.ndarray, int]:
+    """Decodes a recording, a path or the content of a file, with FFmpeg; for the rest as `decode_by_soundfile`.
+
+    Raises:
+        AudioError: it has no audio, is cut short, or has more samples than the limit.
+        FFmpegError, OSError, MemoryError, ValueError: FFmpeg does not read it.
+    """
+    with open_container(content) as container:
+        stream = audio_stream(container)
+        stream.codec_context.thread_count = 1  # workers are many, and files are short
+        most = (
+            None if limit is None else limit(stream.codec_context.sample_rate, stream.codec_context.channels)
+        )
+        frames, count = [], 0
+        for frame in container.decode(stream):
+            frames.append(_frame_samples(frame))
+            count += len(frames[-1])
+            check_duration(count, most, stream.codec_context.sample_rate)
+        rate_hz = int(stream.codec_context.sample_rate)
+        if container.format.name == "flac" and stream.duration and stream.time_base:
+            expected = round(stream.duration * stream.time_base * rate_hz)
+            if count < expected:
+                raise AudioError(f"ends after {count} of {expected} samples")
+        return np.concatenate(frames) if frames else np.empty((0, 1), np.float32), rate_hz
+
+
+def audio_stream(container: InputContainer) -> av.AudioStream:
+    """Returns the first audio of a file.
+
+    Raises:
+        AudioError: there is none, or FFmpeg does not know its codec.
+    """
+    if not container.streams.audio:
+        raise AudioError("no audio stream")
+    stream = container.streams.audio[0]
+    if stream.codec_context is None:  # what PyAV gives for a codec that FFmpeg does not know
+        raise AudioError("no decoder for its audio")
+    return stream
+
+
+def check_duration(count: int, most: int | None, rate_hz: int) -> None:
+    """Raises AudioError where a recording has more samples of each channel than may be read; None for any number."""
+    if most is not None and count > most:
+        longest_s = round(most / rate_hz, 2)
+        raise AudioError(f"found a recording of more than {longest_s:g} s, expected at most that")
+
+
+def _check_wav_size(file: soundfile.SoundFile) -> None:
+    """Raises CutShortError where a WAV file is shorter than its header says; both decoders hide it."""
+    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)$", file.extra_info, re.MULTILINE)
+    if sizes is None or file.format not in ("WAV", "WAVEX"):
+        return
+    said, found = map(int, sizes.groups())
+    if found < said < _STREAMED_WAV_BYTES:
+        raise CutShortError(f"ends after {found} of {said} bytes of samples")
+
+
+def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
+    """Returns the samples of one frame as `(num_samples, channels)`, float32 in [-1, 1]."""
+    samples: np.ndarray = frame.to_ndarray()
+    num_channels = frame.layout.nb_channels
+    samples = samples.T if frame.format.is_planar else samples.reshape(-1, num_channels)
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if np.issubdtype(samples.dtype, np.integer):
+        full_scale = 2 ** (8 * samples.dtype.itemsize - 1)
+        return (samples / full_scale).astype(np.float32)
+    return samples.astype(np.float32)

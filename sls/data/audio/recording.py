@@ -1,0 +1,236 @@
+"""One file to mono float32 at one sampling rate, and the stretch of it that the countermeasure hears."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import av
+import numpy as np
+import soundfile
+import soxr
+
+from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ, Resampler
+from sls.data.audio.containers import open_container
+from sls.data.audio.decoders import (
+    UNKNOWN,
+    AudioError,
+    CutShortError,
+    audio_stream,
+    decode_by_av,
+    decode_by_soundfile,
+)
+
+SOXR_QUALITY = "HQ"
+"""Of soxr. The published scores were made with librosa 0.9.1, whose default is kaiser_best: `resample_kaiser_best`.
+Recordings at 16 kHz, as ASVspoof's are, are not resampled by either."""
+
+# Of resampy's kaiser_best before its version 0.4.
+_HALF_WIDTH = 64  # samples at the lower of the two rates
+_ROLLOFF = 0.9475937167399596
+_BETA = 14.769656459379492
+
+_NO_SAMPLES = "found no samples, expected a recording"
+
+AudioSource = str | Path | bytes | BinaryIO
+Source = TypeVar("Source")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class AudioFacts:
+    """What is known of a recording."""
+
+    sample_rate_hz: int
+    duration_s: float | None
+    """Seconds, or None where only all of its samples would tell."""
+
+
+def read_audio(
+    source: AudioSource,
+    sample_rate_hz: int = SAMPLE_RATE_HZ,
+    name: str | None = None,
+    resampler: Resampler = "soxr",
+) -> np.ndarray:
+    """Reads a recording: mono by mean over channels, at one rate.
+
+    soundfile is tried first, then PyAV, in process: some builds of libsndfile cannot read a third of the
+    FLAC files of ASVspoof 2021. A recording that neither reads is an error, never silence.
+
+    Args:
+        source: a path, the content of a file, or a binary file.
+        sample_rate_hz: the sampling rate to return, Hz.
+        name: what errors call the recording; by default its path.
+        resampler: how a recording at another rate is resampled.
+
+    Returns:
+        The waveform, full scale at 1. Shape: `(num_samples,)`, float32.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AudioError: neither decoder reads it, or it is empty, cut short, or has samples that are not finite.
+    """
+    name = name or (str(source) if isinstance(source, (str, Path)) else "recording")
+    mono, found_rate_hz = _read_mono(source, name)
+    if found_rate_hz != sample_rate_hz:
+        if resampler == "kaiser_best":
+            mono = resample_kaiser_best(mono, found_rate_hz, sample_rate_hz)
+        else:
+            mono = soxr.resample(mono, found_rate_hz, sample_rate_hz, quality=SOXR_QUALITY)
+        if len(mono) == 0:
+            raise AudioError(f"{name}: found no samples after resampling, expected a recording")
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def resample_kaiser_best(mono: np.ndarray, rate_hz: int, new_rate_hz: int) -> np.ndarray:
+    """Resamples as librosa 0.9.1 does by default: by resampy's kaiser_best, to a length that is rounded up.
+
+    The filter is that of resampy before 0.4; which version the published system had, it does not say. (torchaudio's,
+    with the same parameters, is wider by 1 / rolloff, and drops the last sample of some recordings.) resampy also
+    rounds its steps through a table of the filter down, which is not repeated here: white noise differs by -37 dB at
+    44.1 and 48 kHz, and by -46 dB or less at lower rates.
+
+    Args:
+        mono: shape `(num_samples,)`.
+        rate_hz: its sampling rate, Hz.
+        new_rate_hz: the sampling rate to return, Hz.
+
+    Returns:
+        Shape `(ceil(num_samples * new_rate_hz / rate_hz),)`, whose last sample is 0 where that was rounded up; or
+        `(0,)` where it is less than one sample.
+    """
+    from scipy.signal import resample_poly  # A second to import, for which other doors are not to wait.
+
+    divisor = math.gcd(rate_hz, new_rate_hz)
+    up, down = new_rate_hz // divisor, rate_hz // divisor
+    resampled = resample_poly(mono, up, down, window=_kaiser_best_filter(max(up, down)))
+    num_whole = len(mono) * up // down
+    resampled[num_whole:] = 0
+    return resampled if num_whole else resampled[:0]
+
+
+@lru_cache(maxsize=4)
+def _kaiser_best_filter(period: int) -> np.ndarray:
+    """Returns a sinc under a Kaiser window, `period` points to a sample of the lower rate: `(128 * period + 1,)`."""
+    times = np.arange(-_HALF_WIDTH * period, _HALF_WIDTH * period + 1) / period
+    return _ROLLOFF * np.sinc(_ROLLOFF * times) * np.kaiser(len(times), _BETA) / period
+
+
+def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
+    """Finds sampling rate and duration of a recording, from its header or by decoding all of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        AudioError: neither decoder reads it; with `is_decoded`, all that `read_audio` raises.
+    """
+    name = str(path)
+    if is_decoded:
+        mono, rate_hz = _read_mono(path, name)
+        return AudioFacts(rate_hz, len(mono) / rate_hz)
+    facts = _try_decoders(_inspect_soundfile, _inspect_av, _existing_path(path, name), name)
+    if facts.duration_s == 0:
+        raise AudioError(f"{name}: {_NO_SAMPLES}")
+    return facts
+
+
+def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarray:
+    """Repeats a short waveform and cuts a long one, as the published system does.
+
+    Args:
+        waveform: shape `(n,)`; repeated floor(num_samples / n) + 1 times where n < num_samples.
+        num_samples: samples to return: the first ones.
+
+    Returns:
+        Shape: `(num_samples,)`.
+
+    Raises:
+        ValueError: the waveform is empty.
+    """
+    length = len(waveform)
+    if length == 0:
+        raise ValueError("waveform: found no samples, expected one at least")
+    if length >= num_samples:
+        return waveform[:num_samples]
+    return np.tile(waveform, num_samples // length + 1)[:num_samples]
+
+
+def draw_crop_start(num_found: int, num_samples: int, rng: np.random.Generator) -> int:
+    """Draws where a crop of `num_samples` begins; a short recording, to be repeated, may begin at any sample."""
+    spare = num_found - num_samples
+    return int(rng.integers(spare + 1 if spare > 0 else num_found))
+
+
+def crop_randomly(waveform: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Cuts a stretch at a random place out of a waveform; a short one comes whole, from a random sample on."""
+    start = draw_crop_start(len(waveform), num_samples, rng)
+    if len(waveform) <= num_samples:
+        return np.roll(waveform, -start)
+    return waveform[start : start + num_samples]
+
+
+def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:
+    """Returns the finite samples of a recording, `(num_samples,)` float32, and its rate in Hz."""
+    if isinstance(source, (str, Path)):
+        content: str | bytes = _existing_path(source, name)
+    else:
+        content = source if isinstance(source, bytes) else source.read()
+    samples, rate_hz = _try_decoders(decode_by_soundfile, decode_by_av, content, name)
+    if len(samples) == 0:
+        raise AudioError(f"{name}: {_NO_SAMPLES}")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        count = int(np.count_nonzero(~np.isfinite(mono)))
+        raise AudioError(f"{name}: found {count} of {len(mono)} samples that are NaN or infinite")
+    return mono, rate_hz
+
+
+def _existing_path(path: str | Path, name: str) -> str:
+    try:
+        is_file = Path(path).is_file()
+    except OSError as error:  # a folder that may not be entered, a file system that went away
+        raise AudioError(f"{name}: {_one_line(error)}") from None
+    if not is_file:
+        raise FileNotFoundError(f"{name}: no such file")
+    return os.fspath(path)
+
+
+def _try_decoders(
+    by_soundfile: Callable[[Source], Result], by_av: Callable[[Source], Result], content: Source, name: str
+) -> Result:
+    try:
+        return by_soundfile(content)
+    except CutShortError as error:
+        raise AudioError(f"{name}: {error}") from None
+    except (soundfile.SoundFileError, OSError, MemoryError, TypeError, ValueError) as error:
+        soundfile_words = _one_line(error)
+    try:
+        return by_av(content)
+    except (av.error.FFmpegError, OSError, MemoryError, ValueError) as error:
+        av_words = _one_line(error)
+    raise AudioError(f"{name}: not readable: soundfile: {soundfile_words}; PyAV: {av_words}")
+
+
+def _inspect_soundfile(path: str) -> AudioFacts:
+    info = soundfile.info(path)
+    return AudioFacts(info.samplerate, info.frames / info.samplerate if info.frames < UNKNOWN else None)
+
+
+def _inspect_av(path: str) -> AudioFacts:
+    with open_container(path) as container:
+        stream = audio_stream(container)
+        if not stream.codec_context.sample_rate:
+            raise AudioError("no sampling rate")
+        duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
+        return AudioFacts(stream.codec_context.sample_rate, None if duration is None else float(duration))
+
+
+def _one_line(error: BaseException) -> str:
+    """Returns an error's words without line breaks, addresses in memory and long numbers of errors."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return re.sub(r" <_io\.BytesIO[^>]*>|\[Errno -?\d+\] ", "", words)

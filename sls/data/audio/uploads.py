@@ -1,0 +1,214 @@
+"""Recordings that strangers send: decoded from their bytes alone, and within limits.
+
+The decoders are those of `read_audio`, so that a score cannot depend on who reads the file. Here they are held to a
+duration, of four formats known by their first bytes, and no error quotes anything of the content.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import av
+import numpy as np
+import soundfile
+import soxr
+
+from sls.data.audio.containers import HEAD_BYTES, count_tag_bytes, name_container
+from sls.data.audio.decoders import AudioError, check_duration, decode_by_av, decode_by_soundfile
+from sls.data.audio.recording import SOXR_QUALITY
+
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
+MAX_CHANNELS = 8
+_SAMPLES_PER_S = 2 * 48_000
+"""Samples of all channels for each second of the longest recording; bounds the memory of decoding."""
+
+SHORT_S = 1.0
+FULL_SCALE = 0.999
+CLIPPED_SHARE = 1e-3
+SILENT_DBFS = -60.0
+
+BYTES_PER_SAMPLE = 4
+"""Of a list of numbers, once it is an array."""
+MAX_PEAK = 8.0
+"""Full scale is 1; decoders overshoot it a little, and 16-bit integers by thousands."""
+
+_TAKEN = ("wav", "flac", "mp3", "ogg")
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """What is taken; the defaults are safe on a machine with little memory."""
+
+    max_bytes: int = 20 * 2**20
+    """Bytes of a file."""
+    max_duration_s: float = 300.0
+    """Seconds of a recording."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A recording as it was sent, and as the countermeasure takes it."""
+
+    waveform: np.ndarray
+    """Mono, resampled. Shape: `(num_samples,)`, float32."""
+    samples: np.ndarray
+    """As decoded. Shape: `(num_frames, channels)`, float32."""
+    rate_hz: int
+    """Of `samples`."""
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds of the recording."""
+        return len(self.samples) / self.rate_hz
+
+    def warnings(self, heard_s: float) -> list[str]:
+        """Says what makes a score less sure: short, clipped or silent, of the seconds that are heard.
+
+        Short is under 1 s of speech; clipped is more than one sample in 1,000 at full scale; silent is a level
+        under -60 dB of full scale.
+        """
+        heard = self.samples[: max(1, int(heard_s * self.rate_hz))]
+        is_full = np.abs(heard).max(axis=1) >= FULL_SCALE
+        level = float(np.sqrt(np.mean(np.square(heard, dtype=np.float64))))
+        found = {
+            "short": self.duration_s < SHORT_S,
+            "clipped": is_full.mean() > CLIPPED_SHARE,
+            "silent": level < 10 ** (SILENT_DBFS / 20),
+        }
+        return [name for name, holds in found.items() if holds]
+
+
+def decode_base64(value: Any, max_bytes: int) -> bytes:
+    """Returns the bytes of a base64 string, which may hold line breaks.
+
+    Raises:
+        AudioError: it is no base64, or of too many bytes; the message quotes nothing of it.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise AudioError("found nothing, expected a recording as base64")
+    text = "".join(value.split())
+    num_bytes = len(text) * 3 // 4
+    if num_bytes > max_bytes + 2:
+        raise AudioError(f"found about {num_bytes} bytes, expected at most {max_bytes}")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        raise AudioError("not base64") from None
+
+
+def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Upload:
+    """Decodes a WAV, FLAC, MP3 or OGG file, mono by mean over channels, as `read_audio` does, resampled by soxr.
+
+    Args:
+        content: the file.
+        sample_rate_hz: the sampling rate to return, Hz.
+        limits: what is taken.
+
+    Raises:
+        AudioError: anything else; the message quotes nothing of the content.
+    """
+    if not content:
+        raise AudioError("found no bytes, expected a recording")
+    if len(content) > limits.max_bytes:
+        raise AudioError(f"found {len(content)} bytes, expected at most {limits.max_bytes}")
+    content = _without_id3(content)
+    container = _name_taken(content)
+    samples, rate_hz = _decode(content, container, limits)
+    if len(samples) == 0:
+        raise AudioError(f"found a {container.upper()} file without samples, expected a recording")
+    return _resample(samples, rate_hz, sample_rate_hz)
+
+
+def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadLimits) -> Upload:
+    """Takes one channel of samples as a list of numbers, 1 at full scale.
+
+    Args:
+        values: the list.
+        rate_hz: its sampling rate, Hz, a whole number.
+        sample_rate_hz: the sampling rate to return, Hz.
+        limits: what is taken; `max_bytes` counts four bytes for each number.
+
+    Raises:
+        AudioError: anything else; the message quotes nothing of the list but its peak.
+    """
+    is_list = isinstance(values, (list, tuple, np.ndarray))
+    if not is_list or len(values) == 0:
+        raise AudioError("found no samples, expected a list of numbers")
+    if len(values) * BYTES_PER_SAMPLE > limits.max_bytes:
+        most = limits.max_bytes // BYTES_PER_SAMPLE
+        raise AudioError(f"found {len(values)} samples, expected at most {most}")
+    rate = _whole_rate(rate_hz)
+    check_duration(len(values), _most_frames(limits, rate, 1), rate)
+    try:
+        samples = np.asarray(values)
+    except ValueError:
+        raise AudioError("found lists of several lengths, expected a list of numbers") from None
+    if samples.ndim != 1 or samples.dtype.kind not in "iuf":
+        raise AudioError("found something else than numbers, expected a list of numbers")
+    peak = float(np.abs(samples.astype(np.float64)).max())
+    if np.isfinite(peak) and peak > MAX_PEAK:
+        raise AudioError(f"found a peak of {peak:g}, expected samples with full scale at 1")
+    return _resample(samples.astype(np.float32)[:, None], rate, sample_rate_hz)
+
+
+def _whole_rate(rate_hz: Any) -> int:
+    is_number = isinstance(rate_hz, (int, float, np.number)) and not isinstance(rate_hz, bool)
+    if not is_number or not math.isfinite(rate_hz) or rate_hz != int(rate_hz):
+        raise AudioError("found no sample_rate_hz beside the samples, expected a whole number of Hz")
+    return int(rate_hz)
+
+
+def _resample(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload:
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        raise AudioError("found samples that are NaN or infinite")
+    if rate_hz != sample_rate_hz:
+        mono = soxr.resample(mono, rate_hz, sample_rate_hz, quality=SOXR_QUALITY)
+        if len(mono) == 0:
+            raise AudioError("found no samples after resampling, expected a recording")
+    return Upload(np.ascontiguousarray(mono, dtype=np.float32), samples, rate_hz)
+
+
+def _without_id3(content: bytes) -> bytes:
+    """Drops ID3 tags, so that the first bytes tell the format."""
+    try:
+        return content[count_tag_bytes(io.BytesIO(content)) :]
+    except ValueError as error:
+        raise AudioError(str(error)) from None
+
+
+def _name_taken(content: bytes) -> str:
+    """Returns FFmpeg's name of a format that is taken from strangers."""
+    container = name_container(content[:HEAD_BYTES])
+    if container not in _TAKEN:
+        raise AudioError("not a WAV, FLAC, MP3 or OGG file")
+    return container
+
+
+def _decode(content: bytes, container: str, limits: UploadLimits) -> tuple[np.ndarray, int]:
+    limit = partial(_most_frames, limits)
+    try:
+        return decode_by_soundfile(content, limit)
+    except AudioError:
+        raise
+    except (soundfile.SoundFileError, OSError, MemoryError, TypeError, ValueError):
+        pass  # some builds of libsndfile cannot read a third of the FLAC files of ASVspoof 2021
+    try:
+        return decode_by_av(content, limit)
+    except AudioError:
+        raise
+    except (av.error.FFmpegError, OSError, MemoryError, ValueError):
+        raise AudioError(f"found a {container.upper()} file that cannot be decoded") from None
+
+
+def _most_frames(limits: UploadLimits, rate_hz: int, channels: int) -> int:
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise AudioError(f"found a rate of {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise AudioError(f"found {channels} channels, expected 1 to {MAX_CHANNELS}")
+    return int(limits.max_duration_s * min(rate_hz, _SAMPLES_PER_S / channels))

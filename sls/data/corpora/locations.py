@@ -1,0 +1,197 @@
+"""Where the files of a corpus may lie under a data root, and which of the places hold them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sls.data.tables.formats import TableFormat, describe_misfit, match_format
+from sls.data.tables.protocols import Protocol, Trial
+
+
+@dataclass(frozen=True)
+class FileSearch:
+    """A text file that may lie in several places."""
+
+    what: str
+    """What it is, for errors: `protocol`, `key`, ..."""
+    folders: tuple[str, ...]
+    """Folders relative to the data root, the likeliest first; `*` stands for any name."""
+    files: tuple[str, ...]
+    """Names, or paths, within such a folder."""
+    formats: tuple[TableFormat, ...]
+    """The forms that it may have."""
+    named_formats: tuple[TableFormat, ...] = ()
+    """Forms that it may have as well where the user names the file."""
+
+    def find(self, root: Path) -> Path | None:
+        """Returns the first file that is there and has one of the forms, or None.
+
+        Raises:
+            ValueError: there are such files, and none has one of the forms.
+        """
+        misfits = []
+        for path in self._existing(root):
+            if match_format(path, self.formats) is not None:
+                return path
+            misfits.append(path)
+        if misfits:
+            fits = match_format(misfits[0], self.named_formats)
+            hint = (
+                "" if fits is None else f"; if it is the {self.what}, name the file: {self.what}={misfits[0]}"
+            )
+            raise ValueError(describe_misfit(misfits[0], self.formats) + hint)
+        return None
+
+    def find_under(self, root: str | Path) -> Path | None:
+        """Looks under a data root, and nowhere else: where none is given, nowhere at all."""
+        return self.find(Path(root)) if root and Path(root).is_dir() else None
+
+    def find_near(self, place: str | Path | None, within: Path | None = None) -> Path | None:
+        """Looks above a place that the user named if it is, or lies in, one part of a key (CM or ASV), and under it.
+
+        Nothing above `within` is looked at, where that is given.
+        """
+        if not place:
+            return None
+        path = Path(place)
+        above = [parent.parent for parent in (path, path.parent) if parent.name in ("ASV", "CM")]
+        reachable = (root for root in above if within is None or root.is_relative_to(within))
+        # From above first: ASV holds metadata of the same name as the key, which are none.
+        return next((found for root in (*reachable, path) if (found := self.find_under(root))), None)
+
+    def require(self, root: Path) -> Path:
+        """Returns the file.
+
+        Raises:
+            FileNotFoundError: it is in none of the places; the error names them.
+        """
+        path = self.find(root)
+        if path is None:
+            raise FileNotFoundError(f"no {self.what}: {self.describe(root)}")
+        return path
+
+    def describe(self, root: Path) -> str:
+        """Says where one looks, for an error."""
+        return f"looked under {root} for {' or '.join(self.files)} in {', '.join(self.folders)}"
+
+    def _existing(self, root: Path) -> Iterator[Path]:
+        for folder in expand_folders(root, self.folders):
+            for name in self.files:
+                if (folder / name).is_file():
+                    yield folder / name
+
+
+@dataclass(frozen=True)
+class AudioSearch:
+    """The folders that hold the recordings of a corpus; several may, each a part of them."""
+
+    folders: tuple[str, ...]
+    """Folders relative to the data root; `*` stands for any name. All that exist are used."""
+    extensions: tuple[str, ...]
+    """What follows a trial's name in the name of its file: `.flac`, or nothing."""
+
+    def find(self, root: Path) -> tuple[Path, ...]:
+        """Returns every folder that exists, each once, also where links lead to it by several names."""
+        found: dict[Path, Path] = {}
+        for folder in expand_folders(root, self.folders):
+            found.setdefault(folder.resolve(), folder)
+        return tuple(found.values())
+
+    def require(self, root: Path) -> tuple[Path, ...]:
+        """Returns every folder that exists.
+
+        Raises:
+            FileNotFoundError: there is none; the error says where one looked.
+        """
+        folders = self.find(root)
+        if not folders:
+            raise FileNotFoundError(f"no audio folder: looked under {root} for {', '.join(self.folders)}")
+        return folders
+
+
+@dataclass(frozen=True)
+class LocatedAudio:
+    """The recordings of some trials."""
+
+    paths: list[Path]
+    """The file of each trial; of a missing one, the path at which it was expected."""
+    is_missing: list[bool]
+    extra: list[str]
+    """Recordings in the folders that belong to none of the trials, sorted."""
+    folders: tuple[Path, ...]
+
+    @property
+    def missing(self) -> list[Path]:
+        """The expected paths of the files that are not there."""
+        return [path for path, is_missing in zip(self.paths, self.is_missing, strict=True) if is_missing]
+
+    def check_complete(self) -> None:
+        """Raises FileNotFoundError, with a count and an example, where recordings are missing."""
+        missing = self.missing
+        if missing:
+            folders = ", ".join(map(str, self.folders))
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(self.paths)} recordings are missing, the first {missing[0].name} "
+                f"(looked in {folders})"
+            )
+
+
+def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequence[str]) -> LocatedAudio:
+    """Finds the recording of each trial, listing each folder once instead of asking for each file.
+
+    Args:
+        names: names of the trials, or paths relative to the folders.
+        folders: where to look; the first folder that holds a file counts.
+        extensions: what may follow a name; the first that gives a file counts.
+    """
+    listing: dict[str, Path] = {}
+    for parent in sorted({name.rpartition("/")[0] for name in names if "/" in name} | {""}):
+        for folder in folders:
+            for name in _list_files(folder / parent):
+                listing.setdefault(f"{parent}/{name}" if parent else name, folder)
+    paths, is_missing = [], []
+    used: set[str] = set()
+    for name in names:
+        file_name = next((name + ending for ending in extensions if name + ending in listing), None)
+        is_missing.append(file_name is None)
+        if file_name is None:
+            paths.append(folders[0] / (name + extensions[0]))
+        else:
+            used.add(file_name)
+            paths.append(listing[file_name] / file_name)
+    endings = _recording_endings(extensions, used)
+    extra = sorted(name for name in listing if name.endswith(endings) and name not in used)
+    return LocatedAudio(paths, is_missing, extra, tuple(folders))
+
+
+def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:
+    """Pairs the trials of a protocol with their recordings."""
+    labels = [None] * len(protocol) if protocol.labels is None else protocol.labels.tolist()
+    return [
+        Trial(name, path, label)
+        for name, path, label in zip(protocol.names.tolist(), audio.paths, labels, strict=True)
+    ]
+
+
+def _recording_endings(extensions: Sequence[str], names: Collection[str]) -> tuple[str, ...]:
+    """Returns the endings of recordings; where names bring their own, those of the names."""
+    if all(extensions):
+        return tuple(extensions)
+    return tuple({Path(name).suffix for name in names} | {ending for ending in extensions if ending})
+
+
+def expand_folders(root: Path, folders: Sequence[str]) -> Iterator[Path]:
+    """Yields the folders that exist under a root, `*` replaced by what is there."""
+    for folder in folders:
+        matches = sorted(root.glob(folder)) if "*" in folder else [root / folder]
+        yield from (match for match in matches if match.is_dir())
+
+
+def _list_files(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if not entry.is_dir()]

@@ -1,0 +1,268 @@
+"""A track: one list of trials of one corpus, with its key, its recordings and its ASV scores."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sls.data.corpora.locations import AudioSearch, FileSearch, LocatedAudio, list_trials, locate_audio
+from sls.data.corpora.published_counts import Counts, check_asv_counts, check_counts, find_corpus_note
+from sls.data.tables.asv_scores import AsvScores, brings_roles, join_asv_metadata, read_asv_scores
+from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
+
+DOWNLOAD_PARTS = ("audio", "key")
+"""What comes in downloads of its own: recordings with their list, and labels with ASV scores."""
+
+
+class NotThereError(FileNotFoundError):
+    """Something of a track that lies nowhere under the data root."""
+
+    def __init__(self, message: str, download: Sequence[str]) -> None:
+        """Adds what to download to a message; `reason` is the message alone."""
+        super().__init__(f"{message}; download: {', '.join(download)}" if download else message)
+        self.reason = message
+
+
+@dataclass(frozen=True)
+class Track:
+    """One list of trials of one corpus."""
+
+    name: str
+    title: str
+    corpus: str
+    metrics: tuple[str, ...]
+    default_subset: str
+    """The subset over which the published figures are computed, or `all`."""
+    breakdown: tuple[str, ...]
+    """Columns of the key by which results are broken down."""
+    counts: Counts
+    """Published numbers of trials, by subset."""
+    download: Mapping[str, tuple[str, ...]]
+    """What to download, and from where, by `DOWNLOAD_PARTS`."""
+    protocol_search: FileSearch | None
+    """The list of trials; None where the key is the list."""
+    key_search: FileSearch | None
+    """The key; None where the protocol holds the labels."""
+    speakers_search: FileSearch | None
+    """A list of trials with their speakers, for a key that does not name them."""
+    audio_search: AudioSearch
+    asv_scores_search: FileSearch | None
+    asv_metadata_search: FileSearch | None
+
+    def protocol(self, data_root: str | Path, *, is_checked: bool = True) -> Protocol:
+        """Reads the list of all trials of this track, with labels where the list has them.
+
+        Args:
+            data_root: the directory under which the corpora lie.
+            is_checked: compare with the published counts (unless a corpus note lies above the file).
+
+        Raises:
+            FileNotFoundError: there is no such list; the error says where one looked.
+            ValueError: the list is not as its form says, or the counts differ.
+        """
+        root = self._root(data_root)
+        searches = [search for search in (self.protocol_search, self.key_search) if search is not None]
+        for search in searches:
+            path = search.find(root)
+            if path is not None:
+                return self._read(path, search, is_checked)
+        raise self._not_found(searches, root)
+
+    def key(
+        self, data_root: str | Path, key: str | Path | None = None, *, is_checked: bool = True
+    ) -> Protocol:
+        """Reads the labels of this track, and the speakers from where they are known.
+
+        Args:
+            data_root: the directory under which the corpora lie; not needed where `key` is given.
+            key: a key file, or a directory that holds it in one of the usual places.
+            is_checked: compare with the published counts (unless a corpus note lies above the file).
+
+        Raises:
+            FileNotFoundError: there is no key; the error says where one looked.
+            ValueError: the key is not as its form says, holds no labels, the counts differ, or the list of
+                speakers disagrees with it.
+        """
+        search = self.key_search or self.protocol_search
+        assert search is not None  # held by load_tracks
+        if key and Path(key).is_file():
+            path = Path(key)
+            search = replace(search, formats=search.formats + search.named_formats)
+        else:
+            root = self._root(key or data_root)
+            found = search.find_near(root) if key else search.find(root)
+            if found is None:
+                raise self._not_found([search], root)
+            path = found
+        protocol = self._read(path, search, is_checked)
+        if protocol.labels is None:
+            raise ValueError(f"{path}: found a list without labels, expected the key of track {self.name}")
+        return self._add_speakers(protocol, data_root)
+
+    def asv_scores(
+        self,
+        data_root: str | Path,
+        key: str | Path | None = None,
+        asv_scores: str | Path | None = None,
+        subset: str | None = None,
+    ) -> AsvScores | None:
+        """Reads the ASV scores of this track.
+
+        Args:
+            data_root: the directory under which the corpora lie.
+            key: the key that the user named, if any: scores and metadata are looked for there first.
+            asv_scores: a score file, or a directory that holds it.
+            subset: whose trials to return; by default the track's own subset.
+
+        Returns:
+            The scores, or None where the track needs none, or where none are found and none were named.
+
+        Raises:
+            FileNotFoundError: `asv_scores` was named and holds none.
+            ValueError: files that do not fit each other, their form or the published counts, or scores
+                named for a track that has none.
+        """
+        if self.asv_scores_search is None:
+            if asv_scores:
+                raise ValueError(
+                    f"asv_scores: found {asv_scores}, expected none: track {self.name} has no asv_scores in its "
+                    "tracks file"
+                )
+            return None
+        named = Path(asv_scores) if asv_scores else None
+        scores = named if named is not None and named.is_file() else None
+        if scores is None:
+            scores = self.asv_scores_search.find_near(named or key)
+        is_named = scores is not None
+        if scores is None and named is None:
+            scores = self.asv_scores_search.find_under(data_root)
+        if scores is None and named is not None:
+            where = self.asv_scores_search.describe(named)
+            raise FileNotFoundError(f"track {self.name}: no ASV scores: {where}")
+        if scores is None:
+            return None
+        subset = self.default_subset if subset is None else subset
+        if self.asv_metadata_search is None:
+            return self._check_asv(read_asv_scores(scores), named).select_subset(subset)
+        if brings_roles(scores):  # those of another system, of which nothing was published
+            return read_asv_scores(scores).select_subset(subset)
+        metadata = (
+            self.asv_metadata_search.find_near(scores.parent, within=None if is_named else Path(data_root))
+            or self.asv_metadata_search.find_near(key)
+            or self.asv_metadata_search.find_under(data_root)
+        )
+        if metadata is None:
+            where = self.asv_metadata_search.describe(scores.parent)
+            raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
+        joined = join_asv_metadata(
+            scores, self.asv_scores_search.formats, metadata, self.asv_metadata_search.formats
+        )
+        return self._check_asv(joined, named).select_subset(subset)
+
+    def trials(
+        self,
+        data_root: str | Path,
+        subset: str | None = None,
+        *,
+        is_labelled: bool = False,
+        require_audio: bool = True,
+        is_checked: bool = True,
+    ) -> list[Trial]:
+        """Lists the trials with their recordings.
+
+        Args:
+            data_root: the directory under which the corpora lie.
+            subset: only the trials that the key puts in this subset; None or `all` for all of them.
+            is_labelled: the trials are for training or validation, so labels of both classes are needed.
+            require_audio: raise where a recording is missing; otherwise it fails when it is read.
+            is_checked: compare with the published counts (unless a corpus note lies above the file).
+
+        Raises:
+            FileNotFoundError: no list, key, or audio folder, or missing recordings.
+            ValueError: files that are not as they should be, or labels of one class only.
+        """
+        wants_key = is_labelled or subset not in (None, ALL_SUBSETS)
+        protocol = (self.key if wants_key else self.protocol)(data_root, is_checked=is_checked)
+        protocol = protocol.select_subset(subset or ALL_SUBSETS)
+        if is_labelled:
+            self._check_both_classes(protocol)
+        audio = self.locate(protocol, data_root)
+        if require_audio:
+            try:
+                audio.check_complete()
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"track {self.name}: {error}") from None
+        return list_trials(protocol, audio)
+
+    def locate(self, protocol: Protocol, data_root: str | Path) -> LocatedAudio:
+        """Finds the recordings of the trials of a protocol.
+
+        Raises:
+            FileNotFoundError: no audio folder exists.
+        """
+        try:
+            folders = self.audio_search.require(self._root(data_root))
+        except FileNotFoundError as error:
+            raise NotThereError(f"track {self.name}: {error}", self.download["audio"]) from None
+        names = protocol.fields.get("path", protocol.names)
+        return locate_audio(names.tolist(), folders, self.audio_search.extensions)
+
+    def _read(self, path: Path, search: FileSearch, is_checked: bool) -> Protocol:
+        protocol = read_protocol(path, search.formats)
+        if is_checked:
+            check_counts(protocol, self._counts_of(path))
+        return protocol
+
+    def _add_speakers(self, key: Protocol, data_root: str | Path) -> Protocol:
+        """Adds speakers to a key without them, where their list lies beside it or under the data root."""
+        search = self.speakers_search
+        if search is None or "speaker" in key.fields:
+            return key
+        path = search.find(key.source.parent) or search.find_under(data_root)
+        return key if path is None else key.with_speakers(read_protocol(path, search.formats))
+
+    def _check_asv(self, asv: AsvScores, named: Path | None) -> AsvScores:
+        """Checks the number of trials, but of scores that a user named: they may be of a system of his own."""
+        if named is None:
+            check_asv_counts(asv, self._counts_of(asv.source))
+        return asv
+
+    def _counts_of(self, path: Path) -> Counts:
+        """Returns the published counts, or those of the note above a file."""
+        note = find_corpus_note(path)
+        return self.counts if note is None else note.counts.get(self.name, {})
+
+    def _check_both_classes(self, protocol: Protocol) -> None:
+        counts = protocol.counts()
+        for label in Label:
+            if counts.get(label.name.lower(), 0) == 0:
+                raise ValueError(
+                    f"{protocol.source}: found no {label.name.lower()} trial among {len(protocol)}, expected "
+                    f"both classes in track {self.name}"
+                )
+
+    def _root(self, data_root: str | Path) -> Path:
+        root = Path(data_root)
+        if not root.is_dir():
+            raise FileNotFoundError(
+                f"track {self.name}: no file or directory {root} (looked in {Path.cwd()})"
+            )
+        return root
+
+    def downloads(self, parts: Collection[str] = DOWNLOAD_PARTS) -> tuple[str, ...]:
+        """Returns what to download for some of `DOWNLOAD_PARTS`, each hint once."""
+        return tuple(dict.fromkeys(hint for part in parts for hint in self.download[part]))
+
+    def list_part(self) -> str:
+        """Returns which of `DOWNLOAD_PARTS` brings the list of trials."""
+        return "key" if self.key_search is None or self.protocol_search is None else "audio"
+
+    def _not_found(self, searches: list[FileSearch], root: Path) -> NotThereError:
+        what = " or ".join(search.what for search in searches)
+        where = "; ".join(search.describe(root) for search in searches)
+        parts = {"key" if search is self.key_search else self.list_part() for search in searches}
+        return NotThereError(
+            f"track {self.name}: no {what}: {where}",
+            self.downloads([part for part in DOWNLOAD_PARTS if part in parts]),
+        )

@@ -1,0 +1,1 @@
+"""The Dataset, its batches, and the processes that make them: begin with `dataset`."""

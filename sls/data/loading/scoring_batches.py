@@ -1,0 +1,118 @@
+"""Batches for scoring: by number, so that each is the same whoever makes it, and long recordings in windows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from sls.config import Resampler
+from sls.data.audio.recording import AudioError, read_audio
+from sls.data.audio.windows import check_hop, cut_windows
+from sls.data.loading.batches import AudioFailure
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.workers import PREFETCH_BATCHES, prepare_worker
+
+
+@dataclass
+class ScoringBatch:
+    """The windows of some trials that lie side by side in the list, and how long it took to get them."""
+
+    number: int
+    trials: range
+    """Places of the trials in the dataset."""
+    windows: torch.Tensor
+    """Shape: `(windows, num_samples)`, float32, in the order of the trials."""
+    window_counts: np.ndarray
+    """Windows of each trial; 0 where its recording cannot be read. Shape: `(trials,)`."""
+    failures: tuple[AudioFailure, ...]
+    read_s: float
+    """Seconds in which files were read."""
+    decode_s: float
+    """Seconds in which they were decoded, resampled and cut."""
+
+    def pin_memory(self) -> ScoringBatch:
+        """Returns the batch in page-locked memory, from which copies to a GPU run beside its work."""
+        return replace(self, windows=self.windows.pin_memory())
+
+
+class ScoringBatches(Dataset[ScoringBatch]):
+    """The batches of a list of trials: batch k holds trials k * batch_size and on.
+
+    Args:
+        trials: the trials.
+        batch_size: trials in a batch.
+        window_hop: see `cut_windows`.
+        resampler: see `read_audio`.
+
+    Raises:
+        ValueError: a hop longer than a window.
+    """
+
+    def __init__(
+        self, trials: TrialDataset, batch_size: int, window_hop: int = 0, resampler: Resampler = "soxr"
+    ) -> None:
+        check_hop(window_hop, trials.audio.audio_max_len)
+        self.trials, self.batch_size = trials, batch_size
+        self.window_hop, self.resampler = window_hop, resampler
+
+    def __len__(self) -> int:
+        return -(-len(self.trials) // self.batch_size)
+
+    def members(self, number: int) -> range:
+        """Returns the places of a batch's trials."""
+        start = number * self.batch_size
+        return range(start, min(start + self.batch_size, len(self.trials)))
+
+    def __getitem__(self, number: int) -> ScoringBatch:
+        """Reads the recordings of a batch."""
+        members = self.members(number)
+        audio = self.trials.audio
+        windows: list[np.ndarray] = []
+        failures: list[AudioFailure] = []
+        read_s = decode_s = 0.0
+        for index in members:
+            path = self.trials.path(index)
+            start_s = time.perf_counter()
+            try:
+                content = path.read_bytes()
+                after_reading_s = time.perf_counter()
+                waveform = read_audio(content, audio.sample_rate, str(path), self.resampler)
+                windows.append(cut_windows(waveform, audio.audio_max_len, self.window_hop))
+            except (AudioError, OSError) as error:
+                failures.append(AudioFailure(index, self.trials.name(index), path, _describe(error, path)))
+                windows.append(np.empty((0, audio.audio_max_len), np.float32))
+                continue
+            read_s += after_reading_s - start_s
+            decode_s += time.perf_counter() - after_reading_s
+        counts = np.array([len(of_trial) for of_trial in windows])
+        stacked = torch.from_numpy(np.concatenate(windows))
+        return ScoringBatch(number, members, stacked, counts, tuple(failures), read_s, decode_s)
+
+
+def load_batches(
+    batches: ScoringBatches, numbers: Sequence[int], num_workers: int, pin_memory: bool
+) -> Iterator[ScoringBatch]:
+    """Makes batches by their numbers, in worker processes ahead of their use."""
+    loader = DataLoader(
+        batches,
+        batch_size=None,
+        sampler=numbers,
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        prefetch_factor=PREFETCH_BATCHES if num_workers else None,
+        worker_init_fn=prepare_worker,
+    )
+    yield from loader
+
+
+def _describe(error: Exception, path: object) -> str:
+    if isinstance(error, AudioError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: no such file"
+    return f"{path}: {getattr(error, 'strerror', None) or error}"

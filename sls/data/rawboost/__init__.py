@@ -1,0 +1,1 @@
+"""RawBoost, the augmentation of raw waveforms: begin with `algorithms`."""

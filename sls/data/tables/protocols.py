@@ -1,0 +1,162 @@
+"""Protocols and keys: which trials there are, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from sls.data.tables.formats import (
+    Columns,
+    TableFormat,
+    as_columns,
+    make_columns,
+    read_formatted_table,
+    read_names,
+    read_spellings,
+)
+from sls.data.tables.text_columns import Texts
+from sls.quotation import quote
+
+ALL_SUBSETS = "all"
+"""The name that stands for every trial, whatever its subset."""
+
+
+class Label(IntEnum):
+    """The two classes; a higher score is more bona fide."""
+
+    SPOOF = 0
+    BONAFIDE = 1
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recording to train on or to score."""
+
+    name: str
+    path: Path
+    label: int | None = None
+    """`Label`, or None where it is not known."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The trials of a protocol or key, in the order of the file."""
+
+    source: Path
+    digest: str
+    """SHA-256 of the file, hexadecimal."""
+    names: Texts
+    """Names of the trials. Shape: `(trials,)`."""
+    labels: np.ndarray | None
+    """`Label` of each trial, or None for a list without labels. Shape: `(trials,)`, int8."""
+    fields: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What else is known, by column (speaker, attack, codec, subset, ...). Shape of each: `(trials,)`."""
+    speakers: Protocol | None = None
+    """The list that gave the speakers, where the file itself does not."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def select(self, mask: np.ndarray) -> Protocol:
+        """Returns the trials of a Boolean mask, or of row numbers in their order."""
+        return replace(
+            self,
+            names=self.names[mask],
+            labels=None if self.labels is None else self.labels[mask],
+            fields=as_columns(self.fields).select(mask),
+        )
+
+    def with_speakers(self, speakers: Protocol) -> Protocol:
+        """Returns the trials with the speakers that another list gives them; it may hold other trials, too.
+
+        Raises:
+            ValueError: a trial is not there, or has another label.
+        """
+        rows = speakers.names.find(self.names)
+        if (rows < 0).any():
+            name = self.names[int(np.argmax(rows < 0))]
+            raise ValueError(
+                f"{speakers.source}: found no trial {quote(name)}, expected each trial of {self.source}"
+            )
+        if speakers.labels is not None and self.labels is not None:
+            found = speakers.labels[rows]
+            if (found != self.labels).any():
+                row = int(np.argmax(found != self.labels))
+                raise ValueError(
+                    f"{speakers.source}: found label {Label(found[row]).name.lower()} of trial "
+                    f"{quote(self.names[row])}, expected {Label(self.labels[row]).name.lower()} as in {self.source}"
+                )
+        make = partial(as_columns(speakers.fields).select(rows).categories, "speaker")
+        return replace(self, fields=as_columns(self.fields).add("speaker", make), speakers=speakers)
+
+    def select_subset(self, subset: str) -> Protocol:
+        """Returns the trials of one subset, or all of them for `all`.
+
+        Raises:
+            ValueError: no trial is in that subset.
+        """
+        return self if subset == ALL_SUBSETS else self.select(self.subset_mask(subset))
+
+    def subset_mask(self, subset: str) -> np.ndarray:
+        """Tells which trials are in a subset (for `all`: every one). Shape: `(trials,)`, Boolean.
+
+        Raises:
+            ValueError: no trial is in that subset.
+        """
+        if subset == ALL_SUBSETS:
+            return np.ones(len(self), dtype=bool)
+        mask = np.zeros(len(self), dtype=bool)
+        if "subset" in self.fields:
+            column = as_columns(self.fields).categories("subset")
+            mask = np.array([value == subset for value in column.values], dtype=bool)[column.codes]
+        if not mask.any():
+            known = ", ".join([*self.subsets(), ALL_SUBSETS])
+            raise ValueError(
+                f"{self.source}: found no trial of subset {quote(subset)}, expected one of: {known}"
+            )
+        return mask
+
+    def subsets(self) -> tuple[str, ...]:
+        """Returns the names of the subsets, sorted; empty where the corpus has none."""
+        if "subset" not in self.fields:
+            return ()
+        column = as_columns(self.fields).categories("subset")
+        return tuple(sorted({column.values[code] for code in np.flatnonzero(np.bincount(column.codes))}))
+
+    def counts(self) -> dict[str, int]:
+        """Returns the number of `trials` and, where labels are known, of `bonafide` and `spoof`."""
+        counts = {"trials": len(self)}
+        if self.labels is not None:
+            counts["bonafide"] = int(np.count_nonzero(self.labels == Label.BONAFIDE))
+            counts["spoof"] = len(self) - counts["bonafide"]
+        return counts
+
+
+def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]) -> Protocol:
+    """Reads a protocol, a key or a list of trials.
+
+    Args:
+        path: the file.
+        formats: its form; of several, the first that the file's first line fits.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        ValueError: another number of columns, an unknown label or subset, or a trial that stands twice.
+    """
+    table, table_format = read_formatted_table(path, formats)
+    places = table_format.places(table)
+    names = read_names(table, places["trial"])
+    makers = make_columns(table, places, leave_out=("trial", "label"))
+    if "subset" in places:
+        subsets = read_spellings(table, places["subset"], table_format.subsets, "subset")
+        makers["subset"] = lambda: subsets.rename(table_format.subsets)
+    labels = None
+    if "label" in places:
+        spelled = read_spellings(table, places["label"], table_format.labels, "label")
+        labels = spelled.numbers(table_format.labels)
+    return Protocol(table.source, table.digest, names, labels, Columns(makers))

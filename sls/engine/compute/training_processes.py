@@ -1,0 +1,149 @@
+"""The processes of a training: one, or several on GPUs, CPUs and machines, joined by accelerate.
+
+`accelerate launch -m entrypoints.train` or `torchrun -m entrypoints.train` start them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+
+from sls.config import ComputeConfig
+from sls.engine.compute.device import resolve_device
+from sls.engine.scoring.ranks import Ranks
+from sls.models.countermeasure import Countermeasure
+
+DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
+"""By which accelerate is told the device of a single process."""
+
+
+def join_processes() -> Ranks:
+    """Joins the processes of this launch for the rest of their lives; each waits here for all others.
+
+    accelerate would join them only once configuration and data are known. A process that fails before that, on a
+    machine without the data, would leave the others waiting where no signal reaches them.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE") or 1)
+    if world_size == 1:
+        return Ranks()
+    if not distributed.is_initialized():
+        # What accelerate takes over, whichever device is set.
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    return Ranks(distributed.get_rank(), world_size, int(os.environ.get("LOCAL_RANK") or 0))
+
+
+@contextmanager
+def lost_process_raises(advice: str) -> Iterator[None]:
+    """Says in one line that another process of the launch is gone, in place of what its absence broke.
+
+    Raises:
+        ConnectionError: another process is gone; the message ends in the advice.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # gloo raises errors without a class of their own.
+        if not distributed.is_initialized() or not (
+            isinstance(error, distributed.DistError) or "gloo" in str(error)
+        ):
+            raise
+        reason = str(error).splitlines()[0].rpartition("] ")[2] if "gloo" in str(error) else str(error)
+        raise ConnectionError(
+            f"another process of the launch is gone, see what it said ({reason}); {advice}"
+        ) from error
+
+
+def open_accelerator(compute: ComputeConfig) -> Accelerator:
+    """Joins the processes of a launch, each with its device; one process takes the device that is set.
+
+    Args:
+        compute: device and precision. bf16 is autocast; weights stay in fp32.
+
+    Raises:
+        ValueError: no such device, or a GPU that this machine lacks.
+    """
+    device = resolve_device(compute.device)
+    is_alone = int(os.environ.get("WORLD_SIZE") or 1) == 1
+    # accelerate keeps one state for the life of a process; a second training may have another device.
+    AcceleratorState._reset_state(reset_partial_state=is_alone)
+    before = os.environ.get(DEVICE_VARIABLE)
+    if is_alone:
+        os.environ[DEVICE_VARIABLE] = str(device)
+    try:
+        accelerator = Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision="bf16" if compute.precision == "bf16" else "no",
+        )
+        # `accelerate launch` can set it, and would divide the gradient on top of accumulation_steps.
+        accelerator.gradient_accumulation_steps = 1
+        return accelerator
+    finally:
+        if is_alone:
+            os.environ.pop(DEVICE_VARIABLE)
+            if before is not None:
+                os.environ[DEVICE_VARIABLE] = before
+
+
+def check_batch_size(batch_size: int, num_trials: int, num_processes: int) -> None:
+    """Raises ValueError where there are fewer trials than a batch has, or processes that cannot share it equally."""
+    if num_trials < batch_size:
+        raise ValueError(f"batch_size: found {batch_size}, but there are {num_trials} training trials")
+    if batch_size % num_processes:
+        raise ValueError(
+            f"batch_size: found {batch_size}, expected a multiple of the {num_processes} processes that share it"
+        )
+
+
+def sum_over_processes(value: Tensor, accelerator: Accelerator) -> Tensor:
+    """Returns the sum of what every process has, in each of them."""
+    return accelerator.reduce(value, "sum") if accelerator.num_processes > 1 else value
+
+
+def expect_unused_weights(accelerator: Accelerator, model: Countermeasure) -> None:
+    """Prepares the processes for steps in which weights go without a gradient, where the model drops layers."""
+    has_layer_drop = model.encoder.layer_drop > 0
+    accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=has_layer_drop)
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation over the batches of all processes, on any device.
+
+    PyTorch's own SyncBatchNorm does not run on a CPU. The mean is reduced before the squares are summed about
+    it, so that a large mean costs no digits. Each process has equally many elements.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises `(batch, channels, height, width)` by the statistics of the batch of all processes."""
+        if not self.training:
+            return super().forward(x)
+        count = x.numel() // x.shape[1] * distributed.get_world_size()
+        values = x.float()
+        mean = all_reduce(values.sum(dim=(0, 2, 3))) / count
+        centred = values - mean[:, None, None]
+        variance = all_reduce(centred.square().sum(dim=(0, 2, 3))) / count
+        with torch.no_grad():
+            assert self.running_mean is not None  # it tracks running statistics
+            assert self.running_var is not None
+            assert self.num_batches_tracked is not None
+            assert self.momentum is not None
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        normal = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+        return (normal * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def share_batch_statistics(model: Countermeasure) -> None:
+    """Makes the head normalise over the batches of all processes; the model keeps its weights."""
+    own = model.classifier.first_bn
+    shared = SharedBatchNorm(own.num_features, own.eps, own.momentum).to(own.weight.device)
+    shared.load_state_dict(own.state_dict())
+    model.classifier.first_bn = shared.train(own.training)

@@ -1,0 +1,1 @@
+"""From scores and a key to every number of a report: begin with `evaluation` and `comparison`."""

@@ -1,0 +1,158 @@
+"""What a comparison yields, and its verdict in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sls.engine.evaluation.results import FRACTION, TITLES, Evaluation
+from sls.metrics.intervals import Interval
+
+_ROUNDING = 1e-9
+LEAST_SHOWN_P = 0.0001
+INDEPENDENT = (
+    "the key knows no speakers and no attacks, so that trials were taken as independent: where those of one speaker "
+    "or attack are alike, the interval is too narrow and p too small"
+)
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What one kind of sampling says of a difference."""
+
+    interval: Interval
+    """Of the difference, first minus second."""
+    p_value: float | None
+    """Two-sided, of "there is no difference"; None where too few clusters are known for a verdict."""
+    p_value_holm: float | None
+    """The same, adjusted by Holm's method for the number of pairs that are compared."""
+    shortage: str = ""
+    """Why there is no verdict, such as `not enough speakers (2) to tell`."""
+
+    @property
+    def conclusion(self) -> str:
+        """Whether the data can tell the two apart, alone and, where several pairs are compared, among all."""
+        if self.p_value is None or self.p_value_holm is None:
+            return self.shortage
+        allowed = 1 - self.interval.level + _ROUNDING
+        if self.p_value > allowed:
+            return "not distinguishable"
+        if self.p_value_holm > allowed:
+            return "distinguishable as a pair alone, not among all pairs"
+        return "distinguishable"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One measure of two systems on the same trials."""
+
+    first: str
+    second: str
+    measure: str
+    value: float
+    """First minus second; below 0 the first is better."""
+    unit: str
+    over_trials: Tested
+    over_clusters: Tested | None
+    """Over speakers, attacks or both, by what the key knows of each class."""
+    verdict: str = ""
+
+    @property
+    def tested(self) -> Tested:
+        """What the verdict rests on."""
+        return self.over_clusters or self.over_trials
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A trial that two systems rank very differently."""
+
+    trial: str
+    label: str
+    ranks: Mapping[str, float]
+    """By system, the share of all trials that score lower, from 0 to 1."""
+    spread: float
+    """Largest minus smallest rank."""
+    fields: Mapping[str, str]
+    """What the key says of the trial."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two or more systems on the same trials of one track."""
+
+    track: str
+    subset: str
+    corpus: str
+    evaluations: tuple[Evaluation, ...]
+    """Of each system, over the common trials."""
+    differences: tuple[Difference, ...]
+    disagreements: tuple[Disagreement, ...]
+    num_common: int
+    notes: tuple[str, ...] = ()
+    """What a reader must know, such as that only common trials were compared."""
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """The sentence of each pair, for the EER."""
+        return tuple(difference.verdict for difference in self.differences if difference.measure == "eer")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns everything as JSON can hold it; rates are fractions, ranks are shares."""
+        content = asdict(replace(self, evaluations=()))
+        content["evaluations"] = [evaluation.to_dict() for evaluation in self.evaluations]
+        content["units"] = {
+            "value, interval": "as `unit` of the difference says",
+            "p_value, p_value_holm": "probability",
+            "ranks, spread": "share of trials",
+        }
+        return content
+
+
+def say_verdict(difference: Difference, track: str) -> str:
+    """Returns a difference as a sentence; it rests on speakers or attacks where those are known."""
+    is_rate = difference.unit == FRACTION
+    factor, digits, points = (100, 2, " points") if is_rate else (1, 4, "")
+    amount = f"{factor * abs(difference.value):.{digits}f}{points}"
+    better, worse = difference.first, difference.second
+    if difference.value > 0:
+        better, worse = worse, better
+    title = TITLES[difference.measure]
+    if difference.value == 0:
+        lead = f"{difference.first} and {difference.second} have the same {title} on {track}"
+    else:
+        measured = "" if is_rate else f" in {title}"
+        lead = f"{better} is better than {worse} on {track}{measured} by {amount}"
+    tested = difference.tested
+    interval = tested.interval
+    # The interval is told in the direction of the sentence: how much worse the second one is.
+    sign = 1 if difference.value > 0 else -1
+    ends = sorted((sign * interval.low, sign * interval.high))
+    low, high = (f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in ends)  # no -0.00
+    basis = [f"over {interval.over}"]
+    if tested.p_value is not None and tested.p_value_holm is not None:
+        basis.append(_say_p_value(tested.p_value))
+        if tested.p_value_holm != tested.p_value:
+            basis.append(f"adjusted for all pairs {_say_p_value(tested.p_value_holm)}")
+    caution = "" if interval.is_clustered else f"; {INDEPENDENT}"
+    return (
+        f"{lead}; the {100 * interval.level:g} % interval of the difference is [{low}, {high}]{points} "
+        f"({', '.join(basis)}): {tested.conclusion}{caution}"
+    )
+
+
+def format_p_value(value: float) -> str:
+    """Returns a p-value as a person reads it, such as `0.031` or `< 0.0001`."""
+    return (
+        f"{value:.2g}"
+        if value >= 0.1
+        else f"{value:.3g}"
+        if value >= LEAST_SHOWN_P
+        else f"< {LEAST_SHOWN_P:g}"
+    )
+
+
+def _say_p_value(value: float) -> str:
+    shown = format_p_value(value)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"

@@ -1,0 +1,119 @@
+"""What a reader must know before believing the numbers of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from sls.data.tables.protocols import Label
+from sls.data.tables.score_files import JoinedScores
+from sls.engine.evaluation.breakdown import BreakdownSource
+from sls.engine.evaluation.factors import ATTACK, UNKNOWN
+from sls.metrics.calibration import Calibration, PavCalibration
+from sls.metrics.det import compute_eer, eer_of_curve, merge_sorted
+from sls.metrics.ranking import Ranking
+
+LEAST_SHOWN = 0.00005
+"""Half of 0.01 points: a smaller difference of EERs does not show in a table."""
+FEW_TRIALS = 30
+"""Below this many trials of a class, a rate moves by more than 3 points with each error."""
+
+
+def find_warnings(
+    source: BreakdownSource,
+    eer: float,
+    joined: JoinedScores,
+    metrics: Collection[str] = (),
+    calibration: Calibration | None = None,
+) -> tuple[str, ...]:
+    """Returns sentences on what the scores are like, what they cover, how they were calibrated, and on the ASV's.
+
+    Args:
+        source: The ranked trials, their factors and the ASV's trials.
+        eer: Of all trials, a fraction.
+        joined: The scores as they were joined with the key, before any calibration.
+        metrics: What the track earns.
+        calibration: By which the ranked scores are log-likelihood ratios.
+    """
+    found = [*_warn_of_scores(source.ranking, eer)]
+    coverage = joined.coverage
+    if not coverage.is_complete:
+        found.append(
+            f"partial coverage: {coverage.joined} trials in both, of {coverage.keyed} in the key and "
+            f"{coverage.scored} scored"
+        )
+    if calibration is not None:
+        found += _warn_of_calibration(calibration, joined, eer)
+    if source.tandem is None and any("tdcf" in metric for metric in metrics):
+        found.append(
+            "no ASV scores were found, so that there is no t-DCF: put them beside the key, or name them by asv_scores"
+        )
+    found += _warn_of_asv(source)
+    return tuple(found)
+
+
+def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
+    """Yields what reversed, perfect, few, coarse or tied scores do to the EER."""
+    negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
+    if negated < eer:
+        yield (
+            f"these scores do better negated: EER {100 * negated:.2f} % in the place of {100 * eer:.2f} %; "
+            "a higher score must mean more bona fide"
+        )
+    for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
+        if count < FEW_TRIALS:
+            yield f"only {count} {name} trials: every rate is coarse"
+    if np.count_nonzero(np.diff(ranking.scores)) < 2:
+        yield "fewer than 3 different scores: these are decisions, an EER needs scores"
+    # The classes exchanged: spoofed trials first among equals.
+    is_spoof, _ = merge_sorted(ranking.scores[~ranking.is_bonafide], ranking.scores[ranking.is_bonafide])
+    opposite = eer_of_curve(replace(ranking, is_bonafide=~is_spoof).curve()).eer
+    if abs(opposite - eer) > LEAST_SHOWN:
+        yield (
+            f"ties decide the EER: {100 * eer:.2f} % with bona fide trials before spoofed ones of the same score, as "
+            f"the challenges sort, {100 * opposite:.2f} % with spoofed ones first"
+        )
+
+
+def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: float) -> Iterator[str]:
+    """Yields where a calibration makes equals of scores, and where it was not fitted."""
+    is_bonafide = joined.key.labels == Label.BONAFIDE
+    before = compute_eer(joined.scores[is_bonafide], joined.scores[~is_bonafide]).eer
+    if abs(before - eer) > LEAST_SHOWN:
+        yield (
+            "the calibration makes equals of scores that the file tells apart: EER "
+            f"{100 * eer:.2f} %, without it {100 * before:.2f} %"
+        )
+    if calibration.score_range is None:
+        return
+    low, high = calibration.score_range
+    num_outside = np.count_nonzero((joined.scores < low) | (joined.scores > high))
+    if num_outside:
+        fate = "held at those of its ends" if isinstance(calibration, PavCalibration) else "extrapolated"
+        yield (
+            f"outside the scores that the calibration was fitted on, {low:g} to {high:g}: {num_outside:,} of "
+            f"{joined.scores.size:,} scores, whose log-likelihood ratios are {fate}"
+        )
+
+
+def _warn_of_asv(source: BreakdownSource) -> Iterator[str]:
+    """Yields which attacks of the key the ASV did not meet."""
+    attacks = source.find(ATTACK)
+    if attacks is None or source.tandem is None:
+        return
+    named = set(attacks.values) - {UNKNOWN, "bonafide"}
+    known, met = source.tandem.attacks, source.tandem.attacks & named
+    if named and not known:
+        yield (
+            "the ASV scores do not name their attacks, so that intervals of the t-DCF take the ASV's acceptance of "
+            "these very attacks for granted"
+        )
+    elif named and not met:
+        yield (
+            "the ASV scores know none of the attacks of the key, so that the t-DCF is that of another corpus's "
+            "speaker verification"
+        )
+    elif met != named:
+        yield f"the ASV scores know {len(met)} of the {len(named)} attacks of the key"

@@ -1,0 +1,135 @@
+"""The chart of EER by epoch: a panel for each track, a line for each recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sls.reports.figure_style import (
+    DPI,
+    GRID_COLOUR,
+    LABEL_SIZE,
+    MUTED_COLOUR,
+    PLAIN_BOX,
+    SYSTEM_COLOURS,
+    TICK_SIZE,
+    TITLE_SIZE,
+    describe,
+    mark_synthetic,
+    style_axes,
+    title_text,
+)
+
+MAX_COLUMNS = 3
+PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.9
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+RING_SIZE = 15
+CHANCE_PERCENT = 50
+
+
+@dataclass(frozen=True)
+class EpochPoint:
+    """The EER of one epoch's checkpoint on one track."""
+
+    track: str
+    recipe: str
+    epoch: int
+    """From 0."""
+    eer_percent: float
+
+
+def epochs_figure(
+    points: Sequence[EpochPoint], chosen: Mapping[str, int] | None = None, corpus: str = ""
+) -> Figure:
+    """Draws the EER of every epoch on every track, with the epoch that each recipe chose marked.
+
+    Args:
+        points: In any order; a track has a panel, a recipe a colour.
+        chosen: The chosen epoch by recipe.
+        corpus: Which data this is (`demo` is labelled as synthetic).
+
+    Raises:
+        ValueError: There is no point.
+    """
+    if not points:
+        raise ValueError("epochs figure: found no evaluated epoch, expected one or more")
+    tracks = list(dict.fromkeys(point.track for point in points))
+    recipes = list(dict.fromkeys(point.recipe for point in points))
+    num_columns = min(len(tracks), MAX_COLUMNS)
+    num_rows = ceil(len(tracks) / num_columns)
+    size = (max(PANEL_WIDTH * num_columns, 6.0), 1.1 + PANEL_HEIGHT * num_rows)
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, track in zip(panels, tracks, strict=False):
+        style_axes(axes)
+        axes.set_title(track, fontsize=LABEL_SIZE, loc="left")
+        for place, recipe in enumerate(recipes):
+            line = [point for point in points if point.track == track and point.recipe == recipe]
+            if line:
+                _draw_recipe(axes, line, (chosen or {}).get(recipe), place, len(recipes))
+        _frame(axes)
+        mark_synthetic(axes, corpus)
+    for axes in panels[len(tracks) :]:
+        axes.set_visible(False)
+    panels[0].set_ylim(0, 1.15 * max(point.eer_percent for point in points))
+    note = describe("EER by epoch and track", "", corpus)
+    figure.suptitle(title_text(note, corpus), fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
+    handles, labels = panels[0].get_legend_handles_labels()
+    style: dict[str, Any] = {"fontsize": TICK_SIZE, "frameon": False, "loc": "outside lower center"}
+    figure.legend(handles, labels, ncols=len(labels), **style)
+    return figure
+
+
+def _draw_recipe(
+    axes: Axes, line: Sequence[EpochPoint], chosen: int | None, place: int, num_recipes: int
+) -> None:
+    line = sorted(line, key=lambda point: point.epoch)
+    colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
+    axes.plot(
+        [point.epoch for point in line],
+        [point.eer_percent for point in line],
+        color=colour,
+        # Recipes that take the same steps have the same line: the later, thinner one leaves both visible.
+        linewidth=max(5 - 2.5 * place, 1.5) if num_recipes > 1 else 2,
+        marker=MARKERS[place % len(MARKERS)],
+        markersize=5,
+        label=line[0].recipe,
+    )
+    for point in line:
+        if point.epoch == chosen:
+            where = (point.epoch, point.eer_percent)
+            axes.plot(*where, "o", markersize=RING_SIZE, mfc="none", mec=colour, mew=2.2, zorder=6)
+            axes.annotate(
+                f"{point.eer_percent:.2f}",
+                where,
+                # By turns above and below, since two recipes may choose neighbouring epochs.
+                xytext=(0, 20 if place % 2 == 0 else -20),
+                textcoords="offset points",
+                ha="center",
+                va="center",
+                fontsize=TICK_SIZE,
+                color=colour,
+                fontweight="bold",
+                bbox=PLAIN_BOX,
+            )
+
+
+def _frame(axes: Axes) -> None:
+    axes.axhline(CHANCE_PERCENT, color=MUTED_COLOUR, linestyle=":", linewidth=1.2, label="chance")
+    subplot = axes.get_subplotspec()
+    if subplot is None or subplot.is_last_row():
+        axes.set_xlabel("epoch (from 0); ring: chosen", fontsize=LABEL_SIZE)
+    if subplot is None or subplot.is_first_col():
+        axes.set_ylabel("EER, %", fontsize=LABEL_SIZE)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.08)
+    axes.grid(color=GRID_COLOUR, linewidth=0.7)
+    axes.set_axisbelow(True)

@@ -1,0 +1,154 @@
+"""Figures of an evaluation and of a comparison: pure functions that return a Matplotlib figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from sls.engine.evaluation.comparison_results import Comparison
+from sls.engine.evaluation.results import Evaluation
+from sls.reports.breakdown_figures import difference_figure, heat_map_figure, interval_figure
+from sls.reports.figure_style import (
+    BONAFIDE_COLOUR,
+    GRID_COLOUR,
+    LABEL_SIZE,
+    MUTED_COLOUR,
+    PLAIN_BOX,
+    SPOOF_COLOUR,
+    SYSTEM_COLOURS,
+    TICK_SIZE,
+    describe,
+    new_figure,
+    set_title,
+)
+
+DET_TICKS_PERCENT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99)
+DET_MARGIN = 1.1
+"""How far a DET plot reaches beyond its EERs, in normal deviates."""
+LEAST_RATE = 1e-4
+FAR_RIGHT = 0.75
+"""Share of the scores' range beyond which the note on the threshold stands on its left."""
+_NORMAL = NormalDist()
+
+
+def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
+    """Returns every figure of an evaluation, by the name of its file without ending."""
+    figures = {"det": det_figure([evaluation]), "scores": score_figure(evaluation)}
+    for breakdown in evaluation.breakdowns:
+        name = "_".join(breakdown.fields)
+        if len(breakdown.fields) == 1:
+            figures[f"eer_by_{name}"] = interval_figure(evaluation, breakdown)
+            continue
+        for measure in ("eer", "min_tdcf"):
+            if any(getattr(cell, measure) is not None for cell in breakdown.cells):
+                figures[f"{measure}_by_{name}"] = heat_map_figure(evaluation, breakdown, measure)
+    return figures
+
+
+def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
+    """Returns every figure of a comparison, by the name of its file without ending."""
+    figures = {"det": det_figure(comparison.evaluations)}
+    for measure in dict.fromkeys(difference.measure for difference in comparison.differences):
+        figures[f"{measure}_differences"] = difference_figure(comparison, measure)
+    return figures
+
+
+def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
+    """Draws DET curves with their EER points, on axes of normal deviates (Martin et al., Eurospeech 1997)."""
+    figure, axes = new_figure(7.2, 7.4)
+    low, high = det_limits([evaluation.eer for evaluation in evaluations])
+    for place, evaluation in enumerate(evaluations):
+        colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
+        far, frr = _probit(evaluation.curve.far), _probit(evaluation.curve.frr)
+        axes.plot(far, frr, color=colour, linewidth=2.2, label=_name_curve(evaluation))
+        point = _probit(np.array([evaluation.eer]))[0]
+        axes.plot([point], [point], "o", color=colour, markersize=8, markeredgecolor="white", zorder=5)
+    _set_probit_axes(axes, low, high)
+    axes.legend(fontsize=TICK_SIZE, frameon=True, framealpha=0.95, edgecolor="none", loc="upper right")
+    first = evaluations[0]
+    note = describe(first.track, first.subset, first.corpus)
+    trials = f"{first.num_bonafide:,} bona fide and {first.num_spoof:,} spoofed trials"
+    set_title(figure, axes, f"DET curve, {note}", f"{trials}; dots: equal error rates", first.corpus)
+    return figure
+
+
+def det_limits(eers: Sequence[float]) -> tuple[float, float]:
+    """Returns the ends of both axes of a DET plot, as rates: as far from the EERs on either side."""
+    inner = [
+        _NORMAL.inv_cdf(min(max(end, 10 * LEAST_RATE), 1 - 10 * LEAST_RATE)) for end in (min(eers), max(eers))
+    ]
+    return max(_NORMAL.cdf(inner[0] - DET_MARGIN), LEAST_RATE), _NORMAL.cdf(inner[1] + DET_MARGIN)
+
+
+def score_figure(evaluation: Evaluation) -> Figure:
+    """Draws the scores of both classes, each as a share of its own trials, with the EER threshold."""
+    figure, axes = new_figure()
+    histogram = evaluation.histogram
+    for counts, name, colour in (
+        (histogram.bonafide, "bona fide", BONAFIDE_COLOUR),
+        (histogram.spoof, "spoofed", SPOOF_COLOUR),
+    ):
+        share = 100 * counts / max(int(counts.sum()), 1)
+        label = f"{name} ({int(counts.sum()):,})"
+        axes.stairs(share, histogram.edges, color=colour, fill=True, alpha=0.35)
+        axes.stairs(share, histogram.edges, color=colour, linewidth=1.6, label=label)
+    threshold = evaluation.eer_threshold
+    # On the side where there is room.
+    is_right = threshold > (1 - FAR_RIGHT) * histogram.edges[0] + FAR_RIGHT * histogram.edges[-1]
+    axes.axvline(threshold, color=MUTED_COLOUR, linestyle="--", linewidth=1.4)
+    axes.annotate(
+        f"EER {100 * evaluation.eer:.2f} %\nat {threshold:.3g}",
+        (threshold, 0.98),
+        xycoords=("data", "axes fraction"),
+        xytext=(-6 if is_right else 6, 0),
+        ha="right" if is_right else "left",
+        textcoords="offset points",
+        va="top",
+        fontsize=TICK_SIZE,
+        color=MUTED_COLOUR,
+        bbox=PLAIN_BOX,
+    )
+    what = "log-likelihood ratio" if evaluation.is_calibrated else "score"
+    axes.set_xlabel(f"{what} (higher is more bona fide)", fontsize=LABEL_SIZE)
+    axes.set_ylabel("trials of the class, %", fontsize=LABEL_SIZE)
+    axes.grid(axis="y", color=GRID_COLOUR, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
+    axes.legend(fontsize=TICK_SIZE, frameon=False, loc="best")
+    note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
+    set_title(figure, axes, f"Scores, {note}", evaluation.system, evaluation.corpus)
+    return figure
+
+
+def _name_curve(evaluation: Evaluation) -> str:
+    interval = evaluation.measures[0].interval()
+    name = f"{evaluation.system}: EER {100 * evaluation.eer:.2f} %"
+    if interval is None:
+        return name
+    return f"{name} [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+
+
+def _set_probit_axes(axes: Axes, low: float, high: float) -> None:
+    ends = _probit(np.array([low, high]))
+    ticks = [tick for tick in DET_TICKS_PERCENT if low <= tick / 100 <= high]
+    places = _probit(np.array(ticks) / 100)
+    labels = [f"{tick:g}" for tick in ticks]
+    axes.set_xticks(places, labels)
+    axes.set_yticks(places, labels)
+    axes.set_xlim(*ends)
+    axes.set_ylim(*ends)
+    axes.plot(ends, ends, color=MUTED_COLOUR, linewidth=0.9, linestyle=":", zorder=1)
+    axes.grid(color=GRID_COLOUR, linewidth=0.7)
+    axes.set_aspect("equal")
+    axes.set_xlabel("false acceptance of spoofed trials, %", fontsize=LABEL_SIZE)
+    axes.set_ylabel("false rejection of bona fide trials, %", fontsize=LABEL_SIZE)
+
+
+def _probit(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns normal deviates; rates of 0 and 1 lie outside of every plot."""
+    return np.array([_NORMAL.inv_cdf(min(max(rate, 1e-9), 1 - 1e-9)) for rate in rates.tolist()])

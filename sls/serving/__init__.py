@@ -1,0 +1,1 @@
+"""The model that `mlflow models serve` runs: begin with `pyfunc`, then `answers`."""

@@ -1,0 +1,203 @@
+"""The served model's answer for each row: decoded, scored, and decided upon."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from sls.data.audio.recording import AudioError, fit_length
+from sls.data.audio.uploads import Upload, decode_base64, read_samples, read_upload
+from sls.data.audio.windows import window_starts
+from sls.data.tables.protocols import Label
+from sls.engine.compute.precision import Precision, arithmetic
+from sls.metrics.calibration import Calibration
+from sls.metrics.dcf import DetectionCosts
+from sls.models.checkpoints import LoadedCheckpoint
+from sls.serving.batching import SharedBatches
+from sls.serving.contract import (
+    AUDIO,
+    CALIBRATED_OUTPUTS,
+    CURVE,
+    CURVE_HOP,
+    LAYER_WEIGHTS,
+    OUTPUTS,
+    RATE,
+    SAMPLES,
+    RequestParams,
+    ServingLimits,
+)
+from sls.serving.errors import RefusedRequest
+
+BATCH_SIZE = 8
+"""Windows that go through the model at once; bounds its memory, whatever the requests."""
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What the countermeasure says of one stretch."""
+
+    score: float
+    layer_weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """A row that could be read, cut into what the countermeasure hears of it."""
+
+    row: dict[str, Any]
+    """Its answer, to be filled."""
+    stretches: list[np.ndarray]
+    """Its beginning alone, or all windows of its curve, of which that is the first."""
+    starts_s: list[float]
+    """Where they begin."""
+
+
+class Answerer:
+    """Answers requests with one countermeasure. Threads may share it: what they ask for is computed together.
+
+    Args:
+        checkpoint: the countermeasure, in evaluation mode.
+        calibration: from scores to log-likelihood ratios; without one, answers hold no decision.
+        limits: what a request may hold.
+        precision: of the arithmetic.
+    """
+
+    def __init__(
+        self,
+        checkpoint: LoadedCheckpoint,
+        calibration: Calibration | None,
+        limits: ServingLimits,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.checkpoint, self.calibration, self.limits = checkpoint, calibration, limits
+        self.precision = precision
+        self._explain = SharedBatches(self._explain_batch, BATCH_SIZE)
+
+    def answer(self, table: pd.DataFrame, params: RequestParams) -> pd.DataFrame:
+        """Returns one row for each recording, in order.
+
+        Args:
+            table: columns `audio`, or `samples` and `sample_rate_hz`.
+            params: of the request.
+
+        Raises:
+            RefusedRequest: no row can be used, or there are none or too many.
+        """
+        given = [name for name in (AUDIO, SAMPLES, RATE) if name in table.columns]
+        if AUDIO not in given and SAMPLES not in given:
+            raise RefusedRequest(f"columns: expected {AUDIO}, or {SAMPLES} and {RATE}")
+        if not 1 <= len(table) <= self.limits.max_rows:
+            raise RefusedRequest(f"found {len(table)} rows, expected 1 to {self.limits.max_rows}")
+        rows: list[dict[str, Any]] = []
+        recordings: list[_Recording] = []
+        num_windows_left = self.limits.max_windows
+        for values in zip(*(table[name] for name in given), strict=True):
+            try:
+                recording = self._read(dict(zip(given, values, strict=True)), params, num_windows_left)
+            except AudioError as error:
+                rows.append({"warnings": "", "error": str(error)})
+                continue
+            num_windows_left -= len(recording.stretches)
+            recordings.append(recording)
+            rows.append(recording.row)
+        windows = iter(self._explain([piece for item in recordings for piece in item.stretches]))
+        for recording in recordings:
+            self._fill(recording, [next(windows) for _ in recording.stretches], params)
+        if all(row["error"] for row in rows):
+            count = f"none of {len(rows)} recordings can be used; the first: " if len(rows) > 1 else ""
+            raise RefusedRequest(count + rows[0]["error"])
+        return self._tabulate(rows, params)
+
+    def _read(self, given: Mapping[str, Any], params: RequestParams, max_windows: int) -> _Recording:
+        info = self.checkpoint.info
+        upload = self._read_upload(given)
+        used_s = min(upload.duration_s, info.num_samples / info.sample_rate_hz)
+        row = {"duration_used_s": used_s, "warnings": ", ".join(upload.warnings(used_s)), "error": ""}
+        starts = [0]
+        if params.curve_hop_s is not None:
+            hop = max(1, round(params.curve_hop_s * info.sample_rate_hz))
+            starts = window_starts(len(upload.waveform), info.num_samples, hop).tolist()
+            if len(starts) > max_windows:
+                raise AudioError(
+                    f"{CURVE}: found {len(starts)} windows, expected at most {max_windows}; raise {CURVE_HOP}"
+                )
+        # Copies, so that a long recording does not stay in memory for its first seconds.
+        stretches = [
+            fit_length(upload.waveform[start : start + info.num_samples], info.num_samples).copy()
+            for start in starts
+        ]
+        return _Recording(row, stretches, [start / info.sample_rate_hz for start in starts])
+
+    def _read_upload(self, given: Mapping[str, Any]) -> Upload:
+        """Reads a row that brings a file or a list of samples; what it does not bring is None or NaN."""
+        rate_hz, limits = self.checkpoint.info.sample_rate_hz, self.limits.upload
+        brought = [name for name in (AUDIO, SAMPLES) if not _is_missing(given.get(name))]
+        if len(brought) > 1:
+            raise AudioError(f"found {AUDIO} and {SAMPLES} in one row, expected one of them")
+        name = brought[0] if brought else AUDIO
+        try:
+            if name == SAMPLES:
+                return read_samples(given[SAMPLES], given.get(RATE), rate_hz, limits)
+            return read_upload(decode_base64(given.get(AUDIO), limits.max_bytes), rate_hz, limits)
+        except AudioError as error:
+            raise AudioError(f"{name}: {error}") from None
+
+    def _explain_batch(self, waveforms: list[np.ndarray]) -> list[_Window]:
+        with torch.inference_mode(), arithmetic(self.precision, CPU):
+            explanation = self.checkpoint.model.explain(torch.from_numpy(np.stack(waveforms)))
+        scores = explanation.log_probs[:, Label.BONAFIDE].double().numpy()
+        weights = explanation.layer_weights.double().numpy()
+        return [_Window(float(score), by_layer) for score, by_layer in zip(scores, weights, strict=True)]
+
+    def _fill(self, recording: _Recording, windows: list[_Window], params: RequestParams) -> None:
+        row, first = recording.row, windows[0]
+        if not all(math.isfinite(window.score) for window in windows):
+            row["error"] = "the score of this recording is not finite"
+            return
+        row["score"] = first.score
+        if params.with_layer_weights:
+            row[LAYER_WEIGHTS] = json.dumps([round(float(weight), 6) for weight in first.layer_weights])
+        if params.curve_hop_s is not None:
+            points = zip(recording.starts_s, windows, strict=True)
+            row[CURVE] = json.dumps([{"start_s": start_s, "score": item.score} for start_s, item in points])
+        if self.calibration is not None:
+            row |= decide(float(self.calibration.apply(first.score)), params.costs)
+
+    def _tabulate(self, rows: list[dict[str, Any]], params: RequestParams) -> pd.DataFrame:
+        names = [*OUTPUTS, *(CALIBRATED_OUTPUTS if self.calibration is not None else ())]
+        names += [LAYER_WEIGHTS] if params.with_layer_weights else []
+        names += [CURVE] if params.curve_hop_s is not None else []
+        columns = {}
+        for name in names:
+            values = [row.get(name) for row in rows]
+            # None becomes JSON's null; in a column of numbers it would be NaN, which JSON does not have.
+            columns[name] = pd.Series(values, dtype=object if None in values else None)
+        return pd.DataFrame(columns)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def decide(llr: float, costs: DetectionCosts) -> dict[str, Any]:
+    """Returns the probability of bona fide speech at the prior, and the decision of least expected cost.
+
+    Args:
+        llr: log-likelihood ratio, bona fide against spoof, natural logarithm.
+        costs: prior and costs of both errors.
+    """
+    log_odds = llr + math.log((1 - costs.spoof_prior) / costs.spoof_prior)
+    return {
+        "llr": llr,
+        "probability_bonafide": float(np.exp(-np.logaddexp(0, -log_odds))),
+        "decision": "bonafide" if llr >= costs.threshold else "spoof",
+        "threshold": costs.threshold,
+    }

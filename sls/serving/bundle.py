@@ -1,0 +1,64 @@
+"""The served model as a bundle: code, weights, calibration, signature, an example and the packages it needs."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+import wave
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+
+from sls.config import PROJECT_ROOT
+from sls.files import scratch_directory
+from sls.serving.contract import AUDIO, make_signature
+from sls.serving.packages import serving_constraints, serving_requirements
+
+EXAMPLE_RATE_HZ = 8_000
+EXAMPLE_DURATION_S = 0.5
+EXAMPLE_PITCH_HZ = 120
+NUM_HARMONICS = 10
+
+
+def save_served_model(path: Path, checkpoint: Path, calibration: Path | None = None) -> None:
+    """Writes the bundle to a directory that is not there yet.
+
+    It holds all that serving needs but the packages: it can be copied to any machine.
+    """
+    artifacts = {"checkpoint": str(checkpoint)}
+    with scratch_directory() as directory:
+        code = directory / "sls"
+        shutil.copytree(PROJECT_ROOT / "sls", code, ignore=shutil.ignore_patterns("__pycache__"))
+        if calibration is not None:
+            # Its name in the bundle says what it is, whatever the user's file is called.
+            artifacts["calibration"] = str(shutil.copyfile(calibration, directory / "calibration.json"))
+        constraints = directory / "constraints.txt"
+        constraints.write_text("\n".join(serving_constraints()), encoding="utf-8")
+        mlflow.pyfunc.save_model(
+            path=str(path),
+            # The copy, since the bundle notes this path.
+            python_model=str(code / "serving" / "pyfunc.py"),
+            artifacts=artifacts,
+            code_paths=[str(code)],
+            signature=make_signature(calibration is not None),
+            input_example=pd.DataFrame({AUDIO: [example_recording()]}),
+            pip_requirements=[*serving_requirements(), f"-c {constraints}"],
+        )
+
+
+def example_recording() -> str:
+    """Returns half a second of a made vowel, as a WAV file in base64: small, and nobody's voice."""
+    time_s = np.arange(int(EXAMPLE_DURATION_S * EXAMPLE_RATE_HZ)) / EXAMPLE_RATE_HZ
+    tones = [np.sin(2 * np.pi * EXAMPLE_PITCH_HZ * n * time_s) / n for n in range(1, NUM_HARMONICS + 1)]
+    tone = np.sum(tones, axis=0)
+    samples = (0.5 * np.iinfo(np.int16).max * tone / np.abs(tone).max()).astype("<i2")
+    content = io.BytesIO()
+    with wave.open(content, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(samples.itemsize)
+        file.setframerate(EXAMPLE_RATE_HZ)
+        file.writeframes(samples.tobytes())
+    return base64.b64encode(content.getvalue()).decode("ascii")

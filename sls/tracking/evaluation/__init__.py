@@ -1,0 +1,1 @@
+"""Evaluation and comparison as tracked runs: begin with `evaluation_run`."""

@@ -1,0 +1,110 @@
+"""The view of the tracking UI in which recipes stand side by side, kept in the store and opened by a link.
+
+By itself the UI charts the ten newest runs, one by one and every metric of them. A view that is kept as a tag of the
+experiment, which is how the UI's own "share" button does it, says which runs, which charts, and grouped by what.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from mlflow import MlflowClient
+
+from sls.tracking.store import find_active_run, quoted
+from sls.tracking.tags import EPOCHS_TAG, NOT_COMPARABLE_TAG
+
+VIEW_TAG_PREFIX = "mlflow.sharedViewState."
+LOCAL_PORT = 5000
+"""On which `mlflow ui` listens by default."""
+CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
+"""A pattern of the metrics that are charted; the UI makes a section of each track. Intervals stand in the reports."""
+OTHER_KINDS = ("score", "score-shard", "register")
+# What trained and what evaluated the recipes; not the evaluations of each epoch, which would enter the averages.
+_WANTED = (
+    "tags.recipe != ''",
+    *(f"tags.kind != '{kind}'" for kind in OTHER_KINDS),
+    f"tags.{EPOCHS_TAG} IS NULL",
+    f"tags.{NOT_COMPARABLE_TAG} IS NULL",
+)
+_GROUP_BY_RECIPE = {
+    "aggregateFunction": "average",
+    "groupByKeys": [{"mode": "tag", "groupByData": "recipe"}],
+}
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Which runs of an experiment stand side by side: of one corpus, since error rates on others do not compare."""
+
+    corpus: str
+    main_run_id: str = ""
+    """The run of the whole experiment whose recipes are compared; empty for all recipes."""
+
+    @property
+    def key(self) -> str:
+        """The name of the view in the store and in the link."""
+        return f"recipes-{self.main_run_id or re.sub('[^A-Za-z0-9_.-]', '_', self.corpus)}"
+
+
+def share_comparison(
+    client: MlflowClient, experiment: str, compared: Compared, port: int = LOCAL_PORT
+) -> str:
+    """Keeps the view of an experiment's recipes in the store and returns the link that opens it.
+
+    Args:
+        client: the tracking store.
+        experiment: the id of the experiment.
+        compared: what stands in it.
+        port: as of `ui_address`.
+    """
+    wanted = [*_WANTED, f"tags.corpus = {quoted(compared.corpus)}"]
+    if compared.main_run_id:
+        wanted.append(f"tags.main_run_id = '{compared.main_run_id}'")
+    view = {
+        "searchFilter": " and ".join(wanted),
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        "runsHiddenMode": "SHOW_ALL",
+        "groupBy": _GROUP_BY_RECIPE,
+        "chartsSearchFilter": CHARTS,
+    }
+    client.set_experiment_tag(experiment, VIEW_TAG_PREFIX + compared.key, json.dumps(view))
+    return (
+        f"{ui_address(client.tracking_uri, port)}/#/experiments/{experiment}/runs"
+        f"?viewStateShareKey={compared.key}&compareRunsMode=CHART&workflowType=machine_learning"
+    )
+
+
+def ui_address(tracking_uri: str, port: int = LOCAL_PORT) -> str:
+    """Returns where the tracking UI is: at the tracking server, without the user of its URI, or on this machine.
+
+    Args:
+        tracking_uri: of the store.
+        port: on which the UI of a store on this machine listens.
+    """
+    if not tracking_uri.startswith(("http://", "https://")):
+        return f"http://127.0.0.1:{port}"
+    parts = urlsplit(tracking_uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+
+def find_newest_work(client: MlflowClient, experiment: str) -> Compared | None:
+    """Returns what the newest finished training or evaluation stands among; None where there is none.
+
+    That is the whole experiment that asked for it, once it has finished, or else all recipes on that corpus.
+    """
+    found = client.search_runs(
+        [experiment],
+        " and ".join([*_WANTED, "tags.corpus != ''", "attributes.status = 'FINISHED'"]),
+        order_by=["attributes.start_time DESC"],
+        max_results=1,
+    )
+    if not found:
+        return None
+    tags = found[0].data.tags
+    main = find_active_run(client, tags.get("main_run_id", ""))
+    is_whole = main is not None and main.info.status == "FINISHED"
+    return Compared(tags["corpus"], tags["main_run_id"] if is_whole else "")

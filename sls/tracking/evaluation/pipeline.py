@@ -1,0 +1,148 @@
+"""Scoring and evaluation in one go, each as a tracked run of its own."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+
+from mlflow import MlflowClient
+
+from sls.config import ComputeConfig, ScoringConfig
+from sls.data.corpora.corpus import Corpus
+from sls.engine.evaluation.comparison_results import Comparison
+from sls.engine.evaluation.evaluation import Evaluation
+from sls.files import scratch_directory
+from sls.tracking.evaluation.comparison_run import find_systems, track_comparison
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_evaluation
+from sls.tracking.evaluation.score_sources import find_scores
+from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.run import tracked_run
+from sls.tracking.scoring.preparation import ScoringOptions
+from sls.tracking.scoring.scored_list import TrialList
+from sls.tracking.scoring.scoring_run import track_scoring
+
+TRAINING_TRACKS = ("train", "dev")
+"""What recipes train and validate on: no evaluation."""
+
+logger = logging.getLogger(__name__)
+
+ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+"""Opens a bar of a title and a number of trials; the block gets a function that advances it."""
+
+
+@contextmanager
+def no_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar that nobody sees."""
+    yield lambda amount: None
+
+
+@dataclass(frozen=True)
+class TrackedEvaluation:
+    """The outcome of an evaluation, and the run that holds it."""
+
+    run_id: str
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Scores and evaluates checkpoints on the tracks of a corpus."""
+
+    client: MlflowClient
+    corpus: Corpus
+    compute: ComputeConfig
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Tags of every run, by which it is found again from the run that asked for it."""
+    progress: ProgressBar = no_progress
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+
+    def score(self, source: ModelSource, trials: TrialList, title: str) -> str:
+        """Scores a track and returns the id of the scoring run, which keeps the score file.
+
+        Args:
+            source: the checkpoint.
+            trials: those of the track.
+            title: what to call the checkpoint in the name of the run, such as its recipe.
+
+        Raises:
+            ValueError: recordings cannot be read, or the checkpoint is not one.
+        """
+        with (
+            scratch_directory() as directory,
+            tracked_run("score", f"score {title} {trials.name}", self.links) as run,
+            self.progress(f"{title} score {trials.name}", len(trials.trials)) as advance,
+        ):
+            options = ScoringOptions(self.compute, self.scoring)
+            track_scoring(run, source, trials, options, directory / f"{trials.name}.txt", advance)
+        return run.run_id
+
+    def evaluate(self, score_run_id: str, request: EvaluationRequest, title: str) -> TrackedEvaluation:
+        """Evaluates the scores of a scoring run.
+
+        Raises:
+            FileNotFoundError: the key is missing.
+            ValueError: scores and key do not cover the same trials, or one of them is malformed.
+        """
+        with (
+            scratch_directory() as directory,
+            tracked_run("evaluate", f"evaluate {title} {request.track}", self.links) as run,
+        ):
+            scores = find_scores(
+                self.client, score_run_id, self.corpus.name, request.track, directory=directory
+            )
+            return TrackedEvaluation(run.run_id, track_evaluation(run, scores, self.corpus, request))
+
+    def compare(self, score_runs: Mapping[str, str], request: EvaluationRequest) -> Comparison:
+        """Compares scoring runs of one track.
+
+        Args:
+            score_runs: their ids, by what each system is called.
+            request: the track, and what to compute.
+
+        Raises:
+            ValueError: fewer than two, or nothing in common.
+        """
+        named = [f"{name}={run_id}" for name, run_id in score_runs.items()]
+        title = f"compare {', '.join(score_runs)} {request.track}"
+        with scratch_directory() as directory, tracked_run("compare", title, self.links) as run:
+            systems = find_systems(self.client, self.corpus.name, request.track, named, [], directory)
+            return track_comparison(run, systems, self.corpus, request)
+
+
+def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:
+    """Returns the tracks to evaluate: those named, or all that earn an EER and have key and audio.
+
+    Raises:
+        ValueError: there is no such track, or none of the corpus has data.
+    """
+    if names:
+        return [corpus.track(name).name for name in dict.fromkeys(names)]
+    wanted = evaluation_tracks(corpus)
+    there = [name for name in wanted if _has_data(corpus, name)]
+    if not there:
+        raise ValueError(
+            f"track: found data of none of {', '.join(wanted)} under {corpus.data_root}, "
+            "expected one at least (see mlflow run . -e check_data)"
+        )
+    return there
+
+
+def evaluation_tracks(corpus: Corpus) -> list[str]:
+    """Returns the tracks that earn an EER and are not for training or validation."""
+    return [
+        name
+        for name, track in corpus.tracks.items()
+        if name not in TRAINING_TRACKS and "eer" in track.metrics
+    ]
+
+
+def _has_data(corpus: Corpus, name: str) -> bool:
+    track = corpus.track(name)
+    try:
+        track.locate(track.key(corpus.data_root), corpus.data_root)
+    except FileNotFoundError as error:
+        logger.info("%s is left out: %s", name, error)
+        return False
+    return True

@@ -1,0 +1,150 @@
+"""The scores that an evaluation takes: a file, or what a scoring run has left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from sls.engine.scoring.settings import SETTINGS
+from sls.files import check_is_file
+from sls.tracking.registry.checkpoints import find_model
+from sls.tracking.scoring.score_file import SCORES_DIRECTORY
+from sls.tracking.store import get_run, is_run_id, quoted
+from sls.tracking.tags import EPOCHS_TAG
+
+logger = logging.getLogger(__name__)
+
+# Tags that an evaluation run takes over from the scoring run, so that both can be grouped and walked alike.
+LINEAGE_TAGS = (
+    *SETTINGS,
+    "model",
+    "train_run_id",
+    "epoch",
+    "recipe",
+    "model_id",
+    "model_version",
+    "checkpoint_sha256",
+)
+
+
+@dataclass(frozen=True)
+class ScoreSource:
+    """A score file, and the scoring run that made it, if one did."""
+
+    path: Path
+    run_id: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Lineage, from the scoring run."""
+
+    @property
+    def name(self) -> str:
+        """Where the scores are: a file, or that of a run."""
+        return f"runs:/{self.run_id}/{SCORES_DIRECTORY}/{self.path.name}" if self.run_id else str(self.path)
+
+    @property
+    def system(self) -> str:
+        """What to call the system in a report."""
+        return _name_system(self.tags) or self.path.stem
+
+
+def find_scores(
+    client: MlflowClient,
+    scores: str,
+    corpus: str,
+    track: str,
+    model: str = "",
+    directory: Path | None = None,
+) -> ScoreSource:
+    """Finds the score file that a user means.
+
+    Args:
+        client: the tracking store.
+        scores: a file, the id of a scoring run, or empty for the newest finished scoring run of the track,
+            but for those that a chart of epochs left behind.
+        corpus: the corpus that the track is of.
+        track: the track.
+        model: for an empty `scores`: only runs of this model, those of a chart too.
+        directory: where to download the scores of a run; None for a temporary place that stays.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no regular file, no such run, or none for that track of that corpus; or both `scores` and
+            `model`.
+    """
+    if scores and model:
+        raise ValueError(f"model: found {model} beside scores {scores}, expected one of the two")
+    if scores and (Path(scores).is_file() or not is_run_id(scores)):
+        check_is_file(Path(scores), "scores", "a score file or the id of a scoring run")
+        return ScoreSource(Path(scores))
+    if not scores:
+        return _from_run(_newest_scoring_run(client, corpus, track, model), directory)
+    scored = get_run(client, scores, "scores")
+    of_corpus = scored.data.tags.get("corpus")
+    # A list of one's own (protocol, audio_dir) has another name, and is evaluated on whatever the user says.
+    if scored.data.tags.get("track") == track and of_corpus not in (None, corpus):
+        raise ValueError(
+            f"scores: run {scores} scored {track} of corpus {of_corpus}, expected corpus {corpus}; "
+            "give the data_root and tracks with which it was scored, or the score file (-P scores=FILE)"
+        )
+    return _from_run(scored, directory)
+
+
+def _name_system(tags: Mapping[str, str]) -> str:
+    """Returns recipe and epoch, or else the model; empty where neither is known."""
+    if "recipe" in tags:
+        return f"{tags['recipe']} epoch {tags['epoch']}" if "epoch" in tags else tags["recipe"]
+    return tags.get("model", "")
+
+
+def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: str) -> Run:
+    of_track = f"tags.kind = 'score' and tags.track = {quoted(track)} and attributes.status = 'FINISHED'"
+    scored = f"{of_track} and tags.corpus = {quoted(corpus)}"
+    # A chart scores every epoch, whichever last: its runs are not what somebody scored to evaluate it.
+    wanted = _is_of_model(client, model) if model else f"tags.{EPOCHS_TAG} IS NULL"
+    newest = _find_newest(client, f"{scored} and {wanted}")
+    if newest is not None:
+        system, run_id = _name_system(newest.data.tags) or "unknown model", newest.info.run_id
+        logger.info("evaluating the newest finished scoring of %s: %s (run %s)", track, system, run_id)
+        return newest
+    if not model and _find_newest(client, scored) is not None:
+        raise ValueError(
+            f"scores: the only finished scoring runs of track {track} in {mlflow.get_tracking_uri()} are of a chart "
+            "of epochs; name a model (-P model=runs:/RUN_ID/epoch_N) or scores (-P scores=RUN_ID or FILE)"
+        )
+    of_model = f" of {model}" if model else ""
+    other = _find_newest(client, f"{of_track} and {wanted}")
+    elsewhere = f" (there are some of corpus {other.data.tags.get('corpus')})" if other else ""
+    raise ValueError(
+        f"scores: no finished scoring run of track {track} of corpus {corpus}{of_model}{elsewhere} in "
+        f"{mlflow.get_tracking_uri()}; "
+        f"score it first (mlflow run . -e score -P track={track}) or name a file (-P scores=FILE)"
+    )
+
+
+def _is_of_model(client: MlflowClient, model: str) -> str:
+    """Returns a condition: by checkpoint, since an alias, a version and a run's epoch may name the same one."""
+    found = find_model(client, model)
+    return f"tags.model_id = '{found.model_id}'" if found.model_id else f"tags.model = '{found.uri}'"
+
+
+def _find_newest(client: MlflowClient, condition: str) -> Run | None:
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = client.search_runs(experiments, condition, order_by=["attributes.end_time DESC"], max_results=1)
+    return runs[0] if runs else None
+
+
+def _from_run(scored: Run, directory: Path | None) -> ScoreSource:
+    run_id = scored.info.run_id
+    place = None if directory is None else str(directory)
+    held = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{SCORES_DIRECTORY}", dst_path=place))
+    files = sorted(path for path in held.iterdir() if path.suffix != ".json")
+    if len(files) != 1:
+        raise ValueError(f"scores: run {run_id} holds {len(files)} score files, expected one")
+    tags = {name: scored.data.tags[name] for name in LINEAGE_TAGS if name in scored.data.tags}
+    return ScoreSource(files[0], run_id, tags)

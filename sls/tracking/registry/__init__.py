@@ -1,0 +1,1 @@
+"""Checkpoints, versions, stages and the model card: begin with `checkpoints` and `versions`."""

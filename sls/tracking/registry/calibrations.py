@@ -1,0 +1,88 @@
+"""Calibrations as artifacts of evaluation runs: found, fitted, and held to the scores they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+
+from sls.data.tables.score_files import JoinedScores
+from sls.engine.evaluation.calibration import fit_calibration, save_calibration
+from sls.files import check_is_file, scratch_directory
+from sls.tracking.run import TrackedRun
+from sls.tracking.store import get_run, is_run_id
+
+CALIBRATION_FILE = "calibration.json"
+
+# What of a scoring run decides over the scale of its scores.
+_SCALE_TAGS = ("model_id", "window_hop", "window_combination")
+
+
+@dataclass(frozen=True)
+class FittedCalibration:
+    """A calibration file, and the evaluation run that fitted it, if one did."""
+
+    name: str
+    """What the user named: a file, or the id of the run."""
+    path: Path
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Of the run."""
+
+    def check(self, tags: Mapping[str, str], scores_sha256: str = "", subset: str = "all") -> None:
+        """Checks that scores are on the scale of those that it was fitted on, and others, as far as is known.
+
+        Args:
+            tags: of the scoring run, or what is known of the model.
+            scores_sha256: digest of the score file.
+            subset: whose scores of that file it is to be applied to.
+
+        Raises:
+            ValueError: they are of another model, of windows where these are not, or the very same scores.
+        """
+        for name in _SCALE_TAGS:
+            found, expected = self.tags.get(name, ""), tags.get(name, "")
+            if found and expected and found != expected:
+                raise ValueError(
+                    f"calibration: run {self.name} was fitted on scores of {name} {found}, expected {expected}"
+                )
+        own_subset = self.tags.get("subset", "all")
+        has_common_trials = subset == own_subset or "all" in (subset, own_subset)
+        if scores_sha256 == self.tags.get("scores_sha256") and has_common_trials:
+            raise ValueError(
+                f"calibration: run {self.name} was fitted on these very scores, expected one fitted on others"
+            )
+
+
+def find_calibration(client: MlflowClient, name: str, directory: Path) -> FittedCalibration | None:
+    """Finds a calibration: a JSON file, or the evaluation run that fitted it; None for an empty name.
+
+    Args:
+        client: the tracking store.
+        name: the file, or the id of the run.
+        directory: where to download that of a run, for a caller that removes it after use.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: no regular file, or the run fitted none.
+    """
+    if not name:
+        return None
+    if not is_run_id(name):
+        check_is_file(Path(name), "calibration", "a JSON file or the id of the evaluation run that fitted it")
+        return FittedCalibration(name, Path(name))
+    run = get_run(client, name, "calibration")
+    if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(name)}:
+        raise ValueError(f"calibration: run {name} fitted none; evaluate with -P fit_calibration=logistic")
+    path = mlflow.artifacts.download_artifacts(f"runs:/{name}/{CALIBRATION_FILE}", dst_path=str(directory))
+    return FittedCalibration(name, Path(path), run.data.tags)
+
+
+def keep_calibration(run: TrackedRun, joined: JoinedScores, method: str) -> None:
+    """Fits and keeps a calibration; it is not applied to the scores on which it was fitted."""
+    calibration = fit_calibration(joined, method)
+    with scratch_directory() as directory:
+        save_calibration(directory / CALIBRATION_FILE, calibration)
+        run.log_file(directory / CALIBRATION_FILE)

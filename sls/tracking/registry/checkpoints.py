@@ -1,0 +1,221 @@
+"""Checkpoints in the tracking store: one LoggedModel for each epoch, and the way back from a name to a file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelStatus, Run
+from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import is_local_uri
+
+from sls.files import check_is_file
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_run
+from sls.tracking.tags import CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A checkpoint that a user named, before its file is at hand; what is not known is empty."""
+
+    uri: str
+    """As `ModelSource.uri`."""
+    artifacts: str = ""
+    """URI of the directory that holds the file; empty for a file, which is its own `uri`."""
+    location: str = ""
+    """Where the artifact store keeps that directory."""
+    train_run_id: str = ""
+    epoch: str = ""
+    recipe: str = ""
+    model_id: str = ""
+    version: str = ""
+    has_weights: bool = True
+    """False for an epoch whose weights were not kept."""
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A checkpoint file and where it comes from; what is not known is empty."""
+
+    uri: str
+    """What the user named, resolved: models:/xlsr-sls/3, runs:/RUN_ID/epoch_2, or a path."""
+    path: Path
+    train_run_id: str = ""
+    epoch: str = ""
+    recipe: str = ""
+    model_id: str = ""
+    """The checkpoint's LoggedModel, to which metrics are tied."""
+    version: str = ""
+
+    def tags(self) -> dict[str, str]:
+        """Returns what a scoring or evaluation run says of its model."""
+        known = {
+            "model": self.uri,
+            "train_run_id": self.train_run_id,
+            "epoch": self.epoch,
+            "recipe": self.recipe,
+            "model_id": self.model_id,
+            "model_version": self.version,
+        }
+        return {name: value for name, value in known.items() if value}
+
+
+def epoch_name(epoch: int) -> str:
+    """Returns the name of an epoch's LoggedModel."""
+    return f"epoch_{epoch}"
+
+
+def resolve_model(client: MlflowClient, name: str, directory: Path | None = None) -> ModelSource:
+    """Finds the checkpoint that a user names, and its file.
+
+    Args:
+        client: the tracking store.
+        name: `models:/xlsr-sls@recipe-v1`, `models:/xlsr-sls/3`, `models:/MODEL_ID`, `runs:/RUN_ID` (the epoch that
+            its recipe chose), `runs:/RUN_ID/epoch_2`, or a file; empty for the champion.
+        directory: where to download a checkpoint from a tracking server, for a caller that removes it after
+            use; None for a temporary place that stays.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no such version, alias, run or epoch, or its weights were not kept; the message says
+            what there is.
+    """
+    found = find_model(client, name)
+    return ModelSource(
+        found.uri,
+        _fetch(found, directory),
+        found.train_run_id,
+        found.epoch,
+        found.recipe,
+        found.model_id,
+        found.version,
+    )
+
+
+def find_model(client: MlflowClient, name: str) -> FoundModel:
+    """Finds the checkpoint that a user names, as `resolve_model` does, and downloads nothing.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no such version, alias, run or epoch; the message says what there is.
+    """
+    name = name or f"models:/{REGISTERED_MODEL_NAME}@champion"
+    if name.startswith("models:/m-"):
+        return _from_logged_model(_get_logged_model(client, name.removeprefix("models:/")), name)
+    if name.startswith("models:/"):
+        return _from_registry(client, name)
+    if name.startswith("runs:/"):
+        return _from_run(client, name)
+    check_is_file(Path(name), "model", "a checkpoint, runs:/RUN_ID/epoch_N or models:/NAME@ALIAS")
+    return FoundModel(name)
+
+
+def checkpoints_of(client: MlflowClient, run: Run) -> dict[int, LoggedModel]:
+    """Returns a training run's finished checkpoints by epoch."""
+    outputs = run.outputs.model_outputs if run.outputs else []
+    models = [client.get_logged_model(output.model_id) for output in outputs]
+    return {
+        int(model.tags["epoch"]): model
+        for model in sorted(models, key=lambda model: model.creation_timestamp)
+        if model.status == LoggedModelStatus.READY and "epoch" in model.tags
+    }
+
+
+def _from_registry(client: MlflowClient, uri: str) -> FoundModel:
+    match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
+    if match is None:
+        raise ValueError(
+            f"model: found {uri}, expected models:/NAME@ALIAS, models:/NAME/VERSION or models:/m-MODEL_ID"
+        )
+    name, alias, number = match.groups()
+    try:
+        version = (
+            client.get_model_version_by_alias(name, alias)
+            if alias
+            else client.get_model_version(name, number)
+        )
+    except MlflowException as error:
+        raise ValueError(
+            f"model: the registry has no {uri} ({_what_registry_has(client, name)}); "
+            "train and register one first, or name a file"
+        ) from error
+    resolved = f"models:/{name}/{version.version}"
+    return FoundModel(
+        resolved,
+        resolved,
+        client.get_model_version_download_uri(name, version.version),
+        version.tags.get("run_id", ""),
+        version.tags.get("epoch", ""),
+        version.tags.get("recipe", ""),
+        version.tags.get("checkpoint_model_id", ""),
+        str(version.version),
+    )
+
+
+def _what_registry_has(client: MlflowClient, name: str) -> str:
+    versions = client.search_model_versions(f"name='{name}'")
+    if not versions:
+        return f"it has no versions of {name}"
+    aliases = sorted(client.get_registered_model(name).aliases)
+    numbers = sorted(int(version.version) for version in versions)
+    return f"it has versions {', '.join(map(str, numbers))} and aliases {', '.join(aliases) or 'none'}"
+
+
+def _from_run(client: MlflowClient, uri: str) -> FoundModel:
+    match = re.fullmatch(r"runs:/([0-9a-f]+)(?:/epoch_(\d+))?", uri)
+    if match is None:
+        raise ValueError(f"model: found {uri}, expected runs:/RUN_ID or runs:/RUN_ID/epoch_N")
+    run_id, epoch = match.groups()
+    try:
+        run = find_run(client, run_id)
+    except MlflowException as error:
+        raise ValueError(f"model: the tracking store has no run {run_id}") from error
+    epoch = epoch or run.data.tags.get(CHOSEN_EPOCH_TAG)
+    models = checkpoints_of(client, run)
+    if epoch is None:
+        raise ValueError(
+            f"model: run {run_id} has chosen no epoch, expected a training run that ended or runs:/RUN_ID/epoch_N; "
+            f"it has checkpoints of {sorted(models) or 'none'}"
+        )
+    if int(epoch) not in models:
+        raise ValueError(
+            f"model: run {run_id} has no checkpoint of epoch {epoch}; it has {sorted(models) or 'none'}"
+        )
+    return _from_logged_model(models[int(epoch)], f"runs:/{run_id}/{epoch_name(int(epoch))}")
+
+
+def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel:
+    try:
+        return client.get_logged_model(model_id)
+    except MlflowException as error:
+        raise ValueError(f"model: the tracking store has no model {model_id}") from error
+
+
+def _from_logged_model(model: LoggedModel, uri: str) -> FoundModel:
+    return FoundModel(
+        uri,
+        f"models:/{model.model_id}",
+        model.artifact_location,
+        model.source_run_id or "",
+        model.tags.get("epoch", ""),
+        model.tags.get("recipe", ""),
+        model.model_id,
+        has_weights=model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED,
+    )
+
+
+def _fetch(model: FoundModel, directory: Path | None) -> Path:
+    if not model.artifacts:
+        return Path(model.uri)
+    if not model.has_weights:
+        raise ValueError(f"model: the weights of {model.uri} were not kept; name another epoch of the run")
+    # What lies on this machine is used where it lies.
+    place = None if directory is None or is_local_uri(model.location) else str(directory)
+    held = Path(mlflow.artifacts.download_artifacts(model.artifacts, dst_path=place))
+    files = sorted(held.rglob("*.safetensors"))
+    if len(files) != 1:
+        raise ValueError(f"model: {model.uri} holds {len(files)} safetensors files, expected one")
+    return files[0]

@@ -1,0 +1,78 @@
+"""The choice of a training run's epoch: by its recipe's rule, or anew from what it logged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
+from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name
+from sls.tracking.store import find_run
+from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The outcome of a training run."""
+
+    run_id: str
+    epoch: int
+    """The epoch that the rule chose."""
+    rule: str
+    """The rule, in words."""
+
+    @property
+    def uri(self) -> str:
+        """The checkpoint, as the score door takes it."""
+        return f"runs:/{self.run_id}/{epoch_name(self.epoch)}"
+
+    def tags(self) -> dict[str, object]:
+        """Returns what the training run says of the choice."""
+        return {CHOSEN_EPOCH_TAG: self.epoch, CHOSEN_BY_TAG: self.rule}
+
+
+def choose_by(run_id: str, metric: str, values_by_epoch: dict[int, float]) -> TrainedModel:
+    """Chooses the epoch with the lowest value of a metric."""
+    return TrainedModel(run_id, choose_epoch(values_by_epoch), f"lowest {metric}")
+
+
+def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> TrainedModel:
+    """Chooses the epoch of a training run anew, and records the choice and its rule on that run.
+
+    Args:
+        client: the tracking store.
+        run_id: the training run.
+        metric: a loss or an EER that it logged by epoch; empty for what its recipe monitors.
+
+    Raises:
+        ValueError: there is no such run, it logged no such metric, or the weights of that epoch were not kept.
+    """
+    try:
+        run = find_run(client, run_id)
+    except MlflowException as error:
+        raise ValueError(f"run_id: the tracking store has no run {run_id or 'without an id'}") from error
+    run_id = run.info.run_id
+    metric = metric or MONITORED_METRICS.get(run.data.params.get("cfg/monitor", ""), "")
+    candidates = sorted(name for name in run.data.metrics if name.endswith(("/loss", "/eer_percent")))
+    if metric not in candidates:
+        raise ValueError(
+            f"by: found {metric or 'no monitored loss'}, expected a loss or an EER that run {run_id} logged by "
+            f"epoch: {', '.join(candidates) or 'none, it is no training run'}"
+        )
+    history = client.get_metric_history(run_id, metric)
+    trained = choose_by(run_id, metric, {point.step: point.value for point in history})
+    kept = [
+        epoch
+        for epoch, model in checkpoints_of(client, run).items()
+        if model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED
+    ]
+    if trained.epoch not in kept:
+        raise ValueError(
+            f"by: {trained.rule} is at epoch {trained.epoch}, whose weights were not kept; run {run_id} has "
+            f"those of epochs {sorted(kept)} (keep=all keeps every one)"
+        )
+    for name, value in trained.tags().items():
+        client.set_tag(run_id, name, value)
+    return trained

@@ -1,0 +1,103 @@
+"""Where a checkpoint's runs and versions are, written into the descriptions of its runs: each leads to the others."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from sls.tracking.registry.stages import all_versions
+from sls.tracking.run import one_line, run_link
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_active_run
+from sls.tracking.tags import NOTE_TAG
+
+MAX_LINKS = 8
+"""Of each sort; a description has its limit."""
+# What stands between these lines is written anew; the rest is left to its readers.
+_BEGIN, _END = "<!-- lineage -->", "<!-- /lineage -->"
+
+logger = logging.getLogger(__name__)
+
+
+def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id: str = "") -> None:
+    """Writes into each run of a checkpoint where its training, scores, evaluations and versions are.
+
+    Descriptions do not decide how the caller's run ends: what the tracking store refuses is a warning.
+
+    Args:
+        client: the tracking store.
+        checkpoint_model_id: the checkpoint's LoggedModel; with none, nothing is known of it and nothing is written.
+        train_run_id: the run that made it; its description names all versions of its epochs.
+    """
+    if not checkpoint_model_id:
+        return
+    try:
+        _link(client, checkpoint_model_id, train_run_id)
+    except MlflowException as error:
+        logger.warning("The runs of %s could not be linked: %s", checkpoint_model_id, one_line(error))
+
+
+def _link(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> None:
+    versions = all_versions(client)
+    own = [item for item in versions if item.tags.get("checkpoint_model_id") == checkpoint_model_id]
+    scorings = _runs_of(client, "score", checkpoint_model_id)
+    evaluations = _runs_of(client, "evaluate", checkpoint_model_id)
+    training = find_active_run(client, train_run_id)
+    origin = _origin_link(training) if training else {}
+    for run in scorings:
+        of_run = [item for item in evaluations if item.data.tags.get("score_run_id") == run.info.run_id]
+        _write(client, run, {**origin, "Evaluation": _links(of_run), "Version": _version_links(own)})
+    for run in evaluations:
+        scores = [item for item in scorings if run.data.tags.get("score_run_id") == item.info.run_id]
+        _write(client, run, {"Scores": _links(scores), **origin, "Version": _version_links(own)})
+    if training:
+        of_training = [item for item in versions if item.tags.get("run_id") == train_run_id]
+        _write(client, training, {"Version": _version_links(of_training)})
+
+
+def _runs_of(client: MlflowClient, kind: str, checkpoint_model_id: str) -> list[Run]:
+    """Returns the runs that have not failed, the oldest first; one under way counts."""
+    experiments = [item.experiment_id for item in client.search_experiments()]
+    found = client.search_runs(
+        experiments,
+        f"tags.kind = '{kind}' and tags.model_id = '{checkpoint_model_id}'",
+        order_by=["attributes.start_time ASC"],
+    )
+    return [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
+
+
+def _origin_link(run: Run) -> dict[str, list[str]]:
+    is_import = run.data.tags.get("kind") == "import_checkpoint"
+    return {"Import" if is_import else "Training": [run_link(run)]}
+
+
+def _links(runs: Sequence[Run]) -> list[str]:
+    return [run_link(run) for run in runs[-MAX_LINKS:]]
+
+
+def _version_links(versions: Iterable[ModelVersion]) -> list[str]:
+    newest = sorted(versions, key=lambda item: int(item.version))[-MAX_LINKS:]
+    return [
+        f"[{REGISTERED_MODEL_NAME} {item.version}](#/models/{REGISTERED_MODEL_NAME}/versions/{item.version})"
+        f" (epoch {item.tags.get('epoch') or 'unknown'})"
+        for item in newest
+    ]
+
+
+def _write(client: MlflowClient, run: Run, links: dict[str, list[str]]) -> None:
+    lines = [f"{name}: {', '.join(found)}" for name, found in links.items() if found]
+    section = "\n".join([_BEGIN, "  \n".join(lines), _END])
+    note = run.data.tags.get(NOTE_TAG, "")
+    has_section = _BEGIN in note and _END in note
+    if has_section:
+        renewed = re.sub(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", lambda _: section, note, flags=re.DOTALL)
+    else:
+        renewed = f"{note}\n\n{section}".strip()
+    # A section whose last version was deleted is emptied; an empty one is not begun.
+    if (lines or has_section) and renewed != note:
+        client.set_tag(run.info.run_id, NOTE_TAG, renewed)

@@ -1,0 +1,244 @@
+"""Which version is in production, and which is the champion.
+
+A stage is a tag of a version (MLflow's own stages are deprecated). One version at most is in production, and the
+alias `champion`, by which it is served, follows it. While none is in production, the champion is whatever
+a policy has named.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
+from sls.tracking.registry.model_card import find_train_corpus
+from sls.tracking.store import REGISTERED_MODEL_NAME
+from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
+
+PRODUCTION = "production"
+ARCHIVED = "archived"
+STAGES = ("staging", PRODUCTION, ARCHIVED)
+CHAMPION = "champion"
+# The champion is the best version on this track: the largest, and the one whose attacks training has not seen.
+CHAMPION_TRACK = "DF"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StageMove:
+    """What a move has changed."""
+
+    version: str
+    before: str
+    """Its stage until now; empty if it had none."""
+    after: str
+    archived: tuple[str, ...]
+    """Versions that made room in production."""
+    champion: str
+    """The champion now; empty if there is none."""
+
+
+def check_stage(stage: str) -> str:
+    """Returns a stage.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if stage not in STAGES:
+        raise ValueError(f"stage: found {stage or 'nothing'}, expected one of {', '.join(STAGES)}")
+    return stage
+
+
+def move_stage(client: MlflowClient, version: str, stage: str) -> StageMove:
+    """Moves a version to a stage.
+
+    Into production, the version that was there becomes archived, and `champion` points at the new one. Out of
+    production, `champion` goes with it, so that no archived version is served by that name.
+
+    Raises:
+        ValueError: an unknown stage or version; or another process moved a version at the same time, so that
+            production is no longer one version.
+    """
+    check_stage(stage)
+    moved = get_version(client, version)
+    before = moved.tags.get(STAGE_TAG, "")
+    archived = []
+    if stage == PRODUCTION:
+        for other in in_production(client):
+            if other != version:
+                _set_stage(client, other, ARCHIVED)
+                archived.append(other)
+    _set_stage(client, version, stage)
+    if stage == PRODUCTION:
+        client.set_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION, version)
+        found = in_production(client)
+        if found != [version]:
+            raise ValueError(
+                f"production: found versions {', '.join(found)}, expected {version}; move it again"
+            )
+    elif find_champion(client) == version and (before == PRODUCTION or stage == ARCHIVED):
+        client.delete_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION)
+    return StageMove(version, before, stage, tuple(archived), find_champion(client))
+
+
+def get_version(client: MlflowClient, version: str) -> ModelVersion:
+    """Returns a version of `xlsr-sls`.
+
+    Raises:
+        ValueError: there is none of that number; the message says which there are.
+    """
+    numbers = sorted((item.version for item in all_versions(client)), key=int)
+    if version not in [str(number) for number in numbers]:
+        have = ", ".join(str(number) for number in numbers) or "none"
+        raise ValueError(
+            f"version: found {version}, expected a version of {REGISTERED_MODEL_NAME}; there are {have}"
+        )
+    return client.get_model_version(REGISTERED_MODEL_NAME, version)
+
+
+def in_production(client: MlflowClient) -> list[str]:
+    """Returns the versions in production: one at most, unless someone has set the tags by hand."""
+    return [str(item.version) for item in all_versions(client) if item.tags.get(STAGE_TAG) == PRODUCTION]
+
+
+def find_champion(client: MlflowClient) -> str:
+    """Returns the version that is the champion, or an empty string."""
+    return find_alias(client, CHAMPION)
+
+
+def find_alias(client: MlflowClient, alias: str) -> str:
+    """Returns the version that an alias points at, or an empty string."""
+    try:
+        return str(client.get_model_version_by_alias(REGISTERED_MODEL_NAME, alias).version)
+    except MlflowException:
+        return ""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that a policy prefers, and why."""
+
+    version: str
+    reason: str
+
+
+def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champion:
+    """Chooses the version with the lowest EER on a track, the newer one of equals; archived ones are left out.
+
+    Args:
+        client: the tracking store.
+        place: the track, by its `evaluated_place`.
+
+    Raises:
+        ValueError: no version has been evaluated there.
+    """
+    tag = eer_tag(place)
+    versions = all_versions(client)
+    evaluated = {
+        int(version.version): float(version.tags[tag])
+        for version in versions
+        if tag in version.tags and version.tags.get(STAGE_TAG) != ARCHIVED
+    }
+    if not evaluated:
+        suffix = eer_tag("")
+        tracks = sorted(
+            {
+                name.removesuffix(suffix)
+                for item in versions
+                for name in item.tags
+                if name.endswith(suffix) and item.tags.get(STAGE_TAG) != ARCHIVED
+            }
+        )
+        have = f"; there are evaluations on {', '.join(tracks)}" if tracks else ""
+        raise ValueError(
+            f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {place}{have}"
+        )
+    # Error rates on different data do not compare: only versions evaluated on the newest one's key take part.
+    key_of = {int(version.version): version.tags.get(key_tag(place), "") for version in versions}
+    rivals = {version: eer for version, eer in evaluated.items() if key_of[version] == key_of[max(evaluated)]}
+    best = min(rivals, key=lambda version: (rivals[version], -version))
+    reason = (
+        f"version {best} has the lowest EER on {place}, {rivals[best]:.2f} %, "
+        f"of {len(rivals)} version{'s' if len(rivals) > 1 else ''} evaluated on the same key"
+    )
+    return Champion(str(best), reason)
+
+
+def appoint_champion(client: MlflowClient, version: str) -> str:
+    """Points the alias `champion` at a version, unless another one is in production, and returns the champion.
+
+    What is served in production moves by command only (`move_stage`), not because an experiment has ended.
+    """
+    others = [other for other in in_production(client) if other != version]
+    if others:
+        logger.warning(
+            "champion stays at version %s, which is in production; to change that: "
+            "mlflow run . -e register -P version=%s -P stage=production",
+            others[0],
+            version,
+        )
+        return others[0]
+    return point_alias(client, CHAMPION, version)
+
+
+def point_alias(client: MlflowClient, alias: str, version: str) -> str:
+    """Points an alias at a version and returns the version that it points at then.
+
+    A version of the synthetic corpus does not take the place of one that was trained on anything else.
+    """
+    before = find_alias(client, alias)
+    if before and _corpus_of(client, version) == DEMO_CORPUS != _corpus_of(client, before):
+        logger.warning(
+            "%s stays at version %s, which is not known to be of the synthetic corpus", alias, before
+        )
+        return before
+    client.set_registered_model_alias(REGISTERED_MODEL_NAME, alias, version)
+    return version
+
+
+def evaluated_place(corpus: str, track: str, precision: str = "fp32") -> str:
+    """Returns what the tags of a version call a track: `DF`, or `demo.DF.bf16` of another corpus and precision.
+
+    An EER of one place does not take that of another.
+    """
+    name = track if corpus in ("", PUBLISHED_CORPORA) else f"{corpus}.{track}"
+    name += "" if precision in ("", "fp32") else f".{precision}"
+    return re.sub(r"[^\w ./-]", "_", name, flags=re.ASCII)
+
+
+def key_tag(place: str) -> str:
+    """Returns the name of the version tag that says on which key that EER was measured."""
+    return f"{place}.key_sha256"
+
+
+def eer_tag(place: str) -> str:
+    """Returns the name of the version tag that holds the EER in percent at an `evaluated_place`."""
+    return f"{place}.eer_percent"
+
+
+def all_versions(client: MlflowClient) -> list[ModelVersion]:
+    """Returns the versions of `xlsr-sls`."""
+    found: list[ModelVersion] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name='{REGISTERED_MODEL_NAME}'", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _corpus_of(client: MlflowClient, version: str) -> str:
+    tags = get_version(client, version).tags
+    # Versions of before that tag know the run alone.
+    return str(tags.get(CORPUS_TAG) or find_train_corpus(client, tags.get("run_id", "")))
+
+
+def _set_stage(client: MlflowClient, version: str, stage: str) -> None:
+    client.set_model_version_tag(REGISTERED_MODEL_NAME, version, STAGE_TAG, stage)

@@ -1,0 +1,126 @@
+"""The model registry: versions of `xlsr-sls`, told apart by tags and aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
+from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowException
+
+from sls.engine.evaluation.calibration import load_calibration
+from sls.files import scratch_directory
+from sls.models.checkpoints import load_checkpoint
+from sls.serving.bundle import save_served_model
+from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.registry.lineage import link_checkpoint
+from sls.tracking.registry.model_card import find_train_corpus, write_card
+from sls.tracking.registry.stages import PRODUCTION, STAGES, check_stage, move_stage, point_alias
+from sls.tracking.registry.version_notes import evaluated_eer_tags
+from sls.tracking.store import REGISTERED_MODEL_NAME
+from sls.tracking.tags import CORPUS_TAG
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version of the registered model."""
+
+    version: str
+    recipe: str
+    epoch: str
+    uri: str
+    """models:/xlsr-sls/VERSION"""
+
+
+def register(
+    client: MlflowClient,
+    experiment: str,
+    source: ModelSource,
+    stage: str,
+    recipe: str = "",
+    tags: Mapping[str, str] | None = None,
+    calibration: Path | None = None,
+) -> RegisteredVersion:
+    """Registers a checkpoint as a new version, which can be served, and points `recipe-NAME` at it (`point_alias`).
+
+    Args:
+        client: the tracking store.
+        experiment: where the served model is kept.
+        source: the checkpoint.
+        stage: staging, production or archived, a tag; production takes the place of the version there.
+        recipe: name of the recipe; empty for the one that the checkpoint was trained by.
+        tags: further tags of the version.
+        calibration: what turns its scores into log-likelihood ratios when it is served, as JSON.
+
+    Raises:
+        FileNotFoundError: there is no such calibration.
+        ValueError: an unknown stage, or a file that is no checkpoint or no calibration.
+    """
+    check_stage(stage)
+    recipe = recipe or source.recipe
+    info = load_checkpoint(source.path).info
+    fitted = load_calibration(calibration) if calibration is not None else None
+    model_id = _log_served_model(client, experiment, source, calibration)
+    heard_s = info.num_samples / info.sample_rate_hz
+    corpus = find_train_corpus(client, source.train_run_id)
+    card = write_card(client, source, recipe, heard_s, fitted)
+    _ensure_registered_model(client)
+    version = client.create_model_version(
+        REGISTERED_MODEL_NAME,
+        source=f"models:/{model_id}",
+        model_id=model_id,
+        description=card,
+        tags={
+            "recipe": recipe,
+            # A version enters production by the move below, which makes room there.
+            "stage": STAGES[0] if stage == PRODUCTION else stage,
+            "epoch": source.epoch,
+            "run_id": source.train_run_id,
+            "checkpoint_model_id": source.model_id,
+            **({CORPUS_TAG: corpus} if corpus else {}),
+            **evaluated_eer_tags(client, source.model_id),
+            **dict(tags or {}),
+        },
+    )
+    if recipe:
+        point_alias(client, f"recipe-{recipe}", str(version.version))
+    if stage == PRODUCTION:
+        move_stage(client, str(version.version), stage)
+    link_checkpoint(client, source.model_id, source.train_run_id)
+    return RegisteredVersion(
+        str(version.version), recipe, source.epoch, f"models:/{REGISTERED_MODEL_NAME}/{version.version}"
+    )
+
+
+def _log_served_model(
+    client: MlflowClient, experiment: str, source: ModelSource, calibration: Path | None
+) -> str:
+    """Writes the bundle that is served to the artifact store, and returns the id of its LoggedModel."""
+    logged = client.create_logged_model(
+        experiment,
+        name="served",
+        source_run_id=source.train_run_id or None,
+        tags={
+            "recipe": source.recipe,
+            "epoch": source.epoch,
+            "calibrated": str(calibration is not None).lower(),
+        },
+        model_type="pyfunc",
+    )
+    with scratch_directory() as directory:
+        save_served_model(directory / "model", source.path, calibration)
+        client.log_model_artifacts(logged.model_id, str(directory / "model"))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    return str(logged.model_id)
+
+
+def _ensure_registered_model(client: MlflowClient) -> None:
+    try:
+        client.create_registered_model(
+            REGISTERED_MODEL_NAME, description="XLS-R + SLS countermeasure against audio deepfakes."
+        )
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise

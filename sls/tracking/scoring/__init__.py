@@ -1,0 +1,1 @@
+"""Scoring as a tracked run: begin with `scoring_run`."""

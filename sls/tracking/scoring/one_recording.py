@@ -1,0 +1,172 @@
+"""One recording, scored as a tracked run: its score, what the countermeasure listened to, and its curve over time."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from sls.data.audio.recording import read_audio
+from sls.data.audio.windows import check_hop, combine_scores, cut_windows, window_starts
+from sls.data.tables.protocols import Label
+from sls.engine.compute.device import resolve_device
+from sls.engine.compute.precision import arithmetic
+from sls.engine.evaluation.calibration import load_calibration
+from sls.engine.scoring.batch_size import resolve_batch_size
+from sls.engine.scoring.settings import settings_of
+from sls.files import scratch_directory
+from sls.metrics.dcf import DetectionCosts
+from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
+from sls.models.compiling import compiled_for_scoring
+from sls.reports.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, new_figure, set_title, to_png
+from sls.serving.answers import decide
+from sls.tracking.registry.calibrations import CALIBRATION_FILE
+from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.run import TrackedRun
+from sls.tracking.scoring.preparation import ScoringOptions
+
+RECORDING_KIND = "score-recording"
+RECORDING_DIRECTORY = "recording"
+
+
+@dataclass(frozen=True)
+class ScoredWindow:
+    """One stretch of a recording."""
+
+    start_s: float
+    end_s: float
+    score: float
+    """log P(bona fide)."""
+
+
+@dataclass(frozen=True)
+class ScoredRecording:
+    """What the countermeasure says of a recording."""
+
+    recording: str
+    model: str
+    duration_s: float
+    score: float
+    combination: str
+    """How the scores of several windows became one."""
+    windows: tuple[ScoredWindow, ...]
+    layer_weights: tuple[float, ...]
+    """How much the countermeasure listened to each layer of XLS-R, 0 to 1, meant over the windows."""
+    decision: dict[str, Any]
+    """Likelihood ratio, probability and decision; empty without a calibration, or where more than one window was
+    heard, since a calibration is of scores of single windows."""
+
+    @property
+    def lowest(self) -> ScoredWindow:
+        """The most suspicious window."""
+        return min(self.windows, key=lambda window: window.score)
+
+
+def track_recording(
+    run: TrackedRun, model: ModelSource, path: Path, options: ScoringOptions
+) -> ScoredRecording:
+    """Scores one recording and records what comes of it: JSON, a table of its windows, and their curve.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no recording, or its score is not finite.
+    """
+    run.set_tags({"kind": RECORDING_KIND, "recording": path, **model.tags()})
+    checkpoint = load_checkpoint(model.path, backend=options.compute.backend)
+    scored = score_recording(checkpoint, model, path, options)
+    run.set_tags({"checkpoint_sha256": checkpoint.digest, **settings_of(options.compute, options.scoring)})
+    run.log_metrics({"score/score": scored.score, "score/lowest_window": scored.lowest.score})
+    with scratch_directory() as directory:
+        rows = [
+            f"{window.start_s:.4f}\t{window.end_s:.4f}\t{window.score:.9g}\n" for window in scored.windows
+        ]
+        (directory / "windows.tsv").write_text("start_s\tend_s\tscore\n" + "".join(rows), encoding="utf-8")
+        if len(scored.windows) > 1:
+            (directory / "curve.png").write_bytes(to_png(curve_figure(scored)))
+        run.log_directory(directory, RECORDING_DIRECTORY)
+    run.log_json(asdict(scored), f"{RECORDING_DIRECTORY}/score.json")
+    return scored
+
+
+def score_recording(
+    checkpoint: LoadedCheckpoint, model: ModelSource, path: Path, options: ScoringOptions
+) -> ScoredRecording:
+    """Scores one recording, a batch of windows at a time.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no recording, its score is not finite, or a hop longer than a window.
+    """
+    info, compute = checkpoint.info, options.compute
+    check_hop(options.scoring.window_hop, info.num_samples)
+    device = resolve_device(compute.device)
+    waveform = read_audio(path, info.sample_rate_hz, resampler=options.scoring.resampler)
+    windows = cut_windows(waveform, info.num_samples, options.scoring.window_hop)
+    starts_s = (
+        window_starts(len(waveform), info.num_samples, options.scoring.window_hop) / info.sample_rate_hz
+    )
+    size = resolve_batch_size(checkpoint.model, info.num_samples, compute, device)
+    countermeasure = checkpoint.model.to(device).eval()
+    scores, weights = [], []
+    with (
+        compiled_for_scoring(countermeasure) if compute.compile else nullcontext(),
+        torch.inference_mode(),
+        arithmetic(compute.precision, device),
+    ):
+        for part in torch.from_numpy(windows).split(size):
+            explanation = countermeasure.explain(part.to(device))
+            scores.append(explanation.log_probs[:, Label.BONAFIDE].float().cpu())
+            weights.append(explanation.layer_weights.float().cpu())
+    values = torch.cat(scores).numpy()
+    if not np.isfinite(values).all():
+        raise ValueError(f"{path}: the score is not finite")
+    duration_s = len(waveform) / info.sample_rate_hz
+    ends_s = np.minimum(starts_s + info.num_samples / info.sample_rate_hz, duration_s)
+    score = combine_scores(values, options.scoring.window_combination)
+    return ScoredRecording(
+        str(path),
+        model.uri,
+        duration_s,
+        score,
+        options.scoring.window_combination if len(values) > 1 else "none",
+        tuple(map(ScoredWindow, starts_s.tolist(), ends_s.tolist(), values.tolist())),
+        tuple(torch.cat(weights).mean(dim=0).tolist()),
+        _decide(model, score) if len(values) == 1 else {},
+    )
+
+
+def curve_figure(scored: ScoredRecording) -> Figure:
+    """Draws the score of each window over the time that it covers, and marks the lowest."""
+    figure, axes = new_figure(9.0, 4.2)
+    centres = [(window.start_s + window.end_s) / 2 for window in scored.windows]
+    axes.plot(
+        centres, [window.score for window in scored.windows], "o-", color=SYSTEM_COLOURS[0], markersize=4
+    )
+    for window in scored.windows:
+        axes.hlines(window.score, window.start_s, window.end_s, color=SYSTEM_COLOURS[0], alpha=0.25)
+    lowest = scored.lowest
+    axes.axvspan(lowest.start_s, lowest.end_s, color=SPOOF_COLOUR, alpha=0.12)
+    axes.axhline(scored.score, color=SPOOF_COLOUR, linestyle="--", linewidth=1)
+    axes.set_xlim(0, scored.duration_s)
+    axes.set_xlabel("time in the recording, s")
+    axes.set_ylabel("score, log P(bona fide)")
+    axes.grid(color=GRID_COLOUR, linewidth=0.6)
+    subtitle = (
+        f"{len(scored.windows)} windows; dashed: their {scored.combination}, {scored.score:.4f}; shaded: the most "
+        f"suspicious, {lowest.start_s:.2f} to {lowest.end_s:.2f} s"
+    )
+    set_title(figure, axes, Path(scored.recording).name, subtitle, "")
+    return figure
+
+
+def _decide(model: ModelSource, score: float) -> dict[str, Any]:
+    """Decides by the calibration that the registered version was given, at the prior and costs of ASVspoof 5."""
+    path = model.path.with_name(CALIBRATION_FILE)
+    if not (model.version and path.is_file()):
+        return {}
+    return decide(float(load_calibration(path).apply(np.array([score]))[0]), DetectionCosts())

@@ -1,0 +1,166 @@
+"""The score file on disk: what it was made with, whether it is already there, and how it becomes whole."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from sls.config import PROJECT_ROOT
+from sls.data.tables.score_files import write_scores
+from sls.engine.scoring.partial_scores import EARLIER_SETTINGS, JournalHeader, read_journal
+from sls.engine.scoring.settings import REMEDY, binding_key
+from sls.engine.scoring.shards import WHOLE, Shard, journal_path, shard_journals
+from sls.files import file_digest, scratch_directory
+from sls.tracking.registry.lineage import link_checkpoint
+from sls.tracking.run import TrackedRun
+from sls.tracking.tags import KEY_TAG
+
+SCORES_DIRECTORY = "scores"
+OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
+_ABOUT = ("track", "corpus", "model", "protocol", "counts", "model_tags", "versions", "hardware")
+
+logger = logging.getLogger(__name__)
+
+
+def sidecar_path(output: Path) -> Path:
+    """Returns the JSON beside a score file."""
+    return output.with_name(f"{output.name}.json")
+
+
+def check_output(output: Path) -> None:
+    """Raises ValueError where a score file cannot be put: what is found at the end of the work comes too late."""
+    if output.is_dir():
+        raise ValueError(f"output: found the directory {output}, expected a file to write")
+
+
+def default_output(name: str, binding: dict[str, Any]) -> Path:
+    """Returns where scores go by default: the same place for the same model, protocol and settings."""
+    return OUTPUT_DIRECTORY / binding_key(binding) / f"{name}.txt"
+
+
+def write_score_file(output: Path, header: JournalHeader, names: Sequence[str], scores: np.ndarray) -> None:
+    """Writes a score file and what it was made with, then removes the journals.
+
+    A score file that is there is whole: it appears last, by renaming. Whoever finds journals beside it after that
+    may remove them.
+
+    Raises:
+        ValueError: names or scores that a score file cannot hold.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as directory:
+        staged = Path(directory) / output.name
+        write_scores(staged, names, scores)
+        sidecar = {**header.about, **header.binding, "scores_sha256": file_digest(staged)}
+        staged_sidecar = sidecar_path(staged)
+        staged_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
+        staged_sidecar.replace(sidecar_path(output))
+        staged.replace(output)
+    remove_journals(output)
+
+
+def is_finished(output: Path, binding: Mapping[str, Any], remedy: str = REMEDY) -> bool:
+    """Whether a score file is there, whole, of this model, protocol and settings.
+
+    Raises:
+        ValueError: one of something else is there; the line names what differs.
+    """
+    header = read_header(output, remedy)
+    if header is None:
+        return False
+    found = {name: header.binding.get(name) for name in binding}
+    JournalHeader(found, {}).check(binding, output, remedy)
+    return True
+
+
+def read_header(output: Path, remedy: str = REMEDY) -> JournalHeader | None:
+    """Returns what the score file that is there was made with; None where there is none.
+
+    Raises:
+        ValueError: its JSON is missing, or is of another content.
+    """
+    if not output.is_file():
+        return None
+    sidecar = _read_sidecar(output)
+    if sidecar is None:
+        raise ValueError(f"{output}: found a score file without the JSON that says what made it; {remedy}")
+    about = {name: sidecar.pop(name) for name in _ABOUT if name in sidecar}
+    return JournalHeader({**EARLIER_SETTINGS, **sidecar}, about)
+
+
+def _read_sidecar(output: Path) -> dict[str, Any] | None:
+    """Returns the JSON beside a score file less the digest; None where it is not of this file."""
+    try:
+        sidecar: dict[str, Any] = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
+        return sidecar if sidecar.pop("scores_sha256") == file_digest(output) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def known_batch_size(output: Path) -> int | None:
+    """Returns the batch size of what is there of a score file, which an automatic choice takes over."""
+    try:
+        return int(json.loads(sidecar_path(output).read_text(encoding="utf-8"))["eval_batch_size"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    path = journal_path(output)
+    content = read_journal(path) if path.is_file() else None
+    return int(content.header.binding["eval_batch_size"]) if content else None
+
+
+def remove_output(output: Path, shard: Shard = WHOLE) -> None:
+    """Removes a score file, so that it is made anew, all of it or a shard; the other shards keep their journals."""
+    output.unlink(missing_ok=True)
+    sidecar_path(output).unlink(missing_ok=True)
+    if shard == WHOLE:
+        remove_journals(output)
+    else:
+        journal_path(output, shard).unlink(missing_ok=True)
+
+
+def remove_journals(output: Path) -> None:
+    """Removes the journals of a score file."""
+    for path in [journal_path(output), *shard_journals(output)]:
+        path.unlink(missing_ok=True)
+
+
+def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:
+    """Keeps a score file and its JSON as artifacts of a run, and leads to it from the checkpoint's other runs."""
+    run.log_file(sidecar_path(output), SCORES_DIRECTORY)
+    run.log_file(output, SCORES_DIRECTORY)
+    link_checkpoint(run.client, model_tags.get("model_id", ""), model_tags.get("train_run_id", ""))
+
+
+def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> bool:
+    """Fetches the scores of a finished scoring run of the same model, protocol and settings, if there is one."""
+    conditions = f"tags.kind = 'score' and tags.{KEY_TAG} = '{key}' and attributes.status = 'FINISHED'"
+    runs = client.search_runs([experiment], conditions, max_results=1)
+    if not runs:
+        return False
+    uri = f"runs:/{runs[0].info.run_id}/{SCORES_DIRECTORY}"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory() as directory:
+        try:
+            kept = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
+        except MlflowException as error:
+            logger.warning("%s: not to be had, so trials are scored anew: %s", uri, error)
+            return False
+        found = next((path.with_suffix("") for path in kept.glob("*.json")), kept)
+        if _read_sidecar(found) is None:
+            logger.warning("%s: found no whole score file, so trials are scored anew", uri)
+            return False
+        shutil.copyfile(sidecar_path(found), sidecar_path(output))
+        staged = output.with_name(f".{output.name}.fetched")
+        shutil.copyfile(found, staged)
+        staged.replace(output)
+    return True

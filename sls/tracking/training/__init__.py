@@ -1,0 +1,1 @@
+"""Training as a tracked run: begin with `training_run`."""

@@ -1,0 +1,204 @@
+"""Training as a tracked run: what it was made with, its losses by epoch, and its checkpoints."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NoReturn
+
+from mlflow.entities import Dataset
+
+from sls.config import Config
+from sls.data.corpora.corpus import Corpus
+from sls.data.loading.dataset import TrialDataset
+from sls.engine.compute.training_processes import join_processes, lost_process_raises, open_accelerator
+from sls.engine.training.loop import Training
+from sls.engine.training.results import EpochResult, StepResult
+from sls.engine.training.stopping import MONITORED_METRICS
+from sls.models.checkpoints import build_countermeasure, load_checkpoint
+from sls.models.countermeasure import Countermeasure
+from sls.tracking.registry.epoch_choice import TrainedModel
+from sls.tracking.run import TrackedRun
+from sls.tracking.training.epoch_recorder import EpochRecorder
+from sls.tracking.training.interruption import StopRequest, stop_on_request
+from sls.tracking.training.resuming import CHANGEABLE, STATE_DIRECTORY, Past, read_past
+
+logger = logging.getLogger(__name__)
+
+TRAIN_TRACK = "train"
+MAY_DIFFER = {*CHANGEABLE, "xlsr_model"} - {"eval_batch_size"}
+"""What each machine of a launch may have otherwise: where files lie there, and how it works. The batches of a
+validation are divided by `eval_batch_size`."""
+
+
+def track_training(
+    run: TrackedRun,
+    config: Config,
+    corpus: Corpus,
+    on_step: Callable[[StepResult], None] | None = None,
+    on_epoch: Callable[[EpochResult], None] | None = None,
+    *,
+    resume: str = "",
+) -> TrainedModel:
+    """Trains a countermeasure and records it on a run.
+
+    Every process of a launch calls this; what those after the first record goes nowhere.
+
+    Args:
+        run: the run to record on.
+        config: the experiment.
+        corpus: where its trials lie.
+        on_step: called after each step, for a progress bar.
+        on_epoch: called after each epoch has been recorded.
+        resume: the id of the run, where it goes on.
+
+    Raises:
+        FileNotFoundError: a protocol, an audio file or the pre-trained XLS-R is missing.
+        ValueError: something in these files or in the configuration is wrong, or the run cannot be resumed.
+        FloatingPointError: the loss is not finite; names step, trials and the last good checkpoint.
+        ConnectionError: another process of the launch is gone.
+    """
+    if not resume:
+        run.log_config(config)
+        run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
+    with lost_process_raises(f"resume={run.run_id} goes on from the last state"):
+        training, recorder = _prepare(run, config, corpus, resume)
+        with stop_on_request() as stop:
+            session = _Session(run, training, recorder, stop, on_step)
+            try:
+                for epoch in training.epochs(session.after_step, session.before_validation_batch):
+                    session.record(epoch)
+                    if on_epoch is not None:
+                        on_epoch(epoch)
+            except FloatingPointError as error:
+                raise FloatingPointError(
+                    f"{error}; last good checkpoint: {recorder.last_good_checkpoint}"
+                ) from error
+    trained = recorder.choose()
+    run.delete_directory(STATE_DIRECTORY)
+    return trained
+
+
+def _prepare(run: TrackedRun, config: Config, corpus: Corpus, resume: str) -> tuple[Training, EpochRecorder]:
+    """Reads all that a training begins with, in every process, and compares what they have read."""
+    ranks = join_processes()
+    with ranks.tell_failure():
+        # What is wrong with the device is found before the data and the weights are read.
+        accelerator = open_accelerator(config.compute)
+        past = read_past(run.client, resume, MONITORED_METRICS[config.training.monitor]) if resume else Past()
+        train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
+        validation, validation_data = _load_validation(run, corpus, config)
+        model = _open_model(config, past)
+    ranks.wait_for_all()
+    same = {name: value for name, value in config.to_flat().items() if name not in MAY_DIFFER}
+    same |= {"training trials": train.digest(), "validation trials": validation and validation.digest()}
+    ranks.expect_same({**same, "state to resume from": "none" if past.state is None else "one"})
+    training = Training(model, train, validation, config, accelerator)
+    if past.state is not None:
+        training.load(past.state)
+        past.forget_state()
+        logger.info("Going on in epoch %d, batch %d", training.progress.epoch, training.progress.batch)
+    datasets = {"train": train_data, "val": validation_data}
+    return training, EpochRecorder(run, config, corpus.name, datasets, past)
+
+
+def load_trials(
+    run: TrackedRun, corpus: Corpus, config: Config, name: str, context: str, subset: str | None = None
+) -> tuple[TrialDataset, Dataset]:
+    """Reads the trials of a track, and records its protocol as a dataset of the run."""
+    track = corpus.track(name)
+    trials = track.trials(corpus.data_root, subset, is_labelled=True)
+    data = run.log_dataset(track.key(corpus.data_root), f"{corpus.name}-{name}", context)
+    is_training = context == "training"
+    augment = is_training or config.training.validation_rawboost
+    audio = replace(config.audio, random_crop=config.audio.random_crop and is_training)
+    logger.info("%s: %d trials of %s (%s)", context, len(trials), name, corpus.name)
+    dataset = TrialDataset(trials, audio, config.rawboost if augment else None, config.training.seed)
+    return dataset, data
+
+
+def _load_validation(
+    run: TrackedRun, corpus: Corpus, config: Config
+) -> tuple[TrialDataset | None, Dataset | None]:
+    if config.training.validation == "none":
+        return None, None
+    name, _, subset = config.training.validation.partition(":")
+    return load_trials(run, corpus, config, name, "validation", subset or None)
+
+
+def _open_model(config: Config, past: Past) -> Countermeasure:
+    if past.checkpoint is not None:
+        return load_checkpoint(past.checkpoint, backend=config.compute.backend).model
+    return build_countermeasure(
+        config.model.xlsr_model, config.audio.audio_max_len, config.training.seed, config.compute.backend
+    )
+
+
+class _Session:
+    """Keeps a training safe while it runs: records its steps and epochs, and its state to resume from."""
+
+    def __init__(
+        self,
+        run: TrackedRun,
+        training: Training,
+        recorder: EpochRecorder,
+        stop: StopRequest,
+        on_step: Callable[[StepResult], None] | None,
+    ) -> None:
+        self.run, self.training, self.recorder, self.stop = run, training, recorder, stop
+        self.accelerator, self.on_step = training.accelerator, on_step
+        self.settings = training.config.training
+
+    def after_step(self, step: StepResult) -> None:
+        """Records a step; keeps the state where it is due, and where the process is asked to stop."""
+        if self.accelerator.is_main_process:
+            self.recorder.record_step(step)
+        if self.on_step is not None:
+            self.on_step(step)
+        if self._is_asked_to_stop():
+            self._stop()
+        every = self.settings.save_every_steps
+        if every and (step.step + 1) % every == 0 and (step.step + 1) % step.num_steps:
+            self._keep_state(with_weights=True)
+
+    def before_validation_batch(self) -> None:
+        """Keeps the state where the process is asked to stop; what is left of the epoch is its validation."""
+        if self._is_asked_to_stop():
+            self._stop()
+
+    def record(self, epoch: EpochResult) -> None:
+        """Records an epoch, then the state that follows it, and only then drops what need not be kept."""
+        self.recorder.note_loss(epoch)
+        if self.accelerator.is_main_process:
+            self.recorder.record(epoch)
+        # The checkpoint of this epoch holds the weights, unless it is not kept, holds averaged ones, or was
+        # recorded before a resume, perhaps by other hardware.
+        is_averaged = epoch.model is not self.training.model
+        is_older = epoch.epoch in self.recorder.past.handles_by_epoch
+        self._keep_state(with_weights=is_averaged or is_older or self.settings.keep == "best")
+        if self.accelerator.is_main_process:
+            self.recorder.drop_weights(epoch.epoch)
+
+    def _keep_state(self, *, with_weights: bool) -> None:
+        with self.run.staging() as staging:
+            directory = staging / STATE_DIRECTORY
+            directory.mkdir()
+            self.training.save(directory, with_weights=with_weights)
+            if self.accelerator.is_main_process:
+                self.run.replace_directory(directory, STATE_DIRECTORY)
+
+    def _is_asked_to_stop(self) -> bool:
+        if self.accelerator.num_processes == 1:
+            return self.stop.signal > 0
+        # Launchers signal every process, but not all between the same two steps.
+        asked = self.training.class_weights.new_tensor(float(self.stop.signal > 0))
+        return self.accelerator.reduce(asked, "sum").item() > 0
+
+    def _stop(self) -> NoReturn:
+        self._keep_state(with_weights=True)
+        if self.accelerator.is_main_process:
+            logger.info("Kept a state; go on with: mlflow run . -e train -P resume=%s", self.run.run_id)
+        # A launcher ends the first process where another is gone, and the state would be lost.
+        self.accelerator.wait_for_everyone()
+        raise self.stop.error()

@@ -1,0 +1,234 @@
+import hashlib
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from benchmarks.demo_corpus import eer_either_way, measure_parts, score_log_mel
+from sls.data.corpora.tracks import load_tracks
+from sls.data.demo_corpus import build, make_demo_corpus, trial_audio
+from sls.data.demo_corpus.plan import SEEN_ATTACKS, UNSEEN_ATTACKS, WILD_RATES_HZ, count_trials, plan_corpus
+from sls.data.demo_corpus.tables import audio_path
+from sls.data.demo_corpus.trial_audio import make_trial
+from sls.metrics.det import compute_eer
+
+SMALL = 0.02
+PARTS = ("train", "dev", "LA", "DF", "In-the-Wild")
+
+LOWEST_TRIVIAL_EER = 0.30
+"""Of 20 features on 5 parts the luckiest reaches 35 to 40 % on 100 to 200 trials by chance alone."""
+
+
+@pytest.fixture(scope="module")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_demo_corpus(tmp_path_factory.mktemp("small") / "demo", scale=SMALL, num_workers=1)
+
+
+@pytest.fixture
+def silent_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes empty files in place of recordings, for tests of what surrounds them."""
+    monkeypatch.setattr(trial_audio, "write_trial", lambda trial, seed, path: path.write_bytes(b""))
+
+
+def digest_of(root: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    return [line.split() for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_built_in_tracks_read_every_part(small_corpus: Path, name: str) -> None:
+    track = load_tracks()[name]
+    trials = track.trials(small_corpus, subset="all")
+    key = track.key(small_corpus)
+    planned = count_trials(plan_corpus(1234, SMALL))[name]["all"]
+    assert key.counts() == planned
+    assert sorted(trial.name for trial in trials) == sorted(key.names)
+    assert all(soundfile.info(trial.path).duration > 1 for trial in trials)
+
+
+def test_protocols_have_the_columns_of_the_real_corpora(small_corpus: Path) -> None:
+    protocols = small_corpus / "LA/ASVspoof2019_LA_cm_protocols"
+    train = read_rows(protocols / "ASVspoof2019.LA.cm.train.trn.txt")
+    assert {len(row) for row in train} == {5}
+    assert {(row[2], row[4]) for row in train} == {("-", "bonafide"), ("-", "spoof")}
+    assert {len(row) for row in read_rows(small_corpus / "keys/LA/CM/trial_metadata.txt")} == {8}
+    assert {len(row) for row in read_rows(small_corpus / "keys/DF/CM/trial_metadata.txt")} == {13}
+    header, *wild = (small_corpus / "release_in_the_wild/meta.csv").read_text().splitlines()
+    assert header == "file,speaker,label"
+    assert {row.split(",")[2] for row in wild} == {"bona-fide", "spoof"}
+
+
+def test_recordings_have_the_formats_of_the_real_corpora(small_corpus: Path) -> None:
+    flac = [soundfile.info(path) for path in small_corpus.rglob("*.flac")]
+    wild = [soundfile.info(path) for path in small_corpus.rglob("*.wav")]
+    assert {(info.format, info.samplerate, info.channels) for info in flac} == {("FLAC", 16_000, 1)}
+    assert {info.format for info in wild} == {"WAV"}
+    assert {info.samplerate for info in wild} == set(WILD_RATES_HZ)
+
+
+def test_asv_scores_stand_row_by_row_beside_their_trials(small_corpus: Path) -> None:
+    directory = small_corpus / "keys/LA/ASV"
+    trials = read_rows(directory / "trial_metadata.txt")
+    scores = read_rows(directory / "ASVTorch_Kaldi/score.txt")
+    assert [row[:2] for row in trials] == [row[:2] for row in scores]
+    assert set(Counter(row[5] for row in trials)) == {"target", "nontarget", "spoof"}
+
+
+def test_asv_scores_of_the_classes_overlap(tmp_path: Path, silent_trials: None) -> None:
+    scores = load_tracks()["LA"].asv_scores(make_demo_corpus(tmp_path / "demo", num_workers=1))
+    assert scores is not None
+    assert 0.01 < compute_eer(scores.target, scores.nontarget).eer < 0.15
+    assert 0.15 < compute_eer(scores.target, scores.spoof).eer < 0.5
+
+
+def test_evaluation_has_other_attacks_and_speakers_than_training() -> None:
+    trials = plan_corpus(1234, 1.0)
+    attacks = {part: {t.attack for t in trials if t.part == part and not t.is_bonafide} for part in PARTS}
+    speakers = {part: {t.speaker for t in trials if t.part == part} for part in PARTS}
+    assert attacks["train"] == attacks["dev"] == set(SEEN_ATTACKS)
+    for part in ("LA", "DF", "In-the-Wild"):
+        assert attacks[part] == set(UNSEEN_ATTACKS)
+        assert not speakers[part] & (speakers["train"] | speakers["dev"])
+    assert not speakers["train"] & speakers["dev"]
+
+
+def test_every_codec_meets_both_classes_and_every_attack() -> None:
+    for part in ("LA", "DF"):
+        trials = [trial for trial in plan_corpus(1234, 1.0) if trial.part == part and trial.subset == "eval"]
+        codecs = {trial.codec for trial in trials}
+        attacks = {trial.attack for trial in trials}
+        assert len({(trial.codec, trial.attack) for trial in trials}) == len(codecs) * len(attacks)
+
+
+@pytest.mark.slow
+def test_same_seed_makes_the_same_bytes_whatever_the_number_of_processes(
+    small_corpus: Path, tmp_path: Path
+) -> None:
+    again = make_demo_corpus(tmp_path / "demo", scale=SMALL, num_workers=2)
+    assert digest_of(again) == digest_of(small_corpus)
+
+
+def test_another_seed_makes_other_recordings() -> None:
+    trial = plan_corpus(1234, SMALL)[0]
+    assert not np.array_equal(make_trial(trial, 1234)[:8000], make_trial(trial, 1235)[:8000])
+
+
+def test_finished_corpus_is_found_and_left_alone(small_corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "plan_corpus", None)
+    assert make_demo_corpus(small_corpus, scale=SMALL) == small_corpus
+
+
+def test_corpus_of_another_seed_is_replaced(tmp_path: Path, silent_trials: None) -> None:
+    root = make_demo_corpus(tmp_path / "demo", seed=1, scale=SMALL, num_workers=1)
+    make_demo_corpus(root, seed=2, scale=SMALL, num_workers=1)
+    assert yaml.safe_load((root / "DEMO.yaml").read_text())["seed"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    planned = {audio_path(trial) for trial in plan_corpus(2, SMALL)}
+    assert {path.relative_to(root) for path in root.rglob("*.flac")} <= planned
+
+
+def test_two_processes_at_once_leave_one_whole_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "demo"
+    is_inner_done = False
+
+    def write_while_another_finishes(trial: object, seed: int, path: Path) -> None:
+        nonlocal is_inner_done
+        if not is_inner_done:
+            is_inner_done = True
+            make_demo_corpus(root, scale=SMALL, num_workers=1)
+        path.write_bytes(b"")
+
+    monkeypatch.setattr(trial_audio, "write_trial", write_while_another_finishes)
+    assert make_demo_corpus(root, scale=SMALL, num_workers=1) == root
+    assert build.read_origin(root) is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+    assert all((root / audio_path(trial)).is_file() for trial in plan_corpus(1234, SMALL))
+
+
+def test_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(trial: object, seed: int, path: Path) -> None:
+        raise RuntimeError("no such codec")
+
+    monkeypatch.setattr(trial_audio, "write_trial", fail)
+    with pytest.raises(RuntimeError, match="no such codec"):
+        make_demo_corpus(tmp_path / "demo", scale=SMALL, num_workers=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_failing_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.sys, "executable", "false")
+    with pytest.raises(RuntimeError, match="2 of 2 processes failed"):
+        make_demo_corpus(tmp_path / "demo", scale=SMALL, num_workers=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_directory_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("ten years of work")
+    with pytest.raises(ValueError, match="found other files, expected a new or empty directory"):
+        make_demo_corpus(tmp_path, scale=SMALL)
+    assert (tmp_path / "thesis.tex").read_text() == "ten years of work"
+
+
+@pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
+def test_scale_that_is_not_positive_is_refused(tmp_path: Path, scale: float) -> None:
+    with pytest.raises(ValueError, match=f"scale: found {scale}, expected a positive number"):
+        make_demo_corpus(tmp_path / "demo", scale=scale)
+
+
+def test_corpus_says_what_it_is(small_corpus: Path) -> None:
+    note = yaml.safe_load((small_corpus / "CORPUS.yaml").read_text())
+    assert note["corpus"] == "demo"
+    assert note["counts"] == count_trials(plan_corpus(1234, SMALL))
+    assert yaml.safe_load((small_corpus / "DEMO.yaml").read_text()) == {
+        "version": build.VERSION,
+        "seed": 1234,
+        "scale": SMALL,
+    }
+    assert "say nothing about real" in (small_corpus / "README.txt").read_text()
+
+
+def test_progress_counts_to_the_number_of_recordings(tmp_path: Path, silent_trials: None) -> None:
+    seen: list[tuple[int, int]] = []
+    make_demo_corpus(
+        tmp_path / "demo", scale=SMALL, num_workers=1, progress=lambda *counts: seen.append(counts)
+    )
+    total = len(plan_corpus(1234, SMALL))
+    assert seen == [(number, total) for number in range(1, total + 1)]
+
+
+def test_worker_imports_no_torch() -> None:
+    code = "import sys, sls.data.demo_corpus.worker; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_trivial_features_do_not_separate_the_classes_but_spectra_do(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    parts = measure_parts(make_demo_corpus(tmp_path_factory.mktemp("full") / "demo"))
+    eers = {
+        (name, feature): eer_either_way(values, part.labels)
+        for name, part in parts.items()
+        for feature, values in part.trivial.items()
+    }
+    assert min(eers.values()) > LOWEST_TRIVIAL_EER, min(eers, key=eers.__getitem__)
+    spectral = {
+        name: eer_either_way(score_log_mel(parts["train"], part), part.labels) for name, part in parts.items()
+    }
+    assert spectral["dev"] < 0.2  # seen attacks can be learned
+    for track in ("LA", "DF", "In-the-Wild"):
+        assert spectral["dev"] < spectral[track] < 0.5  # unseen attacks are harder

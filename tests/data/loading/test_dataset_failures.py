@@ -1,0 +1,96 @@
+"""Recordings that cannot be read: they stop the loader, or are handed over within a budget; never scored."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from sls.config import AudioConfig
+from sls.data.audio.recording import AudioError, fit_length, read_audio
+from sls.data.loading.batches import AudioFailure, check_failures
+from sls.data.loading.dataset import Batch, TrialDataset, make_loader
+from sls.data.tables.protocols import Trial
+
+
+@pytest.fixture
+def trials(tmp_path) -> list[Trial]:
+    rng = np.random.default_rng(0)
+    made = []
+    for index in range(23):
+        path = tmp_path / f"T_{index:02d}.flac"
+        soundfile.write(path, rng.uniform(-0.5, 0.5, 2000 + 300 * index), 16_000)
+        made.append(Trial(path.stem, path, index % 2))
+    return made
+
+
+def load(trials: list[Trial], **options) -> list[Batch]:
+    dataset = TrialDataset(trials, AudioConfig(audio_max_len=4000))
+    return list(make_loader(dataset, batch_size=5, **options))
+
+
+def break_some(trials: list[Trial], folder: Path) -> list[Trial]:
+    """Makes trial 1 a text and trial 3 a missing file."""
+    (folder / "text.flac").write_text("not audio")
+    broken = list(trials)
+    broken[1] = Trial("T_01", folder / "text.flac", 1)
+    broken[3] = Trial("T_03", folder / "missing.flac", 1)
+    return broken
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_an_unreadable_recording_stops_with_one_line_that_names_it(trials, tmp_path, num_workers):
+    with pytest.raises(AudioError) as caught:
+        load(break_some(trials, tmp_path), num_workers=num_workers)
+    message = str(caught.value)
+    first = f"2 recordings cannot be read, expected at most 0: T_01, T_03; the first: {tmp_path}/text.flac: "
+    assert message.startswith(first)
+    assert "\n" not in message
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_failures_within_the_budget_are_handed_over_and_never_scored(trials, tmp_path, num_workers):
+    batches = load(break_some(trials, tmp_path), num_workers=num_workers, max_failures=2)
+    assert [len(batch) for batch in batches] == [3, 5, 5, 5, 3]
+    assert batches[0].indices.tolist() == [0, 2, 4]
+    assert batches[0].labels.tolist() == [0, 0, 0]
+    first, second = batches[0].failures
+    assert (first.index, first.name, first.path) == (1, "T_01", tmp_path / "text.flac")
+    assert "not readable" in first.message
+    assert second.message == f"{tmp_path / 'missing.flac'}: no such file"
+    for row, index in enumerate((0, 2, 4)):
+        expected = fit_length(read_audio(trials[index].path), 4000)
+        np.testing.assert_array_equal(batches[0].waveforms[row], expected)
+
+
+def test_more_failures_than_the_budget_stop(trials, tmp_path):
+    with pytest.raises(
+        AudioError, match=r"2 recordings cannot be read, expected at most 1: T_01, T_03; the first: .*text"
+    ):
+        load(break_some(trials, tmp_path), max_failures=1)
+
+
+def test_failures_of_several_batches_are_all_named_and_one_by_its_message_alone(trials, tmp_path):
+    broken = break_some(trials, tmp_path)
+    broken[-1] = Trial("T_22", tmp_path / "gone.flac", 0)
+    with pytest.raises(AudioError, match=r"^3 recordings .* at most 2: T_01, T_03, T_22; the first: .*text"):
+        load(broken, max_failures=2)
+    with pytest.raises(AudioError, match=f"^{tmp_path}/gone.flac: no such file$"):
+        load([*trials[:-1], broken[-1]])
+
+
+def test_a_batch_of_failures_alone_is_empty(trials, tmp_path):
+    batch = load(break_some(trials, tmp_path)[1:2], max_failures=5)[0]
+    assert len(batch) == 0
+    assert batch.waveforms.shape == (0, 4000)
+    assert len(batch.failures) == 1
+
+
+def test_the_first_failure_is_told_in_its_own_words():
+    failures = [AudioFailure(place, name, Path(name), f"{name}: gone") for place, name in enumerate("abc")]
+    check_failures(failures, 3)
+    with pytest.raises(AudioError, match=r"^3 recordings .* at most 2: a, b, c; the first: a: gone$"):
+        check_failures(failures, 2)
+    with pytest.raises(AudioError, match=r"^b: gone$"):
+        check_failures(failures[1:2], 0)

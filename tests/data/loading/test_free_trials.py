@@ -1,0 +1,113 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from sls.data.loading.free_trials import find_trials, list_recordings, read_any_protocol
+
+
+def touch(path: Path, content: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "has_labels"),
+    [
+        ("a\nb\n", False),
+        ("S1 a - A01 spoof\nS1 b - - bonafide\n", True),
+        ("- a - - - spoof\n- b - - - bonafide\n", True),
+        ("S a alaw tx A07 spoof notrim eval\nS b none - - bonafide notrim eval\n", True),
+        ("S a mp3 asv A07 spoof notrim eval v - - - -\nS b no asv - bonafide notrim eval v - - - -\n", True),
+        ("S a F - - - AC1 A14 spoof -\nS b M - - - - bonafide bonafide -\n", True),
+        ("file,speaker,label\na,X Y,spoof\nb,X Y,bona-fide\n", True),
+        ("speaker,file,label\nX Y,a,spoof\nX Y,b,bonafide\n", True),
+        ("label\tfile\nspoof\ta\nbonafide\tb\n", True),
+        ("file,duration\na,3\nb,4\n", False),
+    ],
+)
+def test_the_form_of_a_protocol_is_recognised(tmp_path, content, has_labels):
+    protocol = read_any_protocol(touch(tmp_path / "protocol", content))
+    assert protocol.names.tolist() == ["a", "b"]
+    assert (protocol.labels is not None) == has_labels
+    if protocol.labels is not None:
+        assert protocol.labels.tolist() == [0, 1]
+
+
+def test_a_protocol_of_no_known_form_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r":1: found 3 columns \('a b c'\), expected"):
+        read_any_protocol(touch(tmp_path / "protocol", "a b c\n"))
+
+
+def test_a_form_of_ones_own_is_known_by_its_tracks_file(tmp_path):
+    tracks = touch(tmp_path / "tracks.yaml", "formats: {mine: {columns: [label, _, trial]}}\n")
+    protocol = read_any_protocol(touch(tmp_path / "protocol", "spoof x a\nbonafide y b\n"), tracks)
+    assert protocol.names.tolist() == ["a", "b"]
+
+
+@pytest.mark.parametrize("folder", [".", "flac", "wav"])
+def test_trials_are_paired_with_recordings_of_any_type(tmp_path, folder):
+    protocol = read_any_protocol(touch(tmp_path / "protocol", "a\nb.wav\n"))
+    touch(tmp_path / "audio" / folder / "a.mp3")
+    touch(tmp_path / "audio" / folder / "b.wav")
+    trials = find_trials(protocol, tmp_path / "audio")
+    assert [(trial.name, trial.path.name) for trial in trials] == [("a", "a.mp3"), ("b.wav", "b.wav")]
+
+
+def test_a_missing_recording_is_an_error_unless_left_to_the_reader(tmp_path):
+    protocol = read_any_protocol(touch(tmp_path / "protocol", "a\nb\n"))
+    touch(tmp_path / "audio" / "a.flac")
+    with pytest.raises(FileNotFoundError, match="1 of 2 recordings are missing"):
+        find_trials(protocol, tmp_path / "audio")
+    assert len(find_trials(protocol, tmp_path / "audio", require_audio=False)) == 2
+    with pytest.raises(FileNotFoundError, match="no directory"):
+        find_trials(protocol, tmp_path / "nowhere")
+
+
+def test_all_recordings_below_a_directory_are_listed_by_name(tmp_path):
+    for name in ("b.WAV", "sub/a.flac", "notes.txt", "c.m4a"):
+        touch(tmp_path / name)
+    assert [trial.name for trial in list_recordings(tmp_path)] == ["b.WAV", "c.m4a", "sub/a.flac"]
+
+
+def test_a_name_that_a_score_file_cannot_hold_is_refused_before_scoring(tmp_path):
+    touch(tmp_path / "my voice.wav")
+    with pytest.raises(ValueError, match=r"found a recording named 'my voice\.wav'"):
+        list_recordings(tmp_path)
+
+
+def test_a_directory_without_recordings_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no recording in"):
+        list_recordings(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no directory"):
+        list_recordings(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_the_ends_of_lines_change_nothing(tmp_path, end):
+    path = tmp_path / "list.txt"
+    path.write_bytes(f"S A - - bonafide{end}S B - A01 spoof{end}".encode())
+    protocol = read_any_protocol(path)
+    assert protocol.names.tolist() == ["A", "B"]
+    assert protocol.counts() == {"trials": 2, "bonafide": 1, "spoof": 1}
+
+
+def test_a_directory_is_no_protocol(tmp_path):
+    with pytest.raises(ValueError, match="found a directory, expected a regular file"):
+        read_any_protocol(tmp_path)
+
+
+def test_a_link_to_a_recording_that_is_gone_is_listed_and_one_to_a_folder_is_named(tmp_path, caplog):
+    touch(tmp_path / "elsewhere" / "b.wav")
+    audio = touch(tmp_path / "audio" / "a.wav").parent
+    (audio / "gone.wav").symlink_to(tmp_path / "gone.wav")
+    (audio / "part.wav").symlink_to(tmp_path / "elsewhere")
+    assert [trial.name for trial in list_recordings(audio)] == ["a.wav", "gone.wav"]
+    assert f"{audio / 'part.wav'} is a link to a folder" in caplog.text
+
+
+def test_a_recording_whose_name_is_not_utf8_is_refused_by_its_bytes(tmp_path):
+    touch(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")))
+    with pytest.raises(ValueError, match=r"found a recording named b'\\xff.wav', expected a name in UTF-8"):
+        list_recordings(tmp_path)

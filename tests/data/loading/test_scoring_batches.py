@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import soundfile
+
+from sls.config import AudioConfig
+from sls.data.audio.recording import read_audio
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.scoring_batches import ScoringBatches, load_batches
+from sls.data.tables.protocols import Trial
+
+
+@pytest.fixture
+def trials(tmp_path) -> TrialDataset:
+    rng = np.random.default_rng(3)
+    found = []
+    for index, length in enumerate([500, 1000, 2600, 400, 1700]):
+        path = tmp_path / f"t{index}.wav"
+        soundfile.write(path, rng.normal(0, 0.1, length), 16_000, subtype="FLOAT")
+        found.append(Trial(path.stem, path))
+    (tmp_path / "t3.wav").write_bytes(b"no audio")
+    return TrialDataset(found, AudioConfig(audio_max_len=1000))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_have_fixed_places_and_windows_in_the_order_of_trials(trials, num_workers: int) -> None:
+    batches = ScoringBatches(trials, batch_size=2, window_hop=800)
+    loaded = list(load_batches(batches, [1, 2], num_workers, pin_memory=False))
+    assert [(batch.number, batch.trials) for batch in loaded] == [(1, range(2, 4)), (2, range(4, 5))]
+    assert loaded[0].window_counts.tolist() == [3, 0]
+    assert loaded[0].windows.shape == (3, 1000)
+    assert [failure.name for failure in loaded[0].failures] == ["t3"]
+    assert "t3.wav: not readable" in loaded[0].failures[0].message
+    waveform, _ = soundfile.read(trials.path(2), dtype="float32")
+    np.testing.assert_array_equal(loaded[0].windows[2].numpy(), waveform[-1000:])
+
+
+def test_the_resampler_reaches_the_workers(tmp_path) -> None:
+    path = tmp_path / "t.wav"
+    soundfile.write(path, np.random.default_rng(3).normal(0, 0.1, 3_000), 24_000, subtype="FLOAT")
+    trials = TrialDataset([Trial("t", path)], AudioConfig(audio_max_len=1_000))
+    batches = ScoringBatches(trials, batch_size=1, resampler="kaiser_best")
+    (batch,) = load_batches(batches, [0], 1, pin_memory=False)
+    expected = read_audio(path, resampler="kaiser_best")[:1_000]
+    np.testing.assert_array_equal(batch.windows[0].numpy(), expected)
+    assert (expected != read_audio(path)[:1_000]).any()
+
+
+def test_a_recording_that_is_not_there_is_named(trials) -> None:
+    trials.path(0).unlink()
+    (failure,) = ScoringBatches(trials, batch_size=2)[0].failures
+    assert failure.message == f"{trials.path(0)}: no such file"

@@ -1,0 +1,140 @@
+"""Which trials belong together, by what the key knows, and the words in which it is told."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sls.data.tables.formats import as_columns
+from sls.engine.evaluation.comparison import compare
+from sls.engine.evaluation.evaluation import evaluate
+from sls.engine.evaluation.factors import ATTACK, SPEAKER, make_factor, sample_clusters
+from sls.metrics.ranking import rank_trials
+from sls.metrics.sampling import Sampling
+from tests.engine.evaluation.keys import make_joined
+
+NUM_BONAFIDE, NUM_SPOOF = 120, 240
+LABELS = np.arange(NUM_BONAFIDE + NUM_SPOOF) < NUM_BONAFIDE
+
+
+def make_systems(**fields: list[str] | np.ndarray):
+    """Two systems of nearly the same scores; the columns of the key are given for all trials."""
+    rng = np.random.default_rng(4)
+    scores = rng.normal(size=LABELS.size) + 2.5 * LABELS
+    columns = {name: np.asarray(column, dtype=object) for name, column in fields.items()}
+    first = make_joined(scores, LABELS.astype(int), columns)
+    return {"one": first, "two": replace(first, scores=scores + 0.3 * rng.normal(size=LABELS.size))}
+
+
+def turns(letter: str, bonafide: int, spoof: int) -> list[str]:
+    """Names that take turns, so many in each class; none at all where the number is 0."""
+    found = []
+    for size, number in ((NUM_BONAFIDE, bonafide), (NUM_SPOOF, spoof)):
+        found += [f"{letter}{place % number}" if number else "-" for place in range(size)]
+    return found
+
+
+def sample(**fields) -> Sampling | None:
+    joined = make_systems(**fields)["one"]
+    columns = as_columns(joined.key.fields)
+    factors = {name: make_factor(name, columns.categories(name), LABELS) for name in columns}
+    return sample_clusters(rank_trials(joined.scores, LABELS), factors.get(SPEAKER), factors.get(ATTACK))
+
+
+@pytest.mark.parametrize(
+    ("speakers", "attacks", "over", "clusters"),
+    [
+        ((12, 12), 8, "12 speakers and 8 attacks", {"speakers": 12, "attacks": 8}),
+        ((12, 12), 0, "12 speakers", {"speakers": 12}),
+        ((0, 0), 8, "bona fide trials and 8 attacks", {"attacks": 8}),
+        (
+            (20, 12),
+            8,
+            "20 bona fide speakers, 12 spoofed speakers and 8 attacks",
+            {"bona fide speakers": 20, "spoofed speakers": 12, "attacks": 8},
+        ),
+        ((20, 0), 8, "20 bona fide speakers and 8 attacks", {"bona fide speakers": 20, "attacks": 8}),
+        ((20, 0), 0, "20 bona fide speakers and spoofed trials", {"bona fide speakers": 20}),
+        ((0, 12), 0, "bona fide trials and 12 spoofed speakers", {"spoofed speakers": 12}),
+        (
+            (0, 12),
+            8,
+            "bona fide trials, 12 spoofed speakers and 8 attacks",
+            {"spoofed speakers": 12, "attacks": 8},
+        ),
+    ],
+)
+def test_each_class_is_sampled_by_what_is_known_of_it(speakers, attacks, over, clusters):
+    found = sample(speaker=turns("S", *speakers), attack=turns("A", 0, attacks))
+    assert (found.over, found.clusters) == (over, clusters)
+    assert found.shortage == ""
+
+
+def test_a_key_that_knows_nothing_has_no_clusters():
+    assert sample() is None
+    assert sample(codec=turns("C", 2, 2)) is None
+    assert sample(speaker=turns("S", 0, 0), attack=turns("A", 0, 0)) is None
+
+
+def test_unknown_speakers_among_known_ones_count_as_one():
+    speakers = turns("S", 10, 10)
+    speakers[::7] = ["-"] * len(speakers[::7])
+    assert sample(speaker=speakers).clusters == {"speakers": 11}
+
+
+@pytest.mark.parametrize(
+    ("speakers", "attacks", "shortage"),
+    [
+        ((2, 2), 13, "not enough speakers (2) to tell"),
+        ((5, 5), 13, "not enough speakers (5) to tell"),
+        ((30, 30), 2, "not enough attacks (2) to tell"),
+        ((30, 30), 1, "not enough attacks (1) to tell"),
+        ((2, 30), 13, "not enough bona fide speakers (2) to tell"),
+        ((1, 1), 0, "not enough speakers (1) to tell"),
+        ((0, 0), 4, "not enough attacks (4) to tell"),
+    ],
+)
+def test_few_clusters_give_intervals_and_no_verdict(speakers, attacks, shortage):
+    systems = make_systems(speaker=turns("S", *speakers), attack=turns("A", 0, attacks))
+    (difference,) = compare(systems, track="LA").differences
+    assert difference.tested is difference.over_clusters
+    assert (difference.tested.p_value, difference.tested.conclusion) == (None, shortage)
+    assert difference.verdict.endswith(f"): {shortage}")
+    assert "p =" not in difference.verdict
+    assert f"(over {difference.tested.interval.over})" in difference.verdict
+    assert difference.tested.interval.low <= difference.value <= difference.tested.interval.high
+
+
+def test_an_only_speaker_is_counted_and_its_trials_are_sampled():
+    found = sample(speaker=turns("S", 1, 1))
+    assert (found.over, found.clusters) == ("trials of 1 speaker", {"speakers": 1})
+
+
+def test_an_only_attack_leaves_speakers_to_be_sampled():
+    found = sample(speaker=turns("S", 9, 9), attack=turns("A", 0, 1))
+    assert found.over == "9 speakers and 1 attack"
+    assert found.freedom[1] == pytest.approx(8, abs=0.2)
+
+
+def test_trials_alone_are_said_to_be_taken_as_independent():
+    (difference,) = compare(make_systems(), track="LA").differences
+    assert difference.over_clusters is None
+    assert difference.tested.interval.over == "trials"
+    assert "independent" in difference.verdict
+
+
+def test_speakers_of_very_unequal_sizes_give_no_verdict():
+    speakers = np.where(np.arange(LABELS.size) % 11 == 0, turns("S", 30, 30), "S0")
+    (difference,) = compare(make_systems(speaker=speakers), track="LA").differences
+    assert difference.tested.p_value is None
+    assert "1.0 equal ones" in difference.tested.conclusion
+    assert -1 <= difference.tested.interval.low <= difference.tested.interval.high <= 1
+
+
+def test_an_evaluation_has_an_interval_over_attacks_where_speakers_are_not_known():
+    found = evaluate(make_systems(attack=turns("A", 0, 13))["one"], track="LA", metrics=("eer", "min_dcf"))
+    for name in ("eer", "min_dcf"):
+        assert [interval.over for interval in found.measure(name).intervals] == [
+            "trials",
+            "bona fide trials and 13 attacks",
+        ]

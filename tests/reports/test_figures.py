@@ -1,0 +1,133 @@
+import io
+
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from sls.engine.evaluation.comparison import compare
+from sls.engine.evaluation.evaluation import evaluate
+from sls.engine.evaluation.results import POOLED, Breakdown, Cell
+from sls.reports.breakdown_figures import MAX_ROWS, heat_map_figure, interval_figure
+from sls.reports.epochs_figure import RING_SIZE, EpochPoint, epochs_figure
+from sls.reports.figure_style import to_png
+from sls.reports.figures import (
+    comparison_figures,
+    det_figure,
+    evaluation_figures,
+    score_figure,
+)
+from tests.engine.evaluation.keys import make_asv, make_corpus
+from tests.engine.evaluation.test_comparison import make_systems
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return evaluate(
+        make_corpus(),
+        track="LA",
+        system="baseline",
+        subset="eval",
+        metrics=("eer", "min_tdcf"),
+        breakdown=("attack", "codec", "speaker"),
+        asv=make_asv(),
+    )
+
+
+def texts_of(figure: Figure) -> list[str]:
+    figure.canvas.draw()
+    return [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
+
+
+@pytest.mark.slow
+def test_every_breakdown_of_an_evaluation_has_its_figure(evaluation):
+    figures = evaluation_figures(evaluation)
+    expected = {"det", "scores", "eer_by_attack", "eer_by_codec", "eer_by_speaker"}
+    assert set(figures) == expected | {"eer_by_attack_codec", "min_tdcf_by_attack_codec"}
+    for figure in figures.values():
+        picture = matplotlib.image.imread(io.BytesIO(to_png(figure)))
+        assert picture.shape[1] >= 1_000
+        assert picture[..., :3].std() > 0.02  # not blank
+
+
+def test_a_heat_map_holds_the_number_of_every_cell(evaluation):
+    breakdown = next(found for found in evaluation.breakdowns if len(found.fields) == 2)
+    texts = texts_of(heat_map_figure(evaluation, breakdown))
+    for cell in breakdown.cells:
+        assert f"{100 * cell.eer:.1f}" in texts
+    assert {"A9", "A10", "A11", POOLED, "alaw", "none"} <= set(texts)
+
+
+def test_missing_cells_of_a_heat_map_are_marked(evaluation):
+    cells = (
+        Cell(("A1", "c1"), 5, 5, 0.25),
+        Cell(("A1", POOLED), 5, 5, 0.25),
+        Cell((POOLED, "c1"), 5, 5, 0.25),
+        Cell(("A2", "c1"), 0, 5, None, note="no bona fide trial"),
+    )
+    texts = texts_of(heat_map_figure(evaluation, Breakdown(("attack", "codec"), (True, False), cells)))
+    assert "-" in texts
+
+
+def test_long_breakdowns_draw_the_hardest_and_say_so(evaluation):
+    cells = tuple(Cell((f"S{number:03d}",), 9, 9, number / 100) for number in range(50))
+    texts = texts_of(interval_figure(evaluation, Breakdown(("speaker",), (False,), cells)))
+    assert any(f"the {MAX_ROWS} hardest of 50" in text for text in texts)
+    assert "S049" in texts
+    assert "S000" not in texts
+
+
+def test_the_det_curve_passes_through_its_eer_point(evaluation):
+    figure = det_figure([evaluation])
+    curve, point = figure.axes[0].lines[:2]
+    place = point.get_xdata()[0]
+    assert point.get_ydata()[0] == place
+    assert np.hypot(curve.get_xdata() - place, curve.get_ydata() - place).min() < 0.03
+    assert any(f"EER {100 * evaluation.eer:.2f} %" in text for text in texts_of(figure))
+
+
+def test_each_class_of_a_score_figure_adds_up_to_100_percent(evaluation):
+    patches = [patch for patch in score_figure(evaluation).axes[0].patches if " (" in patch.get_label()]
+    assert [patch.get_label().split(" (")[0] for patch in patches] == ["bona fide", "spoofed"]
+    for patch in patches:
+        assert patch.get_data().values.sum() == pytest.approx(100)
+
+
+def test_only_the_demo_corpus_is_marked_as_synthetic(evaluation):
+    points = [EpochPoint("LA", "v1", epoch, 5.0 - epoch) for epoch in range(3)]
+    assert "SYNTHETIC" in texts_of(epochs_figure(points, corpus="demo"))
+    assert any("(synthetic demo corpus)" in text for text in texts_of(epochs_figure(points, corpus="demo")))
+    assert "SYNTHETIC" not in texts_of(epochs_figure(points, corpus="minispoof"))
+    assert "SYNTHETIC" not in texts_of(det_figure([evaluation]))
+
+
+def test_the_chosen_epoch_of_each_recipe_is_ringed_on_each_track():
+    points = [
+        EpochPoint(track, recipe, epoch, 10.0 - epoch + start)
+        for track, start in (("LA", 0), ("DF", 3))
+        for recipe in ("v1", "v2")
+        for epoch in (2, 0, 1)
+    ]
+    figure = epochs_figure(points, {"v1": 2, "v2": 0})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["LA", "DF"]
+    for axes, expected in zip(figure.axes, ([(0, 10), (2, 8)], [(0, 13), (2, 11)]), strict=True):
+        lines = [line for line in axes.lines if line.get_markersize() == RING_SIZE]
+        assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in lines) == expected
+        assert list(axes.lines[0].get_xdata()) == [0, 1, 2]  # in the order of epochs
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["v1", "v2", "chance"]
+
+
+def test_an_epochs_figure_of_nothing_raises():
+    with pytest.raises(ValueError, match="no evaluated epoch"):
+        epochs_figure([])
+
+
+def test_a_comparison_draws_all_systems_and_every_difference():
+    found = compare(make_systems(shift=0.5), track="LA")
+    figures = comparison_figures(found)
+    assert set(figures) == {"det", "eer_differences"}
+    labels = texts_of(figures["det"])
+    assert all(any(text.startswith(f"{name}: EER") for text in labels) for name in ("one", "two"))
+    texts = texts_of(figures["eer_differences"])
+    assert "one minus two" in texts
+    assert f"{100 * found.differences[0].value:+.2f}" in texts

@@ -1,0 +1,167 @@
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from sls.data.tables.score_files import join_scores
+from sls.engine.evaluation.comparison import compare
+from sls.engine.evaluation.evaluation import evaluate
+from sls.reports.report import write_comparison_report, write_evaluation_report
+from tests.engine.evaluation.keys import make_asv, make_corpus
+from tests.engine.evaluation.test_comparison import make_systems
+
+VOID = {"meta", "img", "line", "br"}
+
+
+class Checker(HTMLParser):
+    """Collects the text of a page, and checks that elements close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text = ""
+        self.resources: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.resources += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("script", "style"):
+            self.text += data + "\n"
+
+
+def read_page(path) -> Checker:
+    checker = Checker()
+    checker.feed(path.read_text(encoding="utf-8"))
+    assert checker.open == []
+    return checker
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    corpus = make_corpus()
+    return evaluate(
+        join_scores(corpus.table, corpus.key),
+        track="LA",
+        system="base<line>",
+        metrics=("eer", "min_tdcf"),
+        breakdown=("attack", "codec"),
+        asv=make_asv(),
+    )
+
+
+@pytest.fixture(scope="module")
+def comparison():
+    return compare(make_systems(shift=0.5), track="LA")
+
+
+@pytest.fixture(scope="module")
+def files(evaluation, tmp_path_factory):
+    return write_evaluation_report(evaluation, tmp_path_factory.mktemp("reports") / "one")
+
+
+@pytest.fixture(scope="module")
+def comparison_files(comparison, tmp_path_factory):
+    return write_comparison_report(comparison, tmp_path_factory.mktemp("reports") / "two")
+
+
+def test_a_report_is_a_page_its_numbers_and_its_pictures(files):
+    names = [path.name for path in files]
+    assert names[:2] == ["report.html", "report.json"]
+    assert {"det.png", "scores.png", "eer_by_attack.png", "eer_by_attack_codec.png"} <= set(names)
+    assert sorted(path.name for path in files[0].parent.iterdir()) == sorted(names)
+    assert all(path.read_bytes()[:4] == b"\x89PNG" for path in files if path.suffix == ".png")
+
+
+def test_the_page_needs_nothing_from_elsewhere(files, comparison_files):
+    for path in (files[0], comparison_files[0]):
+        assert all(source.startswith("data:image/png;base64,") for source in read_page(path).resources)
+        links = set(re.findall(r"https?://[^\s'\"<]+", path.read_text(encoding="utf-8")))
+        assert links == {"http://www.w3.org/2000/svg"}  # a name, which no browser fetches
+
+
+def test_the_page_holds_every_number_as_a_person_reads_it(evaluation, files):
+    text = read_page(files[0]).text
+    trials, clusters = evaluation.measures[0].intervals
+    assert f"{100 * evaluation.eer:.2f} %" in text
+    for interval in (trials, clusters):
+        assert f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]" in text
+    assert f"{evaluation.min_tdcf:.4f}" in text
+    for breakdown in evaluation.breakdowns:
+        for cell in breakdown.cells:
+            assert f"{100 * cell.eer:.2f}" in text
+    assert "interval over 10 speakers and 3 attacks" in text
+    # Of a breakdown by attack each cell rests on one.
+    assert "10 speakers and 1 attack\n" in text
+
+
+def test_the_page_says_what_the_other_subsets_of_the_key_give(evaluation, files):
+    assert [other.subset for other in evaluation.other_subsets] == ["eval", "progress"]
+    assert evaluation.scope in read_page(files[0]).text
+
+
+def test_the_page_counts_decisions_of_both_classes(evaluation, files):
+    page = files[0].read_text(encoding="utf-8")
+    for count in (evaluation.confusion.rejected_bonafide, evaluation.confusion.accepted_spoof):
+        assert f'<td data-v="{float(count)!r}">{count:,}</td>' in page
+
+
+def test_names_cannot_break_the_page(evaluation, tmp_path):
+    hostile = replace(evaluation, system="</script><script>alert(1)</script>", track="a&b", breakdowns=())
+    path = write_evaluation_report(hostile, tmp_path)[0]
+    assert "<script>alert" not in path.read_text(encoding="utf-8")
+    assert "a&b" in read_page(path).text
+
+
+def test_the_json_holds_what_the_evaluation_holds(evaluation, files):
+    assert json.loads(files[1].read_text()) == json.loads(json.dumps(evaluation.to_dict()))
+
+
+def test_warnings_and_the_synthetic_corpus_stand_out(evaluation, files, tmp_path):
+    warned = replace(evaluation, warnings=("these scores do better negated",), corpus="demo", breakdowns=())
+    path = write_evaluation_report(warned, tmp_path)[0]
+    content = path.read_text(encoding="utf-8")
+    assert '<p class="note">these scores do better negated</p>' in content
+    assert '<p class="synthetic">synthetic corpus' in content
+    assert 'class="synthetic"' not in files[0].read_text(encoding="utf-8")
+
+
+def test_a_comparison_leads_with_its_verdict(comparison, comparison_files):
+    text = read_page(comparison_files[0]).text
+    assert comparison.verdicts[0] in text
+    assert text.index(comparison.verdicts[0]) < text.index("Results")
+    assert comparison.disagreements[0].trial in text
+    (difference,) = comparison.differences
+    for tested in (difference.over_trials, difference.over_clusters):
+        low, high = tested.interval.low, tested.interval.high
+        assert f"[{100 * low:.2f}, {100 * high:.2f}]" in text
+    assert f"over {difference.tested.interval.over}: {difference.tested.conclusion}" in text
+    assert f"{difference.tested.p_value:.3f}" in text
+    names = {path.name for path in comparison_files}
+    assert names == {"report.html", "report.json", "det.png", "eer_differences.png"}
+
+
+def test_intervals_are_explained_by_what_they_rest_on(tmp_path):
+    joined = make_corpus()
+    unnamed = replace(joined, key=replace(joined.key, fields={}))
+    for place, of_key in enumerate((joined, unnamed)):
+        found = evaluate(of_key, track="LA")
+        text = read_page(write_evaluation_report(found, tmp_path / str(place))[0]).text
+        assert f"Intervals are {100 * found.measures[0].interval().level:g} % intervals" in text
+        assert ("those over 10 speakers and 3 attacks do not" in text) == (of_key is joined)
+        assert ("take trials for independent, since" in text) == (of_key is unnamed)
+        assert "were not calibrated" in text
+
+
+def test_what_was_left_out_of_a_comparison_is_on_the_page(tmp_path):
+    systems = make_systems(noise=0.3)
+    systems["two"] = systems["two"].select(slice(0, 900))
+    found = compare(systems, track="LA")
+    assert "compared on the 900 trials" in read_page(write_comparison_report(found, tmp_path)[0]).text

@@ -1,0 +1,153 @@
+"""Refusals: what MLflow's scoring server would say by itself, in one sentence."""
+
+import asyncio
+import inspect
+import json
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import scoring_server
+from mlflow.types import DataType, ParamSchema, ParamSpec
+
+from sls.serving.contract import make_signature
+from sls.serving.errors import RefusedRequest, guard, guard_server
+
+
+def answer(response: Any) -> scoring_server.InvocationsResponse:
+    return scoring_server.InvocationsResponse(response, 200, "application/json")
+
+
+def test_message_stays_as_it_was_written_and_is_answered_with_400() -> None:
+    error = RefusedRequest("audio: not base64")
+    error.message = f"Failed to predict data 'UklG'. \nError: {error.message}"
+    assert error.message == "audio: not base64"
+    assert json.loads(error.serialize_as_json())["message"] == "audio: not base64"
+    assert error.get_http_status_code() == 400
+
+
+def test_long_request_is_refused_before_it_is_parsed() -> None:
+    guarded = guard(lambda *_: pytest.fail("it was parsed"), max_bytes=10)
+    with pytest.raises(RefusedRequest, match="found 11 bytes, expected at most 10"):
+        guarded(b"x" * 11, "application/json", None, None)
+
+
+@pytest.mark.parametrize("error", [MlflowException("data: UklG"), KeyError("UklG"), RecursionError("UklG")])
+def test_any_error_becomes_one_sentence_without_the_data(error: Exception, caplog) -> None:
+    def invocations(*_: object) -> None:
+        raise error
+
+    with pytest.raises(RefusedRequest, match="does not fit the signature") as caught:
+        guard(invocations, max_bytes=10)(b"{}", "application/json", None, None)
+    assert "UklG" not in caught.value.serialize_as_json() + caplog.text
+    assert type(error).__name__ in caplog.text
+
+
+def test_request_without_a_content_type_is_read_as_json() -> None:
+    guarded = guard(lambda data, content_type, *_: answer(content_type), max_bytes=10)
+    assert guarded(b"{}", None, None, None).response == "application/json"
+
+
+def test_parameter_that_the_signature_does_not_have_is_refused_and_not_quoted() -> None:
+    schema = ParamSchema([ParamSpec("spoof_prior", DataType.double, 0.05)])
+    model = SimpleNamespace(
+        metadata=SimpleNamespace(get_params_schema=lambda: schema), predict=lambda data, params: params
+    )
+    guarded = guard(
+        lambda data, kind, served, schema: answer(served.predict(data, params=data["params"])), max_bytes=100
+    )
+    assert guarded(b'{"params": {"spoof_prior": 0.5}}', "", model, None).response == {"spoof_prior": 0.5}
+    with pytest.raises(RefusedRequest, match="expected some of spoof_prior") as caught:
+        guarded(b'{"params": {"UklG": 0.5}}', "", model, None)
+    assert "UklG" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"dataframe_records": [{"audio": "UklG"}, {"audio": "UklG", "curve": True}]},
+        {"dataframe_split": {"columns": ["audio", "curve"], "data": [["UklG", True]]}},
+        {"instances": [{"audio": "UklG", "curve": True}]},
+        {"inputs": [{"audio": "UklG", "curve": True}]},
+        {"inputs": {"audio": ["UklG"], "curve": [True]}},
+    ],
+)
+def test_parameter_in_a_row_is_refused_in_every_form_since_mlflow_would_leave_it_out(body: Any) -> None:
+    signature = make_signature(is_calibrated=False)
+    model = SimpleNamespace(
+        metadata=SimpleNamespace(get_params_schema=lambda: signature.params),
+        predict=lambda data, params: pytest.fail("it was answered"),
+    )
+    guarded = guard(inspect.unwrap(scoring_server.invocations), max_bytes=1_000)
+    with pytest.raises(
+        RefusedRequest, match=r"rows: found curve, expected it in params, beside the"
+    ) as caught:
+        guarded(json.dumps(body).encode(), None, model, signature.inputs)
+    assert "UklG" not in caught.value.message
+
+
+@pytest.mark.parametrize("kind", [None, "", "application/json", "application/json; charset=utf-8"])
+@pytest.mark.parametrize("extra", ["param", "spoof_prior", "Params"])
+def test_key_that_the_server_would_leave_out_is_refused_by_name(kind: str | None, extra: str) -> None:
+    guarded = guard(lambda *_: pytest.fail("it was answered"), max_bytes=100)
+    body = json.dumps({"dataframe_records": [], extra: 0.5}).encode()
+    with pytest.raises(RefusedRequest, match=f"found '{extra}' beside the input, expected one of") as caught:
+        guarded(body, kind, None, None)
+    assert caught.value.get_http_status_code() == 400
+
+
+@pytest.mark.parametrize("key", ["UklG" * 8, "UklG\n", "UklG=="])
+def test_key_that_may_be_a_recording_is_not_quoted(key: str) -> None:
+    with pytest.raises(RefusedRequest, match="found a key beside the input") as caught:
+        guard(answer, max_bytes=100)(json.dumps({key: 1}).encode(), None, None, None)
+    assert "UklG" not in caught.value.message
+
+
+@pytest.mark.parametrize("format", ["dataframe_records", "dataframe_split", "instances", "inputs"])
+def test_every_input_format_reaches_the_server_parsed(format: str) -> None:
+    guarded = guard(lambda data, *_: answer(data), max_bytes=100)
+    body = {format: [1], "params": {}}
+    assert guarded(json.dumps(body).encode(), None, None, None).response == body
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/UklG", "application/json; charset=latin-1", "application/json; UklG=1"]
+)
+def test_text_of_the_server_becomes_one_sentence_in_json(kind: str) -> None:
+    invocations = inspect.unwrap(scoring_server.invocations)
+    found = guard(invocations, max_bytes=100)(b'{"inputs": []}', kind, None, None)
+    assert (found.status, found.mimetype) == (415, "application/json")
+    assert json.loads(found.response)["message"].startswith("content type: found one that is not taken")
+    assert "UklG" not in found.response
+
+
+def test_request_that_takes_too_long_is_answered_with_504_and_one_sentence(monkeypatch) -> None:
+    """Of the server as `mlflow models serve` makes it: the model is loaded, and guards it, before it is made."""
+    monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr(scoring_server, "invocations", lambda *_: time.sleep(1.2))
+    monkeypatch.setattr(
+        scoring_server, "_async_catch_mlflow_exception", scoring_server._async_catch_mlflow_exception
+    )
+    guard_server(max_bytes=100)
+    app = scoring_server.init(SimpleNamespace(metadata=SimpleNamespace(get_input_schema=lambda: None)))
+    start, *parts = asyncio.run(post(app, b'{"inputs": []}'))
+    assert start["status"] == 504
+    message = json.loads(b"".join(part.get("body", b"") for part in parts))["message"]
+    assert message.startswith("request: took more than 0.75 s; send fewer rows")
+
+
+async def post(app: Any, body: bytes) -> list[dict[str, Any]]:
+    """Returns what an ASGI application sends for a request."""
+    sent: list[dict[str, Any]] = []
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "query_string": b"", "headers": []}
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent

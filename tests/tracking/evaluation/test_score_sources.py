@@ -1,0 +1,139 @@
+"""Which scores an evaluation takes, when none are named."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sls.tracking.evaluation.comparison_run import find_systems
+from sls.tracking.evaluation.score_sources import ScoreSource, find_scores
+from sls.tracking.registry.calibrations import find_calibration
+from sls.tracking.registry.checkpoints import find_model
+from sls.tracking.store import connect
+
+
+def made_scoring(tmp_path: Path, end_time: int, **tags: str) -> str:
+    """A finished scoring run of LA; returns its id."""
+    client = connect()
+    experiment = client.get_experiment_by_name("scorings")
+    experiment_id = (
+        experiment.experiment_id
+        if experiment
+        else client.create_experiment("scorings", (tmp_path / "artifacts").as_uri())
+    )
+    tags = {"kind": "score", "track": "LA", "corpus": "mine", **tags}
+    run_id = str(client.create_run(experiment_id, tags=tags).info.run_id)
+    client.log_text(run_id, "LA_1 0.5\n", "scores/LA.txt")
+    client.set_terminated(run_id, end_time=end_time)
+    return run_id
+
+
+@pytest.fixture
+def checkpoint_id(store: Path) -> str:
+    """A checkpoint that only a chart has scored."""
+    return str(connect().create_logged_model("0", tags={"epoch": "8", "recipe": "v2"}).model_id)
+
+
+def test_scores_of_a_chart_are_passed_over_unless_the_model_is_named(
+    checkpoint_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    made_scoring(tmp_path, 1, recipe="v1", epoch="1")
+    wanted = made_scoring(tmp_path, 2, recipe="v1", epoch="2")
+    charted = made_scoring(
+        tmp_path, 3, recipe="v2", epoch="8", model_id=checkpoint_id, epochs_run_id="0" * 32
+    )
+    assert find_scores(connect(), "", "mine", "LA", directory=tmp_path).run_id == wanted
+    assert find_scores(connect(), "", "mine", "LA", f"models:/{checkpoint_id}", tmp_path).run_id == charted
+    told = [line for line in caplog.messages if line.startswith("evaluating")]
+    assert told == [
+        f"evaluating the newest finished scoring of LA: v1 epoch 2 (run {wanted})",
+        f"evaluating the newest finished scoring of LA: v2 epoch 8 (run {charted})",
+    ]
+
+
+def test_scores_of_a_model_without_a_recipe_go_by_the_model(
+    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    made_scoring(tmp_path, 1, model="mine.safetensors")
+    find_scores(connect(), "", "mine", "LA", directory=tmp_path)
+    assert "scoring of LA: mine.safetensors (run " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("run_id", "tags", "name", "system"),
+    [
+        ("", {}, "held/LA.txt", "LA"),
+        ("1a2b", {"recipe": "v1", "epoch": "2", "model": "m"}, "runs:/1a2b/scores/LA.txt", "v1 epoch 2"),
+        ("1a2b", {"recipe": "v1", "model": "m"}, "runs:/1a2b/scores/LA.txt", "v1"),
+        ("1a2b", {"epoch": "2", "model": "m"}, "runs:/1a2b/scores/LA.txt", "m"),
+    ],
+)
+def test_scores_are_named_after_what_made_them(
+    run_id: str, tags: dict[str, str], name: str, system: str
+) -> None:
+    source = ScoreSource(Path("held/LA.txt"), run_id, tags)
+    assert (source.name, source.system) == (name, system)
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [("/dev/null", "a pipe or a device"), ("pipe", "a pipe or a device"), ("folder", "a directory")],
+)
+def test_what_is_no_regular_file_is_named(store: Path, tmp_path: Path, place: str, found: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(
+        ValueError, match=f"scores: .*{place}: found {found}, expected a score file or the id"
+    ):
+        find_scores(connect(), str(tmp_path / place), "mine", "LA")
+    with pytest.raises(
+        ValueError, match=f"calibration: .*{place}: found {found}, expected a JSON file or the"
+    ):
+        find_calibration(connect(), str(tmp_path / place), tmp_path)
+    with pytest.raises(ValueError, match=f"model: .*{place}: found {found}, expected a checkpoint, runs:/"):
+        find_model(connect(), str(tmp_path / place))
+
+
+def test_scores_of_a_chart_alone_are_refused_with_what_to_name(checkpoint_id: str, tmp_path: Path) -> None:
+    made_scoring(tmp_path, 1, recipe="v2", epoch="8", epochs_run_id="0" * 32)
+    with pytest.raises(
+        ValueError, match=r"of track LA in .* are of a chart of epochs; name a model \(-P model="
+    ):
+        find_scores(connect(), "", "mine", "LA", directory=tmp_path)
+    with pytest.raises(ValueError, match="no finished scoring run of track DF of corpus mine in "):
+        find_scores(connect(), "", "mine", "DF", directory=tmp_path)
+    with pytest.raises(
+        ValueError, match=f"no finished scoring run of track LA of corpus mine of models:/{checkpoint_id} in "
+    ):
+        find_scores(connect(), "", "mine", "LA", f"models:/{checkpoint_id}", tmp_path)
+
+
+def test_scores_of_another_corpus_are_not_taken(store: Path, tmp_path: Path) -> None:
+    """A degraded copy of a corpus has the same trials, and other error rates."""
+    wanted = made_scoring(tmp_path, 1)
+    other = made_scoring(tmp_path, 2, corpus="noisy", model="m.safetensors")
+    assert find_scores(connect(), "", "mine", "LA", directory=tmp_path).run_id == wanted
+    assert find_scores(connect(), other, "noisy", "LA", directory=tmp_path).run_id == other
+    with pytest.raises(ValueError, match=f"run {other} scored LA of corpus noisy, expected corpus mine"):
+        find_scores(connect(), other, "mine", "LA", directory=tmp_path)
+    with pytest.raises(ValueError, match=r"track LA of corpus theirs \(there are some of corpus noisy\)"):
+        find_scores(connect(), "", "theirs", "LA", directory=tmp_path)
+    connect().delete_tag(other, "corpus")  # as one logged by hand
+    assert find_scores(connect(), other, "mine", "LA", directory=tmp_path).run_id == other
+    # A list of one's own, scored by protocol and audio_dir, is named after them.
+    listed = made_scoring(tmp_path, 3, corpus="flac", track="trials")
+    assert find_scores(connect(), listed, "mine", "LA", directory=tmp_path).run_id == listed
+
+
+def test_a_model_beside_scores_is_refused(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("LA_1 0.5\n")
+    with pytest.raises(ValueError, match="model: found m beside scores .*a.txt, expected one of the two"):
+        find_scores(connect(), str(tmp_path / "a.txt"), "mine", "LA", "m")
+
+
+def test_a_name_without_scores_is_refused(store: Path, tmp_path: Path) -> None:
+    made_scoring(tmp_path, 1)
+    with pytest.raises(ValueError, match="scores: found v1=, expected NAME=FILE"):
+        find_systems(connect(), "mine", "LA", ["v1=", "v2="], [])

@@ -1,0 +1,265 @@
+"""Two machines at one run: each has its own journals, and shares no more than the tracking store."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+from click.testing import CliRunner
+from mlflow import MlflowClient
+
+from entrypoints.sync import sync
+from sls.tracking.offline import recorders, run_opening, sender
+from sls.tracking.offline.journal import find_journals
+from sls.tracking.offline.run_writer import RunTakenOver
+from sls.tracking.offline.sender import send_journal
+from sls.tracking.run import TrackedRun, tracked_run
+from sls.tracking.tags import WRITER_TAG
+
+NAME = "train/loss"
+
+
+@pytest.fixture
+def machine(store: Path, tmp_path: Path, monkeypatch) -> Callable[[str], None]:
+    """Goes on as if on the machine of a name."""
+
+    def switch(name: str) -> None:
+        monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path / name))
+
+    switch("A")
+    return switch
+
+
+def steps(run_id: str) -> list[int]:
+    return [point.step for point in MlflowClient().get_metric_history(run_id, NAME)]
+
+
+def log_until_stopped(run: TrackedRun, first_step: int) -> None:
+    """Records steps, as a training does, until one is not taken."""
+    for step in range(first_step, first_step + 200):
+        run.log_metrics({NAME: 1.0}, step)
+        time.sleep(0.05)
+    pytest.fail("it went on")
+
+
+def wait_for_steps(run: TrackedRun, expected: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while steps(run.run_id) != expected:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def leave_a_journal(monkeypatch, **resumed: str) -> str:
+    """Records step 0, then step 1 in vain; the process ends as if it had been killed."""
+    with monkeypatch.context() as patches, tracked_run("train", journal=True, **resumed) as run:
+        run.log_metrics({NAME: 1.0}, 0)
+        wait_for_steps(run, [0])
+        patches.setattr(sender.Courier, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
+        patches.setattr(recorders, "AWAY_PATIENCE_S", 0.0)
+        patches.setattr(
+            TrackedRun, "end", lambda run, status, is_signalled=False: run._recorder.finish(False)
+        )
+        run.log_metrics({NAME: 1.0}, 1)
+    return run.run_id
+
+
+def test_the_last_to_resume_goes_on_and_the_earlier_ends_with_a_line(machine, caplog) -> None:
+    client = MlflowClient()
+    first_run: list[TrackedRun] = []
+    writers = []
+
+    def train_first() -> None:
+        with tracked_run("train", journal=True) as first:
+            first_run.append(first)
+            first.log_metrics({NAME: 1.0}, 0)
+            wait_for_steps(first, [0])
+            machine("B")
+            with tracked_run("train", journal=True, resume=first.run_id) as second:
+                writers.append(client.get_run(first.run_id).data.tags[WRITER_TAG])
+                second.log_metrics({NAME: 1.0}, 1)
+                with pytest.raises(RunTakenOver) as stopped:
+                    log_until_stopped(first, 1)
+                second.log_metrics({NAME: 1.0}, 2)
+            raise stopped.value
+
+    with pytest.raises(RunTakenOver) as ended:
+        train_first()
+    run_id = first_run[0].run_id
+    run = client.get_run(run_id)
+    assert (run.info.status, run.data.tags["error"]) == ("FINISHED", "")
+    assert steps(run_id) == [0, 1, 2]
+    assert [run.data.tags[WRITER_TAG]] == writers
+    machine("A")
+    (path,) = find_journals(run_id)
+    who = writers[0].partition(" (journal")[0]
+    line = f"run {run_id} is written by {who}; this one stops, and what it had not sent stays in {path}"
+    assert str(ended.value) == line
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("ending", [None, KeyboardInterrupt], ids=["finished", "stopped"])
+def test_a_run_taken_over_is_not_ended_by_the_earlier(machine, caplog, ending) -> None:
+    run_ids = []
+
+    def train_first() -> None:
+        with tracked_run("train", journal=True) as first:
+            run_ids.append(first.run_id)
+            machine("B")
+            with (
+                pytest.raises(ValueError, match="bad"),
+                tracked_run("train", journal=True, resume=first.run_id),
+            ):
+                raise ValueError("bad")
+            if ending:
+                raise ending
+
+    # Noticed where the last entries are sent.
+    with pytest.raises(ending or RunTakenOver):
+        train_first()
+    run = MlflowClient().get_run(run_ids[0])
+    assert (run.info.status, run.data.tags["error"]) == ("FAILED", "bad")
+    said = [record.message.partition(" process")[0] for record in caplog.records]
+    assert said == ([f"run {run_ids[0]} is written by"] if ending else [])
+
+
+def test_a_run_around_the_one_taken_over_ends_as_failed(machine) -> None:
+    run_ids = []
+
+    def train_within() -> None:
+        with tracked_run("main") as outer, tracked_run("train", journal=True) as run:
+            run_ids.extend([outer.run_id, run.run_id])
+            machine("B")
+            with tracked_run("train", journal=True, resume=run.run_id):
+                pass
+            log_until_stopped(run, 0)
+
+    with pytest.raises(RunTakenOver):
+        train_within()
+    outer, run = (MlflowClient().get_run(run_id) for run_id in run_ids)
+    assert run.info.status == "FINISHED"
+    assert outer.info.status == "FAILED"
+    assert outer.data.tags["error"].startswith(f"run {run.info.run_id} is written by process ")
+    assert WRITER_TAG not in outer.data.tags
+
+
+def test_sync_keeps_the_journal_of_a_run_taken_over(machine, monkeypatch, caplog) -> None:
+    run_id = leave_a_journal(monkeypatch)
+    machine("B")
+    with tracked_run("train", journal=True, resume=run_id) as second:
+        second.log_metrics({NAME: 1.0}, 1)
+    machine("A")
+    (path,) = find_journals(run_id)
+    refused = CliRunner().invoke(sync)
+    assert refused.exit_code == 1
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith(f"sync: run {run_id} is written by process ")
+    assert line.endswith(f"; 1 entries stay in {path}, to be removed if nobody needs them")
+    assert steps(run_id) == [0, 1]
+    # It is in nobody's way.
+    MlflowClient().update_run(run_id, "RUNNING")
+    caplog.clear()
+    with tracked_run("train", journal=True, resume=run_id) as third:
+        third.log_metrics({NAME: 1.0}, 2)
+    assert [record.message for record in caplog.records] == [line.removeprefix("sync: ")]
+    assert steps(run_id) == [0, 1, 2]
+    assert find_journals(run_id) == [path]
+    # Without the tag there is no fence.
+    MlflowClient().delete_tag(run_id, WRITER_TAG)
+    assert send_journal(path).num_sent == 1
+    assert find_journals(run_id) == []
+
+
+def test_an_opening_that_was_left_does_not_take_the_run_back(machine, monkeypatch) -> None:
+    with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
+        raise KeyboardInterrupt
+    machine("B")
+    with monkeypatch.context() as away:
+        away.setattr(sender.Courier, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
+        away.setattr(recorders, "AWAY_PATIENCE_S", 0.0)
+        with tracked_run("train", journal=True, resume=run.run_id):
+            pass
+    (path,) = find_journals(run.run_id)
+    machine("A")
+    with tracked_run("train", journal=True, resume=run.run_id) as third:
+        with pytest.raises(RunTakenOver, match=f"entries stay in {path}"):
+            send_journal(path)
+        assert third.client.get_run(run.run_id).info.status == "RUNNING"
+
+
+def test_a_journal_that_was_left_is_sent_before_its_run_is_taken_over(machine, monkeypatch) -> None:
+    run_id = leave_a_journal(monkeypatch)
+    client = MlflowClient()
+    former = client.get_run(run_id).data.tags[WRITER_TAG]
+    with tracked_run("train", journal=True, resume=run_id) as run:
+        assert steps(run_id) == [0, 1]
+        assert client.get_run(run_id).data.tags[WRITER_TAG] != former
+        run.log_metrics({NAME: 1.0}, 2)
+    assert steps(run_id) == [0, 1, 2]
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert find_journals() == []
+
+
+def test_a_run_without_a_writer_is_sent_and_resumed(machine, monkeypatch) -> None:
+    client = MlflowClient()
+    run_id = leave_a_journal(monkeypatch)
+    client.delete_tag(run_id, WRITER_TAG)
+    (path,) = find_journals(run_id)
+    # As journals were before they named their writer.
+    position = (path / "position.json").read_text()
+    lines = [line for line in position.splitlines() if '"writer"' not in line]
+    (path / "position.json").write_text("\n".join(lines))
+    assert send_journal(path).num_sent == 1
+    assert WRITER_TAG not in client.get_run(run_id).data.tags
+    with tracked_run("train", journal=True, resume=run_id) as run:
+        run.log_metrics({NAME: 1.0}, 2)
+    assert steps(run_id) == [0, 1, 2]
+    assert client.get_run(run_id).data.tags[WRITER_TAG].startswith("process ")
+
+
+def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> None:
+    with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
+        raise KeyboardInterrupt
+    found = run.client.get_run(run.run_id)
+    said = rf"^run {run.run_id} is written by process \d+ on \S+ since .*UTC; resume={run.run_id} goes on"
+    launched = run.client.create_run("0").info.run_id
+    with tracked_run("train", journal=True, resume=run.run_id):
+        machine("B")
+        monkeypatch.setenv("MLFLOW_RUN_ID", launched)
+        monkeypatch.setattr(run_opening, "find_run", lambda client, run_id: found)
+        with (
+            pytest.raises(RunTakenOver, match=said),
+            tracked_run("train", journal=True, resume=run.run_id),
+        ):
+            pytest.fail("the block ran")
+        assert find_journals() == []
+        assert run.client.get_run(run.run_id).info.status == "RUNNING"
+    ended = run.client.get_run(launched)
+    assert ended.info.status == "FAILED"
+    assert ended.data.tags["error"].startswith(f"run {run.run_id} is written by process ")
+
+
+def test_a_run_that_was_launched_once_is_not_begun_twice(machine, monkeypatch) -> None:
+    launched = MlflowClient().create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
+    with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True):
+        raise KeyboardInterrupt
+    machine("B")
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)  # as a launcher that starts its command again leaves it
+    with (
+        pytest.raises(RunTakenOver, match=f"resume={launched} goes on from its last state"),
+        tracked_run("train", journal=True),
+    ):
+        pytest.fail("the block ran")
+
+
+def test_a_server_that_is_away_says_nothing_of_the_writer(machine, monkeypatch) -> None:
+    run_id = leave_a_journal(monkeypatch)
+    (path,) = find_journals(run_id)
+    with monkeypatch.context() as away:
+        away.setattr(
+            MlflowClient, "get_run", lambda *_: (_ for _ in ()).throw(requests.ConnectionError("no"))
+        )
+        with pytest.raises(ConnectionError, match="the tracking server is away; 1 entries stay in"):
+            send_journal(path)
+    assert send_journal(path).num_sent == 1

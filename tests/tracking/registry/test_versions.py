@@ -1,0 +1,451 @@
+"""Versions of the registered model: their cards, their stages, and the champion."""
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Dataset, DatasetInput, InputTag
+
+from sls.engine.evaluation.calibration import save_calibration
+from sls.metrics.calibration import LogisticCalibration
+from sls.models.checkpoints import CheckpointInfo, build_countermeasure
+from sls.serving.bundle import example_recording
+from sls.tracking.registry import versions
+from sls.tracking.registry.checkpoint_recording import log_checkpoint
+from sls.tracking.registry.checkpoints import ModelSource, resolve_model
+from sls.tracking.registry.model_card import MAX_CARD_LENGTH, newest_evaluations, write_card
+from sls.tracking.registry.stages import (
+    appoint_champion,
+    choose_champion,
+    eer_tag,
+    evaluated_place,
+    find_alias,
+    find_champion,
+    in_production,
+    move_stage,
+    point_alias,
+)
+from sls.tracking.registry.version_notes import note_evaluations
+from sls.tracking.run import tracked_run
+from sls.tracking.store import REGISTERED_MODEL_NAME, connect
+
+NUM_SAMPLES = 8_000
+
+
+def make_versions(count: int) -> None:
+    """Versions with tags alone, which is all that stages need."""
+    client = connect()
+    client.create_registered_model(REGISTERED_MODEL_NAME)
+    for _ in range(count):
+        client.create_model_version(REGISTERED_MODEL_NAME, source="nowhere/model", tags={"stage": "staging"})
+
+
+def stages() -> dict[str, str]:
+    versions = connect().search_model_versions(f"name='{REGISTERED_MODEL_NAME}'")
+    return {str(version.version): version.tags["stage"] for version in versions}
+
+
+def set_eer(version: str, track: str, eer_percent: float) -> None:
+    connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, eer_tag(track), str(eer_percent))
+
+
+@pytest.fixture
+def trained(store) -> ModelSource:
+    """A checkpoint of a training run on the demo corpus."""
+    with tracked_run("train", "train v1", {"recipe": "v1", "corpus": "demo"}) as run:
+        data = Dataset(
+            "demo-train", "0123", "local", json.dumps({"uri": "x"}), profile=json.dumps({"trials": 48})
+        )
+        tags = [InputTag("mlflow.data.context", "training")]
+        run.client.log_inputs(run.run_id, [DatasetInput(data, tags)])
+        model = build_countermeasure("random:tiny", NUM_SAMPLES, 3)
+        info = CheckpointInfo(model.encoder, NUM_SAMPLES, epoch=2, recipe="v1", run_id=run.run_id)
+        model_id = log_checkpoint(run, model, info, {})
+    return resolve_model(connect(), f"models:/{model_id}")
+
+
+def record_evaluation(
+    source: ModelSource,
+    track: str,
+    eer_percent: float,
+    subset: str = "eval",
+    corpus: str = "demo",
+    not_comparable: str = "",
+    precision: str = "fp32",
+) -> str:
+    with tracked_run("score", f"score v1 {track}", {"model_id": source.model_id}) as scoring:
+        pass
+    tags = {
+        "model_id": source.model_id,
+        "track": track,
+        "subset": subset,
+        "corpus": corpus,
+        "score_run_id": scoring.run_id,
+        "key_sha256": "0123",
+        "precision": precision,
+        **({"not_comparable": not_comparable} if not_comparable else {}),
+    }
+    with tracked_run("evaluate", f"evaluate v1 {track}", tags) as run:
+        name = f"{track}/eer_percent"
+        run.log_metrics(
+            {
+                name: eer_percent,
+                f"{name}_low": eer_percent - 1,
+                f"{name}_high": eer_percent + 1,
+                f"{name}_clustered_low": eer_percent - 2,
+                f"{name}_clustered_high": eer_percent + 2,
+            }
+        )
+    return run.run_id
+
+
+def card_of(version: str) -> str:
+    return connect().get_model_version(REGISTERED_MODEL_NAME, version).description
+
+
+def test_model_card_tells_recipe_data_eer_with_intervals_use_and_that_it_is_synthetic(trained) -> None:
+    run_id = record_evaluation(trained, "LA", 3.51)
+    record_evaluation(trained, "LA", 9.0, subset="progress", not_comparable="subset progress")
+    client = connect()
+    version = versions.register(client, "1", trained, "staging")
+    card = card_of(version.version)
+    assert "Recipe v1, epoch 2." in card
+    assert f"[train v1](#/experiments/1/runs/{trained.train_run_id})" in card
+    assert "Training: demo-train (48 trials)" in card
+    assert "| demo | LA | eval | 3.51 | 2.51 to 4.51 | 1.51 to 5.51 | " in card
+    assert f"/runs/{run_id})" in card
+    assert "| demo | LA | progress | 9.00 |" in card
+    assert "Synthetic corpus" in card
+    assert "Intended use and limits" in card
+    assert "the first 0.50 s" in card
+    assert "no calibration" in card
+    assert len(card) <= MAX_CARD_LENGTH
+    registered = client.get_model_version(REGISTERED_MODEL_NAME, version.version)
+    assert registered.run_id == trained.train_run_id
+    assert registered.tags == {
+        "recipe": "v1",
+        "stage": "staging",
+        "epoch": "2",
+        "run_id": trained.train_run_id,
+        "checkpoint_model_id": trained.model_id,
+        "corpus": "demo",
+        "demo.LA.eer_percent": "3.5100",
+        "demo.LA.key_sha256": "0123",
+    }
+
+
+@pytest.mark.slow
+def test_versions_are_tagged_by_the_evaluations_that_compare_alone(trained) -> None:
+    """Neither later ones that are calibrated, of windows or of some trials, nor those of another corpus, count."""
+    client = connect()
+    version = versions.register(client, "1", trained, "staging").version
+    record_evaluation(trained, "DF", 2.14, corpus="asvspoof")
+    for reason in ("calibrated", "windows every 16000 samples", "some of the trials", "subset all"):
+        subset = reason.removeprefix("subset ") if reason.startswith("subset") else "eval"
+        record_evaluation(trained, "DF", 9.0, subset, "asvspoof", reason)
+    record_evaluation(trained, "DF", 46.4, corpus="demo")
+    record_evaluation(trained, "DF", 2.2, corpus="asvspoof", precision="bf16")
+    record_evaluation(trained, "calls", 7.0, subset="all", corpus="our calls: 2026")
+    note_evaluations(client, trained.model_id)
+    for number in (version, versions.register(client, "1", trained, "staging").version):
+        tags = client.get_model_version(REGISTERED_MODEL_NAME, number).tags
+        assert {name: value for name, value in tags.items() if name.endswith("eer_percent")} == {
+            "DF.eer_percent": "2.1400",
+            "DF.bf16.eer_percent": "2.2000",
+            "demo.DF.eer_percent": "46.4000",
+            "our calls_ 2026.calls.eer_percent": "7.0000",
+        }
+        for row in ("eval | 2.14", "eval, bf16 | 2.20", "all | 9.00"):
+            assert f"| asvspoof | DF | {row} |" in card_of(number)
+
+
+def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wrote(trained) -> None:
+    client = connect()
+    version = versions.register(client, "1", trained, "staging").version
+    assert "Not evaluated yet." in card_of(version)
+    client.update_model_version(REGISTERED_MODEL_NAME, version, card_of(version) + "\n\nSeen by A. B.")
+    bare, other = (
+        client.create_model_version(
+            REGISTERED_MODEL_NAME, source="nowhere/model", tags={"checkpoint_model_id": model_id}
+        ).version
+        for model_id in (trained.model_id, "m-other")
+    )
+    record_evaluation(trained, "DF", 2.14)
+    note_evaluations(client, trained.model_id)
+    card = card_of(version)
+    assert "Not evaluated yet." not in card
+    assert "| demo | DF | eval | 2.14 |" in card
+    assert card.endswith("Seen by A. B.")
+    tags = {number: client.get_model_version(REGISTERED_MODEL_NAME, number).tags for number in (bare, other)}
+    assert tags[bare]["demo.DF.eer_percent"] == "2.1400"
+    assert tags[other] == {"checkpoint_model_id": "m-other"}
+    assert not card_of(bare)
+    client.update_model_version(REGISTERED_MODEL_NAME, version, "All my own words.")
+    note_evaluations(client, trained.model_id)
+    assert card_of(version) == "All my own words."
+
+
+def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store) -> None:
+    client = connect()
+
+    def make_evaluation(
+        start_time: int, eer_percent: float | None, status: str | None = "FINISHED", **tags: str
+    ) -> str:
+        tags = {
+            "kind": "evaluate",
+            "model_id": "m-1",
+            "corpus": "mine",
+            "track": "LA",
+            "subset": "eval",
+            **tags,
+        }
+        run_id = str(client.create_run("0", start_time, tags).info.run_id)
+        if eer_percent is not None:
+            client.log_metric(run_id, f"{tags['track']}/eer_percent", eer_percent)
+        if status is not None:
+            client.set_terminated(run_id, status)
+        return run_id
+
+    under_way = make_evaluation(4, 2.0, None)
+    make_evaluation(3, 1.0)
+    make_evaluation(5, 3.0, "FAILED")
+    make_evaluation(5, 3.0, "KILLED")
+    make_evaluation(5, None, None)
+    make_evaluation(5, 3.0, not_comparable="some of the trials")
+    make_evaluation(5, 3.0, not_comparable="subset eval, calibrated")
+    make_evaluation(5, 3.0, model_id="m-2")
+    make_evaluation(5, 3.0, kind="compare")
+    progress = make_evaluation(2, 4.0, subset="progress", not_comparable="subset progress")
+    coarse = make_evaluation(1, 5.0, precision="bf16")
+    other_track = make_evaluation(6, 6.0, track="DF")
+    other_corpus = make_evaluation(7, 7.0, corpus="a copy")
+    found = [run.info.run_id for run in newest_evaluations(client, "m-1")]
+    assert found == [other_corpus, other_track, under_way, coarse, progress]
+    assert newest_evaluations(client, "") == []
+
+
+def test_card_is_no_longer_than_a_description_may_be(store) -> None:
+    card = write_card(connect(), ModelSource("a", Path("a")), "v" * MAX_CARD_LENGTH, 4.0, None)
+    assert len(card) == MAX_CARD_LENGTH
+
+
+@pytest.mark.slow
+def test_card_of_many_evaluations_fits_into_a_description(trained) -> None:
+    for index in range(13):
+        record_evaluation(trained, f"a-track-with-a-rather-long-name-{index:02d}", index + 0.5)
+    card = card_of(versions.register(connect(), "1", trained, "staging").version)
+    assert len(card) <= MAX_CARD_LENGTH
+    assert "more, in the runs of kind evaluate" in card
+    assert "Intended use and limits" in card
+
+
+def test_version_that_is_not_there_is_answered_with_those_that_are(store) -> None:
+    make_versions(11)
+    connect().set_registered_model_alias(REGISTERED_MODEL_NAME, "champion", "2")
+    numbers = ", ".join(map(str, range(1, 12)))
+    for asked in ("@nobody", "/12"):
+        with pytest.raises((ValueError, FileNotFoundError), match=f"versions {numbers} and aliases champion"):
+            resolve_model(connect(), f"models:/{REGISTERED_MODEL_NAME}{asked}")
+
+
+def test_version_with_a_calibration_decides_when_it_is_served(trained, tmp_path) -> None:
+    path = tmp_path / "anything.json"
+    save_calibration(path, LogisticCalibration(3.0, -1.0, (-5.25, 0.125)))
+    version = versions.register(connect(), "1", trained, "staging", calibration=path)
+    path.unlink()
+    served = mlflow.pyfunc.load_model(version.uri)
+    row = served.predict(pd.DataFrame({"audio": [example_recording()]})).iloc[0]
+    assert row["llr"] == pytest.approx(3 * row["score"] - 1)
+    assert row["decision"] in {"bonafide", "spoof"}
+    assert np.isfinite(row["threshold"])
+    assert "on which it was fitted. Their scores were -5.25 to 0.125." in card_of(version.version)
+    # The score door finds the checkpoint in the same bundle.
+    assert resolve_model(connect(), version.uri).path.is_file()
+
+
+def test_file_that_is_no_calibration_registers_nothing(trained, tmp_path) -> None:
+    path = tmp_path / "broken.json"
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="broken.json"):
+        versions.register(connect(), "1", trained, "staging", calibration=path)
+    assert not connect().search_model_versions(f"name='{REGISTERED_MODEL_NAME}'")
+
+
+def test_registration_into_production_makes_room_there(trained) -> None:
+    make_versions(1)
+    move_stage(connect(), "1", "production")
+    version = versions.register(connect(), "1", trained, "production", recipe="mine")
+    assert stages() == {"1": "archived", version.version: "production"}
+    assert find_champion(connect()) == find_alias(connect(), "recipe-mine") == version.version
+    assert "Recipe mine, epoch 2." in card_of(version.version)
+
+
+def test_checkpoint_of_which_nothing_is_known_is_registered_under_no_recipe(trained) -> None:
+    client = connect()
+    unknown = ModelSource(str(trained.path), trained.path)
+    version = versions.register(client, "1", unknown, "archived", tags={"licence": "MIT"}).version
+    registered = client.get_model_version(REGISTERED_MODEL_NAME, version)
+    assert registered.run_id is None
+    assert {name: value for name, value in registered.tags.items() if value} == {
+        "stage": "archived",
+        "licence": "MIT",
+    }
+    assert client.get_registered_model(REGISTERED_MODEL_NAME).aliases == {}
+    assert card_of(version).startswith("Recipe unknown, epoch unknown.\n\nOrigin unknown.\n\n")
+
+
+def test_one_version_is_in_production_and_the_champion_follows(store) -> None:
+    make_versions(3)
+    client = connect()
+    first = move_stage(client, "1", "production")
+    assert (first.before, first.after, first.archived, first.champion) == ("staging", "production", (), "1")
+    second = move_stage(client, "3", "production")
+    assert second.archived == ("1",)
+    assert stages() == {"1": "archived", "2": "staging", "3": "production"}
+    assert find_champion(client) == "3"
+    again = move_stage(client, "3", "production")
+    assert again.archived == ()
+    assert stages()["3"] == "production"
+
+
+@pytest.mark.parametrize("stage", ["archived", "staging"])
+def test_leaving_production_leaves_no_champion(store, stage: str) -> None:
+    make_versions(1)
+    move_stage(connect(), "1", "production")
+    assert move_stage(connect(), "1", stage).champion == ""
+    assert in_production(connect()) == []
+    assert find_champion(connect()) == ""
+
+
+def test_only_what_is_archived_or_leaves_production_takes_the_champion_with_it(store) -> None:
+    make_versions(3)
+    client = connect()
+    appoint_champion(client, "1")
+    assert move_stage(client, "2", "archived").champion == "1"
+    assert move_stage(client, "1", "staging").champion == "1"
+    assert move_stage(client, "1", "archived").champion == ""
+    move_stage(client, "3", "production")
+    client.set_model_version_tag(REGISTERED_MODEL_NAME, "2", "stage", "production")  # by hand
+    assert move_stage(client, "2", "staging").champion == "3"
+
+
+def test_two_processes_that_move_at_once_are_told(store, monkeypatch) -> None:
+    make_versions(2)
+    client = connect()
+    point = client.set_registered_model_alias
+
+    def point_while_another_moves(name: str, alias: str, version: str) -> None:
+        point(name, alias, version)
+        client.set_model_version_tag(name, "1", "stage", "production")
+
+    monkeypatch.setattr(client, "set_registered_model_alias", point_while_another_moves)
+    with pytest.raises(ValueError, match="production: found versions (1, 2|2, 1), expected 2; move it again"):
+        move_stage(client, "2", "production")
+
+
+def test_two_versions_set_to_production_by_hand_become_one(store) -> None:
+    make_versions(3)
+    for version in ("1", "2"):
+        connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, "stage", "production")
+    assert set(move_stage(connect(), "3", "production").archived) == {"1", "2"}
+    assert in_production(connect()) == ["3"]
+
+
+def test_unknown_version_or_stage_is_named_and_changes_nothing(store) -> None:
+    make_versions(2)
+    with pytest.raises(ValueError, match="version: found 9, expected .* there are 1, 2"):
+        move_stage(connect(), "9", "production")
+    with pytest.raises(ValueError, match="stage: found live, expected one of staging, production, archived"):
+        move_stage(connect(), "1", "live")
+    with pytest.raises(ValueError, match="stage: found nothing"):
+        move_stage(connect(), "1", "")
+    assert set(stages().values()) == {"staging"}
+
+
+def test_policy_takes_the_lowest_eer_of_a_track_and_no_archived_version(store) -> None:
+    make_versions(4)
+    for version, eer_percent in (("1", 3.0), ("2", 2.0), ("3", 2.0), ("4", 1.0)):
+        set_eer(version, "DF", eer_percent)
+    set_eer("1", "LA", 0.5)
+    move_stage(connect(), "4", "archived")
+    best = choose_champion(connect())
+    assert best.version == "3"
+    assert (
+        best.reason == "version 3 has the lowest EER on DF, 2.00 %, of 3 versions evaluated on the same key"
+    )
+    assert choose_champion(connect(), "LA").version == "1"
+    with pytest.raises(ValueError, match="evaluated on PA; there are evaluations on DF, LA$"):
+        choose_champion(connect(), "PA")
+
+
+def test_policy_compares_only_versions_that_were_evaluated_on_the_same_key(store) -> None:
+    """An EER on the demo corpus, or on another corpus with a track of that name, beats nothing elsewhere."""
+    make_versions(3)
+    for version, eer_percent, key in (("1", 0.1, "demo"), ("2", 2.0, "real"), ("3", 3.0, "real")):
+        set_eer(version, "DF", eer_percent)
+        connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, "DF.key_sha256", key)
+    best = choose_champion(connect())
+    assert best.version == "2"
+    assert "of 2 versions evaluated on the same key" in best.reason
+
+
+@pytest.mark.parametrize(
+    ("corpus", "precision", "place"),
+    [
+        ("", "", "DF"),
+        ("asvspoof", "fp32", "DF"),
+        ("asvspoof", "bf16", "DF.bf16"),
+        ("demo", "bf16", "demo.DF.bf16"),
+        ("Gespräche: 1", "", "Gespr_che_ 1.DF"),  # names of tags are to be plain
+    ],
+)
+def test_eer_of_another_corpus_or_precision_has_a_place_of_its_own(
+    corpus: str, precision: str, place: str
+) -> None:
+    assert evaluated_place(corpus, "DF", precision) == place
+
+
+def test_synthetic_version_takes_no_alias_from_one_of_real_recordings(store, caplog) -> None:
+    make_versions(4)
+    client = connect()
+    for version, corpus in (("1", "demo"), ("2", "demo"), ("3", "asvspoof"), ("4", "demo")):
+        client.set_model_version_tag(REGISTERED_MODEL_NAME, version, "corpus", corpus)
+    for version, found in (("1", "1"), ("2", "2"), ("3", "3"), ("4", "3")):
+        assert appoint_champion(client, version) == found
+        assert point_alias(client, "recipe-v1", version) == found
+    assert "champion stays at version 3, which is not known to be of the synthetic corpus" in caplog.text
+    assert find_champion(client) == "3"
+
+
+def test_corpus_of_a_version_without_that_tag_is_that_of_its_training(store) -> None:
+    make_versions(3)
+    client = connect()
+    for version, corpus in (("2", "asvspoof"), ("3", "demo")):
+        run = client.create_run("0", tags={"corpus": corpus})
+        client.set_model_version_tag(REGISTERED_MODEL_NAME, version, "run_id", run.info.run_id)
+    # Nothing is known of the first.
+    for version, found in (("3", "3"), ("1", "1"), ("3", "1"), ("2", "2"), ("3", "2")):
+        assert point_alias(client, "recipe-v1", version) == found
+
+
+def test_experiment_does_not_replace_what_is_in_production(store, caplog) -> None:
+    make_versions(2)
+    client = connect()
+    assert appoint_champion(client, "2") == "2"
+    assert find_champion(client) == "2"
+    move_stage(client, "1", "production")
+    assert appoint_champion(client, "2") == "1"
+    assert find_champion(client) == "1"
+    assert "version=2 -P stage=production" in caplog.text
+
+
+def test_bundle_is_whole_in_the_artifact_store(trained, tmp_path) -> None:
+    version = versions.register(connect(), "1", trained, "staging")
+    directory = Path(mlflow.artifacts.download_artifacts(version.uri, dst_path=str(tmp_path / "elsewhere")))
+    assert {"MLmodel", "requirements.txt", "python_env.yaml", "input_example.json", "pyfunc.py"} <= {
+        path.name for path in directory.iterdir()
+    }
+    assert not list(directory.rglob("__pycache__"))

@@ -1,0 +1,27 @@
+"""What the processes of a launch do that are not the first."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sls.config import ComputeConfig
+from sls.engine.scoring.ranks import Ranks
+from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.scoring.preparation import ScoringOptions, follow_scoring
+from sls.tracking.scoring.scored_list import TrialList
+
+
+class SecondRank(Ranks):
+    """A process that is told the plan of a first one on another machine."""
+
+    def share(self, value: Any) -> Any:
+        model = ModelSource("m", Path("m.safetensors"))
+        trials = TrialList("t", "c", [], None)
+        return model, trials, ScoringOptions(ComputeConfig()), Path("/nowhere/df.txt"), "process 7 on first"
+
+
+def test_a_machine_that_does_not_see_the_output_of_the_first_stops_before_it_scores() -> None:
+    expected = "df.txt: found no lock of process 7 on first, expected a directory that all machines"
+    with pytest.raises(ValueError, match=expected):
+        follow_scoring(SecondRank())

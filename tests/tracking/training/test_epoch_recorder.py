@@ -1,0 +1,107 @@
+"""What a training run records of its steps and epochs, whether it goes on or not, and which weights it keeps."""
+
+from functools import cache
+from types import SimpleNamespace
+
+import pytest
+
+from sls.config_file import build_config
+from sls.engine.training.results import EpochResult, StepResult
+from sls.models.checkpoints import build_countermeasure, load_checkpoint
+from sls.models.countermeasure import Countermeasure
+from sls.tracking.registry.checkpoints import checkpoints_of, resolve_model
+from sls.tracking.run import TrackedRun, tracked_run
+from sls.tracking.training.epoch_recorder import EpochRecorder
+from sls.tracking.training.resuming import Past
+
+NUM_SAMPLES = 8_000
+
+
+@cache
+def tiny_model() -> Countermeasure:
+    return build_countermeasure("random:tiny", NUM_SAMPLES, 3)
+
+
+def make_recorder(
+    run: TrackedRun | SimpleNamespace, past: Past | None = None, **settings: object
+) -> EpochRecorder:
+    config = build_config({"monitor": "val_loss", "validation": "dev", **settings})
+    return EpochRecorder(run, config, "demo", {"train": None, "val": None}, past or Past())
+
+
+def an_epoch(epoch: int, train_loss: float, val_loss: float) -> EpochResult:
+    return EpochResult(epoch, {"train/loss": train_loss, "val/loss": val_loss}, False, False, tiny_model())
+
+
+def test_the_loss_of_every_so_many_steps_is_recorded_once() -> None:
+    points: list[tuple[dict[str, float], int]] = []
+    run = SimpleNamespace(log_metrics=lambda metrics, step: points.append((metrics, step)))
+    recorder = make_recorder(run, Past({"train/step_loss": frozenset({5})}), log_every_steps=3)
+    for step in range(10):
+        recorder.record_step(StepResult(0, step, 100, step / 10))
+    assert points == [({"train/step_loss": 0.2}, 2), ({"train/step_loss": 0.8}, 8)]
+
+
+def test_an_epoch_is_recorded_with_its_checkpoint(store) -> None:
+    with tracked_run("train") as run:
+        recorder = make_recorder(run, recipe="v2", sample_rate=8_000)
+        recorder.datasets = {
+            name: run.log_dataset_of("protocol", name, {}, f"demo-{name}", "training")
+            for name in ("train", "val")
+        }
+        for epoch, losses in enumerate([(0.5, 0.7), (0.3, 0.9)]):
+            recorder.record(an_epoch(epoch, *losses))
+    models = checkpoints_of(run.client, run.client.get_run(run.run_id))
+    assert {epoch: model.model_id for epoch, model in models.items()} == recorder.handles_by_epoch
+    assert models[1].tags.items() >= {"recipe": "v2", "corpus": "demo"}.items()
+    for name, values in (("train/loss", [0.5, 0.3]), ("val/loss", [0.7, 0.9])):
+        points = run.client.get_metric_history(run.run_id, name)
+        assert [(point.step, point.value) for point in points] == list(enumerate(values))
+    found = [(item.key, item.value, item.dataset_name) for item in models[1].metrics]
+    assert sorted(found) == [("train/loss", 0.3, "demo-train"), ("val/loss", 0.9, "demo-val")]
+    info = load_checkpoint(resolve_model(run.client, f"runs:/{run.run_id}/epoch_1").path).info
+    assert (info.epoch, info.recipe, info.run_id) == (1, "v2", run.run_id)
+    assert (info.num_samples, info.sample_rate_hz) == (NUM_SAMPLES, 8_000)
+    assert info.config["recipe"] == "v2"
+    assert info.provenance == {"corpus": "demo"}
+
+
+def test_what_was_recorded_before_a_resume_stands() -> None:
+    points: list[tuple[object, ...]] = []
+    run = SimpleNamespace(log_metrics=lambda *arguments: points.append(arguments))
+    # Stopped between the metrics of the training and those of the validation.
+    past = Past({"train/loss": frozenset({0, 1}), "val/loss": frozenset({0})}, {0: "a", 1: "b"}, {0: 0.7})
+    recorder = make_recorder(run, past)
+    for result in (an_epoch(0, 0.51, 0.71), an_epoch(1, 0.31, 0.91)):
+        recorder.note_loss(result)
+        recorder.record(result)
+    assert points == [({"val/loss": 0.91}, 1, "b", None)]
+    assert recorder.losses_by_epoch == {0: 0.7, 1: 0.91}
+    assert past.losses_by_epoch == {0: 0.7}
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("all", [0, 1, 2, 3]), ("best_and_last", [1, 3]), ("best", [1])])
+def test_weights_are_kept_as_set(keep: str, kept: list[int]) -> None:
+    deleted: list[str] = []
+    run = SimpleNamespace(delete_checkpoint=deleted.append)
+    handles = {epoch: f"m-{epoch}" for epoch in range(4)}
+    losses = {0: 0.7, 1: 0.4, 2: 0.4, 3: 0.5}
+    recorder = make_recorder(run, Past({}, handles, losses), keep=keep)
+    recorder.drop_weights(3)
+    assert sorted(recorder.handles_by_epoch) == kept
+    assert deleted == [handles[epoch] for epoch in range(4) if epoch not in kept]
+
+
+def test_the_monitored_loss_chooses_the_earlier_of_equal_epochs() -> None:
+    tags: dict[str, object] = {}
+    recorder = make_recorder(SimpleNamespace(run_id="r", set_tags=tags.update))
+    for epoch, losses in enumerate([(0.3, 0.7), (0.2, 0.4), (0.1, 0.4)]):
+        recorder.note_loss(an_epoch(epoch, *losses))
+    assert recorder.choose().uri == "runs:/r/epoch_1"
+    assert tags == {"chosen_epoch": 1, "chosen_by": "lowest val/loss"}
+
+
+def test_the_newest_checkpoint_that_is_kept_is_the_last_good_one() -> None:
+    run = SimpleNamespace(run_id="r")
+    assert make_recorder(run).last_good_checkpoint == "none, this is the first epoch"
+    assert make_recorder(run, Past({}, {3: "m-3", 1: "m-1"})).last_good_checkpoint == "runs:/r/epoch_3"
