@@ -20,7 +20,6 @@ from sls.engine.compute.precision import Precision, arithmetic
 from sls.metrics.calibration import Calibration
 from sls.metrics.dcf import decide
 from sls.models.checkpoints import LoadedCheckpoint
-from sls.serving.batching import SharedBatches
 from sls.serving.contract import (
     AUDIO,
     CALIBRATED_OUTPUTS,
@@ -34,6 +33,7 @@ from sls.serving.contract import (
     ServingLimits,
 )
 from sls.serving.errors import RefusedRequest
+from sls.serving.shared_batches import SharedBatches
 
 BATCH_SIZE = 8
 """Windows that go through the model at once; bounds its memory, whatever the requests."""
