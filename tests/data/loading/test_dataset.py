@@ -1,3 +1,5 @@
+"""Tests of `dataset`, `training_batches` and `workers`, by loading epochs."""
+
 import multiprocessing
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Recordings that cannot be read: they stop the loader, or are handed over within a budget; never scored."""
+"""Tests of `failures`: unreadable recordings stop the loader, or are handed over within a budget; never scored."""
 
 from pathlib import Path
 
