@@ -53,20 +53,17 @@ class DetectionCosts:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a log-likelihood ratio comes to at a prior and costs."""
+    """What a log-likelihood ratio comes to at a prior, and at the costs of both errors."""
 
     llr: float
-    """Bona fide against spoof, natural logarithm."""
     probability_bonafide: float
-    """At the prior."""
     decision: Literal["bonafide", "spoof"]
-    """Of least expected cost."""
     threshold: float
-    """Of `llr`, for that decision."""
+    """The least `llr` that is accepted."""
 
 
 def decide(llr: float, costs: DetectionCosts) -> Decision:
-    """Decides on one trial by its log-likelihood ratio, bona fide against spoof, natural logarithm."""
+    """Decides on one trial at the least expected cost; `llr` is bona fide against spoof, natural logarithm."""
     log_odds = llr + math.log((1 - costs.spoof_prior) / costs.spoof_prior)
     probability = float(np.exp(-np.logaddexp(0, -log_odds)))
     return Decision(llr, probability, "bonafide" if llr >= costs.threshold else "spoof", costs.threshold)

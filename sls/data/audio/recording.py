@@ -79,11 +79,7 @@ def read_audio(
 
 
 def mix_down(samples: np.ndarray) -> np.ndarray:
-    """Returns the mean of the channels, from shape `(num_samples, channels)` to `(num_samples,)`.
-
-    Raises:
-        AudioError: it has samples that are not finite.
-    """
+    """Returns the mean of channels, `(num_samples, channels)`; raises AudioError where a sample is not finite."""
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     if not np.isfinite(mono).all():
         count = int(np.count_nonzero(~np.isfinite(mono)))
@@ -92,11 +88,7 @@ def mix_down(samples: np.ndarray) -> np.ndarray:
 
 
 def resample(mono: np.ndarray, rate_hz: int, new_rate_hz: int, resampler: Resampler = "soxr") -> np.ndarray:
-    """Returns a mono waveform, `(num_samples,)`, at another rate in Hz, float32.
-
-    Raises:
-        AudioError: that is less than one sample.
-    """
+    """Returns `(num_samples,)` at another rate in Hz, float32; raises AudioError where nothing is left of it."""
     if rate_hz != new_rate_hz:
         if resampler == "kaiser_best":
             mono = resample_kaiser_best(mono, rate_hz, new_rate_hz)
