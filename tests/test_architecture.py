@@ -31,8 +31,8 @@ ROOMS = {
 # Modules that may import what the rest of their room may not.
 EXCEPTIONS = {
     "sls/data/loading/dataset.py": {"torch"},
-    "sls/data/loading/batches.py": {"torch"},
-    "sls/data/rawboost/draws.py": {"torch"},
+    "sls/data/loading/training_batches.py": {"torch"},
+    "sls/data/rawboost/batch_draws.py": {"torch"},
     "sls/data/loading/scoring_batches.py": {"torch"},
     "sls/data/loading/workers.py": {"torch"},
     "sls/data/rawboost/on_device.py": {"torch"},

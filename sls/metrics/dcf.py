@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -48,6 +49,24 @@ class DetectionCosts:
         miss = self.miss_cost * (1 - self.spoof_prior)
         accept = self.false_alarm_cost * self.spoof_prior
         return LinearCost(0.0, miss, accept, min(miss, accept))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a log-likelihood ratio comes to at a prior, and at the costs of both errors."""
+
+    llr: float
+    probability_bonafide: float
+    decision: Literal["bonafide", "spoof"]
+    threshold: float
+    """The least `llr` that is accepted."""
+
+
+def decide(llr: float, costs: DetectionCosts) -> Decision:
+    """Decides on one trial at the least expected cost; `llr` is bona fide against spoof, natural logarithm."""
+    log_odds = llr + math.log((1 - costs.spoof_prior) / costs.spoof_prior)
+    probability = float(np.exp(-np.logaddexp(0, -log_odds)))
+    return Decision(llr, probability, "bonafide" if llr >= costs.threshold else "spoof", costs.threshold)
 
 
 def compute_min_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts | None = None) -> MinCost:

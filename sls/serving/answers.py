@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,8 @@ from sls.data.audio.windows import window_starts
 from sls.data.tables.protocols import Label
 from sls.engine.compute.precision import Precision, arithmetic
 from sls.metrics.calibration import Calibration
-from sls.metrics.dcf import DetectionCosts
+from sls.metrics.dcf import decide
 from sls.models.checkpoints import LoadedCheckpoint
-from sls.serving.batching import SharedBatches
 from sls.serving.contract import (
     AUDIO,
     CALIBRATED_OUTPUTS,
@@ -34,6 +33,7 @@ from sls.serving.contract import (
     ServingLimits,
 )
 from sls.serving.errors import RefusedRequest
+from sls.serving.shared_batches import SharedBatches
 
 BATCH_SIZE = 8
 """Windows that go through the model at once; bounds its memory, whatever the requests."""
@@ -169,7 +169,7 @@ class Answerer:
             points = zip(recording.starts_s, windows, strict=True)
             row[CURVE] = json.dumps([{"start_s": start_s, "score": item.score} for start_s, item in points])
         if self.calibration is not None:
-            row |= decide(float(self.calibration.apply(first.score)), params.costs)
+            row |= asdict(decide(float(self.calibration.apply(first.score)), params.costs))
 
     def _tabulate(self, rows: list[dict[str, Any]], params: RequestParams) -> pd.DataFrame:
         names = [*OUTPUTS, *(CALIBRATED_OUTPUTS if self.calibration is not None else ())]
@@ -185,19 +185,3 @@ class Answerer:
 
 def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def decide(llr: float, costs: DetectionCosts) -> dict[str, Any]:
-    """Returns the probability of bona fide speech at the prior, and the decision of least expected cost.
-
-    Args:
-        llr: log-likelihood ratio, bona fide against spoof, natural logarithm.
-        costs: prior and costs of both errors.
-    """
-    log_odds = llr + math.log((1 - costs.spoof_prior) / costs.spoof_prior)
-    return {
-        "llr": llr,
-        "probability_bonafide": float(np.exp(-np.logaddexp(0, -log_odds))),
-        "decision": "bonafide" if llr >= costs.threshold else "spoof",
-        "threshold": costs.threshold,
-    }

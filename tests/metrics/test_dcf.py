@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from sls.metrics.dcf import DetectionCosts, compute_act_dcf, compute_min_dcf
+from sls.metrics.dcf import DetectionCosts, compute_act_dcf, compute_min_dcf, decide
 from tests.metrics.naive import draw_scores, naive_min_cost
 
 
@@ -23,6 +23,14 @@ def test_min_dcf_is_that_of_trying_every_threshold():
 def test_act_dcf_decides_at_the_bayes_threshold_and_accepts_a_score_at_it():
     costs = DetectionCosts(spoof_prior=0.5, miss_cost=1, false_alarm_cost=1)  # threshold 0
     assert compute_act_dcf([0.0, 1.0, -1.0, 2.0], [-1.0, 0.0], costs) == pytest.approx(1 / 4 + 1 / 2)
+
+
+def test_trial_at_the_threshold_is_accepted_at_the_odds_of_the_costs():
+    costs = DetectionCosts(spoof_prior=0.2, miss_cost=1, false_alarm_cost=3)
+    found = decide(costs.threshold, costs)
+    assert (found.llr, found.threshold, found.decision) == (costs.threshold, costs.threshold, "bonafide")
+    assert found.probability_bonafide == pytest.approx(3 / 4)  # a false alarm costs three times a miss
+    assert decide(math.nextafter(costs.threshold, -math.inf), costs).decision == "spoof"
 
 
 def test_act_dcf_is_never_below_min_dcf_and_near_it_for_true_ratios():

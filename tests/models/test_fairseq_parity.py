@@ -1,4 +1,4 @@
-"""Encoders built, saved and run by fairseq itself, against ours that read its files."""
+"""Tests of `fairseq_backend`, and of `xlsr` against fairseq: encoders that it built, saved and ran itself."""
 
 import copy
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the served model refuses: in one sentence, without an echo, and row by row."""
+"""Tests of `answers` and `contract`: refusals in one sentence, without an echo, and row by row."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""The bundle of a served model: it holds all that serving needs, and names the packages."""
+"""Tests of `bundle` and `packages`: the bundle holds all that serving needs, and names the packages."""
 
 import ast
 import importlib.metadata

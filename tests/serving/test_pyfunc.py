@@ -1,4 +1,4 @@
-"""The served model, loaded as a service loads it: what it takes and what it answers."""
+"""Tests of `pyfunc`, `answers` and `contract`: the model as a service loads it, what it takes and what it answers."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

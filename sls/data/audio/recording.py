@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
-import av
 import numpy as np
 import soundfile
 import soxr
@@ -21,10 +18,11 @@ from sls.data.audio.containers import open_container
 from sls.data.audio.decoders import (
     UNKNOWN,
     AudioError,
-    CutShortError,
     audio_stream,
     decode_by_av,
     decode_by_soundfile,
+    one_line,
+    try_decoders,
 )
 
 SOXR_QUALITY = "HQ"
@@ -39,8 +37,6 @@ _BETA = 14.769656459379492
 _NO_SAMPLES = "found no samples, expected a recording"
 
 AudioSource = str | Path | bytes | BinaryIO
-Source = TypeVar("Source")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,7 @@ def read_audio(
 ) -> np.ndarray:
     """Reads a recording: mono by mean over channels, at one rate.
 
-    soundfile is tried first, then PyAV, in process: some builds of libsndfile cannot read a third of the
-    FLAC files of ASVspoof 2021. A recording that neither reads is an error, never silence.
+    A recording that neither decoder reads is an error, never silence.
 
     Args:
         source: a path, the content of a file, or a binary file.
@@ -77,14 +72,30 @@ def read_audio(
         AudioError: neither decoder reads it, or it is empty, cut short, or has samples that are not finite.
     """
     name = name or (str(source) if isinstance(source, (str, Path)) else "recording")
-    mono, found_rate_hz = _read_mono(source, name)
-    if found_rate_hz != sample_rate_hz:
+    try:
+        return resample(*_read_mono(source, name), sample_rate_hz, resampler)
+    except AudioError as error:
+        raise AudioError(f"{name}: {error}") from None
+
+
+def mix_down(samples: np.ndarray) -> np.ndarray:
+    """Returns the mean of channels, `(num_samples, channels)`; raises AudioError where a sample is not finite."""
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    if not np.isfinite(mono).all():
+        count = int(np.count_nonzero(~np.isfinite(mono)))
+        raise AudioError(f"found {count} of {len(mono)} samples that are NaN or infinite")
+    return mono
+
+
+def resample(mono: np.ndarray, rate_hz: int, new_rate_hz: int, resampler: Resampler = "soxr") -> np.ndarray:
+    """Returns `(num_samples,)` at another rate in Hz, float32; raises AudioError where nothing is left of it."""
+    if rate_hz != new_rate_hz:
         if resampler == "kaiser_best":
-            mono = resample_kaiser_best(mono, found_rate_hz, sample_rate_hz)
+            mono = resample_kaiser_best(mono, rate_hz, new_rate_hz)
         else:
-            mono = soxr.resample(mono, found_rate_hz, sample_rate_hz, quality=SOXR_QUALITY)
+            mono = soxr.resample(mono, rate_hz, new_rate_hz, quality=SOXR_QUALITY)
         if len(mono) == 0:
-            raise AudioError(f"{name}: found no samples after resampling, expected a recording")
+            raise AudioError("found no samples after resampling, expected a recording")
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 
@@ -130,13 +141,16 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
         AudioError: neither decoder reads it; with `is_decoded`, all that `read_audio` raises.
     """
     name = str(path)
-    if is_decoded:
-        mono, rate_hz = _read_mono(path, name)
-        return AudioFacts(rate_hz, len(mono) / rate_hz)
-    facts = _try_decoders(_inspect_soundfile, _inspect_av, _existing_path(path, name), name)
-    if facts.duration_s == 0:
-        raise AudioError(f"{name}: {_NO_SAMPLES}")
-    return facts
+    try:
+        if is_decoded:
+            mono, rate_hz = _read_mono(path, name)
+            return AudioFacts(rate_hz, len(mono) / rate_hz)
+        facts = try_decoders(_inspect_soundfile, _inspect_av, _existing_path(path, name))
+        if facts.duration_s == 0:
+            raise AudioError(_NO_SAMPLES)
+        return facts
+    except AudioError as error:
+        raise AudioError(f"{name}: {error}") from None
 
 
 def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarray:
@@ -180,40 +194,20 @@ def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:
         content: str | bytes = _existing_path(source, name)
     else:
         content = source if isinstance(source, bytes) else source.read()
-    samples, rate_hz = _try_decoders(decode_by_soundfile, decode_by_av, content, name)
+    samples, rate_hz = try_decoders(decode_by_soundfile, decode_by_av, content)
     if len(samples) == 0:
-        raise AudioError(f"{name}: {_NO_SAMPLES}")
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        count = int(np.count_nonzero(~np.isfinite(mono)))
-        raise AudioError(f"{name}: found {count} of {len(mono)} samples that are NaN or infinite")
-    return mono, rate_hz
+        raise AudioError(_NO_SAMPLES)
+    return mix_down(samples), rate_hz
 
 
 def _existing_path(path: str | Path, name: str) -> str:
     try:
         is_file = Path(path).is_file()
     except OSError as error:  # a folder that may not be entered, a file system that went away
-        raise AudioError(f"{name}: {_one_line(error)}") from None
+        raise AudioError(one_line(error)) from None
     if not is_file:
         raise FileNotFoundError(f"{name}: no such file")
     return os.fspath(path)
-
-
-def _try_decoders(
-    by_soundfile: Callable[[Source], Result], by_av: Callable[[Source], Result], content: Source, name: str
-) -> Result:
-    try:
-        return by_soundfile(content)
-    except CutShortError as error:
-        raise AudioError(f"{name}: {error}") from None
-    except (soundfile.SoundFileError, OSError, MemoryError, TypeError, ValueError) as error:
-        soundfile_words = _one_line(error)
-    try:
-        return by_av(content)
-    except (av.error.FFmpegError, OSError, MemoryError, ValueError) as error:
-        av_words = _one_line(error)
-    raise AudioError(f"{name}: not readable: soundfile: {soundfile_words}; PyAV: {av_words}")
 
 
 def _inspect_soundfile(path: str) -> AudioFacts:
@@ -228,9 +222,3 @@ def _inspect_av(path: str) -> AudioFacts:
             raise AudioError("no sampling rate")
         duration = stream.duration * stream.time_base if stream.duration and stream.time_base else None
         return AudioFacts(stream.codec_context.sample_rate, None if duration is None else float(duration))
-
-
-def _one_line(error: BaseException) -> str:
-    """Returns an error's words without line breaks, addresses in memory and long numbers of errors."""
-    words = " ".join(str(error).split()) or type(error).__name__
-    return re.sub(r" <_io\.BytesIO[^>]*>|\[Errno -?\d+\] ", "", words)

@@ -1,7 +1,7 @@
 """Recordings that strangers send: decoded from their bytes alone, and within limits.
 
-The decoders are those of `read_audio`, so that a score cannot depend on who reads the file. Here they are held to a
-duration, of four formats known by their first bytes, and no error quotes anything of the content.
+From bytes to samples they go the way of `read_audio`, so that a score cannot depend on who reads the file. Here they
+are held to a duration, of four formats known by their first bytes, and no error quotes anything of the content.
 """
 
 from __future__ import annotations
@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import av
 import numpy as np
-import soundfile
-import soxr
 
 from sls.data.audio.containers import HEAD_BYTES, count_tag_bytes, name_container
-from sls.data.audio.decoders import AudioError, check_duration, decode_by_av, decode_by_soundfile
-from sls.data.audio.recording import SOXR_QUALITY
+from sls.data.audio.decoders import (
+    AudioError,
+    NotReadableError,
+    check_duration,
+    decode_by_av,
+    decode_by_soundfile,
+    try_decoders,
+)
+from sls.data.audio.recording import mix_down, resample
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_CHANNELS = 8
@@ -121,7 +125,7 @@ def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Up
     samples, rate_hz = _decode(content, container, limits)
     if len(samples) == 0:
         raise AudioError(f"found a {container.upper()} file without samples, expected a recording")
-    return _resample(samples, rate_hz, sample_rate_hz)
+    return _to_upload(samples, rate_hz, sample_rate_hz)
 
 
 def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadLimits) -> Upload:
@@ -153,7 +157,7 @@ def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadL
     peak = float(np.abs(samples.astype(np.float64)).max())
     if np.isfinite(peak) and peak > MAX_PEAK:
         raise AudioError(f"found a peak of {peak:g}, expected samples with full scale at 1")
-    return _resample(samples.astype(np.float32)[:, None], rate, sample_rate_hz)
+    return _to_upload(samples.astype(np.float32)[:, None], rate, sample_rate_hz)
 
 
 def _whole_rate(rate_hz: Any) -> int:
@@ -163,15 +167,12 @@ def _whole_rate(rate_hz: Any) -> int:
     return int(rate_hz)
 
 
-def _resample(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload:
-    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    if not np.isfinite(mono).all():
-        raise AudioError("found samples that are NaN or infinite")
-    if rate_hz != sample_rate_hz:
-        mono = soxr.resample(mono, rate_hz, sample_rate_hz, quality=SOXR_QUALITY)
-        if len(mono) == 0:
-            raise AudioError("found no samples after resampling, expected a recording")
-    return Upload(np.ascontiguousarray(mono, dtype=np.float32), samples, rate_hz)
+def _to_upload(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload:
+    try:
+        mono = mix_down(samples)
+    except AudioError:
+        raise AudioError("found samples that are NaN or infinite") from None
+    return Upload(resample(mono, rate_hz, sample_rate_hz), samples, rate_hz)
 
 
 def _without_id3(content: bytes) -> bytes:
@@ -193,16 +194,8 @@ def _name_taken(content: bytes) -> str:
 def _decode(content: bytes, container: str, limits: UploadLimits) -> tuple[np.ndarray, int]:
     limit = partial(_most_frames, limits)
     try:
-        return decode_by_soundfile(content, limit)
-    except AudioError:
-        raise
-    except (soundfile.SoundFileError, OSError, MemoryError, TypeError, ValueError):
-        pass  # some builds of libsndfile cannot read a third of the FLAC files of ASVspoof 2021
-    try:
-        return decode_by_av(content, limit)
-    except AudioError:
-        raise
-    except (av.error.FFmpegError, OSError, MemoryError, ValueError):
+        return try_decoders(decode_by_soundfile, decode_by_av, content, limit, final=AudioError)
+    except NotReadableError:
         raise AudioError(f"found a {container.upper()} file that cannot be decoded") from None
 
 

@@ -13,21 +13,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from sls.config import AudioConfig, RawBoostConfig
 from sls.data.audio.recording import AudioError, crop_randomly, draw_crop_start, fit_length, read_audio
-from sls.data.loading.batches import (
-    TRIAL_STREAM,
-    UNKNOWN_LABEL,
-    AudioFailure,
-    Batch,
-    EpochSampler,
-    Example,
-    check_failures,
-)
+from sls.data.loading.failures import AudioFailure, check_failures
+from sls.data.loading.training_batches import TRIAL_STREAM, UNKNOWN_LABEL, Batch, EpochSampler, Example
 from sls.data.loading.workers import PREFETCH_BATCHES, prepare_worker
 from sls.data.rawboost.algorithms import RawBoostDraws, apply_rawboost, draw_rawboost
 from sls.data.rawboost.on_device import DeferredRawBoost
 from sls.data.tables.protocols import Trial
-
-__all__ = ["AudioFailure", "Batch", "Trial", "TrialDataset", "TrialLoader", "make_loader"]
 
 
 class TrialDataset(Dataset[Example]):

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from sls.config import Resampler
 from sls.data.audio.recording import AudioError, read_audio
 from sls.data.audio.windows import check_hop, cut_windows
-from sls.data.loading.batches import AudioFailure
 from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.failures import AudioFailure
 from sls.data.loading.workers import PREFETCH_BATCHES, prepare_worker
 
 

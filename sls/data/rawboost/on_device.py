@@ -18,7 +18,7 @@ import torch
 
 from sls.config import SAMPLE_RATE_HZ, RawBoostConfig
 from sls.data.rawboost.algorithms import MAX_LOG_GAIN, MAX_NOISE_SCALE, PARALLEL, RawBoostDraws, draw_rawboost
-from sls.data.rawboost.draws import (
+from sls.data.rawboost.batch_draws import (
     BatchDraws,
     BatchFilters,
     BatchImpulses,

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sls.config import ComputeConfig, ScoringConfig
 from sls.data.audio.windows import combine_scores
-from sls.data.loading.batches import AudioFailure, check_failures
+from sls.data.loading.failures import AudioFailure, check_failures
 from sls.data.loading.scoring_batches import ScoringBatch, ScoringBatches, load_batches
 from sls.data.tables.protocols import Label
 from sls.engine.compute.memory import full_memory_raises

@@ -19,7 +19,8 @@ from accelerate.utils import gather_object
 from torch.nn import functional as F
 
 from sls.config import Config
-from sls.data.loading.dataset import Batch, TrialDataset, make_loader
+from sls.data.loading.dataset import TrialDataset, make_loader
+from sls.data.loading.training_batches import Batch
 from sls.engine.compute.memory import full_memory_raises, peak_memory_gib, reset_peak_memory
 from sls.engine.compute.precision import arithmetic
 from sls.engine.compute.training_processes import (

@@ -20,11 +20,10 @@ from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.scoring.batch_size import resolve_batch_size
 from sls.engine.scoring.settings import settings_of
 from sls.files import scratch_directory
-from sls.metrics.dcf import DetectionCosts
+from sls.metrics.dcf import DetectionCosts, decide
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.models.compiling import compiled_for_scoring
 from sls.reports.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, new_figure, set_title, to_png
-from sls.serving.answers import decide
 from sls.tracking.registry.calibrations import CALIBRATION_FILE
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
@@ -169,4 +168,4 @@ def _decide(model: ModelSource, score: float) -> dict[str, Any]:
     path = model.path.with_name(CALIBRATION_FILE)
     if not (model.version and path.is_file()):
         return {}
-    return decide(float(load_calibration(path).apply(np.array([score]))[0]), DetectionCosts())
+    return asdict(decide(float(load_calibration(path).apply(np.array([score]))[0]), DetectionCosts()))

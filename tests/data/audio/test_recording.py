@@ -1,3 +1,5 @@
+"""Tests of `recording`, `decoders` and `containers`, by reading whole files."""
+
 import io
 from fractions import Fraction
 from pathlib import Path

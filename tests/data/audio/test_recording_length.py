@@ -1,3 +1,5 @@
+"""Tests of `recording`: lengths that are fitted, and crops."""
+
 import numpy as np
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Recordings of strangers: the samples of `read_audio`, or one kind of error, whatever the bytes."""
+"""Tests of `uploads` and of the tags in `containers`: the samples of `read_audio`, or one kind of error."""
 
 import base64
 import io

@@ -1,3 +1,5 @@
+"""Tests of `inventory` and `audio_inventory`, on small corpora."""
+
 import dataclasses
 import json
 from pathlib import Path

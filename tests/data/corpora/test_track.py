@@ -1,4 +1,4 @@
-"""Keys and ASV scores of a track, in small trees in the layouts of the corpora."""
+"""Tests of `track`: keys and ASV scores, in small trees in the layouts of the corpora."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Trials of a track and their recordings, in small trees in the layouts of the corpora."""
+"""Tests of `track`: trials and their recordings, in small trees in the layouts of the corpora."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The built-in tracks file and those of one's own: what is refused, and what they make usable."""
+"""Tests of `tracks`, `track_schema` and `published_counts`: what a tracks file may say, and what it makes usable."""
 
 from pathlib import Path
 

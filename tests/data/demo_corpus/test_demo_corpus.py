@@ -1,3 +1,5 @@
+"""Tests of `build`, `plan`, `tables`, `trial_audio` and `worker`, by making the demo corpus."""
+
 import hashlib
 import subprocess
 import sys

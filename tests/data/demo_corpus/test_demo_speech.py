@@ -1,4 +1,6 @@
-"""The speech of the demo corpus: voice, vocoders, recording and codecs."""
+"""Tests of the speech of the demo corpus: `voice` and its `articulation`, `spectra`, `vocoders`, `unseen_vocoders`,
+`recording` and `codecs`.
+"""
 
 import av
 import numpy as np

@@ -1,3 +1,5 @@
+"""Tests of `dataset`, `training_batches` and `workers`, by loading epochs."""
+
 import multiprocessing
 import os
 import signal
@@ -12,8 +14,8 @@ import torch
 
 from sls.config import AudioConfig, RawBoostConfig
 from sls.data.audio.recording import fit_length, read_audio
-from sls.data.loading.batches import UNKNOWN_LABEL, EpochSampler
-from sls.data.loading.dataset import Batch, TrialDataset, make_loader
+from sls.data.loading.dataset import TrialDataset, make_loader
+from sls.data.loading.training_batches import UNKNOWN_LABEL, Batch, EpochSampler
 from sls.data.loading.workers import prepare_worker
 from sls.data.rawboost.algorithms import apply_rawboost
 from sls.data.tables.protocols import Trial

@@ -1,4 +1,7 @@
-"""RawBoost against the original implementation, the direct form, and waveforms that break divisions."""
+"""Tests of `algorithms`, `filters`, and on the device `batch_draws` and `on_device`.
+
+RawBoost stands against the original implementation, the direct form, and waveforms that break divisions.
+"""
 
 import dataclasses
 import math

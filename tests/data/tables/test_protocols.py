@@ -1,3 +1,5 @@
+"""Tests of `protocols` and `formats`, by reading protocols of every form."""
+
 from pathlib import Path
 
 import numpy as np

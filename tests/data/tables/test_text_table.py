@@ -1,3 +1,5 @@
+"""Tests of `text_table` and `field_splitting`, by reading whole tables."""
+
 import hashlib
 from pathlib import Path
 

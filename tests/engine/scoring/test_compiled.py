@@ -1,4 +1,4 @@
-"""Compiled layers compute what the others do, but for the last digits."""
+"""Tests of `compiling`: compiled layers compute what the others do, but for the last digits."""
 
 from dataclasses import replace
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from sls.config_file import build_config
-from sls.data.loading.batches import Batch
 from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.training_batches import Batch
 from sls.data.tables.protocols import Trial
 from sls.engine.compute.training_processes import open_accelerator
 from sls.engine.training.loop import Training

@@ -1,3 +1,5 @@
+"""Tests of `loading` and `names`: what a training may start from."""
+
 import re
 import tomllib
 from collections.abc import Callable

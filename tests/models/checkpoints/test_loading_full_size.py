@@ -1,4 +1,4 @@
-"""Files of the size of XLS-R 300M: how much memory they take."""
+"""Tests of `loading` with files of the size of XLS-R 300M: how much memory they take."""
 
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+"""Tests of `sources` and `hub`, against a hub of our own."""
+
 import hashlib
 import json
 import os

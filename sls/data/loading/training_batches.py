@@ -1,19 +1,18 @@
-"""Batches of trials: which trials are in each, and what a batch holds."""
+"""The batches of an epoch of training or validation: which trials are in each, and what a batch holds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Sampler
 
-from sls.data.audio.recording import AudioError
+from sls.data.loading.failures import AudioFailure
 from sls.data.rawboost.algorithms import RawBoostDraws
-from sls.data.rawboost.draws import map_tensors
+from sls.data.rawboost.batch_draws import map_tensors
 from sls.data.rawboost.on_device import DeferredRawBoost
 
 UNKNOWN_LABEL = -1
@@ -21,32 +20,6 @@ UNKNOWN_LABEL = -1
 
 ORDER_STREAM, TRIAL_STREAM = 1, 2
 """First word of the seeds of order and augmentation: NumPy takes (seed, epoch) and (seed, epoch, 0) as one."""
-
-
-@dataclass(frozen=True)
-class AudioFailure:
-    """A recording that could not be read."""
-
-    index: int
-    """Place of the trial in the dataset."""
-    name: str
-    path: Path
-    message: str
-    """One line that names the file and says why."""
-
-
-def check_failures(failures: Sequence[AudioFailure], max_failures: int) -> None:
-    """Raises AudioError where more recordings cannot be read than may: with all names, or one's message."""
-    if len(failures) <= max_failures:
-        return
-    message = failures[0].message
-    if len(failures) > 1:
-        names = ", ".join(failure.name for failure in failures)
-        message = (
-            f"{len(failures)} recordings cannot be read, expected at most {max_failures}: {names}; the first: "
-            f"{message}"
-        )
-    raise AudioError(message)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Recordings that cannot be read: they stop the loader, or are handed over within a budget; never scored."""
+"""Tests of `failures`: unreadable recordings stop the loader, or are handed over within a budget; never scored."""
 
 from pathlib import Path
 
@@ -8,8 +8,9 @@ import soundfile
 
 from sls.config import AudioConfig
 from sls.data.audio.recording import AudioError, fit_length, read_audio
-from sls.data.loading.batches import AudioFailure, check_failures
-from sls.data.loading.dataset import Batch, TrialDataset, make_loader
+from sls.data.loading.dataset import TrialDataset, make_loader
+from sls.data.loading.failures import AudioFailure, check_failures
+from sls.data.loading.training_batches import Batch
 from sls.data.tables.protocols import Trial
 
 
