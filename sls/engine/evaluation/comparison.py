@@ -12,9 +12,10 @@ from sls.data.tables.asv_scores import AsvScores
 from sls.data.tables.formats import as_columns
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
+from sls.engine.evaluation.clusters import sample_clusters, sample_trials
 from sls.engine.evaluation.comparison_results import Comparison, Difference, Disagreement, Tested, say_verdict
-from sls.engine.evaluation.evaluation import evaluate, make_factors
-from sls.engine.evaluation.factors import ATTACK, SPEAKER, UNKNOWN, Factor, sample_clusters, sample_trials
+from sls.engine.evaluation.evaluation import evaluate
+from sls.engine.evaluation.factors import ATTACK, SPEAKER, UNKNOWN, Factor, make_factors
 from sls.engine.evaluation.results import COST, FRACTION, Evaluation
 from sls.engine.evaluation.tandem import Tandem, make_tandem, pick_costs
 from sls.metrics.intervals import Estimate, estimate_eer
@@ -80,7 +81,7 @@ def compare(
         name = "min_tdcf_legacy" if isinstance(model, LegacyTandemCosts) else "min_tdcf"
         if name in metrics:
             tandems[name] = make_tandem(asv, model, (ATTACK,))
-    factors = {factor.name: factor for factor in make_factors(first, is_bonafide, {SPEAKER, ATTACK})}
+    factors = {factor.name: factor for factor in make_factors(first, {SPEAKER, ATTACK})}
     differences = [
         difference
         for name in ("eer", *tandems)

@@ -9,15 +9,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sls.data.tables.asv_scores import AsvScores
-from sls.data.tables.formats import as_columns
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import BreakdownSource, break_down
 from sls.engine.evaluation.curves import count_scores, thin_curve
-from sls.engine.evaluation.factors import ATTACK, SPEAKER, Factor, make_factor
+from sls.engine.evaluation.factors import ATTACK, SPEAKER, make_factors
 from sls.engine.evaluation.results import BITS, COST, FRACTION, SHARE, Evaluation, Measure, SubsetEer
 from sls.engine.evaluation.tandem import make_tandem, pick_costs
 from sls.engine.evaluation.warnings import find_warnings
@@ -82,7 +80,7 @@ def evaluate(
     curve = ranking.curve()
     eer = eer_of_curve(curve)
     bonafide, spoof = ranking.scores[ranking.is_bonafide], ranking.scores[~ranking.is_bonafide]
-    factors = make_factors(joined, is_bonafide, {*breakdown, SPEAKER, ATTACK})
+    factors = make_factors(joined, {*breakdown, SPEAKER, ATTACK})
     source = BreakdownSource(
         ranking,
         factors,
@@ -122,14 +120,6 @@ def evaluate(
         is_calibrated=calibration is not None,
         provenance=_describe(joined, asv),
     )
-
-
-def make_factors(
-    joined: JoinedScores, is_bonafide: NDArray[np.bool_], names: Collection[str]
-) -> list[Factor]:
-    """Returns the factors of those columns that the key has."""
-    columns = as_columns(joined.key.fields)
-    return [make_factor(name, columns.categories(name), is_bonafide) for name in columns if name in names]
 
 
 def _measure(

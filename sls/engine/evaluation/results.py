@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from sls.engine.evaluation.curves import CurvePoints, Histogram
 from sls.metrics.classification import Confusion
 from sls.metrics.intervals import Interval
 
@@ -97,25 +95,6 @@ class Breakdown:
     def axis(self, index: int) -> tuple[str, ...]:
         """Returns the values of a field in their order, `pooled` last."""
         return tuple(dict.fromkeys(cell.values[index] for cell in self.cells))
-
-
-@dataclass(frozen=True)
-class CurvePoints:
-    """A DET curve, thinned to what a figure can show; arrays of shape `(points,)`, fractions."""
-
-    frr: NDArray[np.float64]
-    far: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Scores of both classes in common bins."""
-
-    edges: NDArray[np.float64]
-    """Shape `(bins + 1,)`."""
-    bonafide: NDArray[np.int64]
-    spoof: NDArray[np.int64]
-    """Trials in each bin, shape `(bins,)`."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from sls.data.tables.asv_scores import AsvScores, Role
 from sls.data.tables.formats import as_columns
-from sls.engine.evaluation.factors import ATTACK, ATTACKS, UNKNOWN, Factor, order_values
+from sls.engine.evaluation.clusters import ATTACKS
+from sls.engine.evaluation.factors import ATTACK, UNKNOWN, Factor, order_values
 from sls.metrics.det import compute_eer
 from sls.metrics.intervals import Estimate, estimate_min_cost
 from sls.metrics.ranking import Ranking
