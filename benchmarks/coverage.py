@@ -24,6 +24,7 @@ from sls.data.tables.protocols import Protocol
 from sls.data.tables.score_files import Coverage, JoinedScores, ScoreTable
 from sls.data.tables.text_columns import Texts
 from sls.engine.evaluation.comparison import compare
+from sls.engine.evaluation.evaluation import EvaluationPlan
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.tdcf import AsvErrorRates, LinearCost, TandemCosts
 
@@ -286,9 +287,11 @@ def simulate(design: Design, num_corpora: int, seed: int = 1) -> dict[str, Tally
     worse = min(WORSE * design.eer, 0.45)
     for _ in range(num_corpora):
         asv = draw_asv(design, layout, rng)
-        options = {"track": "simulated", "metrics": METRICS, "asv": asv, "num_disagreements": 0}
-        equal = compare(draw_systems(design, layout, (design.eer, design.eer), rng), **options)
-        unequal = compare(draw_systems(design, layout, (design.eer, worse), rng), **options)
+        plan = EvaluationPlan("simulated", metrics=METRICS, asv=asv)
+        equal, unequal = (
+            compare(draw_systems(design, layout, (design.eer, eer), rng), plan, num_disagreements=0)
+            for eer in (design.eer, worse)
+        )
         for name, tally in tallies.items():
             measure = equal.evaluations[0].measure(name)
             for interval in measure.intervals[-1:]:
