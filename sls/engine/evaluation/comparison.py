@@ -16,7 +16,8 @@ from sls.engine.evaluation.clusters import sample_clusters, sample_trials
 from sls.engine.evaluation.comparison_results import Comparison, Difference, Disagreement, Tested, say_verdict
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.factors import ATTACK, SPEAKER, UNKNOWN, make_factors
-from sls.engine.evaluation.results import COST, FRACTION, Evaluation
+from sls.engine.evaluation.measures import COST, FRACTION
+from sls.engine.evaluation.results import Evaluation
 from sls.engine.evaluation.tandem import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.metrics.intervals import Estimate, estimate_eer
 from sls.metrics.paired import PairedDifference, adjust_by_holm

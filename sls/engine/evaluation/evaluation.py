@@ -16,7 +16,8 @@ from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import BreakdownSource, break_down
 from sls.engine.evaluation.curves import count_scores, thin_curve
 from sls.engine.evaluation.factors import ATTACK, SPEAKER, make_factors
-from sls.engine.evaluation.results import BITS, COST, FRACTION, SHARE, Evaluation, Measure, SubsetEer
+from sls.engine.evaluation.measures import BITS, COST, FRACTION, SHARE, Measure
+from sls.engine.evaluation.results import Evaluation, SubsetEer
 from sls.engine.evaluation.tandem import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.warnings import find_warnings
 from sls.metrics.calibration import Calibration
