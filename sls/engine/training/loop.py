@@ -76,12 +76,7 @@ class Training:
         torch.manual_seed(config.training.seed + accelerator.process_index)
         self.num_batches = len(train) // config.training.batch_size
         self.model = model.to(accelerator.device)
-        model.freeze_lower_layers(config.training.freeze_layers)
-        if config.compute.compile:
-            compile_encoder(model)
-        if accelerator.num_processes > 1:
-            share_batch_statistics(model)
-            expect_unused_weights(accelerator, model)
+        _prepare_model(model, config, accelerator)
         optimizer = make_optimizer(model, config.optimizer)
         self.average = make_average(model, config.training)
         self.parallel, self.optimizer = accelerator.prepare(model, optimizer)
@@ -292,3 +287,12 @@ class Training:
             f"{self.progress.batch}: lower batch_size, now {self.config.training.batch_size} (and raise "
             "accumulation_steps to make up for it), or freeze_layers=-1, or set precision=bf16 on a GPU"
         )
+
+
+def _prepare_model(model: Countermeasure, config: Config, accelerator: Accelerator) -> None:
+    model.freeze_lower_layers(config.training.freeze_layers)
+    if config.compute.compile:
+        compile_encoder(model)
+    if accelerator.num_processes > 1:
+        share_batch_statistics(model)
+        expect_unused_weights(accelerator, model)
