@@ -11,7 +11,7 @@ many trials, speakers and attacks would give: a corpus of 13 attacks stands for 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,11 +24,14 @@ from sls.data.tables.protocols import Protocol
 from sls.data.tables.score_files import Coverage, JoinedScores, ScoreTable
 from sls.data.tables.text_columns import Texts
 from sls.engine.evaluation.comparison import compare
+from sls.engine.evaluation.comparison_results import Comparison
+from sls.engine.evaluation.evaluation import EvaluationPlan
+from sls.engine.evaluation.measures import TITLES
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.tdcf import AsvErrorRates, LinearCost, TandemCosts
 
 METRICS = ("eer", "min_tdcf", "min_dcf")
-TITLES = {"eer": "EER", "min_tdcf": "min t-DCF", "min_dcf": "min DCF"}
+EERS = (0.01, 0.04, 0.12)
 COMMON_SHARE = 0.5
 """Share of the variance of every effect that both systems have in common."""
 OWN_SPEAKER_SD = 0.3
@@ -80,11 +83,8 @@ class Tally:
 
 def independent(num_bonafide: int, num_spoof: int) -> Callable[[], Layout]:
     """Trials that share nothing: every one of its own."""
-    return lambda: Layout(
-        np.arange(num_bonafide),
-        num_bonafide + np.arange(num_spoof),
-        np.zeros(num_spoof, dtype=int),
-    )
+    spoof = np.arange(num_spoof)
+    return lambda: Layout(np.arange(num_bonafide), num_bonafide + spoof, np.zeros_like(spoof))
 
 
 def crossed(num_speakers: int, num_attacks: int, bonafide: int, spoof: int) -> Callable[[], Layout]:
@@ -129,63 +129,44 @@ def unequal_speakers() -> Layout:
 
 def made_of(num_bonafide: int, num_spoof: int, speakers: int, attacks: int) -> Callable[[], Layout]:
     """A small corpus in which speakers and attacks take turns."""
-    return lambda: Layout(
-        np.arange(num_bonafide) % speakers,
-        np.arange(num_spoof) // attacks % speakers,
-        np.arange(num_spoof) % attacks,
-    )
+    spoof = np.arange(num_spoof)
+    return lambda: Layout(np.arange(num_bonafide) % speakers, spoof // attacks % speakers, spoof % attacks)
 
 
-HEADINGS = (
-    *("design", "measure, truth", "over", "held, %", "too low, %", "too high, %"),
-    *("equal told apart, %", "worse found, %"),
-)
-NO_SPEAKERS = ("attacks",)
-ALL_SPEAKERS = ("bonafide speakers", "spoof speakers")
-HALF = ("bonafide speakers", "attacks")
-NOTHING: tuple[str, ...] = ()
-INDEPENDENT = {"speaker_sd": 0.0, "attack_sd": 0.0, "known": NOTHING}
-
-
+BOTH_SPEAKERS, HALF = ("bonafide speakers", "spoof speakers"), ("bonafide speakers", "attacks")
 INDEPENDENT_SIZES = (
     *((60, 90), (400, 1_000), (1_500, 13_000), (14_816, 133_360)),
     *((100, 10_000), (14_869, 300)),  # of one class few, as in cells of a breakdown
+)
+SHAPES = {
+    "48 speakers x 13 attacks (LA)": crossed(48, 13, 20, 6),
+    "20 x 6 (2019 dev)": crossed(20, 6, 40, 15),
+    "12 x 5": crossed(12, 5, 20, 10),
+    "10 x 4": crossed(10, 4, 20, 10),
+    "30 x 2": crossed(30, 2, 20, 20),
+    "2 x 13": crossed(2, 13, 200, 20),
+    "3 x 13": crossed(3, 13, 150, 20),
+    "5 x 13": crossed(5, 13, 100, 10),
+    "bona fide trials of 2 of 30 speakers, 8 attacks": few_bonafide_speakers,
+    "unequal blocks (DF)": unequal_blocks,
+    "minispoof: 78 x 4, 248 / 372 trials": made_of(248, 372, 78, 4),
+    "demo: 12 x 4, 56 / 84 trials": made_of(56, 84, 12, 4),
+}
+PARTLY_KNOWN = (
+    ("54 unequal speakers (In-the-Wild)", unequal_speakers, 0.6, 0.0, BOTH_SPEAKERS),
+    ("13 attacks, speakers not known", crossed(200, 13, 5, 1), 0.0, 0.6, ("attacks",)),
+    ("48 x 13, speakers of bona fide trials alone", crossed(48, 13, 20, 6), 0.3, 0.6, HALF),
 )
 
 
 def list_designs() -> list[Design]:
     """Returns every design, each at its EERs."""
-    designs = [
-        Design(
-            f"{bonafide:,} / {spoof:,} independent trials", independent(bonafide, spoof), eer, **INDEPENDENT
-        )
-        for bonafide, spoof in INDEPENDENT_SIZES
-        for eer in (0.01, 0.04, 0.12)
+    sizes = {f"{one:,} / {two:,} independent trials": independent(one, two) for one, two in INDEPENDENT_SIZES}
+    return [
+        *(Design(name, layout, eer, 0.0, 0.0, ()) for name, layout in sizes.items() for eer in EERS),
+        *(Design(name, layout, eer) for name, layout in SHAPES.items() for eer in EERS),
+        *(Design(name, layout, eer, *rest) for eer in EERS for name, layout, *rest in PARTLY_KNOWN),
     ]
-    shapes = {
-        "48 speakers x 13 attacks (LA)": crossed(48, 13, 20, 6),
-        "20 x 6 (2019 dev)": crossed(20, 6, 40, 15),
-        "12 x 5": crossed(12, 5, 20, 10),
-        "10 x 4": crossed(10, 4, 20, 10),
-        "30 x 2": crossed(30, 2, 20, 20),
-        "2 x 13": crossed(2, 13, 200, 20),
-        "3 x 13": crossed(3, 13, 150, 20),
-        "5 x 13": crossed(5, 13, 100, 10),
-        "bona fide trials of 2 of 30 speakers, 8 attacks": few_bonafide_speakers,
-        "unequal blocks (DF)": unequal_blocks,
-        "minispoof: 78 x 4, 248 / 372 trials": made_of(248, 372, 78, 4),
-        "demo: 12 x 4, 56 / 84 trials": made_of(56, 84, 12, 4),
-    }
-    designs += [Design(name, layout, eer) for name, layout in shapes.items() for eer in (0.01, 0.04, 0.12)]
-    for eer in (0.01, 0.04, 0.12):
-        designs += [
-            Design("54 unequal speakers (In-the-Wild)", unequal_speakers, eer, 0.6, 0.0, ALL_SPEAKERS),
-            Design("13 attacks, speakers not known", crossed(200, 13, 5, 1), eer, 0.0, 0.6, NO_SPEAKERS),
-            Design(
-                "48 x 13, speakers of bona fide trials alone", crossed(48, 13, 20, 6), eer, 0.3, 0.6, HALF
-            ),
-        ]
-    return designs
 
 
 def spreads(design: Design) -> tuple[float, float]:
@@ -243,13 +224,14 @@ def draw_systems(
 def _join(design: Design, layout: Layout, scores: np.ndarray) -> JoinedScores:
     num_bonafide = layout.bonafide_speakers.size
     labels = (np.arange(scores.size) < num_bonafide).astype(np.int8)
-    speakers = [
-        _name("S", codes) if f"{side} speakers" in design.known else np.full(codes.size, "-", dtype=object)
-        for side, codes in (("bonafide", layout.bonafide_speakers), ("spoof", layout.spoof_speakers))
-    ]
-    fields = {"speaker": np.concatenate(speakers)} if "speakers" in " ".join(design.known) else {}
+    sides = zip(BOTH_SPEAKERS, (layout.bonafide_speakers, layout.spoof_speakers), strict=True)
+    fields = {}
+    if set(BOTH_SPEAKERS) & set(design.known):
+        fields["speaker"] = np.concatenate(
+            [_name("S", codes) if side in design.known else _fill("-", codes.size) for side, codes in sides]
+        )
     if "attacks" in design.known:
-        fields["attack"] = np.concatenate([_name("-", np.zeros(num_bonafide)), _name("A", layout.attacks)])
+        fields["attack"] = np.concatenate([_fill("-", num_bonafide), _name("A", layout.attacks)])
     trials = Texts.encode([str(number) for number in range(scores.size)])
     key = Protocol(Path("key.txt"), "", trials, labels, fields)
     counts = Coverage(scores.size, scores.size, scores.size)
@@ -257,10 +239,12 @@ def _join(design: Design, layout: Layout, scores: np.ndarray) -> JoinedScores:
 
 
 def _name(letter: str, codes: np.ndarray) -> np.ndarray:
-    if letter == "-":
-        return np.full(codes.size, "-", dtype=object)
     names = np.array([f"{letter}{code}" for code in range(int(codes.max()) + 1)], dtype=object)
     return np.asarray(names[codes])
+
+
+def _fill(value: str, size: int) -> np.ndarray:
+    return np.full(size, value, dtype=object)
 
 
 def draw_asv(design: Design, layout: Layout, rng: np.random.Generator) -> AsvScores:
@@ -275,7 +259,7 @@ def draw_asv(design: Design, layout: Layout, rng: np.random.Generator) -> AsvSco
         [Role.TARGET, Role.NONTARGET, Role.SPOOF], [trials.size, trials.size, each.size * num_attacks]
     )
     attacks = _name("A", np.repeat(np.arange(num_attacks), each.size))
-    names = np.concatenate([np.full(2 * trials.size, "bonafide", dtype=object), attacks])
+    names = np.concatenate([_fill("bonafide", 2 * trials.size), attacks])
     return AsvScores(Path("asv.txt"), "", np.concatenate(scores), roles.astype(np.int8), {"attack": names})
 
 
@@ -286,43 +270,44 @@ def simulate(design: Design, num_corpora: int, seed: int = 1) -> dict[str, Tally
     worse = min(WORSE * design.eer, 0.45)
     for _ in range(num_corpora):
         asv = draw_asv(design, layout, rng)
-        options = {"track": "simulated", "metrics": METRICS, "asv": asv, "num_disagreements": 0}
-        equal = compare(draw_systems(design, layout, (design.eer, design.eer), rng), **options)
-        unequal = compare(draw_systems(design, layout, (design.eer, worse), rng), **options)
+        plan = EvaluationPlan("simulated", metrics=METRICS, asv=asv)
+        equal, unequal = (
+            compare(draw_systems(design, layout, (design.eer, eer), rng), plan, num_disagreements=0)
+            for eer in (design.eer, worse)
+        )
         for name, tally in tallies.items():
-            measure = equal.evaluations[0].measure(name)
-            for interval in measure.intervals[-1:]:
-                tally.below.append(interval.high < truth[name])
-                tally.above.append(interval.low > truth[name])
-                tally.over = interval.over
-            for comparison, verdicts in ((equal, tally.distinguished), (unequal, tally.found)):
-                verdicts.extend(_read_verdicts(comparison, name))
+            interval = equal.evaluations[0].measure(name).intervals[-1]
+            tally.below.append(interval.high < truth[name])
+            tally.above.append(interval.low > truth[name])
+            tally.over = interval.over
+            tally.distinguished += _read_verdicts(equal, name)
+            tally.found += _read_verdicts(unequal, name)
     return tallies
 
 
-def _read_verdicts(comparison, name: str) -> Iterator[bool]:
-    for difference in comparison.differences:
-        if difference.measure == name and difference.tested.p_value is not None:
-            yield difference.tested.p_value <= 0.05
+def _read_verdicts(comparison: Comparison, name: str) -> list[bool]:
+    tested = [found.tested for found in comparison.differences if found.measure == name]
+    return [found.p_value <= 0.05 for found in tested if found.p_value is not None]
+
+
+HEADINGS = (
+    *("design", "measure, truth", "over", "held, %", "too low, %", "too high, %"),
+    *("equal told apart, %", "worse found, %"),
+)
 
 
 def format_row(design: Design, name: str, tally: Tally, truth: float) -> str:
     """Returns a line of the table."""
-    size = len(tally.below)
-    if not size:
-        return f"| {design.name} | {TITLES[name]} {truth:.4g} | - | none given | | | | |"
     below, above = (100 * np.mean(side) for side in (tally.below, tally.above))
     covered = 100 - below - above
-    error = math.sqrt(covered * (100 - covered) / size)
-    shares = [
-        f"{100 * np.mean(found):.1f}" if found else "no verdict"
-        for found in (tally.distinguished, tally.found)
-    ]
-    if name == "min_dcf":
-        shares = ["", ""]
+    error = math.sqrt(covered * (100 - covered) / len(tally.below))
     shown = f"{100 * truth:.3g} %" if name == "eer" else f"{truth:.3f}"
-    cells = (design.name, f"{TITLES[name]} {shown}", tally.over, f"{covered:.1f} ± {error:.1f}")
-    return f"| {' | '.join(cells)} | {below:.1f} | {above:.1f} | {' | '.join(shares)} |"
+    cells = [design.name, f"{TITLES[name]} {shown}", tally.over, f"{covered:.1f} ± {error:.1f}"]
+    cells += [f"{below:.1f}", f"{above:.1f}"]
+    for found in (tally.distinguished, tally.found):
+        share = f"{100 * np.mean(found):.1f}" if found else "no verdict"
+        cells.append("" if name == "min_dcf" else share)  # it is not compared
+    return f"| {' | '.join(cells)} |"
 
 
 @click.command()

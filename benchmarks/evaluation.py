@@ -99,18 +99,20 @@ def full(track: str, root: Path) -> None:
     """Everything that a report holds."""
     from sls.data.corpora.tracks import load_tracks
     from sls.data.tables.score_files import join_scores, read_scores
-    from sls.engine.evaluation.evaluation import evaluate
+    from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 
     entry = load_tracks(None)[track]
     joined = join_scores(read_scores(root / f"{track}.txt"), entry.key(root))
     read = time.perf_counter()
     found = evaluate(
         joined,
-        track=track,
-        subset="eval",
-        metrics=entry.metrics,
-        breakdown=tuple(dict.fromkeys((*entry.breakdown, "speaker"))),
-        asv=entry.asv_scores(root),
+        EvaluationPlan(
+            track,
+            subset="eval",
+            metrics=entry.metrics,
+            breakdown=tuple(dict.fromkeys((*entry.breakdown, "speaker"))),
+            asv=entry.asv_scores(root),
+        ),
     )
     cells = sum(len(breakdown.cells) for breakdown in found.breakdowns)
     print(f"{found.measures[0]}, {cells} cells, {time.perf_counter() - read:.2f} s after reading")

@@ -49,9 +49,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     _require_distinct(settings)
     corpus = open_corpus(settings[0].data)
     run.set_tags({"corpus": corpus.name})
-    tracks = list(TRACKS) if is_built_in(settings[0].data.tracks) else evaluation_tracks(corpus)
-    if not tracks:
-        raise ValueError(f"tracks: found none that earns an EER in {settings[0].data.tracks}, expected one")
+    tracks = _pick_tracks(corpus, settings[0])
     # What is missing is found before the first recipe trains, not after.
     trials = {track: track_trials(corpus, track) for track in tracks}
     for track in tracks:
@@ -83,6 +81,13 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     console.print(f"Champion: {_why(best, champion)}", soft_wrap=True)
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     print_next_commands(run.client, link)
+
+
+def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:
+    tracks = list(TRACKS) if is_built_in(config.data.tracks) else evaluation_tracks(corpus)
+    if not tracks:
+        raise ValueError(f"tracks: found none that earns an EER in {config.data.tracks}, expected one")
+    return tracks
 
 
 def _champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[str]) -> str:

@@ -10,9 +10,9 @@ from rich.table import Table
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NOTE
 from sls.data.corpora.inventory import TrackInventory
 from sls.engine.evaluation.comparison_results import Comparison
-from sls.engine.evaluation.results import FRACTION, Evaluation
+from sls.engine.evaluation.measures import FRACTION, Measure, format_interval, format_number
+from sls.engine.evaluation.results import Evaluation
 from sls.engine.scoring.shards import WHOLE, Shard
-from sls.metrics.intervals import Interval
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.scoring.scored_list import TrialList
 
@@ -39,16 +39,9 @@ def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
     """One evaluation: a line for each metric, with its 95 % intervals."""
     table = Table(title=_title(evaluation.track, evaluation.subset, evaluation.corpus), caption=scores)
     table.add_column("metric")
-    table.add_column("value", justify="right")
-    intervals = evaluation.measures[0].intervals
-    for interval in intervals:
-        table.add_column(f"{100 * interval.level:g} % over {interval.over}", justify="right")
+    _add_value_columns(table, evaluation)
     for measure in evaluation.measures:
-        table.add_row(
-            f"{measure.title} %" if measure.unit == FRACTION else measure.title,
-            _number(measure.value, measure.unit),
-            *(_interval(interval, measure.unit) for interval in measure.intervals),
-        )
+        table.add_row(*_measure_cells(measure))
     table.add_row("bona fide trials", str(evaluation.num_bonafide))
     table.add_row("spoofed trials", str(evaluation.num_spoof))
     return table
@@ -103,21 +96,15 @@ def comparison_table(comparison: Comparison) -> Table:
     table = Table(title=f"{title}, {comparison.num_common} common trials")
     for heading in ("measure", "system"):
         table.add_column(heading)
-    table.add_column("value", justify="right")
-    for interval in comparison.evaluations[0].measures[0].intervals:
-        table.add_column(f"{100 * interval.level:g} % over {interval.over}", justify="right")
+    _add_value_columns(table, comparison.evaluations[0])
     for measure in comparison.evaluations[0].measures:
         if measure.name not in COMPARED_MEASURES:
             continue
         for evaluation in comparison.evaluations:
-            found = next(item for item in evaluation.measures if item.name == measure.name)
-            intervals = (_interval(interval, found.unit) for interval in found.intervals)
-            table.add_row(
-                f"{found.title} %" if found.unit == FRACTION else found.title,
-                evaluation.system,
-                _number(found.value, found.unit),
-                *intervals,
+            title, *numbers = _measure_cells(
+                next(item for item in evaluation.measures if item.name == measure.name)
             )
+            table.add_row(title, evaluation.system, *numbers)
         table.add_section()
     return table
 
@@ -163,6 +150,21 @@ def _add_columns(table: Table, first: str, *numbers: str) -> None:
         table.add_column(heading, justify="right")
 
 
+def _add_value_columns(table: Table, evaluation: Evaluation) -> None:
+    intervals = evaluation.measures[0].intervals
+    for heading in ("value", *(f"{100 * interval.level:g} % over {interval.over}" for interval in intervals)):
+        table.add_column(heading, justify="right")
+
+
+def _measure_cells(measure: Measure) -> list[str]:
+    """Returns a measure's title, its value and its intervals."""
+    return [
+        f"{measure.title} %" if measure.unit == FRACTION else measure.title,
+        format_number(measure.value, measure.unit, digits=4),
+        *(format_interval(interval, measure.unit) for interval in measure.intervals),
+    ]
+
+
 def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
@@ -170,16 +172,6 @@ def _decimal(value: float | None) -> str:
 def _title(track: str, subset: str, corpus: str) -> str:
     note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else corpus
     return f"{track}, {subset}" if corpus == PUBLISHED_CORPORA else f"{track}, {subset} ({note})"
-
-
-def _number(value: float, unit: str) -> str:
-    return f"{100 * value:.4f}" if unit == FRACTION else f"{value:.4f}"
-
-
-def _interval(interval: Interval, unit: str) -> str:
-    factor = 100 if unit == FRACTION else 1
-    digits = 2 if unit == FRACTION else 4
-    return f"[{factor * interval.low:.{digits}f}, {factor * interval.high:.{digits}f}]"
 
 
 def recipe_table(

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sls.engine.evaluation.comparison_results import Comparison, Difference
-from sls.engine.evaluation.results import FRACTION, POOLED, TITLES, Breakdown, Cell, Evaluation
+from sls.engine.evaluation.measures import FRACTION, TITLES
+from sls.engine.evaluation.results import POOLED, Breakdown, Cell, Evaluation
 from sls.metrics.intervals import Interval
 from sls.reports.figure_style import (
     BONAFIDE_COLOUR,

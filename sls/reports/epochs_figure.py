@@ -82,10 +82,14 @@ def epochs_figure(
     panels[0].set_ylim(0, 1.15 * max(point.eer_percent for point in points))
     note = describe("EER by epoch and track", "", corpus)
     figure.suptitle(title_text(note, corpus), fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
-    handles, labels = panels[0].get_legend_handles_labels()
+    _draw_legend(figure, panels[0])
+    return figure
+
+
+def _draw_legend(figure: Figure, panel: Axes) -> None:
+    handles, labels = panel.get_legend_handles_labels()
     style: dict[str, Any] = {"fontsize": TICK_SIZE, "frameon": False, "loc": "outside lower center"}
     figure.legend(handles, labels, ncols=len(labels), **style)
-    return figure
 
 
 def _draw_recipe(

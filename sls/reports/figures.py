@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sls.engine.evaluation.comparison_results import Comparison
+from sls.engine.evaluation.measures import FRACTION, format_interval, format_measure
 from sls.engine.evaluation.results import Evaluation
 from sls.reports.breakdown_figures import difference_figure, heat_map_figure, interval_figure
 from sls.reports.figure_style import (
@@ -102,7 +103,7 @@ def score_figure(evaluation: Evaluation) -> Figure:
     is_right = threshold > (1 - FAR_RIGHT) * histogram.edges[0] + FAR_RIGHT * histogram.edges[-1]
     axes.axvline(threshold, color=MUTED_COLOUR, linestyle="--", linewidth=1.4)
     axes.annotate(
-        f"EER {100 * evaluation.eer:.2f} %\nat {threshold:.3g}",
+        f"EER {format_measure(evaluation.eer)}\nat {threshold:.3g}",
         (threshold, 0.98),
         xycoords=("data", "axes fraction"),
         xytext=(-6 if is_right else 6, 0),
@@ -127,10 +128,8 @@ def score_figure(evaluation: Evaluation) -> Figure:
 
 def _name_curve(evaluation: Evaluation) -> str:
     interval = evaluation.measures[0].interval()
-    name = f"{evaluation.system}: EER {100 * evaluation.eer:.2f} %"
-    if interval is None:
-        return name
-    return f"{name} [{100 * interval.low:.2f}, {100 * interval.high:.2f}]"
+    name = f"{evaluation.system}: EER {format_measure(evaluation.eer)}"
+    return name if interval is None else f"{name} {format_interval(interval, FRACTION)}"
 
 
 def _set_probit_axes(axes: Axes, low: float, high: float) -> None:

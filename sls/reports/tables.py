@@ -5,8 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sls.engine.evaluation.comparison_results import Comparison, Difference, format_p_value
-from sls.engine.evaluation.results import BITS, FRACTION, TITLES, Breakdown, Cell, Evaluation, Measure
+from sls.engine.evaluation.comparison_results import Comparison, Difference
+from sls.engine.evaluation.measures import (
+    COST,
+    FRACTION,
+    TITLES,
+    format_interval,
+    format_measure,
+    format_number,
+    format_p_value,
+)
+from sls.engine.evaluation.results import Breakdown, Cell, Evaluation
 from sls.metrics.intervals import Interval
 from sls.reports.figure_style import SYSTEM_COLOURS, label_value
 from sls.reports.figures import det_limits
@@ -20,25 +29,6 @@ from sls.reports.page import (
 )
 
 
-def format_measure(measure: Measure) -> str:
-    """Returns a number with its unit, as a person reads it."""
-    return _format(measure.value, measure.unit)
-
-
-def format_interval(interval: Interval | None, unit: str) -> str:
-    """Returns an interval in the unit that a person reads, such as `[3.41, 3.62]`."""
-    if interval is None:
-        return NO_VALUE
-    factor, digits = (100, 2) if unit == FRACTION else (1, 4)
-    return f"[{factor * interval.low:.{digits}f}, {factor * interval.high:.{digits}f}]"
-
-
-def _format(value: float, unit: str) -> str:
-    if unit == FRACTION:
-        return f"{100 * value:.2f} %"
-    return f"{value:.4f} bits" if unit == BITS else f"{value:.4f}"
-
-
 def tabulate_measures(evaluation: Evaluation) -> str:
     """Returns every measure of a system, with its intervals."""
     rows: list[list[TableCell]] = []
@@ -47,9 +37,9 @@ def tabulate_measures(evaluation: Evaluation) -> str:
         rows.append(
             [
                 measure.title,
-                (format_measure(measure), measure.value),
-                (format_interval(trials, measure.unit), trials.low if trials else None),
-                (format_interval(clusters, measure.unit), clusters.low if clusters else None),
+                (format_measure(measure.value, measure.unit), measure.value),
+                _interval_cell(trials, measure.unit),
+                _interval_cell(clusters, measure.unit),
             ]
         )
     header = ["measure", "value", "interval over trials", f"interval over {_clusters_of(evaluation)}"]
@@ -78,11 +68,26 @@ def tabulate_systems(evaluations: Sequence[Evaluation]) -> str:
             found = evaluation.measure(name)
             if found is None:
                 continue
-            intervals = [format_interval(found.interval(is_clustered=kind), found.unit) for kind in kinds]
-            rows.append([found.title, evaluation.system, (format_measure(found), found.value), *intervals])
+            intervals = [_interval_text(found.interval(is_clustered=kind), found.unit) for kind in kinds]
+            rows.append(
+                [
+                    found.title,
+                    evaluation.system,
+                    (format_measure(found.value, found.unit), found.value),
+                    *intervals,
+                ]
+            )
     return render_table(
         ["measure", "system", "value", *(f"interval over {over}" for over in kinds.values())], rows
     )
+
+
+def _interval_text(interval: Interval | None, unit: str) -> str:
+    return NO_VALUE if interval is None else format_interval(interval, unit)
+
+
+def _interval_cell(interval: Interval | None, unit: str) -> TableCell:
+    return _interval_text(interval, unit), interval.low if interval else None
 
 
 def _clusters_of(evaluation: Evaluation) -> str:
@@ -136,8 +141,8 @@ def _tabulate_cells(breakdown: Breakdown) -> str:
             (f"{cell.num_bonafide:,}", cell.num_bonafide),
             (f"{cell.num_spoof:,}", cell.num_spoof),
             (_cell_text(cell, "eer"), cell.eer),
-            format_interval(intervals.get(False), FRACTION),
-            format_interval(intervals.get(True), FRACTION),
+            _interval_text(intervals.get(False), FRACTION),
+            _interval_text(intervals.get(True), FRACTION),
             intervals[True].over if True in intervals else NO_VALUE,
         ]
         if has_tdcf:
@@ -157,9 +162,7 @@ def _tabulate_cells(breakdown: Breakdown) -> str:
 
 def _cell_text(cell: Cell, measure: str) -> str:
     value = getattr(cell, measure)
-    if value is None:
-        return NO_VALUE
-    return f"{100 * value:.2f}" if measure == "eer" else f"{value:.4f}"
+    return NO_VALUE if value is None else format_number(value, FRACTION if measure == "eer" else COST)
 
 
 def _heat_table(breakdown: Breakdown, measure: str, title: str) -> str:
@@ -191,9 +194,9 @@ def tabulate_differences(differences: Sequence[Difference]) -> str:
             [
                 f"{difference.first} minus {difference.second}",
                 TITLES[difference.measure],
-                (_format(difference.value, difference.unit).replace("%", "points"), difference.value),
-                format_interval(trials.interval, difference.unit),
-                format_interval(clusters.interval if clusters else None, difference.unit),
+                (format_measure(difference.value, difference.unit).replace("%", "points"), difference.value),
+                _interval_text(trials.interval, difference.unit),
+                _interval_text(clusters.interval if clusters else None, difference.unit),
                 *((NO_VALUE if p is None else format_p_value(p), p) for p in p_values),
                 f"over {tested.interval.over}: {tested.conclusion}",
             ]
@@ -226,7 +229,7 @@ def det_data(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     low, high = det_limits([evaluation.eer for evaluation in evaluations])
     curves = [
         {
-            "name": f"{evaluation.system}, EER {100 * evaluation.eer:.2f} %",
+            "name": f"{evaluation.system}, EER {format_measure(evaluation.eer)}",
             "colour": SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)],
             "eer": evaluation.eer,
             "far": evaluation.curve.far.round(7).tolist(),

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sls.engine.evaluation.comparison import compare
-from sls.engine.evaluation.evaluation import evaluate
+from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell
 from sls.reports.breakdown_figures import MAX_ROWS, heat_map_figure, interval_figure
 from sls.reports.epochs_figure import RING_SIZE, EpochPoint, epochs_figure
@@ -25,12 +25,14 @@ from tests.engine.evaluation.test_comparison import make_systems
 def evaluation():
     return evaluate(
         make_corpus(),
-        track="LA",
+        EvaluationPlan(
+            "LA",
+            subset="eval",
+            metrics=("eer", "min_tdcf"),
+            breakdown=("attack", "codec", "speaker"),
+            asv=make_asv(),
+        ),
         system="baseline",
-        subset="eval",
-        metrics=("eer", "min_tdcf"),
-        breakdown=("attack", "codec", "speaker"),
-        asv=make_asv(),
     )
 
 
@@ -123,7 +125,7 @@ def test_an_epochs_figure_of_nothing_raises():
 
 
 def test_a_comparison_draws_all_systems_and_every_difference():
-    found = compare(make_systems(shift=0.5), track="LA")
+    found = compare(make_systems(shift=0.5), EvaluationPlan("LA"))
     figures = comparison_figures(found)
     assert set(figures) == {"det", "eer_differences"}
     labels = texts_of(figures["det"])

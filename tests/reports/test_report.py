@@ -7,7 +7,7 @@ import pytest
 
 from sls.data.tables.score_files import join_scores
 from sls.engine.evaluation.comparison import compare
-from sls.engine.evaluation.evaluation import evaluate
+from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.reports.report import write_comparison_report, write_evaluation_report
 from tests.engine.evaluation.keys import make_asv, make_corpus
 from tests.engine.evaluation.test_comparison import make_systems
@@ -49,17 +49,14 @@ def evaluation():
     corpus = make_corpus()
     return evaluate(
         join_scores(corpus.table, corpus.key),
-        track="LA",
+        EvaluationPlan("LA", metrics=("eer", "min_tdcf"), breakdown=("attack", "codec"), asv=make_asv()),
         system="base<line>",
-        metrics=("eer", "min_tdcf"),
-        breakdown=("attack", "codec"),
-        asv=make_asv(),
     )
 
 
 @pytest.fixture(scope="module")
 def comparison():
-    return compare(make_systems(shift=0.5), track="LA")
+    return compare(make_systems(shift=0.5), EvaluationPlan("LA"))
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +149,7 @@ def test_intervals_are_explained_by_what_they_rest_on(tmp_path):
     joined = make_corpus()
     unnamed = replace(joined, key=replace(joined.key, fields={}))
     for place, of_key in enumerate((joined, unnamed)):
-        found = evaluate(of_key, track="LA")
+        found = evaluate(of_key, EvaluationPlan("LA"))
         text = read_page(write_evaluation_report(found, tmp_path / str(place))[0]).text
         assert f"Intervals are {100 * found.measures[0].interval().level:g} % intervals" in text
         assert ("those over 10 speakers and 3 attacks do not" in text) == (of_key is joined)
@@ -163,5 +160,5 @@ def test_intervals_are_explained_by_what_they_rest_on(tmp_path):
 def test_what_was_left_out_of_a_comparison_is_on_the_page(tmp_path):
     systems = make_systems(noise=0.3)
     systems["two"] = systems["two"].select(slice(0, 900))
-    found = compare(systems, track="LA")
+    found = compare(systems, EvaluationPlan("LA"))
     assert "compared on the 900 trials" in read_page(write_comparison_report(found, tmp_path)[0]).text

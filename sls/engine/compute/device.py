@@ -9,7 +9,7 @@ def resolve_device(name: str) -> torch.device:
     """Returns the device for a `device` setting: auto, cpu, cuda or cuda:N.
 
     Raises:
-        ValueError: not a device, or a GPU that this machine lacks.
+        ValueError: Not a device, or a GPU that this machine lacks.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -18,7 +18,7 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     fp32 means fp32: tf32, which cuDNN uses for convolutions unless told otherwise, is off.
 
     Raises:
-        ValueError: tf32 on a CPU, which has none.
+        ValueError: `tf32` on a CPU, which has none.
     """
     if precision == "tf32" and device.type != "cuda":
         raise ValueError(f"precision: found tf32 on {device.type}, expected fp32 or bf16 there")

@@ -45,7 +45,7 @@ def lost_process_raises(advice: str) -> Iterator[None]:
     """Says in one line that another process of the launch is gone, in place of what its absence broke.
 
     Raises:
-        ConnectionError: another process is gone; the message ends in the advice.
+        ConnectionError: Another process is gone; the message ends in the advice.
     """
     try:
         yield
@@ -65,10 +65,10 @@ def open_accelerator(compute: ComputeConfig) -> Accelerator:
     """Joins the processes of a launch, each with its device; one process takes the device that is set.
 
     Args:
-        compute: device and precision. bf16 is autocast; weights stay in fp32.
+        compute: Device and precision. bf16 is autocast; weights stay in fp32.
 
     Raises:
-        ValueError: no such device, or a GPU that this machine lacks.
+        ValueError: No such device, or a GPU that this machine lacks.
     """
     device = resolve_device(compute.device)
     is_alone = int(os.environ.get("WORLD_SIZE") or 1) == 1

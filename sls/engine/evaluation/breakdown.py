@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sls.engine.evaluation.factors import ATTACK, SPEAKER, Factor, sample_clusters, sample_trials
+from sls.engine.evaluation.clusters import sample_clusters, sample_trials
+from sls.engine.evaluation.factors import ATTACK, SPEAKER, Factor
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell
 from sls.engine.evaluation.tandem import Tandem
 from sls.metrics.det import eer_of_curve

@@ -2,51 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
 
-from sls.data.tables.asv_scores import AsvScores
 from sls.data.tables.formats import as_columns
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
+from sls.engine.evaluation.clusters import sample_clusters, sample_trials
 from sls.engine.evaluation.comparison_results import Comparison, Difference, Disagreement, Tested, say_verdict
-from sls.engine.evaluation.evaluation import evaluate, make_factors
-from sls.engine.evaluation.factors import ATTACK, SPEAKER, UNKNOWN, Factor, sample_clusters, sample_trials
-from sls.engine.evaluation.results import COST, FRACTION, Evaluation
-from sls.engine.evaluation.tandem import Tandem, make_tandem, pick_costs
+from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
+from sls.engine.evaluation.factors import ATTACK, SPEAKER, UNKNOWN, make_factors
+from sls.engine.evaluation.measures import COST, FRACTION
+from sls.engine.evaluation.results import Evaluation
+from sls.engine.evaluation.tandem import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.metrics.intervals import Estimate, estimate_eer
 from sls.metrics.paired import PairedDifference, adjust_by_holm
 from sls.metrics.ranking import Ranking, rank_trials
 from sls.metrics.sampling import Sampling
-from sls.metrics.tdcf import LegacyTandemCosts
 
 DEFAULT_DISAGREEMENTS = 20
 
 
 def compare(
     systems: Mapping[str, JoinedScores],
+    plan: EvaluationPlan,
     *,
-    track: str,
-    corpus: str = "",
-    subset: str = ALL_SUBSETS,
-    metrics: Collection[str] = ("eer",),
-    breakdown: Sequence[str] = (),
-    asv: AsvScores | None = None,
     num_disagreements: int = DEFAULT_DISAGREEMENTS,
 ) -> Comparison:
     """Compares systems on the trials that all of them scored.
 
     Args:
         systems: Joined scores by the name of each system, in the order of the report.
-        track: Name of the track.
-        corpus: Which data this is, where the track's name does not say it.
-        subset: Which subset of the key; `all` takes every trial.
-        metrics: What the track earns; the min t-DCF is compared too where it is earned and `asv` is given.
-        breakdown: Columns by which each system's evaluation is broken down.
-        asv: Trials of the speaker verifier in that subset.
+        plan: What is asked of each; the min t-DCF is compared too where it is earned and there are ASV scores.
         num_disagreements: How many trials to list on which the systems disagree most.
 
     Raises:
@@ -55,45 +46,19 @@ def compare(
     """
     if len(systems) < 2:
         raise ValueError(f"systems: found {len(systems)}, expected two or more")
-    selected = {name: joined.select_subset(subset) for name, joined in systems.items()}
+    selected = {name: joined.select_subset(plan.subset) for name, joined in systems.items()}
     common, notes = _keep_common(selected)
-    evaluations = tuple(
-        evaluate(
-            joined,
-            track=track,
-            system=name,
-            corpus=corpus,
-            subset=ALL_SUBSETS,
-            metrics=metrics,
-            breakdown=breakdown,
-            asv=asv,
-        )
-        for name, joined in common.items()
-    )
-    evaluations = tuple(replace(evaluation, subset=subset, other_subsets=()) for evaluation in evaluations)
-    first = next(iter(common.values()))
-    is_bonafide = first.is_bonafide
-    rankings = [rank_trials(joined.scores, is_bonafide) for joined in common.values()]
-    tandems = {}
-    if asv is not None:
-        model = pick_costs(metrics)
-        name = "min_tdcf_legacy" if isinstance(model, LegacyTandemCosts) else "min_tdcf"
-        if name in metrics:
-            tandems[name] = make_tandem(asv, model, (ATTACK,))
-    factors = {factor.name: factor for factor in make_factors(first, is_bonafide, {SPEAKER, ATTACK})}
-    differences = [
-        difference
-        for name in ("eer", *tandems)
-        for difference in _compare_measure(name, tandems.get(name), evaluations, rankings, factors, track)
-    ]
+    of_all = replace(plan, subset=ALL_SUBSETS)  # the subset has been taken
+    evaluations = [evaluate(joined, of_all, system=name) for name, joined in common.items()]
+    rankings = [rank_trials(joined.scores, joined.is_bonafide) for joined in common.values()]
     return Comparison(
-        track=track,
-        subset=subset,
-        corpus=corpus,
-        evaluations=evaluations,
-        differences=tuple(differences),
+        track=plan.track,
+        subset=plan.subset,
+        corpus=plan.corpus,
+        evaluations=tuple(replace(found, subset=plan.subset, other_subsets=()) for found in evaluations),
+        differences=tuple(_find_differences(common, rankings, evaluations, plan)),
         disagreements=_find_disagreements(common, rankings, num_disagreements),
-        num_common=len(first),
+        num_common=rankings[0].trials.size,
         notes=notes,
     )
 
@@ -121,44 +86,41 @@ def _keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedS
     return common, (f"compared on the {len(order)} trials that all have in common ({counts})",)
 
 
-def _compare_measure(
-    measure: str,
-    tandem: Tandem | None,
-    evaluations: Sequence[Evaluation],
+def _find_differences(
+    systems: Mapping[str, JoinedScores],
     rankings: Sequence[Ranking],
-    factors: Mapping[str, Factor],
-    track: str,
-) -> list[Difference]:
-    """Returns the difference of each pair of systems in one measure."""
+    evaluations: Sequence[Evaluation],
+    plan: EvaluationPlan,
+) -> Iterator[Difference]:
+    """Yields the difference of each pair of systems, measure by measure."""
+    first = next(iter(systems.values()))
+    factors = {factor.name: factor for factor in make_factors(first, {SPEAKER, ATTACK})}
     speakers, attacks = factors.get(SPEAKER), factors.get(ATTACK)
-
-    def estimate(ranking: Ranking, sampling: Sampling) -> Estimate:
-        if tandem is None:
-            return estimate_eer(ranking, sampling)
-        return tandem.estimate(ranking, attacks, sampling, optimism=0.0)  # alike in both systems
-
-    over_trials = _test([estimate(ranking, sample_trials(ranking, is_shared=True)) for ranking in rankings])
+    over_trials = [sample_trials(ranking, is_shared=True) for ranking in rankings]
     clustered = [sample_clusters(ranking, speakers, attacks, is_shared=True) for ranking in rankings]
-    found = [
-        estimate(ranking, sampling)
-        for ranking, sampling in zip(rankings, clustered, strict=True)
-        if sampling is not None
-    ]
-    over_clusters: list[Tested] | list[None] = _test(found) if found else [None] * len(over_trials)
-    differences = []
-    pairs = combinations(evaluations, 2)
-    for (one, two), trials, clusters in zip(pairs, over_trials, over_clusters, strict=True):
-        difference = Difference(
-            first=one.system,
-            second=two.system,
-            measure=measure,
-            value=_value(one, measure) - _value(two, measure),
-            unit=FRACTION if measure == "eer" else COST,
-            over_trials=trials,
-            over_clusters=clusters,
-        )
-        differences.append(replace(difference, verdict=say_verdict(difference, track)))
-    return differences
+    over_clusters = [sampling for sampling in clustered if sampling is not None]
+    estimators: dict[str, Callable[[Ranking, Sampling], Estimate]] = {"eer": estimate_eer}
+    tdcf = pick_tdcf(plan.metrics)
+    if plan.asv is not None and tdcf in plan.metrics:
+        tandem = make_tandem(plan.asv, TANDEM_COSTS[tdcf], (ATTACK,))
+        estimators[tdcf] = partial(tandem.estimate, attacks=attacks, optimism=0.0)  # alike in both systems
+    for measure, estimate in estimators.items():
+        by_trials = _test(list(map(estimate, rankings, over_trials)))
+        by_clusters: Sequence[Tested | None] = [None] * len(by_trials)
+        if over_clusters:
+            by_clusters = _test(list(map(estimate, rankings, over_clusters)))
+        pairs = combinations(evaluations, 2)
+        for (one, two), trials, clusters in zip(pairs, by_trials, by_clusters, strict=True):
+            difference = Difference(
+                first=one.system,
+                second=two.system,
+                measure=measure,
+                value=_value(one, measure) - _value(two, measure),
+                unit=FRACTION if measure == "eer" else COST,
+                over_trials=trials,
+                over_clusters=clusters,
+            )
+            yield replace(difference, verdict=say_verdict(difference, plan.track))
 
 
 def _test(estimates: Sequence[Estimate]) -> list[Tested]:

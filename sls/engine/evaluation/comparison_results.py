@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sls.engine.evaluation.results import FRACTION, TITLES, Evaluation
+from sls.engine.evaluation.measures import FRACTION, TITLES, format_interval, format_number, format_p_value
+from sls.engine.evaluation.results import Evaluation
 from sls.metrics.intervals import Interval
 
 _ROUNDING = 1e-9
-LEAST_SHOWN_P = 0.0001
 INDEPENDENT = (
     "the key knows no speakers and no attacks, so that trials were taken as independent: where those of one speaker "
     "or attack are alike, the interval is too narrow and p too small"
@@ -113,8 +113,7 @@ class Comparison:
 def say_verdict(difference: Difference, track: str) -> str:
     """Returns a difference as a sentence; it rests on speakers or attacks where those are known."""
     is_rate = difference.unit == FRACTION
-    factor, digits, points = (100, 2, " points") if is_rate else (1, 4, "")
-    amount = f"{factor * abs(difference.value):.{digits}f}{points}"
+    points = " points" if is_rate else ""
     better, worse = difference.first, difference.second
     if difference.value > 0:
         better, worse = worse, better
@@ -123,13 +122,13 @@ def say_verdict(difference: Difference, track: str) -> str:
         lead = f"{difference.first} and {difference.second} have the same {title} on {track}"
     else:
         measured = "" if is_rate else f" in {title}"
+        amount = f"{format_number(abs(difference.value), difference.unit)}{points}"
         lead = f"{better} is better than {worse} on {track}{measured} by {amount}"
     tested = difference.tested
     interval = tested.interval
     # The interval is told in the direction of the sentence: how much worse the second one is.
-    sign = 1 if difference.value > 0 else -1
-    ends = sorted((sign * interval.low, sign * interval.high))
-    low, high = (f"{round(factor * end, digits) + 0.0:.{digits}f}" for end in ends)  # no -0.00
+    told = interval if difference.value > 0 else replace(interval, low=-interval.high, high=-interval.low)
+    ends = f"{format_interval(told, difference.unit)}{points}"
     basis = [f"over {interval.over}"]
     if tested.p_value is not None and tested.p_value_holm is not None:
         basis.append(_say_p_value(tested.p_value))
@@ -137,19 +136,8 @@ def say_verdict(difference: Difference, track: str) -> str:
             basis.append(f"adjusted for all pairs {_say_p_value(tested.p_value_holm)}")
     caution = "" if interval.is_clustered else f"; {INDEPENDENT}"
     return (
-        f"{lead}; the {100 * interval.level:g} % interval of the difference is [{low}, {high}]{points} "
+        f"{lead}; the {100 * interval.level:g} % interval of the difference is {ends} "
         f"({', '.join(basis)}): {tested.conclusion}{caution}"
-    )
-
-
-def format_p_value(value: float) -> str:
-    """Returns a p-value as a person reads it, such as `0.031` or `< 0.0001`."""
-    return (
-        f"{value:.2g}"
-        if value >= 0.1
-        else f"{value:.3g}"
-        if value >= LEAST_SHOWN_P
-        else f"< {LEAST_SHOWN_P:g}"
     )
 
 

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from sls.engine.evaluation.results import CurvePoints, Histogram
 from sls.metrics.det import DetCurve
 
 MAX_BINS = 80
 CURVE_GRID = 0.02
 """Distance of two points of a thinned DET curve, in natural-log odds: finer than a line is wide."""
+
+
+@dataclass(frozen=True)
+class CurvePoints:
+    """A DET curve, thinned to what a figure can show; arrays of shape `(points,)`, fractions."""
+
+    frr: NDArray[np.float64]
+    far: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Scores of both classes in common bins."""
+
+    edges: NDArray[np.float64]
+    """Shape `(bins + 1,)`."""
+    bonafide: NDArray[np.int64]
+    spoof: NDArray[np.int64]
+    """Trials in each bin, shape `(bins,)`."""
 
 
 def thin_curve(curve: DetCurve) -> CurvePoints:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sls.data.tables.asv_scores import AsvScores
-from sls.data.tables.formats import as_columns
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import BreakdownSource, break_down
 from sls.engine.evaluation.curves import count_scores, thin_curve
-from sls.engine.evaluation.factors import ATTACK, SPEAKER, Factor, make_factor
-from sls.engine.evaluation.results import BITS, COST, FRACTION, SHARE, Evaluation, Measure, SubsetEer
-from sls.engine.evaluation.tandem import make_tandem, pick_costs
+from sls.engine.evaluation.factors import ATTACK, SPEAKER, make_factors
+from sls.engine.evaluation.measures import BITS, COST, FRACTION, SHARE, Measure
+from sls.engine.evaluation.results import Evaluation, SubsetEer
+from sls.engine.evaluation.tandem import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.warnings import find_warnings
 from sls.metrics.calibration import Calibration
 from sls.metrics.classification import compute_auc, confusion_at
@@ -28,8 +27,7 @@ from sls.metrics.dcf import DetectionCosts, compute_act_dcf
 from sls.metrics.det import DetCurve, compute_eer, eer_of_curve
 from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, estimate_eer, estimate_min_cost, find_optimism
 from sls.metrics.ranking import rank_trials
-from sls.metrics.sampling import Sampling
-from sls.metrics.tdcf import LegacyTandemCosts, LinearCost, TandemCosts, minimum_of_curve
+from sls.metrics.tdcf import LinearCost, minimum_of_curve
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +35,29 @@ OPTIMISM_SEED = 1234
 """Of the halvings that tell how much too low a least cost is."""
 
 
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """What is asked of the scores of one system, or of several that are compared."""
+
+    track: str
+    """Name of the track, for the report."""
+    corpus: str = ""
+    """Which data this is, where the track's name does not say it (the demo corpus)."""
+    subset: str = ALL_SUBSETS
+    """Which subset of the key; `all` takes every trial."""
+    metrics: Collection[str] = ("eer",)
+    """What the track earns (`sls.data.corpora.tracks.METRICS`): these get intervals. The rest is computed too."""
+    breakdown: Sequence[str] = ()
+    """Columns of the key by which to break the EER (and min t-DCF) down, where the key has them."""
+    asv: AsvScores | None = None
+    """Trials of the speaker verifier in that subset, without which there is no t-DCF."""
+
+
 def evaluate(
     joined: JoinedScores,
+    plan: EvaluationPlan,
     *,
-    track: str,
     system: str = "",
-    corpus: str = "",
-    subset: str = ALL_SUBSETS,
-    metrics: Collection[str] = ("eer",),
-    breakdown: Sequence[str] = (),
-    asv: AsvScores | None = None,
     calibration: Calibration | None = None,
     costs: DetectionCosts | None = None,
 ) -> Evaluation:
@@ -54,14 +65,8 @@ def evaluate(
 
     Args:
         joined: Scores and what the key says of their trials.
-        track: Name of the track, for the report.
+        plan: What is asked of them.
         system: Name of the system. Empty: the name of the score file.
-        corpus: Which data this is, where the track's name does not say it (the demo corpus).
-        subset: Which subset of the key to evaluate; `all` takes every trial.
-        metrics: What the track earns (`sls.data.corpora.tracks.METRICS`): these get intervals. The rest is computed
-            too.
-        breakdown: Columns of the key by which to break the EER (and min t-DCF) down, where the key has them.
-        asv: Trials of the speaker verifier in that subset, without which there is no t-DCF.
         calibration: Turns scores into log-likelihood ratios before anything else.
         costs: Prior and costs of min DCF and actual DCF. None: those of ASVspoof 5.
 
@@ -69,92 +74,91 @@ def evaluate(
         ValueError: The subset holds no trial, a class is missing, or scores are not finite or all the same;
             the error names the score file.
     """
-    costs = costs or DetectionCosts()
-    other_subsets = _measure_other_subsets(joined, subset, calibration)
-    joined = joined.select_subset(subset)
-    source_name = joined.table.place
-    scores = joined.scores if calibration is None else calibration.apply(joined.scores)
+    other_subsets = _measure_other_subsets(joined, plan.subset, calibration)
+    joined = joined.select_subset(plan.subset)
+    source = _rank(joined, plan, calibration)
+    found = _evaluate_ranking(source, plan, costs or DetectionCosts())
+    warnings = find_warnings(source, found.eer, joined, plan.metrics, calibration)
+    for warning in warnings:
+        logger.warning("%s: %s", joined.table.place, warning)
+    return replace(
+        found,
+        system=system or joined.table.source.stem,
+        other_subsets=other_subsets,
+        warnings=warnings,
+        is_calibrated=calibration is not None,
+        provenance=_describe(joined, plan.asv),
+    )
+
+
+def _rank(joined: JoinedScores, plan: EvaluationPlan, calibration: Calibration | None) -> BreakdownSource:
     is_bonafide = joined.is_bonafide
+    scores = joined.scores if calibration is None else calibration.apply(joined.scores)
     try:
         ranking = rank_trials(scores, is_bonafide)
     except ValueError as error:
-        raise ValueError(f"{source_name}: {error} (track {track}, subset {subset})") from None
+        place = f"(track {plan.track}, subset {plan.subset})"
+        raise ValueError(f"{joined.table.place}: {error} {place}") from None
+    factors = make_factors(joined, {*plan.breakdown, SPEAKER, ATTACK})
+    if plan.asv is None:
+        return BreakdownSource(ranking, factors, None)
+    costs = TANDEM_COSTS[pick_tdcf(plan.metrics)]
+    return BreakdownSource(ranking, factors, make_tandem(plan.asv, costs, {*plan.breakdown, ATTACK}))
+
+
+def _evaluate_ranking(source: BreakdownSource, plan: EvaluationPlan, costs: DetectionCosts) -> Evaluation:
+    """Returns every number of the ranked trials; whose they are and where they come from is left empty."""
+    ranking = source.ranking
     curve = ranking.curve()
-    eer = eer_of_curve(curve)
+    threshold = eer_of_curve(curve).threshold
     bonafide, spoof = ranking.scores[ranking.is_bonafide], ranking.scores[~ranking.is_bonafide]
-    factors = make_factors(joined, is_bonafide, {*breakdown, SPEAKER, ATTACK})
-    source = BreakdownSource(
-        ranking,
-        factors,
-        None if asv is None else make_tandem(asv, pick_costs(metrics), {*breakdown, ATTACK}),
-    )
-    measures = _measure(source, curve, metrics, costs)
-    measures += [
-        Measure("act_dcf", compute_act_dcf(bonafide, spoof, costs), COST),
-        Measure("cllr", compute_cllr(bonafide, spoof), BITS),
-        Measure("min_cllr", compute_min_cllr(bonafide, spoof), BITS),
-        Measure("auc", compute_auc(bonafide, spoof), SHARE),
-    ]
-    confusion = confusion_at(bonafide, spoof, eer.threshold)
-    measures += [
-        Measure("accuracy", confusion.accuracy, FRACTION),
-        Measure("balanced_accuracy", confusion.balanced_accuracy, FRACTION),
-        Measure("f1", confusion.f1, SHARE),
-    ]
-    warnings = find_warnings(source, eer.eer, joined, metrics, calibration)
-    for warning in warnings:
-        logger.warning("%s: %s", source_name, warning)
+    confusion = confusion_at(bonafide, spoof, threshold)
     return Evaluation(
-        system=system or joined.table.source.stem,
-        track=track,
-        subset=subset,
-        corpus=corpus,
+        system="",
+        track=plan.track,
+        subset=plan.subset,
+        corpus=plan.corpus,
         num_bonafide=ranking.num_bonafide,
         num_spoof=ranking.num_spoof,
-        eer_threshold=eer.threshold,
-        measures=tuple(measures),
+        eer_threshold=threshold,
+        measures=(
+            *_measure_with_intervals(source, curve, plan.metrics, costs),
+            Measure("act_dcf", compute_act_dcf(bonafide, spoof, costs), COST),
+            Measure("cllr", compute_cllr(bonafide, spoof), BITS),
+            Measure("min_cllr", compute_min_cllr(bonafide, spoof), BITS),
+            Measure("auc", compute_auc(bonafide, spoof), SHARE),
+            Measure("accuracy", confusion.accuracy, FRACTION),
+            Measure("balanced_accuracy", confusion.balanced_accuracy, FRACTION),
+            Measure("f1", confusion.f1, SHARE),
+        ),
         confusion=confusion,
         curve=thin_curve(curve),
         histogram=count_scores(bonafide, spoof),
-        other_subsets=other_subsets,
-        breakdowns=break_down(source, breakdown),
-        warnings=warnings,
-        is_calibrated=calibration is not None,
-        provenance=_describe(joined, asv),
+        breakdowns=break_down(source, plan.breakdown),
     )
 
 
-def make_factors(
-    joined: JoinedScores, is_bonafide: NDArray[np.bool_], names: Collection[str]
-) -> list[Factor]:
-    """Returns the factors of those columns that the key has."""
-    columns = as_columns(joined.key.fields)
-    return [make_factor(name, columns.categories(name), is_bonafide) for name in columns if name in names]
-
-
-def _measure(
-    source: BreakdownSource,
-    curve: DetCurve,
-    metrics: Collection[str],
-    costs: DetectionCosts,
+def _measure_with_intervals(
+    source: BreakdownSource, curve: DetCurve, metrics: Collection[str], costs: DetectionCosts
 ) -> list[Measure]:
-    """Returns the measures that have intervals: the EER, and least costs where the track earns them."""
+    """Returns the EER, and least costs, with intervals where the track earns them."""
     ranking = source.ranking
     samplings = source.samplings(ranking)
     intervals = tuple(estimate_eer(ranking, sampling).interval() for sampling in samplings)
     found = [Measure("eer", eer_of_curve(curve).eer, FRACTION, intervals)]
-    least: dict[str, tuple[LinearCost, Callable[[Sampling, float], Estimate]]] = {}
+    least: dict[str, tuple[LinearCost, Callable[..., Estimate]]] = {}
     if source.tandem is not None:
-        for name, model in (("min_tdcf", TandemCosts()), ("min_tdcf_legacy", LegacyTandemCosts())):
+        for name, model in TANDEM_COSTS.items():
             tandem = replace(source.tandem, costs=model)
-            least[name] = (tandem.linear_cost(), partial(tandem.estimate, ranking, source.find(ATTACK)))
+            least[name] = (tandem.linear_cost(), partial(tandem.estimate, attacks=source.find(ATTACK)))
     cost = costs.linear_cost()
-    least["min_dcf"] = (cost, partial(estimate_min_cost, ranking, cost))
+    least["min_dcf"] = (cost, partial(estimate_min_cost, cost=cost))
     for name, (cost, estimate) in least.items():
         intervals = ()
         if name in metrics:
             optimism = find_optimism(ranking, cost, np.random.default_rng(OPTIMISM_SEED))
-            intervals = tuple(estimate(sampling, optimism).interval() for sampling in samplings)
+            estimates = (estimate(ranking, sampling=sampling, optimism=optimism) for sampling in samplings)
+            intervals = tuple(estimated.interval() for estimated in estimates)
         found.append(Measure(name, minimum_of_curve(curve, cost).cost, COST, intervals))
     return found
 

@@ -6,50 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from sls.engine.evaluation.curves import CurvePoints, Histogram
+from sls.engine.evaluation.measures import COST, FRACTION, Measure, format_measure, scale_of
 from sls.metrics.classification import Confusion
 from sls.metrics.intervals import Interval
 
 POOLED = "pooled"
 """The value of a field over which a cell does not select."""
-FRACTION, COST, BITS, SHARE = "fraction", "cost", "bits", "share"
-TITLES = {
-    "eer": "EER",
-    "min_tdcf": "min t-DCF",
-    "min_tdcf_legacy": "min t-DCF (legacy)",
-    "min_dcf": "min DCF",
-    "act_dcf": "actual DCF",
-    "cllr": "Cllr",
-    "min_cllr": "min Cllr",
-    "auc": "AUC",
-    "accuracy": "accuracy at the EER threshold",
-    "balanced_accuracy": "balanced accuracy at the EER threshold",
-    "f1": "F1 of bona fide at the EER threshold",
-}
 TIMES = "\N{MULTIPLICATION SIGN}"
 _CLUSTERED = "clustered"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One number, its unit, and the intervals that were computed for it."""
-
-    name: str
-    value: float
-    unit: str
-    """`fraction` (read as a percentage), `share` (from 0 to 1), `cost` (normalised, no unit) or `bits`."""
-    intervals: tuple[Interval, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """The name that a person reads."""
-        return TITLES[self.name]
-
-    def interval(self, *, is_clustered: bool = False) -> Interval | None:
-        """Returns the interval over trials, or that over clusters."""
-        return next((found for found in self.intervals if found.is_clustered == is_clustered), None)
 
 
 @dataclass(frozen=True)
@@ -97,25 +62,6 @@ class Breakdown:
     def axis(self, index: int) -> tuple[str, ...]:
         """Returns the values of a field in their order, `pooled` last."""
         return tuple(dict.fromkeys(cell.values[index] for cell in self.cells))
-
-
-@dataclass(frozen=True)
-class CurvePoints:
-    """A DET curve, thinned to what a figure can show; arrays of shape `(points,)`, fractions."""
-
-    frr: NDArray[np.float64]
-    far: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """Scores of both classes in common bins."""
-
-    edges: NDArray[np.float64]
-    """Shape `(bins + 1,)`."""
-    bonafide: NDArray[np.int64]
-    spoof: NDArray[np.int64]
-    """Trials in each bin, shape `(bins,)`."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +118,7 @@ class Evaluation:
         """The EER of the evaluated subset beside those of the others, in a line; empty where there are none."""
         own = SubsetEer(self.subset, self.eer, self.num_bonafide, self.num_spoof)
         parts = [
-            f"{item.subset} {100 * item.eer:.2f} % ({item.num_bonafide + item.num_spoof:,} trials)"
+            f"{item.subset} {format_measure(item.eer)} ({item.num_bonafide + item.num_spoof:,} trials)"
             for item in (own, *self.other_subsets)
         ]
         return f"EER by subset of the key: {', '.join(parts)}" if self.other_subsets else ""
@@ -185,8 +131,8 @@ class Evaluation:
         """
         found: dict[str, float] = {}
         for measure in self.measures:
-            factor, suffix = (100, "_percent") if measure.unit == FRACTION else (1, "")
-            name = measure.name + suffix
+            factor = scale_of(measure.unit)
+            name = f"{measure.name}_percent" if measure.unit == FRACTION else measure.name
             found[name] = factor * measure.value
             for interval in measure.intervals:
                 kind = f"_{_CLUSTERED}" if interval.is_clustered else ""

@@ -16,13 +16,19 @@ from numpy.typing import NDArray
 
 from sls.data.tables.asv_scores import AsvScores, Role
 from sls.data.tables.formats import as_columns
-from sls.engine.evaluation.factors import ATTACK, ATTACKS, UNKNOWN, Factor, order_values
+from sls.engine.evaluation.clusters import ATTACKS
+from sls.engine.evaluation.factors import ATTACK, UNKNOWN, Factor, order_values
 from sls.metrics.det import compute_eer
 from sls.metrics.intervals import Estimate, estimate_min_cost
 from sls.metrics.ranking import Ranking
 from sls.metrics.sampling import Floats, Sampling, leave_out
 from sls.metrics.tdcf import AsvErrorRates, LegacyTandemCosts, LinearCost, TandemCosts, asv_error_rates
 
+TANDEM_COSTS: Mapping[str, TandemCosts | LegacyTandemCosts] = {
+    "min_tdcf": TandemCosts(),
+    "min_tdcf_legacy": LegacyTandemCosts(),
+}
+"""Of 2021 and of 2019, by the measure that they give."""
 SLOPE_STEP = 1e-6
 """Change of the ASV's acceptance over which the slope of a cost is taken."""
 
@@ -87,14 +93,14 @@ class Tandem:
         return self.costs.linear_cost(self.error_rates())
 
     def estimate(
-        self, ranking: Ranking, attacks: Factor | None, sampling: Sampling, optimism: float
+        self, ranking: Ranking, sampling: Sampling, attacks: Factor | None, optimism: float
     ) -> Estimate:
         """Returns the least cost of a countermeasure; other attacks would meet the ASV as well.
 
         Args:
             ranking: The countermeasure's trials.
-            attacks: The attack of each of the countermeasure's trials, where it is known.
             sampling: Their clusters.
+            attacks: The attack of each of the countermeasure's trials, where it is known.
             optimism: What `find_optimism` found for them.
         """
         found = estimate_min_cost(ranking, self.linear_cost(), sampling, optimism)
@@ -150,7 +156,6 @@ def make_tandem(
     return Tandem(genuine, spoofed, values, costs)
 
 
-def pick_costs(metrics: Collection[str]) -> TandemCosts | LegacyTandemCosts:
-    """Returns the cost model of a track's tables: that of 2019 where only the legacy form is earned."""
-    is_legacy = "min_tdcf_legacy" in metrics and "min_tdcf" not in metrics
-    return LegacyTandemCosts() if is_legacy else TandemCosts()
+def pick_tdcf(metrics: Collection[str]) -> str:
+    """Returns which t-DCF a track's tables show: that of 2019 where only the legacy form is earned."""
+    return "min_tdcf_legacy" if "min_tdcf_legacy" in metrics and "min_tdcf" not in metrics else "min_tdcf"

@@ -11,6 +11,7 @@ from sls.data.tables.protocols import Label
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import BreakdownSource
 from sls.engine.evaluation.factors import ATTACK, UNKNOWN
+from sls.engine.evaluation.measures import format_measure
 from sls.metrics.calibration import Calibration, PavCalibration
 from sls.metrics.det import compute_eer, eer_of_curve, merge_sorted
 from sls.metrics.ranking import Ranking
@@ -59,7 +60,7 @@ def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
     negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
     if negated < eer:
         yield (
-            f"these scores do better negated: EER {100 * negated:.2f} % in the place of {100 * eer:.2f} %; "
+            f"these scores do better negated: EER {format_measure(negated)} in the place of {format_measure(eer)}; "
             "a higher score must mean more bona fide"
         )
     for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
@@ -72,8 +73,8 @@ def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
     opposite = eer_of_curve(replace(ranking, is_bonafide=~is_spoof).curve()).eer
     if abs(opposite - eer) > LEAST_SHOWN:
         yield (
-            f"ties decide the EER: {100 * eer:.2f} % with bona fide trials before spoofed ones of the same score, as "
-            f"the challenges sort, {100 * opposite:.2f} % with spoofed ones first"
+            f"ties decide the EER: {format_measure(eer)} with bona fide trials before spoofed ones of the same "
+            f"score, as the challenges sort, {format_measure(opposite)} with spoofed ones first"
         )
 
 
@@ -84,7 +85,7 @@ def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: fl
     if abs(before - eer) > LEAST_SHOWN:
         yield (
             "the calibration makes equals of scores that the file tells apart: EER "
-            f"{100 * eer:.2f} %, without it {100 * before:.2f} %"
+            f"{format_measure(eer)}, without it {format_measure(before)}"
         )
     if calibration.score_range is None:
         return

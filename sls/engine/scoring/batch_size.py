@@ -21,7 +21,7 @@ def resolve_batch_size(
     """Returns `eval_batch_size`, or finds one where it is 0.
 
     Raises:
-        ValueError: not even one utterance fits.
+        ValueError: Not even one utterance fits.
     """
     if compute.eval_batch_size:
         return compute.eval_batch_size
@@ -40,7 +40,7 @@ def largest_fitting(try_batch: Callable[[int], None], place: str) -> int:
     """Returns the greatest power of two up to `LARGEST_BATCH_SIZE` with which a trial does not run out of memory.
 
     Raises:
-        ValueError: not even one utterance fits into the memory of `place`.
+        ValueError: Not even one utterance fits into the memory of `place`.
     """
     size = LARGEST_BATCH_SIZE
     while size:

@@ -108,13 +108,13 @@ def run_shard(
     """Scores what of a shard its journal does not hold yet, and holds the lock of that journal.
 
     Args:
-        job: what to score.
-        output: the score file, beside which the journal is kept.
-        shard: which part.
-        on_batch: called with the number of trials of each batch, those of earlier processes first.
+        job: What to score.
+        output: The score file, beside which the journal is kept.
+        shard: Which part.
+        on_batch: Called with the number of trials of each batch, those of earlier processes first.
 
     Raises:
-        ValueError: the journal is of something else, another process is at work on it; or what `score` raises.
+        ValueError: The journal is of something else, another process is at work on it; or what `score` raises.
     """
     names = [job.batches.trials.name(index) for index in range(len(job.batches.trials))]
     check_names(output, names)

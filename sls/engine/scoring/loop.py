@@ -76,15 +76,15 @@ def score(
     A batch is launched before the scores of the one before it are waited for, so that a GPU has work at all times.
 
     Args:
-        model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
-        batches: the trials.
-        numbers: which batches.
-        compute: workers, precision, and how many unreadable recordings to leave out.
-        scoring: how the scores of the windows of a long recording become one.
-        device: where to run the model.
+        model: Waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
+        batches: The trials.
+        numbers: Which batches.
+        compute: Workers, precision, and how many unreadable recordings to leave out.
+        scoring: How the scores of the windows of a long recording become one.
+        device: Where to run the model.
 
     Raises:
-        ValueError: more recordings cannot be read than `max_failures`; a score that is not finite, with its
+        ValueError: More recordings cannot be read than `max_failures`; a score that is not finite, with its
             trial; or a batch that does not fit into memory.
     """
     model.to(device).eval()
@@ -179,14 +179,14 @@ def score_windows(
     """Returns the scores of windows, float32 on the device, at most `batch_size` of them at once.
 
     Args:
-        model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
-        windows: shape `(windows, num_samples)`.
-        batch_size: windows that go through the model at once.
-        compute: the precision.
-        device: where the model is.
+        model: Waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
+        windows: Shape `(windows, num_samples)`.
+        batch_size: Windows that go through the model at once.
+        compute: The precision.
+        device: Where the model is.
 
     Raises:
-        ValueError: they do not fit into memory.
+        ValueError: They do not fit into memory.
     """
 
     def explain_full_memory() -> ValueError:

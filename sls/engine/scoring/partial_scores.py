@@ -45,7 +45,7 @@ class JournalHeader:
         """Refuses another binding than this one.
 
         Raises:
-            ValueError: they differ; the one line names in what, and then the remedy.
+            ValueError: They differ; the one line names in what, and then the remedy.
         """
         names = [name for name in {**self.binding, **binding} if self.binding.get(name) != binding.get(name)]
         if names:
@@ -75,7 +75,7 @@ def read_journal(path: Path) -> JournalContent | None:
     """Reads a journal up to its first line that is not whole; None where not even its header is.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: There is no such file.
     """
     content: JournalContent | None = None
     with path.open("rb") as lines:
@@ -98,12 +98,12 @@ class ScoreJournal:
     """A journal that is open for more batches. Hold the lock of its score file while it is.
 
     Args:
-        path: the journal; it is continued if it is there.
-        header: what its scores depend on.
-        remedy: what the user can do where it holds scores of something else.
+        path: The journal; it is continued if it is there.
+        header: What its scores depend on.
+        remedy: What the user can do where it holds scores of something else.
 
     Raises:
-        ValueError: the file holds scores of another model, protocol or setting, or is no journal.
+        ValueError: The file holds scores of another model, protocol or setting, or is no journal.
     """
 
     def __init__(self, path: Path, header: JournalHeader, remedy: str) -> None:

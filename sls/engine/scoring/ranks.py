@@ -54,15 +54,15 @@ class Ranks:
         signal, perhaps before it has recorded the reason, as soon as any of them is gone.
 
         Args:
-            result: what this one has got.
-            failure: why this one has failed.
+            result: What this one has got.
+            failure: Why this one has failed.
 
         Returns:
             The result of each process.
 
         Raises:
-            ValueError: a process has failed; with its reason.
-            ConnectionError: a process is gone.
+            ValueError: A process has failed; with its reason.
+            ConnectionError: A process is gone.
         """
         if self.world_size == 1:
             return [result]
@@ -78,8 +78,8 @@ class Ranks:
         """Compares what every process knows, by name.
 
         Raises:
-            ValueError: in all of them, where one differs from the first.
-            ConnectionError: a process is gone.
+            ValueError: In all of them, where one differs from the first.
+            ConnectionError: A process is gone.
         """
         told = self.wait_for_all({name: str(value) for name, value in facts.items()})
         for rank, found in enumerate(told):

@@ -54,7 +54,7 @@ def find_shards(output: Path) -> list[JournalContent]:
     """Reads the journals of the shards of a score file.
 
     Raises:
-        FileNotFoundError: there are none.
+        FileNotFoundError: There are none.
     """
     found = map(read_journal, shard_journals(output))
     contents = [content for content in found if content is not None]
@@ -71,7 +71,7 @@ def join_shards(
     """Returns what the shards of a score file hold together: header, trials and scores, in the order of the protocol.
 
     Raises:
-        ValueError: shards of different models, protocols or settings, or batches that none of them has.
+        ValueError: Shards of different models, protocols or settings, or batches that none of them has.
     """
     contents = list(contents)
     first = contents[0]

@@ -61,14 +61,14 @@ class Training:
         """Prepares a training.
 
         Args:
-            model: waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`. Trained in place.
-            train: the training trials, augmented as the dataset says.
-            validation: the validation trials, or None.
-            config: the experiment's configuration.
-            accelerator: the processes and their devices; see `open_accelerator`.
+            model: Waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`. Trained in place.
+            train: The training trials, augmented as the dataset says.
+            validation: The validation trials, or None.
+            config: The experiment's configuration.
+            accelerator: The processes and their devices; see `open_accelerator`.
 
         Raises:
-            ValueError: fewer training trials than one batch has, a batch that the processes cannot share
+            ValueError: Fewer training trials than one batch has, a batch that the processes cannot share
                 equally, or more layers to freeze than there are.
         """
         self.train, self.validation, self.config, self.accelerator = train, validation, config, accelerator
@@ -77,12 +77,7 @@ class Training:
         torch.manual_seed(config.training.seed + accelerator.process_index)
         self.num_batches = len(train) // config.training.batch_size
         self.model = model.to(accelerator.device)
-        model.freeze_lower_layers(config.training.freeze_layers)
-        if config.compute.compile:
-            compile_encoder(model)
-        if accelerator.num_processes > 1:
-            share_batch_statistics(model)
-            expect_unused_weights(accelerator, model)
+        _prepare_model(model, config, accelerator)
         optimizer = make_optimizer(model, config.optimizer)
         self.average = make_average(model, config.training)
         self.parallel, self.optimizer = accelerator.prepare(model, optimizer)
@@ -104,13 +99,13 @@ class Training:
         While the caller holds an epoch, `save` keeps the state that follows it.
 
         Args:
-            on_step: called after each step of the optimizer, when `save` may be called; what it raises ends
+            on_step: Called after each step of the optimizer, when `save` may be called; what it raises ends
                 the training.
-            on_validation_batch: called before each batch of validation, likewise.
+            on_validation_batch: Called before each batch of validation, likewise.
 
         Raises:
-            FloatingPointError: the loss is not finite; the message names the epoch, the step and the trials.
-            MemoryError: the device's memory is too small; the message says what to lower.
+            FloatingPointError: The loss is not finite; the message names the epoch, the step and the trials.
+            MemoryError: The device's memory is too small; the message says what to lower.
         """
         while not self.progress.is_ended:
             epoch = self.progress.epoch
@@ -139,8 +134,8 @@ class Training:
         """Writes the state that follows the last step into a directory, by the first process.
 
         Args:
-            directory: an existing directory.
-            with_weights: whether the weights are part of it. Otherwise they are those of the checkpoint of
+            directory: An existing directory.
+            with_weights: Whether the weights are part of it. Otherwise they are those of the checkpoint of
                 the epoch before, and the model that `load` is called on must have them.
         """
         generators = generator_states(self.accelerator)
@@ -163,8 +158,8 @@ class Training:
         """Goes on from a state; the configuration must be the same, apart from where things are.
 
         Raises:
-            FileNotFoundError: there is no state.
-            ValueError: the file is cut, of other trials or of another number of processes, or the processes
+            FileNotFoundError: There is no state.
+            ValueError: The file is cut, of other trials or of another number of processes, or the processes
                 do not read the same one.
         """
         state = read_state(directory)
@@ -293,3 +288,12 @@ class Training:
             f"{self.progress.batch}: lower batch_size, now {self.config.training.batch_size} (and raise "
             "accumulation_steps to make up for it), or freeze_layers=-1, or set precision=bf16 on a GPU"
         )
+
+
+def _prepare_model(model: Countermeasure, config: Config, accelerator: Accelerator) -> None:
+    model.freeze_lower_layers(config.training.freeze_layers)
+    if config.compute.compile:
+        compile_encoder(model)
+    if accelerator.num_processes > 1:
+        share_batch_statistics(model)
+        expect_unused_weights(accelerator, model)

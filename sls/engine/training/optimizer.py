@@ -26,9 +26,9 @@ def make_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, num
     """Returns the course of the learning rates over training; to be stepped after each step.
 
     Args:
-        optimizer: its learning rates are multiplied by the course.
-        config: warm-up and schedule.
-        num_steps: steps of the whole training, if it is not stopped early.
+        optimizer: Its learning rates are multiplied by the course.
+        config: Warm-up and schedule.
+        num_steps: Steps of the whole training, if it is not stopped early.
     """
     return LambdaLR(optimizer, lambda step: learning_rate_factor(config, step, num_steps))
 

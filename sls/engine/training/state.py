@@ -98,8 +98,8 @@ def read_state(directory: Path) -> dict[str, Any]:
     """Reads a state; nothing in the file is run.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: the file is cut, or not a state.
+        FileNotFoundError: There is none.
+        ValueError: The file is cut, or not a state.
     """
     path = directory / STATE_FILE
     if not path.is_file():
@@ -123,7 +123,7 @@ def check_trials(state: Mapping[str, Any], digests: Mapping[str, str]) -> None:
     """Compares the trials of a state with those at hand; an older state does not tell those of its validation.
 
     Raises:
-        ValueError: they are others.
+        ValueError: They are others.
     """
     for name, digest in digests.items():
         if state.get(name, digest) != digest:
@@ -143,7 +143,7 @@ def restore_generators(states: list[dict[str, torch.Tensor]], accelerator: Accel
     """Goes on with the generators of a state.
 
     Raises:
-        ValueError: it is of another number of processes.
+        ValueError: It is of another number of processes.
     """
     if len(states) != accelerator.num_processes:
         raise ValueError(

@@ -48,7 +48,7 @@ def choose_epoch(loss_by_epoch: Mapping[int, float]) -> int:
     """Returns the epoch with the lowest loss, the earlier one of equals.
 
     Raises:
-        ValueError: no epoch, or a loss that is not a number.
+        ValueError: No epoch, or a loss that is not a number.
     """
     if not loss_by_epoch:
         raise ValueError("choice of epoch: no epoch was logged")

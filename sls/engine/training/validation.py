@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from sls.config import Config
-from sls.data.loading.dataset import TrialDataset, make_loader
+from sls.data.loading.dataset import TrialDataset, TrialLoader, make_loader
 from sls.data.tables.protocols import Label
 from sls.metrics.det import compute_eer
 from sls.models.countermeasure import Countermeasure
@@ -35,20 +35,10 @@ def validate(
     batch, equally often in all processes; what it raises ends the validation.
 
     Raises:
-        FloatingPointError: a trial has no finite score; names the epoch and the first such trial.
+        FloatingPointError: A trial has no finite score; names the epoch and the first such trial.
     """
     model.eval()
-    loader = make_loader(
-        dataset,
-        batch_size=(config.compute.eval_batch_size or config.training.batch_size) * accelerator.num_processes,
-        # Augmented validation (v2) hears the same noise in every epoch, so that the losses of two epochs
-        # can be compared; the known reproduction draws it anew.
-        epoch=0,
-        num_workers=config.compute.num_workers,
-        pin_memory=accelerator.device.type == "cuda",
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-    )
+    loader = _make_loader(dataset, config, accelerator)
     scored = []
     for batch in loader:
         if on_batch is not None:
@@ -68,6 +58,20 @@ def validate(
             f"{dataset.name(broken[0])}"
         )
     return _metrics(torch.from_numpy(found), torch.from_numpy(dataset.labels), config, epoch)
+
+
+def _make_loader(dataset: TrialDataset, config: Config, accelerator: Accelerator) -> TrialLoader:
+    return make_loader(
+        dataset,
+        batch_size=(config.compute.eval_batch_size or config.training.batch_size) * accelerator.num_processes,
+        # Augmented validation (v2) hears the same noise in every epoch, so that the losses of two epochs
+        # can be compared; the known reproduction draws it anew.
+        epoch=0,
+        num_workers=config.compute.num_workers,
+        pin_memory=accelerator.device.type == "cuda",
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
 
 
 def _metrics(log_probs: torch.Tensor, labels: torch.Tensor, config: Config, epoch: int) -> dict[str, float]:

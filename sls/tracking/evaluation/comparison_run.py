@@ -12,6 +12,7 @@ from sls.data.corpora.corpus import Corpus
 from sls.data.tables.score_files import JoinedScores, join_scores, read_scores
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import Comparison
+from sls.engine.evaluation.evaluation import EvaluationPlan
 from sls.files import scratch_directory
 from sls.reports.report import REPORT_DIRECTORY, write_comparison_report
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, key_tags
@@ -98,12 +99,14 @@ def track_comparison(
         joined[name] = join_scores(table, key, allow_partial=request.allow_partial)
     comparison = compare(
         joined,
-        track=track.name,
-        corpus=corpus.name,
-        subset=subset,
-        metrics=track.metrics,
-        breakdown=track.breakdown,
-        asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
+        EvaluationPlan(
+            track=track.name,
+            corpus=corpus.name,
+            subset=subset,
+            metrics=track.metrics,
+            breakdown=track.breakdown,
+            asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
+        ),
     )
     for name, evaluation in zip(sources, comparison.evaluations, strict=True):
         metrics = evaluation.metrics()

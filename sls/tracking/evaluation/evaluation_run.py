@@ -9,7 +9,7 @@ from sls.data.corpora.corpus import Corpus
 from sls.data.tables.protocols import Protocol
 from sls.data.tables.score_files import join_scores, read_scores
 from sls.engine.evaluation.calibration import load_calibration
-from sls.engine.evaluation.evaluation import Evaluation, evaluate
+from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluate
 from sls.files import scratch_directory
 from sls.reports.report import REPORT_DIRECTORY, write_evaluation_data, write_evaluation_report
 from sls.tracking.evaluation.score_sources import ScoreSource
@@ -75,13 +75,15 @@ def track_evaluation(
         keep_calibration(run, joined.select_subset(subset), request.fit_calibration)
     evaluation = evaluate(
         joined,
-        track=track.name,
+        EvaluationPlan(
+            track=track.name,
+            corpus=corpus.name,
+            subset=subset,
+            metrics=track.metrics,
+            breakdown=(*track.breakdown, "speaker"),
+            asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
+        ),
         system=source.system,
-        corpus=corpus.name,
-        subset=subset,
-        metrics=track.metrics,
-        breakdown=(*track.breakdown, "speaker"),
-        asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
         calibration=load_calibration(request.calibration.path) if request.calibration else None,
     )
     dataset = run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation")

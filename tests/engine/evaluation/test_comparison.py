@@ -10,6 +10,7 @@ from sls.data.tables.score_files import join_scores, read_scores
 from sls.engine.evaluation import comparison_results
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import INDEPENDENT, Difference, say_verdict
+from sls.engine.evaluation.evaluation import EvaluationPlan
 from sls.metrics.intervals import Interval
 from sls.metrics.paired import adjust_by_holm
 from tests.engine.evaluation.keys import ATTACKS, ENOUGH_ATTACKS, make_asv, make_corpus
@@ -24,7 +25,7 @@ def make_systems(noise: float = 0.0, shift: float = 0.0, attacks: tuple[str, ...
 
 
 def test_a_clear_difference_is_distinguishable_over_trials_and_over_clusters():
-    found = compare(make_systems(shift=0.8), track="LA")
+    found = compare(make_systems(shift=0.8), EvaluationPlan("LA"))
     (difference,) = found.differences
     evaluations = found.evaluations
     assert difference.value == evaluations[0].eer - evaluations[1].eer
@@ -42,7 +43,7 @@ def test_a_clear_difference_is_distinguishable_over_trials_and_over_clusters():
 
 
 def test_a_little_noise_is_not_distinguishable():
-    (difference,) = compare(make_systems(noise=0.3), track="LA").differences
+    (difference,) = compare(make_systems(noise=0.3), EvaluationPlan("LA")).differences
     assert difference.value != 0
     for tested in (difference.over_trials, difference.over_clusters):
         assert tested.conclusion == "not distinguishable"
@@ -52,7 +53,7 @@ def test_a_little_noise_is_not_distinguishable():
 
 
 def test_with_too_few_attacks_nothing_is_concluded_however_large_the_difference():
-    (difference,) = compare(make_systems(shift=0.8, attacks=ATTACKS), track="LA").differences
+    (difference,) = compare(make_systems(shift=0.8, attacks=ATTACKS), EvaluationPlan("LA")).differences
     assert difference.over_trials.conclusion == "distinguishable"
     tested = difference.over_clusters
     assert (tested.p_value, tested.p_value_holm) == (None, None)
@@ -68,7 +69,7 @@ def test_without_speakers_a_difference_rests_on_trials_alone_and_the_verdict_say
         name: replace(joined.select(rows), key=replace(joined.key.select(rows), fields={}))
         for name, joined in make_systems(noise=0.5).items()
     }
-    (difference,) = compare(systems, track="X").differences
+    (difference,) = compare(systems, EvaluationPlan("X")).differences
     assert difference.over_clusters is None
     assert difference.tested is difference.over_trials
     interval = difference.over_trials.interval
@@ -77,7 +78,7 @@ def test_without_speakers_a_difference_rests_on_trials_alone_and_the_verdict_say
 
 
 def test_a_system_compared_with_itself_is_the_same():
-    found = compare(make_systems(), track="LA")
+    found = compare(make_systems(), EvaluationPlan("LA"))
     (difference,) = found.differences
     assert difference.value == 0
     for tested in (difference.over_trials, difference.over_clusters):
@@ -111,7 +112,7 @@ def test_only_common_trials_are_compared_and_it_is_said(caplog):
     systems["two"] = systems["two"].select(order)
     systems["one"] = systems["one"].select(np.arange(1_150))
     with caplog.at_level(logging.WARNING):
-        found = compare(systems, track="LA")
+        found = compare(systems, EvaluationPlan("LA"))
     expected = np.sum(order < 1_150)
     assert found.num_common == expected
     assert found.notes == (f"compared on the {expected} trials that all have in common (one 1150, two 1000)",)
@@ -119,27 +120,29 @@ def test_only_common_trials_are_compared_and_it_is_said(caplog):
     assert found.notes[0] not in caplog.text
     # The order of a system's rows does not matter.
     aligned = dict(systems, two=systems["two"].select(np.argsort(order)))
-    assert compare(aligned, track="LA").differences == found.differences
+    assert compare(aligned, EvaluationPlan("LA")).differences == found.differences
 
 
 def test_systems_that_cannot_be_compared_raise():
     systems = make_systems()
     with pytest.raises(ValueError, match="two or more"):
-        compare({"one": systems["one"]}, track="LA")
+        compare({"one": systems["one"]}, EvaluationPlan("LA"))
     apart = {
         "one": systems["one"].select(np.arange(600)),
         "two": systems["two"].select(np.arange(600, 1_200)),
     }
     with pytest.raises(ValueError, match="in common"):
-        compare(apart, track="LA")
+        compare(apart, EvaluationPlan("LA"))
     two = systems["two"]
     flipped = replace(two, key=replace(two.key, labels=(1 - two.key.labels).astype(np.int8)))
     with pytest.raises(ValueError, match="other labels"):
-        compare({"one": systems["one"], "two": flipped}, track="LA")
+        compare({"one": systems["one"], "two": flipped}, EvaluationPlan("LA"))
 
 
 def test_min_tdcf_is_compared_where_it_is_earned():
-    found = compare(make_systems(shift=0.8), track="LA", asv=make_asv(), metrics=("eer", "min_tdcf"))
+    found = compare(
+        make_systems(shift=0.8), EvaluationPlan("LA", asv=make_asv(), metrics=("eer", "min_tdcf"))
+    )
     assert [difference.measure for difference in found.differences] == ["eer", "min_tdcf"]
     difference = found.differences[1]
     assert difference.unit == "cost"
@@ -151,7 +154,7 @@ def test_min_tdcf_is_compared_where_it_is_earned():
 def test_three_systems_give_three_pairs_with_adjusted_p_values():
     systems = make_systems(noise=0.3)
     systems["three"] = replace(systems["one"], scores=systems["one"].scores ** 3)
-    found = compare(systems, track="LA")
+    found = compare(systems, EvaluationPlan("LA"))
     pairs = [(difference.first, difference.second) for difference in found.differences]
     assert pairs == [("one", "two"), ("one", "three"), ("two", "three")]
     for kind in ("over_trials", "over_clusters"):
@@ -172,7 +175,7 @@ def test_a_clearly_better_system_is_told_from_every_other_however_many_there_are
     for number in range(1, num_systems):
         noise = 0.1 * rng.normal(size=len(best))
         systems[f"worse {number}"] = replace(best, scores=worse + noise)
-    found = compare(systems, track="LA")
+    found = compare(systems, EvaluationPlan("LA"))
     of_best = [difference for difference in found.differences if difference.first == "best"]
     assert len(of_best) == num_systems - 1
     for difference in of_best:
@@ -187,7 +190,7 @@ def test_the_trial_on_which_systems_disagree_most_comes_first():
     lowest = int(np.argmin(scores))
     scores[lowest] = 99.0
     systems["two"] = replace(systems["two"], scores=scores)
-    found = compare(systems, track="LA", num_disagreements=3)
+    found = compare(systems, EvaluationPlan("LA"), num_disagreements=3)
     first = found.disagreements[0]
     assert len(found.disagreements) == 3
     assert first.trial == f"T_{lowest:05d}"
@@ -196,7 +199,7 @@ def test_the_trial_on_which_systems_disagree_most_comes_first():
 
 
 def test_a_comparison_survives_json():
-    found = compare(make_systems(noise=0.2), track="LA", subset="eval")
+    found = compare(make_systems(noise=0.2), EvaluationPlan("LA", subset="eval"))
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     (difference,) = content["differences"]
     assert difference["over_trials"]["interval"]["over"] == "trials"
@@ -214,7 +217,7 @@ def test_in_the_wild_tells_the_published_systems_apart(reference_dir):
     systems = {
         name: join_scores(read_scores(root / f"scores_{name}.txt"), key) for name in ("paper", "v1", "v2")
     }
-    found = compare(systems, track="In-the-Wild")
+    found = compare(systems, EvaluationPlan("In-the-Wild"))
     assert [round(100 * evaluation.eer, 2) for evaluation in found.evaluations] == [7.46, 7.84, 12.67]
     assert all(difference.over_trials.conclusion == "distinguishable" for difference in found.differences)
     assert all(difference.over_clusters is None for difference in found.differences)

@@ -15,19 +15,19 @@ from sls.data.tables.text_columns import Categories
 from sls.data.tables.text_table import MAX_MAGNITUDE
 from sls.engine.evaluation import breakdown
 from sls.engine.evaluation.calibration import fit_calibration, load_calibration, save_calibration
-from sls.engine.evaluation.evaluation import evaluate
+from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.factors import order_values
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell, Evaluation
-from sls.engine.evaluation.tandem import pick_costs
+from sls.engine.evaluation.tandem import TANDEM_COSTS, pick_tdcf
 from sls.metrics.calibration import LogisticCalibration, PavCalibration
 from sls.metrics.det import compute_eer
 from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, asv_error_rates, compute_min_tdcf
 from tests.engine.evaluation.keys import make_asv, make_corpus, make_joined
 
 
-def evaluate_corpus(**options) -> Evaluation:
-    options = {"breakdown": ("attack", "codec", "speaker"), **options}
-    return evaluate(make_corpus(), track="LA", **options)
+def evaluate_corpus(system="", calibration=None, costs=None, **asked) -> Evaluation:
+    plan = EvaluationPlan(**{"track": "LA", "breakdown": ("attack", "codec", "speaker"), **asked})
+    return evaluate(make_corpus(), plan, system=system, calibration=calibration, costs=costs)
 
 
 def find_breakdown(evaluation: Evaluation, *fields: str) -> Breakdown:
@@ -60,9 +60,9 @@ def test_scores_as_large_as_are_read_give_the_same_rates_and_no_overflow():
     joined = make_corpus()
     large = replace(joined, scores=joined.scores / np.abs(joined.scores).max() * MAX_MAGNITUDE)
     with np.errstate(all="raise", under="ignore"):
-        found = evaluate(large, track="LA")
-        calibrated = evaluate(large, track="LA", calibration=fit_calibration(large, "logistic"))
-    assert found.eer == calibrated.eer == evaluate(joined, track="LA").eer
+        found = evaluate(large, EvaluationPlan("LA"))
+        calibrated = evaluate(large, EvaluationPlan("LA"), calibration=fit_calibration(large, "logistic"))
+    assert found.eer == calibrated.eer == evaluate(joined, EvaluationPlan("LA")).eer
 
 
 def test_the_other_subsets_of_the_key_stand_beside_the_evaluated_one():
@@ -70,7 +70,7 @@ def test_the_other_subsets_of_the_key_stand_beside_the_evaluated_one():
     joined = join_scores(corpus.table, corpus.key)
     for calibration in (None, PavCalibration((-1.0, 0.0, 2.0), (-3.0, 0.0, 3.0))):
         found = {
-            name: evaluate(joined, track="LA", subset=name, calibration=calibration)
+            name: evaluate(joined, EvaluationPlan("LA", subset=name), calibration=calibration)
             for name in ("all", "eval", "progress")
         }
         for name, evaluation in found.items():
@@ -103,7 +103,7 @@ def test_a_subset_that_scores_do_not_cover_is_left_out(kept, expected):
     is_kept[-1] = True  # a trial of another subset does not make it whole
     table = replace(corpus.table, names=key.names[is_kept], scores=corpus.scores[is_kept])
     joined = join_scores(table, key, allow_partial=True)
-    found = evaluate(joined, track="LA", subset="eval")
+    found = evaluate(joined, EvaluationPlan("LA", subset="eval"))
     assert {other.subset for other in found.other_subsets} == expected
     assert bool(found.scope) == bool(expected)
 
@@ -112,7 +112,7 @@ def test_a_subset_of_one_class_has_no_error_rate():
     corpus = make_corpus()
     subsets = np.where(corpus.is_bonafide, corpus.key.fields["subset"], "eval").astype(object)
     joined = join_scores(corpus.table, replace(corpus.key, fields={"subset": subsets}))
-    found = evaluate(joined, track="LA", subset="eval")
+    found = evaluate(joined, EvaluationPlan("LA", subset="eval"))
     assert [other.subset for other in found.other_subsets] == ["all"]
 
 
@@ -120,7 +120,7 @@ def test_a_subset_of_one_class_has_no_error_rate():
 def test_a_key_that_is_not_divided_into_subsets_has_one_scope(fields):
     labels = np.arange(60) < 30
     made = make_joined(np.arange(60.0), labels, fields)
-    found = evaluate(join_scores(made.table, made.key), track="X")
+    found = evaluate(join_scores(made.table, made.key), EvaluationPlan("X"))
     assert (found.other_subsets, found.scope) == ((), "")
 
 
@@ -178,14 +178,14 @@ def test_a_track_of_2019_is_broken_down_by_the_legacy_cost():
     ],
 )
 def test_the_legacy_cost_is_taken_where_a_track_earns_it_alone(metrics, form):
-    assert pick_costs(metrics) == form()
+    assert TANDEM_COSTS[pick_tdcf(metrics)] == form()
 
 
 def test_a_field_whose_values_the_classes_do_not_share_selects_spoofed_trials():
     joined = make_corpus()
     team = np.where(joined.key.labels == 1, "-", np.array(["T1", "T2"], dtype=object)[np.arange(1_200) % 2])
     joined = replace(joined, key=replace(joined.key, fields={"team": team}))
-    found = evaluate(joined, track="DF", breakdown=("team",))
+    found = evaluate(joined, EvaluationPlan("DF", breakdown=("team",)))
     by_team = find_breakdown(found, "team")
     assert by_team.is_spoof_only == (True,)
     assert [cell.values for cell in by_team.cells] == [("T1",), ("T2",)]
@@ -206,7 +206,7 @@ def test_an_attack_does_not_cross_the_corpus_that_it_is_from():
     bonafide = joined.key.labels == 1
     source[bonafide] = np.array(["vcc", "asvspoof"], dtype=object)[np.arange(bonafide.sum()) % 2]
     key = replace(joined.key, fields={**fields, "source": source.astype(object)})
-    found = evaluate(replace(joined, key=key), track="DF", breakdown=("attack", "source", "codec"))
+    found = evaluate(replace(joined, key=key), EvaluationPlan("DF", breakdown=("attack", "source", "codec")))
     crossed = [breakdown.fields for breakdown in found.breakdowns if len(breakdown.fields) == 2]
     assert crossed == [("attack", "codec")]
 
@@ -214,7 +214,7 @@ def test_an_attack_does_not_cross_the_corpus_that_it_is_from():
 def test_cells_without_a_class_say_so_in_the_place_of_a_number():
     scores, labels = np.array([3.0, 1.0, 0.5, 2.0, 5.0]), np.array([1, 0, 0, 1, 1])
     fields = {"speaker": np.array(["a", "a", "b", "c", "c"], dtype=object)}
-    found = evaluate(make_joined(scores, labels, fields), track="X", breakdown=("speaker",))
+    found = evaluate(make_joined(scores, labels, fields), EvaluationPlan("X", breakdown=("speaker",)))
     cells = {cell.values[0]: cell for cell in find_breakdown(found, "speaker").cells}
     assert cells["a"].eer == 0
     # One trial of each class tells next to nothing.
@@ -257,14 +257,14 @@ def test_columns_that_no_breakdown_asks_for_are_not_read():
     fields = {name: partial(columns.categories, name) for name in ("speaker", "attack", "codec")}
     fields["team"] = partial(pytest.fail, "read a column that nobody asked for")
     joined = replace(joined, key=replace(joined.key, fields=Columns(fields)))
-    assert evaluate(joined, track="LA", breakdown=("codec",)).breakdowns[0].fields == ("codec",)
+    assert evaluate(joined, EvaluationPlan("LA", breakdown=("codec",))).breakdowns[0].fields == ("codec",)
 
 
 def test_a_key_without_speakers_has_intervals_over_trials_alone():
     joined = make_corpus()
     unnamed = np.full(1_200, "-", dtype=object)
     joined = replace(joined, key=replace(joined.key, fields={"speaker": unnamed}))
-    found = evaluate(joined, track="X", breakdown=("speaker",))
+    found = evaluate(joined, EvaluationPlan("X", breakdown=("speaker",)))
     assert [interval.over for interval in found.measures[0].intervals] == ["trials"]
     assert found.breakdowns == ()
 
@@ -281,7 +281,7 @@ def test_negated_scores_are_warned_of_aloud(caplog):
     joined = make_corpus()
     joined = replace(joined, scores=-joined.scores)
     with caplog.at_level(logging.WARNING):
-        found = evaluate(joined, track="LA")
+        found = evaluate(joined, EvaluationPlan("LA"))
     assert any("better negated" in warning for warning in found.warnings)
     assert "scores.txt" in caplog.text
     assert "better negated" in caplog.text
@@ -291,7 +291,7 @@ def test_negated_scores_are_warned_of_aloud(caplog):
 def test_few_trials_decisions_and_partial_coverage_are_warned_of():
     joined = make_joined(np.array([1.0, 1.0, 0.0]), np.array([1, 1, 0]))
     joined = replace(joined, coverage=Coverage(scored=5, keyed=4, joined=3))
-    found = evaluate(joined, track="X")
+    found = evaluate(joined, EvaluationPlan("X"))
     for part in ("only 2 bona fide", "only 1 spoofed", "decisions", "3 trials in both"):
         assert part in " ".join(found.warnings)
     assert all(0 <= interval.low < interval.high <= 1 for interval in found.measures[0].intervals)
@@ -299,9 +299,9 @@ def test_few_trials_decisions_and_partial_coverage_are_warned_of():
 
 
 def test_a_track_that_earns_a_tdcf_says_so_where_there_are_no_asv_scores():
-    found = evaluate(make_corpus(), track="LA", metrics=("eer", "min_tdcf"))
+    found = evaluate(make_corpus(), EvaluationPlan("LA", metrics=("eer", "min_tdcf")))
     assert [text for text in found.warnings if text.startswith("no ASV scores were found")]
-    assert not evaluate(make_corpus(), track="DF", metrics=("eer",)).warnings
+    assert not evaluate(make_corpus(), EvaluationPlan("DF", metrics=("eer",))).warnings
 
 
 def test_asv_scores_that_do_not_name_their_attacks_are_warned_of():
@@ -360,7 +360,7 @@ def test_a_calibration_that_ties_scores_is_warned_of():
 )
 def test_scores_outside_those_of_the_fit_are_counted(calibration, told):
     joined = make_joined(np.array([-3.0, -1.0, -1.5, 0.0, 4.0, 4.5]), np.array([0, 0, 1, 0, 1, 1]))
-    found = evaluate(joined, track="X", calibration=calibration).warnings
+    found = evaluate(joined, EvaluationPlan("X"), calibration=calibration).warnings
     texts = [
         text for text in found if text.startswith("outside the scores that the calibration was fitted on, ")
     ]
@@ -382,7 +382,9 @@ def test_scores_outside_those_of_the_fit_are_counted(calibration, told):
 )
 def test_ties_that_decide_the_eer_are_told_with_both_figures(bonafide, spoof, told):
     joined = make_joined(np.array([*bonafide, *spoof], dtype=float), np.arange(2 * len(spoof)) < len(spoof))
-    texts = [text for text in evaluate(joined, track="X").warnings if text.startswith("ties decide")]
+    texts = [
+        text for text in evaluate(joined, EvaluationPlan("X")).warnings if text.startswith("ties decide")
+    ]
     assert len(texts) == bool(told)
     assert told in "".join(texts)
 
@@ -391,7 +393,7 @@ def test_perfect_scores_do_not_claim_a_certain_zero():
     labels = np.arange(120) < 60
     speakers = np.array([f"S{number % 12}" for number in range(120)], dtype=object)
     joined = make_joined(np.where(labels, 1.0, 0.0) + np.arange(120) / 1e3, labels, {"speaker": speakers})
-    trials, clusters = evaluate(joined, track="X").measures[0].intervals
+    trials, clusters = evaluate(joined, EvaluationPlan("X")).measures[0].intervals
     assert trials.low == clusters.low == 0
     # Nothing seen among 60: up to 3 / 60 one-sided, 3.7 / 60 two-sided.
     assert 0.05 < trials.high < 0.07
@@ -409,13 +411,13 @@ def test_perfect_scores_do_not_claim_a_certain_zero():
 )
 def test_what_cannot_be_evaluated_names_the_score_file(scores, labels, message):
     with pytest.raises(ValueError, match=f"scores.txt: .*{message}"):
-        evaluate(make_joined(np.array(scores), np.array(labels)), track="X")
+        evaluate(make_joined(np.array(scores), np.array(labels)), EvaluationPlan("X"))
 
 
 def test_a_list_without_labels_is_no_key():
     joined = make_corpus()
     joined = replace(joined, key=replace(joined.key, labels=None))
-    for work in (partial(evaluate, joined, track="X"), partial(fit_calibration, joined)):
+    for work in (partial(evaluate, joined, EvaluationPlan("X")), partial(fit_calibration, joined)):
         with pytest.raises(ValueError, match=r"^key\.txt: found a list without labels, expected a key$"):
             work()
 
@@ -454,7 +456,7 @@ def test_a_system_has_the_name_that_it_is_given_or_that_of_its_file():
 def test_intervals_are_of_95_percent():
     labels = np.arange(60) < 30
     scores = np.random.default_rng(0).normal(size=60) + 2 * labels
-    found = evaluate(make_joined(scores, labels), track="X")
+    found = evaluate(make_joined(scores, labels), EvaluationPlan("X"))
     (interval,) = found.measures[0].intervals
     assert interval.level == found.provenance["intervals"]["level"] == 0.95
 
@@ -499,12 +501,12 @@ def test_minispoof_is_broken_down_like_the_published_tables(reference_dir):
     track = load_tracks(PROJECT_ROOT / "configs" / "minispoof.tracks.yaml")["LA"]
     key = track.key(root)
     joined = join_scores(read_scores(root / "baseline_scores/lfcc_gmm.eval.txt"), key)
-    everything = evaluate(joined, track="LA", breakdown=("attack",))
+    everything = evaluate(joined, EvaluationPlan("LA", breakdown=("attack",)))
     assert round(100 * everything.eer, 1) == 40.6
     cells = find_breakdown(everything, "attack").cells
     assert [round(100 * cell.eer, 1) for cell in cells] == [40.2, 36.5, 44.0, 44.1]
     asv = track.asv_scores(root)
-    found = evaluate(joined, track="LA", subset="eval", breakdown=track.breakdown, asv=asv)
+    found = evaluate(joined, EvaluationPlan("LA", subset="eval", breakdown=track.breakdown, asv=asv))
     crossed = find_breakdown(found, "attack", "codec")
     assert len(crossed.cells) == 5 * 8
     assert all(cell.min_tdcf is not None for cell in crossed.cells)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sls.data.tables.formats import as_columns
+from sls.engine.evaluation.clusters import sample_clusters
 from sls.engine.evaluation.comparison import compare
-from sls.engine.evaluation.evaluation import evaluate
-from sls.engine.evaluation.factors import ATTACK, SPEAKER, make_factor, sample_clusters
+from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
+from sls.engine.evaluation.factors import ATTACK, SPEAKER, make_factor
 from sls.metrics.ranking import rank_trials
 from sls.metrics.sampling import Sampling
 from tests.engine.evaluation.keys import make_joined
@@ -96,7 +97,7 @@ def test_unknown_speakers_among_known_ones_count_as_one():
 )
 def test_few_clusters_give_intervals_and_no_verdict(speakers, attacks, shortage):
     systems = make_systems(speaker=turns("S", *speakers), attack=turns("A", 0, attacks))
-    (difference,) = compare(systems, track="LA").differences
+    (difference,) = compare(systems, EvaluationPlan("LA")).differences
     assert difference.tested is difference.over_clusters
     assert (difference.tested.p_value, difference.tested.conclusion) == (None, shortage)
     assert difference.verdict.endswith(f"): {shortage}")
@@ -117,7 +118,7 @@ def test_an_only_attack_leaves_speakers_to_be_sampled():
 
 
 def test_trials_alone_are_said_to_be_taken_as_independent():
-    (difference,) = compare(make_systems(), track="LA").differences
+    (difference,) = compare(make_systems(), EvaluationPlan("LA")).differences
     assert difference.over_clusters is None
     assert difference.tested.interval.over == "trials"
     assert "independent" in difference.verdict
@@ -125,14 +126,16 @@ def test_trials_alone_are_said_to_be_taken_as_independent():
 
 def test_speakers_of_very_unequal_sizes_give_no_verdict():
     speakers = np.where(np.arange(LABELS.size) % 11 == 0, turns("S", 30, 30), "S0")
-    (difference,) = compare(make_systems(speaker=speakers), track="LA").differences
+    (difference,) = compare(make_systems(speaker=speakers), EvaluationPlan("LA")).differences
     assert difference.tested.p_value is None
     assert "1.0 equal ones" in difference.tested.conclusion
     assert -1 <= difference.tested.interval.low <= difference.tested.interval.high <= 1
 
 
 def test_an_evaluation_has_an_interval_over_attacks_where_speakers_are_not_known():
-    found = evaluate(make_systems(attack=turns("A", 0, 13))["one"], track="LA", metrics=("eer", "min_dcf"))
+    found = evaluate(
+        make_systems(attack=turns("A", 0, 13))["one"], EvaluationPlan("LA", metrics=("eer", "min_dcf"))
+    )
     for name in ("eer", "min_dcf"):
         assert [interval.over for interval in found.measure(name).intervals] == [
             "trials",

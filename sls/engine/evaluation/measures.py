@@ -1,0 +1,82 @@
+"""A number with its unit and its intervals, and how a person reads them: rates in percent, the rest as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sls.metrics.intervals import Interval
+
+FRACTION, COST, BITS, SHARE = "fraction", "cost", "bits", "share"
+TITLES = {
+    "eer": "EER",
+    "min_tdcf": "min t-DCF",
+    "min_tdcf_legacy": "min t-DCF (legacy)",
+    "min_dcf": "min DCF",
+    "act_dcf": "actual DCF",
+    "cllr": "Cllr",
+    "min_cllr": "min Cllr",
+    "auc": "AUC",
+    "accuracy": "accuracy at the EER threshold",
+    "balanced_accuracy": "balanced accuracy at the EER threshold",
+    "f1": "F1 of bona fide at the EER threshold",
+}
+LEAST_SHOWN_P = 0.0001
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One number, its unit, and the intervals that were computed for it."""
+
+    name: str
+    value: float
+    unit: str
+    """`fraction` (read as a percentage), `share` (from 0 to 1), `cost` (normalised, no unit) or `bits`."""
+    intervals: tuple[Interval, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The name that a person reads."""
+        return TITLES[self.name]
+
+    def interval(self, *, is_clustered: bool = False) -> Interval | None:
+        """Returns the interval over trials, or that over clusters."""
+        return next((found for found in self.intervals if found.is_clustered == is_clustered), None)
+
+
+def scale_of(unit: str) -> int:
+    """Returns by what a number is multiplied for a person: rates are read in percent."""
+    return 100 if unit == FRACTION else 1
+
+
+def format_number(value: float, unit: str, digits: int | None = None) -> str:
+    """Returns a number in the unit that a person reads, without its name.
+
+    Args:
+        value: The number.
+        unit: As `Measure.unit`.
+        digits: After the point. None: 2 of a rate, 4 of the rest.
+    """
+    if digits is None:
+        digits = 2 if unit == FRACTION else 4
+    return f"{round(scale_of(unit) * value, digits) + 0.0:.{digits}f}"  # no -0.00
+
+
+def format_measure(value: float, unit: str = FRACTION) -> str:
+    """Returns a number with its unit, such as `3.41 %`."""
+    return format_number(value, unit) + {FRACTION: " %", BITS: " bits"}.get(unit, "")
+
+
+def format_interval(interval: Interval, unit: str) -> str:
+    """Returns an interval, such as `[3.41, 3.62]`."""
+    return f"[{format_number(interval.low, unit)}, {format_number(interval.high, unit)}]"
+
+
+def format_p_value(value: float) -> str:
+    """Returns a p-value as a person reads it, such as `0.031` or `< 0.0001`."""
+    return (
+        f"{value:.2g}"
+        if value >= 0.1
+        else f"{value:.3g}"
+        if value >= LEAST_SHOWN_P
+        else f"< {LEAST_SHOWN_P:g}"
+    )
