@@ -22,7 +22,7 @@ class FoundModel:
     """A checkpoint that a user named, before its file is at hand; what is not known is empty."""
 
     uri: str
-    """As `ModelSource.uri`."""
+    """What the user named, resolved: models:/xlsr-sls/3, runs:/RUN_ID/epoch_2, or a path."""
     artifacts: str = ""
     """URI of the directory that holds the file; empty for a file, which is its own `uri`."""
     location: str = ""
@@ -31,24 +31,10 @@ class FoundModel:
     epoch: str = ""
     recipe: str = ""
     model_id: str = ""
+    """The checkpoint's LoggedModel, to which metrics are tied."""
     version: str = ""
     has_weights: bool = True
     """False for an epoch whose weights were not kept."""
-
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A checkpoint file and where it comes from; what is not known is empty."""
-
-    uri: str
-    """What the user named, resolved: models:/xlsr-sls/3, runs:/RUN_ID/epoch_2, or a path."""
-    path: Path
-    train_run_id: str = ""
-    epoch: str = ""
-    recipe: str = ""
-    model_id: str = ""
-    """The checkpoint's LoggedModel, to which metrics are tied."""
-    version: str = ""
 
     def tags(self) -> dict[str, str]:
         """Returns what a scoring or evaluation run says of its model."""
@@ -61,6 +47,13 @@ class ModelSource:
             "model_version": self.version,
         }
         return {name: value for name, value in known.items() if value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource(FoundModel):
+    """A checkpoint whose file is at hand."""
+
+    path: Path
 
 
 def epoch_name(epoch: int) -> str:
@@ -84,15 +77,7 @@ def resolve_model(client: MlflowClient, name: str, directory: Path | None = None
             what there is.
     """
     found = find_model(client, name)
-    return ModelSource(
-        found.uri,
-        _fetch(found, directory),
-        found.train_run_id,
-        found.epoch,
-        found.recipe,
-        found.model_id,
-        found.version,
-    )
+    return ModelSource(**vars(found), path=_fetch(found, directory))
 
 
 def find_model(client: MlflowClient, name: str) -> FoundModel:

@@ -228,7 +228,7 @@ def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store
 
 
 def test_card_is_no_longer_than_a_description_may_be(store) -> None:
-    card = write_card(connect(), ModelSource("a", Path("a")), "v" * MAX_CARD_LENGTH, 4.0, None)
+    card = write_card(connect(), ModelSource("a", path=Path("a")), "v" * MAX_CARD_LENGTH, 4.0, None)
     assert len(card) == MAX_CARD_LENGTH
 
 
@@ -285,7 +285,7 @@ def test_registration_into_production_makes_room_there(trained) -> None:
 
 def test_checkpoint_of_which_nothing_is_known_is_registered_under_no_recipe(trained) -> None:
     client = connect()
-    unknown = ModelSource(str(trained.path), trained.path)
+    unknown = ModelSource(str(trained.path), path=trained.path)
     version = versions.register(client, "1", unknown, "archived", tags={"licence": "MIT"}).version
     registered = client.get_model_version(REGISTERED_MODEL_NAME, version)
     assert registered.run_id is None
