@@ -18,6 +18,7 @@ from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.registry.checkpoints import ModelSource, epoch_name, resolve_model
 from sls.tracking.run import one_line
 from sls.tracking.scoring.scored_list import TrialList
+from sls.tracking.store import FINISHED, find_runs, tagged
 from sls.tracking.tags import CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
 
 logger = logging.getLogger(__name__)
@@ -163,10 +164,6 @@ class EpochEvaluator:
         pipeline = self.pipeline
         settings = settings_of(pipeline.compute, pipeline.scoring)
         wanted = {**tags, **{name: str(value) for name, value in settings.items()}}
-        experiments = [item.experiment_id for item in self.pipeline.client.search_experiments()]
-        runs = self.pipeline.client.search_runs(
-            experiments,
-            f"tags.kind = '{kind}' and tags.model_id = '{model_id}' and attributes.status = 'FINISHED'",
-            order_by=["attributes.end_time DESC"],
-        )
+        of_checkpoint = tagged(kind=kind, model_id=model_id)
+        runs = find_runs(pipeline.client, of_checkpoint, FINISHED, order_by="attributes.end_time DESC")
         return [run for run in runs if wanted.items() <= {**EARLIER_SETTINGS, **run.data.tags}.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.registry.checkpoints import checkpoints_of
 from sls.tracking.run import TrackedRun, run_link
 from sls.tracking.scoring.scored_list import track_trials
-from sls.tracking.store import find_active_run, quoted
+from sls.tracking.store import FINISHED, find_active_run, find_runs, tagged
 from sls.tracking.tags import NOTE_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
 
 FIGURE_FILE, TABLE_FILE = "epochs.png", "epochs.tsv"
@@ -122,7 +122,10 @@ def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) ->
         ValueError: there is none.
     """
     newest: dict[str, Run] = {}
-    for run in _finished_trainings(client, experiment, corpus):
+    of_corpus = tagged(kind="train", corpus=corpus)
+    for run in find_runs(
+        client, of_corpus, FINISHED, experiments=[experiment], order_by="attributes.start_time DESC"
+    ):
         recipe = run.data.tags.get("recipe", "")
         if recipe not in newest and _has_weights(client, run):
             newest[recipe] = run
@@ -133,20 +136,6 @@ def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) ->
             "or name trainings of another (-P runs=RUN_ID,...)"
         )
     return [run.info.run_id for run in reversed(newest.values())]
-
-
-def _finished_trainings(client: MlflowClient, experiment: str, corpus: str) -> Iterator[Run]:
-    """Yields an experiment's finished training runs on a corpus, the newest first."""
-    conditions = f"tags.kind = 'train' and attributes.status = 'FINISHED' and tags.corpus = {quoted(corpus)}"
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment], conditions, order_by=["attributes.start_time DESC"], page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _has_weights(client: MlflowClient, run: Run) -> bool:

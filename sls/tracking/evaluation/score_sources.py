@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -15,7 +16,7 @@ from sls.engine.scoring.settings import SETTINGS
 from sls.files import check_is_file
 from sls.tracking.registry.checkpoints import find_model
 from sls.tracking.scoring.score_file import SCORES_DIRECTORY
-from sls.tracking.store import get_run, is_run_id, quoted
+from sls.tracking.store import FINISHED, find_first_run, get_run, is_run_id, tagged
 from sls.tracking.tags import EPOCHS_TAG
 
 logger = logging.getLogger(__name__)
@@ -103,22 +104,23 @@ def _name_system(tags: Mapping[str, str]) -> str:
 
 
 def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: str) -> Run:
-    of_track = f"tags.kind = 'score' and tags.track = {quoted(track)} and attributes.status = 'FINISHED'"
-    scored = f"{of_track} and tags.corpus = {quoted(corpus)}"
+    of_track = [tagged(kind="score", track=track), FINISHED]
+    scored = [*of_track, tagged(corpus=corpus)]
+    find_newest = partial(find_first_run, client, order_by="attributes.end_time DESC")
     # A chart scores every epoch, whichever last: its runs are not what somebody scored to evaluate it.
     wanted = _is_of_model(client, model) if model else f"tags.{EPOCHS_TAG} IS NULL"
-    newest = _find_newest(client, f"{scored} and {wanted}")
+    newest = find_newest(*scored, wanted)
     if newest is not None:
         system, run_id = _name_system(newest.data.tags) or "unknown model", newest.info.run_id
         logger.info("evaluating the newest finished scoring of %s: %s (run %s)", track, system, run_id)
         return newest
-    if not model and _find_newest(client, scored) is not None:
+    if not model and find_newest(*scored) is not None:
         raise ValueError(
             f"scores: the only finished scoring runs of track {track} in {mlflow.get_tracking_uri()} are of a chart "
             "of epochs; name a model (-P model=runs:/RUN_ID/epoch_N) or scores (-P scores=RUN_ID or FILE)"
         )
     of_model = f" of {model}" if model else ""
-    other = _find_newest(client, f"{of_track} and {wanted}")
+    other = find_newest(*of_track, wanted)
     elsewhere = f" (there are some of corpus {other.data.tags.get('corpus')})" if other else ""
     raise ValueError(
         f"scores: no finished scoring run of track {track} of corpus {corpus}{of_model}{elsewhere} in "
@@ -130,13 +132,7 @@ def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: st
 def _is_of_model(client: MlflowClient, model: str) -> str:
     """Returns a condition: by checkpoint, since an alias, a version and a run's epoch may name the same one."""
     found = find_model(client, model)
-    return f"tags.model_id = '{found.model_id}'" if found.model_id else f"tags.model = '{found.uri}'"
-
-
-def _find_newest(client: MlflowClient, condition: str) -> Run | None:
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, condition, order_by=["attributes.end_time DESC"], max_results=1)
-    return runs[0] if runs else None
+    return tagged(model_id=found.model_id) if found.model_id else tagged(model=found.uri)
 
 
 def _from_run(scored: Run, directory: Path | None) -> ScoreSource:

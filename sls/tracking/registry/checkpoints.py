@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_local_uri
 
 from sls.files import check_is_file
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_run
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions, get_run
 from sls.tracking.tags import CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
 
 
@@ -141,7 +141,7 @@ def _from_registry(client: MlflowClient, uri: str) -> FoundModel:
 
 
 def _what_registry_has(client: MlflowClient, name: str) -> str:
-    versions = client.search_model_versions(f"name='{name}'")
+    versions = find_versions(client, name)
     if not versions:
         return f"it has no versions of {name}"
     aliases = sorted(client.get_registered_model(name).aliases)
@@ -154,10 +154,7 @@ def _from_run(client: MlflowClient, uri: str) -> FoundModel:
     if match is None:
         raise ValueError(f"model: found {uri}, expected runs:/RUN_ID or runs:/RUN_ID/epoch_N")
     run_id, epoch = match.groups()
-    try:
-        run = find_run(client, run_id)
-    except MlflowException as error:
-        raise ValueError(f"model: the tracking store has no run {run_id}") from error
+    run = get_run(client, run_id, "model")
     epoch = epoch or run.data.tags.get(CHOSEN_EPOCH_TAG)
     models = checkpoints_of(client, run)
     if epoch is None:

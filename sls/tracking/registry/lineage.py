@@ -11,9 +11,8 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sls.tracking.registry.stages import all_versions
 from sls.tracking.run import one_line, run_link
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_active_run
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_active_run, find_runs_of_checkpoint, find_versions
 from sls.tracking.tags import NOTE_TAG
 
 MAX_LINKS = 8
@@ -43,10 +42,10 @@ def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id
 
 
 def _link(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> None:
-    versions = all_versions(client)
+    versions = find_versions(client)
     own = [item for item in versions if item.tags.get("checkpoint_model_id") == checkpoint_model_id]
-    scorings = _runs_of(client, "score", checkpoint_model_id)
-    evaluations = _runs_of(client, "evaluate", checkpoint_model_id)
+    scorings = find_runs_of_checkpoint(client, "score", checkpoint_model_id)
+    evaluations = find_runs_of_checkpoint(client, "evaluate", checkpoint_model_id)
     training = find_active_run(client, train_run_id)
     origin = _origin_link(training) if training else {}
     for run in scorings:
@@ -58,17 +57,6 @@ def _link(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> 
     if training:
         of_training = [item for item in versions if item.tags.get("run_id") == train_run_id]
         _write(client, training, {"Version": _version_links(of_training)})
-
-
-def _runs_of(client: MlflowClient, kind: str, checkpoint_model_id: str) -> list[Run]:
-    """Returns the runs that have not failed, the oldest first; one under way counts."""
-    experiments = [item.experiment_id for item in client.search_experiments()]
-    found = client.search_runs(
-        experiments,
-        f"tags.kind = '{kind}' and tags.model_id = '{checkpoint_model_id}'",
-        order_by=["attributes.start_time ASC"],
-    )
-    return [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
 
 
 def _origin_link(run: Run) -> dict[str, list[str]]:

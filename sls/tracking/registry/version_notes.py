@@ -5,15 +5,15 @@ from __future__ import annotations
 from mlflow import MlflowClient
 
 from sls.tracking.registry.model_card import newest_evaluations, renew_evaluations
-from sls.tracking.registry.stages import all_versions, eer_tag, evaluated_place, key_tag
-from sls.tracking.store import REGISTERED_MODEL_NAME
+from sls.tracking.registry.stages import eer_tag, evaluated_place, key_tag
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
 from sls.tracking.tags import NOT_COMPARABLE_TAG
 
 
 def note_evaluations(client: MlflowClient, checkpoint_model_id: str) -> None:
     """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
     tags = evaluated_eer_tags(client, checkpoint_model_id)
-    for version in all_versions(client):
+    for version in find_versions(client):
         if version.tags.get("checkpoint_model_id") != checkpoint_model_id:
             continue
         for name, value in tags.items():

@@ -23,6 +23,7 @@ from sls.engine.scoring.shards import WHOLE, Shard, journal_path, shard_journals
 from sls.files import file_digest, scratch_directory
 from sls.tracking.registry.lineage import link_checkpoint
 from sls.tracking.run import TrackedRun
+from sls.tracking.store import FINISHED, find_first_run, tagged
 from sls.tracking.tags import KEY_TAG
 
 SCORES_DIRECTORY = "scores"
@@ -143,11 +144,11 @@ def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, st
 
 def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> bool:
     """Fetches the scores of a finished scoring run of the same model, protocol and settings, if there is one."""
-    conditions = f"tags.kind = 'score' and tags.{KEY_TAG} = '{key}' and attributes.status = 'FINISHED'"
-    runs = client.search_runs([experiment], conditions, max_results=1)
-    if not runs:
+    same = tagged(kind="score", **{KEY_TAG: key})
+    run = find_first_run(client, same, FINISHED, experiments=[experiment])
+    if run is None:
         return False
-    uri = f"runs:/{runs[0].info.run_id}/{SCORES_DIRECTORY}"
+    uri = f"runs:/{run.info.run_id}/{SCORES_DIRECTORY}"
     output.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as directory:
         try:
