@@ -14,8 +14,7 @@ from sls.files import scratch_directory
 from sls.reports.report import REPORT_DIRECTORY, write_evaluation_data, write_evaluation_report
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
-from sls.tracking.registry.lineage import link_checkpoint
-from sls.tracking.registry.version_notes import note_evaluations
+from sls.tracking.registry.lineage import link_checkpoint, note_evaluations
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import NOT_COMPARABLE_TAG
 

@@ -15,10 +15,9 @@ from sls.files import scratch_directory
 from sls.models.checkpoints import load_checkpoint
 from sls.serving.bundle import save_served_model
 from sls.tracking.registry.checkpoints import ModelSource
-from sls.tracking.registry.lineage import link_checkpoint
+from sls.tracking.registry.lineage import evaluated_eer_tags, link_checkpoint
 from sls.tracking.registry.model_card import find_train_corpus, write_card
 from sls.tracking.registry.stages import PRODUCTION, STAGES, check_stage, move_stage, point_alias
-from sls.tracking.registry.version_notes import evaluated_eer_tags
 from sls.tracking.store import REGISTERED_MODEL_NAME
 from sls.tracking.tags import CORPUS_TAG
 

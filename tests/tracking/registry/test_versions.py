@@ -16,6 +16,7 @@ from sls.serving.bundle import example_recording
 from sls.tracking.registry import versions
 from sls.tracking.registry.checkpoint_recording import log_checkpoint
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
+from sls.tracking.registry.lineage import note_evaluations
 from sls.tracking.registry.model_card import MAX_CARD_LENGTH, newest_evaluations, write_card
 from sls.tracking.registry.stages import (
     appoint_champion,
@@ -28,7 +29,6 @@ from sls.tracking.registry.stages import (
     move_stage,
     point_alias,
 )
-from sls.tracking.registry.version_notes import note_evaluations
 from sls.tracking.run import tracked_run
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
 
