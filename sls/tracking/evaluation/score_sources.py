@@ -1,9 +1,10 @@
-"""The scores that an evaluation takes: a file, or what a scoring run has left."""
+"""The scores that an evaluation or a comparison takes: files, or what scoring runs have left."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -94,6 +95,64 @@ def find_scores(
             "give the data_root and tracks with which it was scored, or the score file (-P scores=FILE)"
         )
     return _from_run(scored, directory)
+
+
+def find_systems(
+    client: MlflowClient,
+    corpus: str,
+    track: str,
+    scores: Sequence[str],
+    models: Sequence[str],
+    directory: Path | None = None,
+) -> dict[str, ScoreSource]:
+    """Finds the score files to compare, by the name of their system.
+
+    Args:
+        client: the tracking store.
+        corpus: the corpus that the track is of.
+        track: the track.
+        scores: score files or scoring runs, each of which may be named: `baseline=scores.txt`.
+        models: models, each of which stands for its newest finished scoring run of the track.
+        directory: where to download the scores of runs; None for temporary places that stay.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: fewer than two systems, two of one name, a name without a file, or no such run.
+    """
+    found: dict[str, ScoreSource] = {}
+    wanted = [(item, *_split_name(item), "") for item in scores] + [
+        (model, "", "", model) for model in models
+    ]
+    for number, (item, name, place, model) in enumerate(wanted):
+        # Each in a folder of its own: the score files of two runs have one name.
+        folder = None if directory is None else directory / str(number)
+        if folder is not None:
+            folder.mkdir()
+        if not (place or model):
+            raise ValueError(f"scores: found {item}, expected NAME=FILE or NAME=RUN_ID")
+        source = find_scores(client, place, corpus, track, model, folder)
+        system = name or source.system
+        _check_name(system, item, found)
+        found[system] = source
+    if len(found) < 2:
+        raise ValueError(f"systems: found {len(found)}, expected two or more in scores or models")
+    return found
+
+
+def _split_name(item: str) -> tuple[str, str]:
+    name, separator, place = item.partition("=")
+    return (name, place) if separator else ("", item)
+
+
+def _check_name(system: str, item: str, others: Container[str]) -> None:
+    if re.fullmatch(r"[\w .:-]+", system) is None:
+        raise ValueError(
+            f"systems: found the name {system}, expected letters, digits, _, - and .; use NAME=FILE"
+        )
+    if system in others:
+        raise ValueError(
+            f"systems: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."
+        )
 
 
 def _name_system(tags: Mapping[str, str]) -> str:
