@@ -12,7 +12,7 @@ from sls.engine.scoring.job import ScoringJob, ScoringSummary, incomplete_scores
 from sls.engine.scoring.partial_scores import read_journal
 from sls.engine.scoring.ranks import Ranks
 from sls.engine.scoring.settings import SETTINGS
-from sls.engine.scoring.shards import WHOLE, Shard, find_shards, join_shards, journal_path
+from sls.engine.scoring.shards import WHOLE, find_shards, join_shards, journal_path
 from sls.files import hold_lock, scratch_directory, this_process
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
@@ -76,45 +76,63 @@ def track_scoring(
             f"shard: found {options.shard} in a launch of {ranks.world_size} processes, expected none"
         )
     prepared = prepare_scoring(model, trials, options, output, ranks)
-    job, path = prepared.job, prepared.output
-    _describe(run, model, trials, prepared, options.shard)
-    with hold_lock(path if options.shard == WHOLE else journal_path(path, options.shard)):
+    path, shard = prepared.output, options.shard
+    _describe(run, prepared)
+    with hold_lock(path if shard == WHOLE else journal_path(path, shard)):
         if options.force:
-            remove_output(path, options.shard)
-        if is_finished(path, job.header.binding) or (
-            not (output or options.force)
-            and fetch_finished(run.client, run.experiment_id, prepared.key, path)
-            and is_finished(path, job.header.binding)
-        ):
+            remove_output(path, shard)
+        if _is_finished(run, prepared, may_fetch=output is None and not options.force):
             ranks.share(None)
+            summary = None
             run.set_tags({"scores_found": path})
             run.log_metrics({"score/num_kept": len(trials.trials)})
+        else:
+            summary = _score(run, prepared, ranks, on_batch)
+        if summary is None or shard == WHOLE:
             record_score_file(run, path, model.tags())
-            return ScoredList(path, None)
-        if ranks.world_size > 1:
-            size = job.batches.batch_size
-            shared = replace(options, compute=replace(options.compute, eval_batch_size=size))
-            ranks.share((model, trials, shared, path.absolute(), this_process()))
-            ranks.wait_for_all()
-            options = replace(options, shard=ranks.shard)
-        summary = run_shard(job, path, options.shard, on_batch)
-        if summary.failures:
-            _record_summary(run, summary)
-            _keep_incomplete(run, job, journal_path(path, options.shard), summary)
-        summary = ScoringSummary.total(ranks.wait_for_all(summary))
-        _record_summary(run, summary)
-        if options.shard != WHOLE and ranks.world_size == 1:
-            return ScoredList(path, summary)
-        contents = [read_journal(journal_path(path))] if ranks.world_size == 1 else find_shards(path)
-        write_score_file(path, *join_shards(path, [content for content in contents if content]))
-        record_score_file(run, path, model.tags())
     return ScoredList(path, summary)
 
 
-def _describe(
-    run: TrackedRun, model: ModelSource, trials: TrialList, prepared: PreparedScoring, shard: Shard
-) -> None:
-    binding = prepared.job.header.binding
+def _is_finished(run: TrackedRun, prepared: PreparedScoring, *, may_fetch: bool) -> bool:
+    """Whether the score file is there, or else was kept by an earlier run, and is now."""
+    path, binding = prepared.output, prepared.job.header.binding
+    return is_finished(path, binding) or (
+        may_fetch
+        and fetch_finished(run.client, run.experiment_id, prepared.key, path)
+        and is_finished(path, binding)
+    )
+
+
+def _score(
+    run: TrackedRun, prepared: PreparedScoring, ranks: Ranks, on_batch: Callable[[int], None] | None
+) -> ScoringSummary:
+    """Scores a shard, or all together with the other processes of the launch; then the score file is written."""
+    job, path, shard = prepared.job, prepared.output, prepared.options.shard
+    if ranks.world_size > 1:
+        _share(prepared, ranks)
+        shard = ranks.shard
+    summary = run_shard(job, path, shard, on_batch)
+    if summary.failures:
+        _record_summary(run, summary)
+        _keep_incomplete(run, job, journal_path(path, shard), summary)
+    summary = ScoringSummary.total(ranks.wait_for_all(summary))
+    _record_summary(run, summary)
+    if prepared.options.shard == WHOLE:
+        contents = [read_journal(journal_path(path))] if ranks.world_size == 1 else find_shards(path)
+        write_score_file(path, *join_shards(path, [content for content in contents if content]))
+    return summary
+
+
+def _share(prepared: PreparedScoring, ranks: Ranks) -> None:
+    """Tells the other processes of the launch what to score; the batch size is settled."""
+    options, size = prepared.options, prepared.job.batches.batch_size
+    shared = replace(options, compute=replace(options.compute, eval_batch_size=size))
+    ranks.share((prepared.model, prepared.trials, shared, prepared.output.absolute(), this_process()))
+    ranks.wait_for_all()
+
+
+def _describe(run: TrackedRun, prepared: PreparedScoring) -> None:
+    trials, shard, binding = prepared.trials, prepared.options.shard, prepared.job.header.binding
     run.set_tags(
         {
             "track": trials.name,
@@ -124,7 +142,7 @@ def _describe(
                 for name in ("checkpoint_sha256", *SETTINGS, "linear_layers", "eval_batch_size")
             },
             KEY_TAG: prepared.key,
-            **model.tags(),
+            **prepared.model.tags(),
         }
     )
     if shard != WHOLE:
