@@ -91,7 +91,7 @@ class EpochEvaluator:
     """Evaluates checkpoints on tracks, unless the tracking store knows the answer."""
 
     def __init__(self, pipeline: Pipeline, trials: Sequence[TrialList]) -> None:
-        self.pipeline = pipeline
+        self.pipeline, self.trials = pipeline, trials
         self.key_digests = {
             item.name: pipeline.corpus.track(item.name).key(pipeline.corpus.data_root).digest
             for item in trials

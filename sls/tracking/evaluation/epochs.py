@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -96,21 +96,27 @@ def track_epochs(
     evaluator = EpochEvaluator(pipeline, trials)
     num_epochs = sum(len(training.checkpoints) for training in trainings)
     logger.info("evaluating %d epochs on %d tracks", num_epochs, len(tracks))
-    evaluated: list[EvaluatedEpoch] = []
-    for training in trainings:
-        is_charted = _is_of_corpus(training, corpus.name) and not pipeline.scoring.window_hop
-        for epoch in sorted(training.checkpoints):
-            # A checkpoint is fetched once for all tracks, and goes when they are done.
-            with scratch_directory() as directory:
-                checkpoint = EpochCheckpoint(pipeline.client, training, epoch, directory)
-                found = [evaluator.evaluate(checkpoint, item) for item in trials]
-            evaluated += found
-            rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
-            run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
-            if is_charted:
-                _chart_beside_losses(pipeline.client, training, found)
+    evaluated = [item for training in trainings for item in _evaluate_training(run, evaluator, training)]
     _log_results(run, evaluated, corpus.name)
     return evaluated
+
+
+def _evaluate_training(
+    run: TrackedRun, evaluator: EpochEvaluator, training: TrainingRun
+) -> Iterator[EvaluatedEpoch]:
+    """Evaluates every epoch of a training run on every track, and records what comes of it."""
+    pipeline = evaluator.pipeline
+    is_charted = _is_of_corpus(training, pipeline.corpus.name) and not pipeline.scoring.window_hop
+    for epoch in sorted(training.checkpoints):
+        # A checkpoint is fetched once for all tracks, and goes when they are done.
+        with scratch_directory() as directory:
+            checkpoint = EpochCheckpoint(pipeline.client, training, epoch, directory)
+            found = [evaluator.evaluate(checkpoint, item) for item in evaluator.trials]
+        rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
+        run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
+        if is_charted:
+            _chart_beside_losses(pipeline.client, training, found)
+        yield from found
 
 
 def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) -> list[str]:
