@@ -23,7 +23,7 @@ from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
 from sls.tracking.registry.lineage import link_checkpoint, note_evaluations
 from sls.tracking.run import TrackedRun
-from sls.tracking.tags import NOT_COMPARABLE_TAG
+from sls.tracking.tags import MODEL_ID_TAG, NOT_COMPARABLE_TAG, SCORE_RUN_TAG, TRAIN_RUN_TAG
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def track_evaluation(
             of other scores.
     """
     fitted = request.calibration
-    made_by = {"score_run_id": source.run_id, "calibration": fitted.name if fitted else ""}
+    made_by = {SCORE_RUN_TAG: source.run_id, "calibration": fitted.name if fitted else ""}
     run.set_tags({**source.tags, **{name: value for name, value in made_by.items() if value}})
     basis = EvaluationBasis(run, corpus, request)
     track, subset = basis.track, basis.subset
@@ -103,9 +103,9 @@ def track_evaluation(
     )
     _record(basis, source, joined, evaluation, is_calibrated=fitted is not None)
     _keep_report(run, evaluation, is_illustrated=request.is_illustrated)
-    if "model_id" in source.tags:
-        note_evaluations(run.client, source.tags["model_id"])
-    link_checkpoint(run.client, source.tags.get("model_id", ""), source.tags.get("train_run_id", ""))
+    if MODEL_ID_TAG in source.tags:
+        note_evaluations(run.client, source.tags[MODEL_ID_TAG])
+    link_checkpoint(run.client, source.tags.get(MODEL_ID_TAG, ""), source.tags.get(TRAIN_RUN_TAG, ""))
     return evaluation
 
 
@@ -161,7 +161,7 @@ def _record(
     if not_comparable:
         basis.run.set_tags({NOT_COMPARABLE_TAG: not_comparable})
     # The checkpoint itself gets figures that compare with those of others alone.
-    model_id = None if not_comparable else source.tags.get("model_id")
+    model_id = None if not_comparable else source.tags.get(MODEL_ID_TAG)
     metrics = {f"{track.name}/{name}": value for name, value in evaluation.metrics().items()}
     basis.run.log_metrics(metrics, model_id=model_id, dataset=basis.dataset)
 

@@ -18,21 +18,12 @@ from sls.files import check_is_file
 from sls.tracking.registry.checkpoints import find_model
 from sls.tracking.scoring.score_file import SCORES_DIRECTORY
 from sls.tracking.store import FINISHED, find_first_run, get_run, is_run_id, tagged
-from sls.tracking.tags import EPOCHS_TAG
+from sls.tracking.tags import EPOCHS_TAG, MODEL_TAGS
 
 logger = logging.getLogger(__name__)
 
 # Tags that an evaluation run takes over from the scoring run, so that both can be grouped and walked alike.
-LINEAGE_TAGS = (
-    *SETTINGS,
-    "model",
-    "train_run_id",
-    "epoch",
-    "recipe",
-    "model_id",
-    "model_version",
-    "checkpoint_sha256",
-)
+LINEAGE_TAGS = (*SETTINGS, *MODEL_TAGS, "checkpoint_sha256")
 
 
 @dataclass(frozen=True)

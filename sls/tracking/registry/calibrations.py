@@ -14,11 +14,12 @@ from sls.engine.evaluation.calibration import fit_calibration, save_calibration
 from sls.files import check_is_file, scratch_directory
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import get_run, is_run_id
+from sls.tracking.tags import MODEL_ID_TAG
 
 CALIBRATION_FILE = "calibration.json"
 
 # What of a scoring run decides over the scale of its scores.
-_SCALE_TAGS = ("model_id", "window_hop", "window_combination")
+_SCALE_TAGS = (MODEL_ID_TAG, "window_hop", "window_combination")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from mlflow.utils.uri import is_local_uri
 
 from sls.files import check_is_file
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions, get_run
-from sls.tracking.tags import CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.tags import CHECKPOINT_TAG, CHOSEN_EPOCH_TAG, MODEL_TAGS, WEIGHTS_DELETED, WEIGHTS_TAG
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,8 @@ class FoundModel:
 
     def tags(self) -> dict[str, str]:
         """Returns what a scoring or evaluation run says of its model."""
-        known = {
-            "model": self.uri,
-            "train_run_id": self.train_run_id,
-            "epoch": self.epoch,
-            "recipe": self.recipe,
-            "model_id": self.model_id,
-            "model_version": self.version,
-        }
-        return {name: value for name, value in known.items() if value}
+        values = (self.uri, self.train_run_id, self.epoch, self.recipe, self.model_id, self.version)
+        return {name: value for name, value in zip(MODEL_TAGS, values, strict=True) if value}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +128,7 @@ def _from_registry(client: MlflowClient, uri: str) -> FoundModel:
         version.tags.get("run_id", ""),
         version.tags.get("epoch", ""),
         version.tags.get("recipe", ""),
-        version.tags.get("checkpoint_model_id", ""),
+        version.tags.get(CHECKPOINT_TAG, ""),
         str(version.version),
     )
 

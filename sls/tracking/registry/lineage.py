@@ -18,7 +18,7 @@ from sls.tracking.registry.model_card import newest_evaluations, renew_evaluatio
 from sls.tracking.registry.stages import eer_tag, evaluated_place, key_tag
 from sls.tracking.run import one_line, run_link
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_active_run, find_runs_of_checkpoint, find_versions
-from sls.tracking.tags import NOT_COMPARABLE_TAG, NOTE_TAG
+from sls.tracking.tags import CHECKPOINT_TAG, NOT_COMPARABLE_TAG, NOTE_TAG, SCORE_RUN_TAG
 
 MAX_LINKS = 8
 """Of each sort; a description has its limit."""
@@ -50,7 +50,7 @@ def note_evaluations(client: MlflowClient, checkpoint_model_id: str) -> None:
     """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
     tags = evaluated_eer_tags(client, checkpoint_model_id)
     for version in find_versions(client):
-        if version.tags.get("checkpoint_model_id") != checkpoint_model_id:
+        if version.tags.get(CHECKPOINT_TAG) != checkpoint_model_id:
             continue
         for name, value in tags.items():
             client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
@@ -79,16 +79,16 @@ def evaluated_eer_tags(client: MlflowClient, checkpoint_model_id: str) -> dict[s
 
 def _link(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> None:
     versions = find_versions(client)
-    own = [item for item in versions if item.tags.get("checkpoint_model_id") == checkpoint_model_id]
+    own = [item for item in versions if item.tags.get(CHECKPOINT_TAG) == checkpoint_model_id]
     scorings = find_runs_of_checkpoint(client, "score", checkpoint_model_id)
     evaluations = find_runs_of_checkpoint(client, "evaluate", checkpoint_model_id)
     training = find_active_run(client, train_run_id)
     origin = _origin_link(training) if training else {}
     for run in scorings:
-        of_run = [item for item in evaluations if item.data.tags.get("score_run_id") == run.info.run_id]
+        of_run = [item for item in evaluations if item.data.tags.get(SCORE_RUN_TAG) == run.info.run_id]
         _write(client, run, {**origin, "Evaluation": _links(of_run), "Version": _version_links(own)})
     for run in evaluations:
-        scores = [item for item in scorings if run.data.tags.get("score_run_id") == item.info.run_id]
+        scores = [item for item in scorings if run.data.tags.get(SCORE_RUN_TAG) == item.info.run_id]
         _write(client, run, {"Scores": _links(scores), **origin, "Version": _version_links(own)})
     if training:
         of_training = [item for item in versions if item.tags.get("run_id") == train_run_id]

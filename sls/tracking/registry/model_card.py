@@ -14,7 +14,7 @@ from sls.metrics.calibration import Calibration
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import run_link
 from sls.tracking.store import find_active_run, find_known_run, find_runs_of_checkpoint
-from sls.tracking.tags import NOT_COMPARABLE_TAG
+from sls.tracking.tags import NOT_COMPARABLE_TAG, SCORE_RUN_TAG
 
 MAX_CARD_LENGTH = 5_000
 """What MLflow's databases hold of a version's description."""
@@ -155,7 +155,7 @@ def _rows(client: MlflowClient, runs: Sequence[Run]) -> list[str]:
     rows: list[str] = []
     for run in runs:
         # Those of a file were made by no run.
-        row = _row(run, find_active_run(client, run.data.tags.get("score_run_id", "")))
+        row = _row(run, find_active_run(client, run.data.tags.get(SCORE_RUN_TAG, "")))
         if sum(map(len, rows)) + len(row) > MAX_TABLE_LENGTH:
             break
         rows.append(row)

@@ -19,7 +19,7 @@ from sls.tracking.registry.lineage import evaluated_eer_tags, link_checkpoint
 from sls.tracking.registry.model_card import find_train_corpus, write_card
 from sls.tracking.registry.stages import PRODUCTION, STAGES, check_stage, move_stage, point_alias
 from sls.tracking.store import REGISTERED_MODEL_NAME
-from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
+from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, STAGE_TAG
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _origin_tags(client: MlflowClient, source: ModelSource) -> dict[str, str]:
     return {
         "epoch": source.epoch,
         "run_id": source.train_run_id,
-        "checkpoint_model_id": source.model_id,
+        CHECKPOINT_TAG: source.model_id,
         **({CORPUS_TAG: corpus} if corpus else {}),
         **evaluated_eer_tags(client, source.model_id),
     }

@@ -24,7 +24,7 @@ from sls.files import file_digest, scratch_directory
 from sls.tracking.registry.lineage import link_checkpoint
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import FINISHED, find_first_run, tagged
-from sls.tracking.tags import KEY_TAG
+from sls.tracking.tags import KEY_TAG, MODEL_ID_TAG, TRAIN_RUN_TAG
 
 SCORES_DIRECTORY = "scores"
 OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
@@ -139,7 +139,7 @@ def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, st
     """Keeps a score file and its JSON as artifacts of a run, and leads to it from the checkpoint's other runs."""
     run.log_file(sidecar_path(output), SCORES_DIRECTORY)
     run.log_file(output, SCORES_DIRECTORY)
-    link_checkpoint(run.client, model_tags.get("model_id", ""), model_tags.get("train_run_id", ""))
+    link_checkpoint(run.client, model_tags.get(MODEL_ID_TAG, ""), model_tags.get(TRAIN_RUN_TAG, ""))
 
 
 def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> bool:
