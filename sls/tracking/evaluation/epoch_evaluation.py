@@ -15,11 +15,11 @@ from sls.engine.scoring.partial_scores import EARLIER_SETTINGS
 from sls.engine.scoring.settings import settings_of
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import Pipeline
-from sls.tracking.registry.checkpoints import ModelSource, epoch_name, resolve_model
+from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model
 from sls.tracking.run import one_line
 from sls.tracking.scoring.scored_list import TrialList
 from sls.tracking.store import FINISHED, find_runs, tagged
-from sls.tracking.tags import CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.tags import CHOSEN_EPOCH_TAG
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class EpochEvaluator:
         name = f"{found.recipe} epoch {found.epoch}"
         score_run_id = self._find_scoring(found.model_id, trials)
         if score_run_id is None:
-            if checkpoint.training.checkpoints[found.epoch].tags.get(WEIGHTS_TAG) == WEIGHTS_DELETED:
+            if not has_weights(checkpoint.training.checkpoints[found.epoch]):
                 logger.warning("%s: not evaluated: its weights were not kept", found.title)
                 return replace(found, note="its weights were not kept")
             score_run_id = self.pipeline.score(checkpoint.source, trials, name)

@@ -22,11 +22,11 @@ from sls.tracking.evaluation.epoch_evaluation import (
     TrainingRun,
 )
 from sls.tracking.evaluation.pipeline import Pipeline
-from sls.tracking.registry.checkpoints import checkpoints_of
+from sls.tracking.registry.checkpoints import checkpoints_of, has_weights
 from sls.tracking.run import TrackedRun, run_link
 from sls.tracking.scoring.scored_list import track_trials
 from sls.tracking.store import FINISHED, find_active_run, find_runs, tagged
-from sls.tracking.tags import NOTE_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.tags import NOTE_TAG
 
 FIGURE_FILE, TABLE_FILE = "epochs.png", "epochs.tsv"
 
@@ -133,7 +133,7 @@ def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) ->
         client, of_corpus, FINISHED, experiments=[experiment], order_by="attributes.start_time DESC"
     ):
         recipe = run.data.tags.get("recipe", "")
-        if recipe not in newest and _has_weights(client, run):
+        if recipe not in newest and any(map(has_weights, checkpoints_of(client, run).values())):
             newest[recipe] = run
     if not newest:
         place = client.get_experiment(experiment).name
@@ -142,11 +142,6 @@ def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) ->
             "or name trainings of another (-P runs=RUN_ID,...)"
         )
     return [run.info.run_id for run in reversed(newest.values())]
-
-
-def _has_weights(client: MlflowClient, run: Run) -> bool:
-    models = checkpoints_of(client, run).values()
-    return any(model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED for model in models)
 
 
 def _is_of_corpus(training: TrainingRun, corpus: str) -> bool:

@@ -102,6 +102,11 @@ def checkpoints_of(client: MlflowClient, run: Run) -> dict[int, LoggedModel]:
     }
 
 
+def has_weights(checkpoint: LoggedModel) -> bool:
+    """Whether the weights of a checkpoint were kept."""
+    return bool(checkpoint.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED)
+
+
 def _from_registry(client: MlflowClient, uri: str) -> FoundModel:
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
     if match is None:
@@ -178,7 +183,7 @@ def _from_logged_model(model: LoggedModel, uri: str) -> FoundModel:
         model.tags.get("epoch", ""),
         model.tags.get("recipe", ""),
         model.model_id,
-        has_weights=model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED,
+        has_weights=has_weights(model),
     )
 
 

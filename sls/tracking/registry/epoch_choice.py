@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from mlflow import MlflowClient
 
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
-from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name
+from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, has_weights
 from sls.tracking.store import get_run
-from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,7 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
         )
     history = client.get_metric_history(run_id, metric)
     trained = choose_by(run_id, metric, {point.step: point.value for point in history})
-    kept = [
-        epoch
-        for epoch, model in checkpoints_of(client, run).items()
-        if model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED
-    ]
+    kept = [epoch for epoch, model in checkpoints_of(client, run).items() if has_weights(model)]
     if trained.epoch not in kept:
         raise ValueError(
             f"by: {trained.rule} is at epoch {trained.epoch}, whose weights were not kept; run {run_id} has "
