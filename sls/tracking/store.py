@@ -145,14 +145,9 @@ def find_runs(
     order_by: str = "",
     page_size: int = MAX_PAGE_SIZE,
 ) -> Iterator[Run]:
-    """Yields the runs for which all conditions hold, a page at a time, as far as the caller reads.
+    """Yields the runs of experiments, or of all, for which all conditions hold, read page by page.
 
-    Args:
-        client: the tracking store.
-        conditions: in the language of MLflow's filters, such as those of `tagged`.
-        experiments: their ids; none for all.
-        order_by: an attribute and ASC or DESC.
-        page_size: how many runs to ask for at a time.
+    Conditions are those of MLflow's filters, such as `tagged`; an order is an attribute and ASC or DESC.
     """
     places = list(experiments) or [item.experiment_id for item in client.search_experiments()]
     order = [order_by] if order_by else None

@@ -52,7 +52,7 @@ class EvaluationBasis:
 
     def __init__(self, run: TrackedRun, corpus: Corpus, request: EvaluationRequest) -> None:
         """Reads the key that a request names, and records it."""
-        self.run, self.is_partial_allowed = run, request.allow_partial
+        self.run, self.request = run, request
         self.track = corpus.track(request.track)
         self.subset = request.subset or self.track.default_subset
         self.key = self.track.key(corpus.data_root, request.key)
@@ -67,7 +67,7 @@ class EvaluationBasis:
         table = read_scores(source.path, source.name)
         ending = f".{name}" if name else ""
         self.run.set_tags({f"scores{ending}": source.name, f"scores_sha256{ending}": table.digest})
-        return join_scores(table, self.key, allow_partial=self.is_partial_allowed)
+        return join_scores(table, self.key, allow_partial=self.request.allow_partial)
 
 
 def track_evaluation(
@@ -101,7 +101,7 @@ def track_evaluation(
         asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
         calibration=load_calibration(fitted.path) if fitted else None,
     )
-    _record(basis, source, joined, evaluation, is_calibrated=fitted is not None)
+    _record(basis, source, joined, evaluation)
     _keep_report(run, evaluation, is_illustrated=request.is_illustrated)
     if MODEL_ID_TAG in source.tags:
         note_evaluations(run.client, source.tags[MODEL_ID_TAG])
@@ -142,12 +142,7 @@ def track_comparison(
 
 
 def _record(
-    basis: EvaluationBasis,
-    source: ScoreSource,
-    joined: JoinedScores,
-    evaluation: Evaluation,
-    *,
-    is_calibrated: bool,
+    basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores, evaluation: Evaluation
 ) -> None:
     """Records the metrics of a run, and why they do not compare with those of others, if they do not."""
     track, hop = basis.track, source.tags.get("window_hop", "0")
@@ -155,7 +150,7 @@ def _record(
         f"subset {basis.subset}": basis.subset != track.default_subset,
         "some of the trials": not joined.coverage.is_complete,
         f"windows every {hop} samples": hop != "0",
-        "calibrated": is_calibrated,
+        "calibrated": basis.request.calibration is not None,
     }
     not_comparable = ", ".join(reason for reason, holds in reasons.items() if holds)
     if not_comparable:

@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from sls.config import PROJECT_ROOT
 from sls.data.tables.score_files import write_scores
 from sls.engine.scoring.partial_scores import EARLIER_SETTINGS, JournalHeader, read_journal
-from sls.engine.scoring.settings import REMEDY, binding_key
+from sls.engine.scoring.settings import REMEDY, SETTINGS, binding_key
 from sls.engine.scoring.shards import WHOLE, Shard, journal_path, shard_journals
 from sls.files import file_digest, scratch_directory
 from sls.tracking.registry.lineage import link_checkpoint
@@ -133,6 +133,20 @@ def remove_journals(output: Path) -> None:
     """Removes the journals of a score file."""
     for path in [journal_path(output), *shard_journals(output)]:
         path.unlink(missing_ok=True)
+
+
+def describe_scores(run: TrackedRun, header: JournalHeader, key: str) -> None:
+    """Records what is scored, with what and how; `key` is the same for the same model, protocol and settings."""
+    about, binding = header.about, header.binding
+    settings = {name: binding[name] for name in ("checkpoint_sha256", *SETTINGS, "linear_layers")}
+    run.set_tags(
+        {"track": about["track"], "corpus": about["corpus"], **settings, KEY_TAG: key, **about["model_tags"]}
+    )
+    if digest := binding["protocol_sha256"]:
+        run.set_tags({"protocol": about["protocol"], "protocol_sha256": digest})
+        # The protocol need not be at hand where shards are joined.
+        name = f"{about['corpus']}-{about['track']}"
+        run.log_dataset_of(about["protocol"], digest, about.get("counts", {}), name, "scoring")
 
 
 def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:

@@ -11,13 +11,13 @@ from sls.data.tables.score_files import write_scores
 from sls.engine.scoring.job import ScoringJob, ScoringSummary, incomplete_scores, run_shard
 from sls.engine.scoring.partial_scores import read_journal
 from sls.engine.scoring.ranks import Ranks
-from sls.engine.scoring.settings import SETTINGS
 from sls.engine.scoring.shards import WHOLE, find_shards, join_shards, journal_path
 from sls.files import hold_lock, scratch_directory, this_process
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.preparation import PreparedScoring, ScoringOptions, prepare_scoring
 from sls.tracking.scoring.score_file import (
+    describe_scores,
     fetch_finished,
     is_finished,
     record_score_file,
@@ -25,7 +25,6 @@ from sls.tracking.scoring.score_file import (
     write_score_file,
 )
 from sls.tracking.scoring.scored_list import TrialList
-from sls.tracking.tags import KEY_TAG
 
 INCOMPLETE_DIRECTORY = "incomplete"
 SHARD_KIND = "score-shard"
@@ -77,7 +76,11 @@ def track_scoring(
         )
     prepared = prepare_scoring(model, trials, options, output, ranks)
     path, shard = prepared.output, options.shard
-    _describe(run, prepared)
+    describe_scores(run, prepared.job.header, prepared.key)
+    run.set_tags({"eval_batch_size": prepared.job.batches.batch_size})
+    if shard != WHOLE:
+        # Not the kind that evaluations look for: a shard has no score file.
+        run.set_tags({"kind": SHARD_KIND, "shard": shard})
     with hold_lock(path if shard == WHOLE else journal_path(path, shard)):
         if options.force:
             remove_output(path, shard)
@@ -129,28 +132,6 @@ def _share(prepared: PreparedScoring, ranks: Ranks) -> None:
     shared = replace(options, compute=replace(options.compute, eval_batch_size=size))
     ranks.share((prepared.model, prepared.trials, shared, prepared.output.absolute(), this_process()))
     ranks.wait_for_all()
-
-
-def _describe(run: TrackedRun, prepared: PreparedScoring) -> None:
-    trials, shard, binding = prepared.trials, prepared.options.shard, prepared.job.header.binding
-    run.set_tags(
-        {
-            "track": trials.name,
-            "corpus": trials.corpus,
-            **{
-                name: binding[name]
-                for name in ("checkpoint_sha256", *SETTINGS, "linear_layers", "eval_batch_size")
-            },
-            KEY_TAG: prepared.key,
-            **prepared.model.tags(),
-        }
-    )
-    if shard != WHOLE:
-        # Not the kind that evaluations look for: a shard has no score file.
-        run.set_tags({"kind": SHARD_KIND, "shard": shard})
-    if trials.protocol is not None:
-        run.log_dataset(trials.protocol, f"{trials.corpus}-{trials.name}", "scoring")
-        run.set_tags({"protocol": trials.protocol.source, "protocol_sha256": trials.protocol.digest})
 
 
 def _record_summary(run: TrackedRun, summary: ScoringSummary) -> None:
