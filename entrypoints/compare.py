@@ -15,8 +15,8 @@ from entrypoints.tables import comparison_table
 from sls.data.corpora.corpus import open_corpus
 from sls.files import scratch_directory
 from sls.reports.report import run_report
-from sls.tracking.evaluation.comparison_run import find_systems, track_comparison
-from sls.tracking.evaluation.evaluation_run import EvaluationRequest
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comparison
+from sls.tracking.evaluation.score_sources import find_systems
 from sls.tracking.run import TrackedRun
 
 

@@ -1,17 +1,25 @@
-"""Where runs are kept: `mlflow.db` at the project root, unless MLFLOW_TRACKING_URI names another place."""
+"""Where runs are kept, and how they are found there.
+
+That is `mlflow.db` at the project root, unless MLFLOW_TRACKING_URI names another place.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.store.entities import PagedList
 
 from sls.config import PROJECT_ROOT
 from sls.files import hold_lock
@@ -19,6 +27,11 @@ from sls.tracking.tags import JOURNAL_TAG
 
 EXPERIMENT_NAME = "xlsr-sls"
 REGISTERED_MODEL_NAME = "xlsr-sls"
+FINISHED = "attributes.status = 'FINISHED'"
+"""A condition of `find_runs`."""
+MAX_PAGE_SIZE = 1_000
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -81,23 +94,22 @@ def find_run(client: MlflowClient, run_id: str) -> Run:
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
-        experiments = [item.experiment_id for item in client.search_experiments()]
-        run = find_by_journal(client, run_id, experiments)
+        run = find_by_journal(client, run_id)
         if run is None:
             raise
         return run
 
 
 def get_run(client: MlflowClient, run_id: str, parameter: str) -> Run:
-    """Returns a run that a user named by a parameter.
+    """Returns a run that a user named by a parameter, as `find_run` does.
 
     Raises:
         ValueError: there is none.
     """
     try:
-        return client.get_run(run_id)
+        return find_run(client, run_id)
     except MlflowException as error:
-        raise ValueError(f"{parameter}: the tracking store has no run {run_id}") from error
+        raise ValueError(f"{parameter}: the tracking store has no run {run_id or 'without an id'}") from error
 
 
 def is_run_id(text: str) -> bool:
@@ -105,30 +117,80 @@ def is_run_id(text: str) -> bool:
     return re.fullmatch("[0-9a-f]{32}", text) is not None
 
 
-def quoted(value: str) -> str:
-    """Returns a value as the filter of a search takes it, whichever quotation mark is in it."""
-    mark = '"' if "'" in value else "'"
-    return f"{mark}{value}{mark}"
+def find_known_run(client: MlflowClient, run_id: str) -> Run | None:
+    """Returns a run, a deleted one too; None for an empty id, and where the run is of another store."""
+    try:
+        return client.get_run(run_id) if run_id else None
+    except MlflowException:
+        return None
 
 
 def find_active_run(client: MlflowClient, run_id: str) -> Run | None:
-    """Returns a run; None for an empty id, and where the run is of another store or deleted.
-
-    A deleted run is still read by its id, but nothing can be written on it.
-    """
-    try:
-        run = client.get_run(run_id) if run_id else None
-    except MlflowException:
-        return None
+    """Returns a run as `find_known_run` does, unless it is deleted: then nothing can be written on it."""
+    run = find_known_run(client, run_id)
     return run if run and run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
 
 
-def find_by_journal(client: MlflowClient, journal: str, experiments: list[str]) -> Run | None:
+def find_by_journal(client: MlflowClient, journal: str, experiments: Sequence[str] = ()) -> Run | None:
     """Returns the run that a journal was sent to."""
     if not re.fullmatch(r"\w+", journal):
         return None
-    found = client.search_runs(experiments, f"tags.{JOURNAL_TAG} = '{journal}'", max_results=1)
-    return found[0] if found else None
+    return find_first_run(client, tagged(**{JOURNAL_TAG: journal}), experiments=experiments)
+
+
+def find_runs(
+    client: MlflowClient,
+    *conditions: str,
+    experiments: Sequence[str] = (),
+    order_by: str = "",
+    page_size: int = MAX_PAGE_SIZE,
+) -> Iterator[Run]:
+    """Yields the runs of experiments, or of all, for which all conditions hold, read page by page.
+
+    Conditions are those of MLflow's filters, such as `tagged`; an order is an attribute and ASC or DESC.
+    """
+    places = list(experiments) or [item.experiment_id for item in client.search_experiments()]
+    order = [order_by] if order_by else None
+    search = partial(
+        client.search_runs, places, " and ".join(conditions), max_results=page_size, order_by=order
+    )
+    return _read_pages(lambda token: search(page_token=token))
+
+
+def find_first_run(
+    client: MlflowClient, *conditions: str, experiments: Sequence[str] = (), order_by: str = ""
+) -> Run | None:
+    """Returns the first of what `find_runs` yields."""
+    return next(find_runs(client, *conditions, experiments=experiments, order_by=order_by, page_size=1), None)
+
+
+def find_runs_of_checkpoint(client: MlflowClient, kind: str, model_id: str) -> list[Run]:
+    """Returns a checkpoint's runs of a kind that have not failed, the oldest first; one under way counts."""
+    found = find_runs(client, tagged(kind=kind, model_id=model_id), order_by="attributes.start_time ASC")
+    return [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
+
+
+def tagged(**tags: str) -> str:
+    """Returns the condition that a run has these tags, whichever quotation mark is in them."""
+    marks = {name: '"' if "'" in value else "'" for name, value in tags.items()}
+    return " and ".join(f"tags.{name} = {mark}{tags[name]}{mark}" for name, mark in marks.items())
+
+
+def find_versions(client: MlflowClient, name: str = REGISTERED_MODEL_NAME) -> list[ModelVersion]:
+    """Returns the versions of a registered model."""
+    condition = f"name='{name}'"
+    return list(_read_pages(lambda token: client.search_model_versions(condition, page_token=token)))
+
+
+def _read_pages(search: Callable[[str | None], PagedList[Found]]) -> Iterator[Found]:
+    """Yields what a search finds, by the token of each page."""
+    token = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
 
 
 def _artifact_location(experiment_name: str, tracking_uri: str) -> str | None:

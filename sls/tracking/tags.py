@@ -1,5 +1,13 @@
 """The tags by which runs, checkpoints and versions are told apart, each spelled once."""
 
+MODEL_ID_TAG, TRAIN_RUN_TAG = "model_id", "train_run_id"
+"""Of what a checkpoint scored, and of its evaluations: its LoggedModel, and the run that trained it."""
+MODEL_TAGS = ("model", TRAIN_RUN_TAG, "epoch", "recipe", MODEL_ID_TAG, "model_version")
+"""All that these say of their model."""
+SCORE_RUN_TAG = "score_run_id"
+"""Of an evaluation: the run that scored."""
+CHECKPOINT_TAG = "checkpoint_model_id"
+"""Of a version: the LoggedModel of its checkpoint."""
 WEIGHTS_TAG, WEIGHTS_DELETED = "weights", "deleted"
 NOT_COMPARABLE_TAG = "not_comparable"
 """Of an evaluation of another subset, of some trials, of windows or calibrated: why it stays out of the view."""

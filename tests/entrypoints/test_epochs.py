@@ -231,7 +231,7 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
         eers = iter([8.0, 8.0, 7.0, 7.0])
 
         def __init__(self, pipeline: Pipeline, trials: list[TrialList]) -> None:
-            pass
+            self.pipeline, self.trials = pipeline, trials
 
         def evaluate(self, checkpoint: EpochCheckpoint, trials: TrialList) -> EvaluatedEpoch:
             run_id = checkpoint.training.run_id

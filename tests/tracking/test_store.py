@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from sls.tracking.store import connect, experiment_id
+from sls.tracking.store import connect, experiment_id, find_first_run, find_runs, tagged
 
 NUM_PROCESSES = 4
 # MLflow is imported once, as that takes seconds, and then opened by every process at the same moment.
@@ -36,3 +36,15 @@ def test_several_processes_open_a_new_store_at_once(tmp_path) -> None:
 def test_a_store_is_opened_where_no_lock_can_be_made(store) -> None:
     store.with_name(f"{store.name}.lock").mkdir()
     assert experiment_id(connect()) == "1"
+
+
+def test_runs_are_found_page_by_page_and_by_tags_with_quotation_marks(store) -> None:
+    client = connect()
+    experiment = experiment_id(client)
+    made = [
+        client.create_run(experiment, start_time=number, tags={"corpus": corpus}).info.run_id
+        for number, corpus in enumerate(["o'clock", "other", "o'clock", "o'clock"], start=1)
+    ]
+    found = find_runs(client, tagged(corpus="o'clock"), order_by="attributes.start_time DESC", page_size=2)
+    assert [run.info.run_id for run in found] == [made[3], made[2], made[0]]
+    assert find_first_run(client, tagged(corpus="none"), experiments=[experiment]) is None

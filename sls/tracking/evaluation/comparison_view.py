@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 
-from sls.tracking.store import find_active_run, quoted
+from sls.tracking.store import FINISHED, find_active_run, find_first_run, tagged
 from sls.tracking.tags import EPOCHS_TAG, NOT_COMPARABLE_TAG
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
@@ -60,9 +60,9 @@ def share_comparison(
         compared: what stands in it.
         port: as of `ui_address`.
     """
-    wanted = [*_WANTED, f"tags.corpus = {quoted(compared.corpus)}"]
+    wanted = [*_WANTED, tagged(corpus=compared.corpus)]
     if compared.main_run_id:
-        wanted.append(f"tags.main_run_id = '{compared.main_run_id}'")
+        wanted.append(tagged(main_run_id=compared.main_run_id))
     view = {
         "searchFilter": " and ".join(wanted),
         "orderByKey": "attributes.start_time",
@@ -96,15 +96,13 @@ def find_newest_work(client: MlflowClient, experiment: str) -> Compared | None:
 
     That is the whole experiment that asked for it, once it has finished, or else all recipes on that corpus.
     """
-    found = client.search_runs(
-        [experiment],
-        " and ".join([*_WANTED, "tags.corpus != ''", "attributes.status = 'FINISHED'"]),
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
+    conditions = (*_WANTED, "tags.corpus != ''", FINISHED)
+    found = find_first_run(
+        client, *conditions, experiments=[experiment], order_by="attributes.start_time DESC"
     )
-    if not found:
+    if found is None:
         return None
-    tags = found[0].data.tags
+    tags = found.data.tags
     main = find_active_run(client, tags.get("main_run_id", ""))
     is_whole = main is not None and main.info.status == "FINISHED"
     return Compared(tags["corpus"], tags["main_run_id"] if is_whole else "")

@@ -15,10 +15,11 @@ from sls.engine.scoring.partial_scores import EARLIER_SETTINGS
 from sls.engine.scoring.settings import settings_of
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import Pipeline
-from sls.tracking.registry.checkpoints import ModelSource, epoch_name, resolve_model
+from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model
 from sls.tracking.run import one_line
 from sls.tracking.scoring.scored_list import TrialList
-from sls.tracking.tags import CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.store import FINISHED, find_runs, tagged
+from sls.tracking.tags import CHOSEN_EPOCH_TAG
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class EpochEvaluator:
     """Evaluates checkpoints on tracks, unless the tracking store knows the answer."""
 
     def __init__(self, pipeline: Pipeline, trials: Sequence[TrialList]) -> None:
-        self.pipeline = pipeline
+        self.pipeline, self.trials = pipeline, trials
         self.key_digests = {
             item.name: pipeline.corpus.track(item.name).key(pipeline.corpus.data_root).digest
             for item in trials
@@ -124,7 +125,7 @@ class EpochEvaluator:
         name = f"{found.recipe} epoch {found.epoch}"
         score_run_id = self._find_scoring(found.model_id, trials)
         if score_run_id is None:
-            if checkpoint.training.checkpoints[found.epoch].tags.get(WEIGHTS_TAG) == WEIGHTS_DELETED:
+            if not has_weights(checkpoint.training.checkpoints[found.epoch]):
                 logger.warning("%s: not evaluated: its weights were not kept", found.title)
                 return replace(found, note="its weights were not kept")
             score_run_id = self.pipeline.score(checkpoint.source, trials, name)
@@ -163,10 +164,6 @@ class EpochEvaluator:
         pipeline = self.pipeline
         settings = settings_of(pipeline.compute, pipeline.scoring)
         wanted = {**tags, **{name: str(value) for name, value in settings.items()}}
-        experiments = [item.experiment_id for item in self.pipeline.client.search_experiments()]
-        runs = self.pipeline.client.search_runs(
-            experiments,
-            f"tags.kind = '{kind}' and tags.model_id = '{model_id}' and attributes.status = 'FINISHED'",
-            order_by=["attributes.end_time DESC"],
-        )
+        of_checkpoint = tagged(kind=kind, model_id=model_id)
+        runs = find_runs(pipeline.client, of_checkpoint, FINISHED, order_by="attributes.end_time DESC")
         return [run for run in runs if wanted.items() <= {**EARLIER_SETTINGS, **run.data.tags}.items()]

@@ -22,11 +22,11 @@ from sls.tracking.evaluation.epoch_evaluation import (
     TrainingRun,
 )
 from sls.tracking.evaluation.pipeline import Pipeline
-from sls.tracking.registry.checkpoints import checkpoints_of
+from sls.tracking.registry.checkpoints import checkpoints_of, has_weights
 from sls.tracking.run import TrackedRun, run_link
 from sls.tracking.scoring.scored_list import track_trials
-from sls.tracking.store import find_active_run, quoted
-from sls.tracking.tags import NOTE_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.store import FINISHED, find_active_run, find_runs, tagged
+from sls.tracking.tags import NOTE_TAG
 
 FIGURE_FILE, TABLE_FILE = "epochs.png", "epochs.tsv"
 
@@ -96,21 +96,27 @@ def track_epochs(
     evaluator = EpochEvaluator(pipeline, trials)
     num_epochs = sum(len(training.checkpoints) for training in trainings)
     logger.info("evaluating %d epochs on %d tracks", num_epochs, len(tracks))
-    evaluated: list[EvaluatedEpoch] = []
-    for training in trainings:
-        is_charted = _is_of_corpus(training, corpus.name) and not pipeline.scoring.window_hop
-        for epoch in sorted(training.checkpoints):
-            # A checkpoint is fetched once for all tracks, and goes when they are done.
-            with scratch_directory() as directory:
-                checkpoint = EpochCheckpoint(pipeline.client, training, epoch, directory)
-                found = [evaluator.evaluate(checkpoint, item) for item in trials]
-            evaluated += found
-            rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
-            run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
-            if is_charted:
-                _chart_beside_losses(pipeline.client, training, found)
+    evaluated = [item for training in trainings for item in _evaluate_training(run, evaluator, training)]
     _log_results(run, evaluated, corpus.name)
     return evaluated
+
+
+def _evaluate_training(
+    run: TrackedRun, evaluator: EpochEvaluator, training: TrainingRun
+) -> Iterator[EvaluatedEpoch]:
+    """Evaluates every epoch of a training run on every track, and records what comes of it."""
+    pipeline = evaluator.pipeline
+    is_charted = _is_of_corpus(training, pipeline.corpus.name) and not pipeline.scoring.window_hop
+    for epoch in sorted(training.checkpoints):
+        # A checkpoint is fetched once for all tracks, and goes when they are done.
+        with scratch_directory() as directory:
+            checkpoint = EpochCheckpoint(pipeline.client, training, epoch, directory)
+            found = [evaluator.evaluate(checkpoint, item) for item in evaluator.trials]
+        rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
+        run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
+        if is_charted:
+            _chart_beside_losses(pipeline.client, training, found)
+        yield from found
 
 
 def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) -> list[str]:
@@ -122,9 +128,12 @@ def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) ->
         ValueError: there is none.
     """
     newest: dict[str, Run] = {}
-    for run in _finished_trainings(client, experiment, corpus):
+    of_corpus = tagged(kind="train", corpus=corpus)
+    for run in find_runs(
+        client, of_corpus, FINISHED, experiments=[experiment], order_by="attributes.start_time DESC"
+    ):
         recipe = run.data.tags.get("recipe", "")
-        if recipe not in newest and _has_weights(client, run):
+        if recipe not in newest and any(map(has_weights, checkpoints_of(client, run).values())):
             newest[recipe] = run
     if not newest:
         place = client.get_experiment(experiment).name
@@ -133,25 +142,6 @@ def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) ->
             "or name trainings of another (-P runs=RUN_ID,...)"
         )
     return [run.info.run_id for run in reversed(newest.values())]
-
-
-def _finished_trainings(client: MlflowClient, experiment: str, corpus: str) -> Iterator[Run]:
-    """Yields an experiment's finished training runs on a corpus, the newest first."""
-    conditions = f"tags.kind = 'train' and attributes.status = 'FINISHED' and tags.corpus = {quoted(corpus)}"
-    token = None
-    while True:
-        page = client.search_runs(
-            [experiment], conditions, order_by=["attributes.start_time DESC"], page_token=token
-        )
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _has_weights(client: MlflowClient, run: Run) -> bool:
-    models = checkpoints_of(client, run).values()
-    return any(model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED for model in models)
 
 
 def _is_of_corpus(training: TrainingRun, corpus: str) -> bool:

@@ -1,23 +1,29 @@
-"""Evaluation as a tracked run: a score file against a key."""
+"""Evaluation and comparison as tracked runs: score files against a key."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sls.data.corpora.corpus import Corpus
-from sls.data.tables.protocols import Protocol
-from sls.data.tables.score_files import join_scores, read_scores
+from sls.data.tables.score_files import JoinedScores, join_scores, read_scores
 from sls.engine.evaluation.calibration import load_calibration
+from sls.engine.evaluation.comparison import compare
+from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluate
 from sls.files import scratch_directory
-from sls.reports.report import REPORT_DIRECTORY, write_evaluation_data, write_evaluation_report
+from sls.reports.report import (
+    REPORT_DIRECTORY,
+    write_comparison_report,
+    write_evaluation_data,
+    write_evaluation_report,
+)
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
-from sls.tracking.registry.lineage import link_checkpoint
-from sls.tracking.registry.version_notes import note_evaluations
+from sls.tracking.registry.lineage import link_checkpoint, note_evaluations
 from sls.tracking.run import TrackedRun
-from sls.tracking.tags import NOT_COMPARABLE_TAG
+from sls.tracking.tags import MODEL_ID_TAG, NOT_COMPARABLE_TAG, SCORE_RUN_TAG, TRAIN_RUN_TAG
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,41 @@ class EvaluationRequest:
     """Draw the report, a page with figures; otherwise its numbers alone are kept, as JSON."""
 
 
+class EvaluationBasis:
+    """What the figures of a run rest on: a track, a subset of its trials, and the key, recorded on the run."""
+
+    def __init__(self, run: TrackedRun, corpus: Corpus, request: EvaluationRequest) -> None:
+        """Reads the key that a request names, and records it."""
+        self.run, self.corpus, self.request = run, corpus, request
+        self.track = corpus.track(request.track)
+        self.subset = request.subset or self.track.default_subset
+        self.key = self.track.key(corpus.data_root, request.key)
+        tags = {"key": self.key.source, "key_sha256": self.key.digest}
+        if self.key.speakers is not None:
+            tags |= {"speakers": self.key.speakers.source, "speakers_sha256": self.key.speakers.digest}
+        run.set_tags({"track": self.track.name, "corpus": corpus.name, "subset": self.subset, **tags})
+        self.dataset = run.log_dataset(self.key, f"{corpus.name}-{self.track.name}-key", "evaluation")
+
+    def plan(self, *fields: str) -> EvaluationPlan:
+        """Returns what is asked of the scores, broken down by some more fields than the track's own."""
+        request = self.request
+        return EvaluationPlan(
+            track=self.track.name,
+            corpus=self.corpus.name,
+            subset=self.subset,
+            metrics=self.track.metrics,
+            breakdown=(*self.track.breakdown, *fields),
+            asv=self.track.asv_scores(self.corpus.data_root, request.key, request.asv_scores, self.subset),
+        )
+
+    def join(self, source: ScoreSource, name: str = "") -> JoinedScores:
+        """Reads scores, records which they are (by the name of their system, if given), and joins them."""
+        table = read_scores(source.path, source.name)
+        ending = f".{name}" if name else ""
+        self.run.set_tags({f"scores{ending}": source.name, f"scores_sha256{ending}": table.digest})
+        return join_scores(table, self.key, allow_partial=self.request.allow_partial)
+
+
 def track_evaluation(
     run: TrackedRun, source: ScoreSource, corpus: Corpus, request: EvaluationRequest
 ) -> Evaluation:
@@ -51,68 +92,70 @@ def track_evaluation(
         ValueError: scores and key do not cover the same trials, or one of them is malformed; or a calibration
             of other scores.
     """
-    track = corpus.track(request.track)
-    subset = request.subset or track.default_subset
-    table = read_scores(source.path, source.name)
-    key = track.key(corpus.data_root, request.key)
-    run.set_tags(
-        {
-            **source.tags,
-            "track": track.name,
-            "corpus": corpus.name,
-            "subset": subset,
-            "scores": source.name,
-            "scores_sha256": table.digest,
-            **key_tags(key),
-            **({"score_run_id": source.run_id} if source.run_id else {}),
-            **({"calibration": request.calibration.name} if request.calibration else {}),
-        }
-    )
-    if request.calibration:
-        request.calibration.check(source.tags, table.digest, subset)
-    joined = join_scores(table, key, allow_partial=request.allow_partial)
+    fitted = request.calibration
+    made_by = {SCORE_RUN_TAG: source.run_id, "calibration": fitted.name if fitted else ""}
+    run.set_tags({**source.tags, **{name: value for name, value in made_by.items() if value}})
+    basis = EvaluationBasis(run, corpus, request)
+    joined = basis.join(source)
+    if fitted:
+        fitted.check(source.tags, joined.table.digest, basis.subset)
     if request.fit_calibration:
-        keep_calibration(run, joined.select_subset(subset), request.fit_calibration)
+        keep_calibration(run, joined.select_subset(basis.subset), request.fit_calibration)
     evaluation = evaluate(
         joined,
-        EvaluationPlan(
-            track=track.name,
-            corpus=corpus.name,
-            subset=subset,
-            metrics=track.metrics,
-            breakdown=(*track.breakdown, "speaker"),
-            asv=track.asv_scores(corpus.data_root, request.key, request.asv_scores, subset),
-        ),
+        basis.plan("speaker"),
         system=source.system,
-        calibration=load_calibration(request.calibration.path) if request.calibration else None,
+        calibration=load_calibration(fitted.path) if fitted else None,
     )
-    dataset = run.log_dataset(key, f"{corpus.name}-{track.name}-key", "evaluation")
-    reasons = {
-        f"subset {subset}": subset != track.default_subset,
-        "some of the trials": not joined.coverage.is_complete,
-        f"windows every {source.tags.get('window_hop')} samples": source.tags.get("window_hop", "0") != "0",
-        "calibrated": request.calibration is not None,
-    }
-    not_comparable = ", ".join(reason for reason, holds in reasons.items() if holds)
-    if not_comparable:
-        run.set_tags({NOT_COMPARABLE_TAG: not_comparable})
-    # The checkpoint itself gets figures that compare with those of others alone.
-    model_id = None if not_comparable else source.tags.get("model_id")
-    metrics = {f"{track.name}/{name}": value for name, value in evaluation.metrics().items()}
-    run.log_metrics(metrics, model_id=model_id, dataset=dataset)
+    _record(basis, source, joined, evaluation)
     _keep_report(run, evaluation, is_illustrated=request.is_illustrated)
-    if "model_id" in source.tags:
-        note_evaluations(run.client, source.tags["model_id"])
-    link_checkpoint(run.client, source.tags.get("model_id", ""), source.tags.get("train_run_id", ""))
+    if MODEL_ID_TAG in source.tags:
+        note_evaluations(run.client, source.tags[MODEL_ID_TAG])
+    link_checkpoint(run.client, source.tags.get(MODEL_ID_TAG, ""), source.tags.get(TRAIN_RUN_TAG, ""))
     return evaluation
 
 
-def key_tags(key: Protocol) -> dict[str, str]:
-    """Returns which key a figure rests on, and which list gave its speakers."""
-    tags = {"key": str(key.source), "key_sha256": key.digest}
-    if key.speakers is not None:
-        tags |= {"speakers": str(key.speakers.source), "speakers_sha256": key.speakers.digest}
-    return tags
+def track_comparison(
+    run: TrackedRun, sources: Mapping[str, ScoreSource], corpus: Corpus, request: EvaluationRequest
+) -> Comparison:
+    """Compares score files and records the report on a run.
+
+    Raises:
+        FileNotFoundError: the key is missing.
+        ValueError: scores and key do not cover the same trials (where that is allowed: nothing in common), or a
+            malformed file.
+    """
+    basis = EvaluationBasis(run, corpus, request)
+    run.set_tags({"systems": ", ".join(sources)})
+    comparison = compare({name: basis.join(source, name) for name, source in sources.items()}, basis.plan())
+    for name, evaluation in zip(sources, comparison.evaluations, strict=True):
+        metrics = evaluation.metrics()
+        run.log_metrics({f"{basis.track.name}/{metric}.{name}": value for metric, value in metrics.items()})
+    run.set_tags({"verdict": " ".join(comparison.verdicts)})
+    with scratch_directory() as directory:
+        write_comparison_report(comparison, directory)
+        run.log_directory(directory, REPORT_DIRECTORY)
+    return comparison
+
+
+def _record(
+    basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores, evaluation: Evaluation
+) -> None:
+    """Records the metrics of a run, and why they do not compare with those of others, if they do not."""
+    track, hop = basis.track, source.tags.get("window_hop", "0")
+    reasons = {
+        f"subset {basis.subset}": basis.subset != track.default_subset,
+        "some of the trials": not joined.coverage.is_complete,
+        f"windows every {hop} samples": hop != "0",
+        "calibrated": basis.request.calibration is not None,
+    }
+    not_comparable = ", ".join(reason for reason, holds in reasons.items() if holds)
+    if not_comparable:
+        basis.run.set_tags({NOT_COMPARABLE_TAG: not_comparable})
+    # The checkpoint itself gets figures that compare with those of others alone.
+    model_id = None if not_comparable else source.tags.get(MODEL_ID_TAG)
+    metrics = {f"{track.name}/{name}": value for name, value in evaluation.metrics().items()}
+    basis.run.log_metrics(metrics, model_id=model_id, dataset=basis.dataset)
 
 
 def _keep_report(run: TrackedRun, evaluation: Evaluation, *, is_illustrated: bool) -> None:

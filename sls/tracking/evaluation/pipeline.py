@@ -14,9 +14,8 @@ from sls.data.corpora.corpus import Corpus
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation
 from sls.files import scratch_directory
-from sls.tracking.evaluation.comparison_run import find_systems, track_comparison
-from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_evaluation
-from sls.tracking.evaluation.score_sources import find_scores
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comparison, track_evaluation
+from sls.tracking.evaluation.score_sources import find_scores, find_systems
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import tracked_run
 from sls.tracking.scoring.preparation import ScoringOptions

@@ -1,10 +1,12 @@
-"""The scores that an evaluation takes: a file, or what a scoring run has left."""
+"""The scores that an evaluation or a comparison takes: files, or what scoring runs have left."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import mlflow
@@ -15,22 +17,13 @@ from sls.engine.scoring.settings import SETTINGS
 from sls.files import check_is_file
 from sls.tracking.registry.checkpoints import find_model
 from sls.tracking.scoring.score_file import SCORES_DIRECTORY
-from sls.tracking.store import get_run, is_run_id, quoted
-from sls.tracking.tags import EPOCHS_TAG
+from sls.tracking.store import FINISHED, find_first_run, get_run, is_run_id, tagged
+from sls.tracking.tags import EPOCHS_TAG, MODEL_TAGS
 
 logger = logging.getLogger(__name__)
 
 # Tags that an evaluation run takes over from the scoring run, so that both can be grouped and walked alike.
-LINEAGE_TAGS = (
-    *SETTINGS,
-    "model",
-    "train_run_id",
-    "epoch",
-    "recipe",
-    "model_id",
-    "model_version",
-    "checkpoint_sha256",
-)
+LINEAGE_TAGS = (*SETTINGS, *MODEL_TAGS, "checkpoint_sha256")
 
 
 @dataclass(frozen=True)
@@ -95,6 +88,64 @@ def find_scores(
     return _from_run(scored, directory)
 
 
+def find_systems(
+    client: MlflowClient,
+    corpus: str,
+    track: str,
+    scores: Sequence[str],
+    models: Sequence[str],
+    directory: Path | None = None,
+) -> dict[str, ScoreSource]:
+    """Finds the score files to compare, by the name of their system.
+
+    Args:
+        client: the tracking store.
+        corpus: the corpus that the track is of.
+        track: the track.
+        scores: score files or scoring runs, each of which may be named: `baseline=scores.txt`.
+        models: models, each of which stands for its newest finished scoring run of the track.
+        directory: where to download the scores of runs; None for temporary places that stay.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: fewer than two systems, two of one name, a name without a file, or no such run.
+    """
+    found: dict[str, ScoreSource] = {}
+    wanted = [(item, *_split_name(item), "") for item in scores] + [
+        (model, "", "", model) for model in models
+    ]
+    for number, (item, name, place, model) in enumerate(wanted):
+        # Each in a folder of its own: the score files of two runs have one name.
+        folder = None if directory is None else directory / str(number)
+        if folder is not None:
+            folder.mkdir()
+        if not (place or model):
+            raise ValueError(f"scores: found {item}, expected NAME=FILE or NAME=RUN_ID")
+        source = find_scores(client, place, corpus, track, model, folder)
+        system = name or source.system
+        _check_name(system, item, found)
+        found[system] = source
+    if len(found) < 2:
+        raise ValueError(f"systems: found {len(found)}, expected two or more in scores or models")
+    return found
+
+
+def _split_name(item: str) -> tuple[str, str]:
+    name, separator, place = item.partition("=")
+    return (name, place) if separator else ("", item)
+
+
+def _check_name(system: str, item: str, others: Container[str]) -> None:
+    if re.fullmatch(r"[\w .:-]+", system) is None:
+        raise ValueError(
+            f"systems: found the name {system}, expected letters, digits, _, - and .; use NAME=FILE"
+        )
+    if system in others:
+        raise ValueError(
+            f"systems: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."
+        )
+
+
 def _name_system(tags: Mapping[str, str]) -> str:
     """Returns recipe and epoch, or else the model; empty where neither is known."""
     if "recipe" in tags:
@@ -103,22 +154,23 @@ def _name_system(tags: Mapping[str, str]) -> str:
 
 
 def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: str) -> Run:
-    of_track = f"tags.kind = 'score' and tags.track = {quoted(track)} and attributes.status = 'FINISHED'"
-    scored = f"{of_track} and tags.corpus = {quoted(corpus)}"
+    of_track = [tagged(kind="score", track=track), FINISHED]
+    scored = [*of_track, tagged(corpus=corpus)]
+    find_newest = partial(find_first_run, client, order_by="attributes.end_time DESC")
     # A chart scores every epoch, whichever last: its runs are not what somebody scored to evaluate it.
     wanted = _is_of_model(client, model) if model else f"tags.{EPOCHS_TAG} IS NULL"
-    newest = _find_newest(client, f"{scored} and {wanted}")
+    newest = find_newest(*scored, wanted)
     if newest is not None:
         system, run_id = _name_system(newest.data.tags) or "unknown model", newest.info.run_id
         logger.info("evaluating the newest finished scoring of %s: %s (run %s)", track, system, run_id)
         return newest
-    if not model and _find_newest(client, scored) is not None:
+    if not model and find_newest(*scored) is not None:
         raise ValueError(
             f"scores: the only finished scoring runs of track {track} in {mlflow.get_tracking_uri()} are of a chart "
             "of epochs; name a model (-P model=runs:/RUN_ID/epoch_N) or scores (-P scores=RUN_ID or FILE)"
         )
     of_model = f" of {model}" if model else ""
-    other = _find_newest(client, f"{of_track} and {wanted}")
+    other = find_newest(*of_track, wanted)
     elsewhere = f" (there are some of corpus {other.data.tags.get('corpus')})" if other else ""
     raise ValueError(
         f"scores: no finished scoring run of track {track} of corpus {corpus}{of_model}{elsewhere} in "
@@ -130,13 +182,7 @@ def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: st
 def _is_of_model(client: MlflowClient, model: str) -> str:
     """Returns a condition: by checkpoint, since an alias, a version and a run's epoch may name the same one."""
     found = find_model(client, model)
-    return f"tags.model_id = '{found.model_id}'" if found.model_id else f"tags.model = '{found.uri}'"
-
-
-def _find_newest(client: MlflowClient, condition: str) -> Run | None:
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(experiments, condition, order_by=["attributes.end_time DESC"], max_results=1)
-    return runs[0] if runs else None
+    return tagged(model_id=found.model_id) if found.model_id else tagged(model=found.uri)
 
 
 def _from_run(scored: Run, directory: Path | None) -> ScoreSource:

@@ -14,11 +14,12 @@ from sls.engine.evaluation.calibration import fit_calibration, save_calibration
 from sls.files import check_is_file, scratch_directory
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import get_run, is_run_id
+from sls.tracking.tags import MODEL_ID_TAG
 
 CALIBRATION_FILE = "calibration.json"
 
 # What of a scoring run decides over the scale of its scores.
-_SCALE_TAGS = ("model_id", "window_hop", "window_combination")
+_SCALE_TAGS = (MODEL_ID_TAG, "window_hop", "window_combination")
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ def find_calibration(client: MlflowClient, name: str, directory: Path) -> Fitted
         check_is_file(Path(name), "calibration", "a JSON file or the id of the evaluation run that fitted it")
         return FittedCalibration(name, Path(name))
     run = get_run(client, name, "calibration")
-    if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(name)}:
+    if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(run.info.run_id)}:
         raise ValueError(f"calibration: run {name} fitted none; evaluate with -P fit_calibration=logistic")
-    path = mlflow.artifacts.download_artifacts(f"runs:/{name}/{CALIBRATION_FILE}", dst_path=str(directory))
+    uri = f"runs:/{run.info.run_id}/{CALIBRATION_FILE}"
+    path = mlflow.artifacts.download_artifacts(uri, dst_path=str(directory))
     return FittedCalibration(name, Path(path), run.data.tags)
 
 

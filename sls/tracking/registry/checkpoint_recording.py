@@ -1,4 +1,7 @@
-"""How a checkpoint gets into the tracking store: the weights and what is known of them, as a LoggedModel."""
+"""How a checkpoint gets into the tracking store: the weights and what is known of them, as a LoggedModel.
+
+Apart from `checkpoints`, which doors without neural work read too: this loads PyTorch.
+"""
 
 from __future__ import annotations
 

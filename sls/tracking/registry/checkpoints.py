@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_local_uri
 
 from sls.files import check_is_file
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_run
-from sls.tracking.tags import CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions, get_run
+from sls.tracking.tags import CHECKPOINT_TAG, CHOSEN_EPOCH_TAG, MODEL_TAGS, WEIGHTS_DELETED, WEIGHTS_TAG
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class FoundModel:
     """A checkpoint that a user named, before its file is at hand; what is not known is empty."""
 
     uri: str
-    """As `ModelSource.uri`."""
+    """What the user named, resolved: models:/xlsr-sls/3, runs:/RUN_ID/epoch_2, or a path."""
     artifacts: str = ""
     """URI of the directory that holds the file; empty for a file, which is its own `uri`."""
     location: str = ""
@@ -31,36 +31,22 @@ class FoundModel:
     epoch: str = ""
     recipe: str = ""
     model_id: str = ""
+    """The checkpoint's LoggedModel, to which metrics are tied."""
     version: str = ""
     has_weights: bool = True
     """False for an epoch whose weights were not kept."""
 
-
-@dataclass(frozen=True)
-class ModelSource:
-    """A checkpoint file and where it comes from; what is not known is empty."""
-
-    uri: str
-    """What the user named, resolved: models:/xlsr-sls/3, runs:/RUN_ID/epoch_2, or a path."""
-    path: Path
-    train_run_id: str = ""
-    epoch: str = ""
-    recipe: str = ""
-    model_id: str = ""
-    """The checkpoint's LoggedModel, to which metrics are tied."""
-    version: str = ""
-
     def tags(self) -> dict[str, str]:
         """Returns what a scoring or evaluation run says of its model."""
-        known = {
-            "model": self.uri,
-            "train_run_id": self.train_run_id,
-            "epoch": self.epoch,
-            "recipe": self.recipe,
-            "model_id": self.model_id,
-            "model_version": self.version,
-        }
-        return {name: value for name, value in known.items() if value}
+        values = (self.uri, self.train_run_id, self.epoch, self.recipe, self.model_id, self.version)
+        return {name: value for name, value in zip(MODEL_TAGS, values, strict=True) if value}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource(FoundModel):
+    """A checkpoint whose file is at hand."""
+
+    path: Path
 
 
 def epoch_name(epoch: int) -> str:
@@ -84,15 +70,7 @@ def resolve_model(client: MlflowClient, name: str, directory: Path | None = None
             what there is.
     """
     found = find_model(client, name)
-    return ModelSource(
-        found.uri,
-        _fetch(found, directory),
-        found.train_run_id,
-        found.epoch,
-        found.recipe,
-        found.model_id,
-        found.version,
-    )
+    return ModelSource(**vars(found), path=_fetch(found, directory))
 
 
 def find_model(client: MlflowClient, name: str) -> FoundModel:
@@ -124,6 +102,11 @@ def checkpoints_of(client: MlflowClient, run: Run) -> dict[int, LoggedModel]:
     }
 
 
+def has_weights(checkpoint: LoggedModel) -> bool:
+    """Whether the weights of a checkpoint were kept."""
+    return bool(checkpoint.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED)
+
+
 def _from_registry(client: MlflowClient, uri: str) -> FoundModel:
     match = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
     if match is None:
@@ -150,13 +133,13 @@ def _from_registry(client: MlflowClient, uri: str) -> FoundModel:
         version.tags.get("run_id", ""),
         version.tags.get("epoch", ""),
         version.tags.get("recipe", ""),
-        version.tags.get("checkpoint_model_id", ""),
+        version.tags.get(CHECKPOINT_TAG, ""),
         str(version.version),
     )
 
 
 def _what_registry_has(client: MlflowClient, name: str) -> str:
-    versions = client.search_model_versions(f"name='{name}'")
+    versions = find_versions(client, name)
     if not versions:
         return f"it has no versions of {name}"
     aliases = sorted(client.get_registered_model(name).aliases)
@@ -169,10 +152,7 @@ def _from_run(client: MlflowClient, uri: str) -> FoundModel:
     if match is None:
         raise ValueError(f"model: found {uri}, expected runs:/RUN_ID or runs:/RUN_ID/epoch_N")
     run_id, epoch = match.groups()
-    try:
-        run = find_run(client, run_id)
-    except MlflowException as error:
-        raise ValueError(f"model: the tracking store has no run {run_id}") from error
+    run = get_run(client, run_id, "model")
     epoch = epoch or run.data.tags.get(CHOSEN_EPOCH_TAG)
     models = checkpoints_of(client, run)
     if epoch is None:
@@ -203,7 +183,7 @@ def _from_logged_model(model: LoggedModel, uri: str) -> FoundModel:
         model.tags.get("epoch", ""),
         model.tags.get("recipe", ""),
         model.model_id,
-        has_weights=model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED,
+        has_weights=has_weights(model),
     )
 
 

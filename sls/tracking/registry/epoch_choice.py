@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
-from mlflow.exceptions import MlflowException
 
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
-from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name
-from sls.tracking.store import find_run
-from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, has_weights
+from sls.tracking.store import get_run
+from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,7 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
     Raises:
         ValueError: there is no such run, it logged no such metric, or the weights of that epoch were not kept.
     """
-    try:
-        run = find_run(client, run_id)
-    except MlflowException as error:
-        raise ValueError(f"run_id: the tracking store has no run {run_id or 'without an id'}") from error
+    run = get_run(client, run_id, "run_id")
     run_id = run.info.run_id
     metric = metric or MONITORED_METRICS.get(run.data.params.get("cfg/monitor", ""), "")
     candidates = sorted(name for name in run.data.metrics if name.endswith(("/loss", "/eer_percent")))
@@ -63,11 +59,7 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
         )
     history = client.get_metric_history(run_id, metric)
     trained = choose_by(run_id, metric, {point.step: point.value for point in history})
-    kept = [
-        epoch
-        for epoch, model in checkpoints_of(client, run).items()
-        if model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED
-    ]
+    kept = [epoch for epoch, model in checkpoints_of(client, run).items() if has_weights(model)]
     if trained.epoch not in kept:
         raise ValueError(
             f"by: {trained.rule} is at epoch {trained.epoch}, whose weights were not kept; run {run_id} has "

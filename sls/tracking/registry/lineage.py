@@ -1,4 +1,7 @@
-"""Where a checkpoint's runs and versions are, written into the descriptions of its runs: each leads to the others."""
+"""What a checkpoint's runs and versions say of each other.
+
+The descriptions of its runs lead to its other runs and its versions; its versions say how it was evaluated.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sls.tracking.registry.stages import all_versions
+from sls.tracking.registry.model_card import newest_evaluations, renew_evaluations
+from sls.tracking.registry.stages import eer_tag, evaluated_place, key_tag
 from sls.tracking.run import one_line, run_link
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_active_run
-from sls.tracking.tags import NOTE_TAG
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_active_run, find_runs_of_checkpoint, find_versions
+from sls.tracking.tags import CHECKPOINT_TAG, NOT_COMPARABLE_TAG, NOTE_TAG, SCORE_RUN_TAG
 
 MAX_LINKS = 8
 """Of each sort; a description has its limit."""
@@ -42,33 +46,53 @@ def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id
         logger.warning("The runs of %s could not be linked: %s", checkpoint_model_id, one_line(error))
 
 
+def note_evaluations(client: MlflowClient, checkpoint_model_id: str) -> None:
+    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
+    tags = evaluated_eer_tags(client, checkpoint_model_id)
+    for version in find_versions(client):
+        if version.tags.get(CHECKPOINT_TAG) != checkpoint_model_id:
+            continue
+        for name, value in tags.items():
+            client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
+        card = version.description or ""
+        renewed = renew_evaluations(client, card, checkpoint_model_id, version.tags.get("run_id", ""))
+        if renewed != card:
+            client.update_model_version(REGISTERED_MODEL_NAME, version.version, renewed)
+
+
+def evaluated_eer_tags(client: MlflowClient, checkpoint_model_id: str) -> dict[str, str]:
+    """Returns the version tags for a checkpoint's newest evaluation of each track: its EER, and what that rests on.
+
+    Evaluations that do not compare with those of other versions, such as of another subset, are left out.
+    """
+    tags = {}
+    for run in newest_evaluations(client, checkpoint_model_id):
+        if NOT_COMPARABLE_TAG in run.data.tags:
+            continue
+        known, track = run.data.tags, run.data.tags["track"]
+        place = evaluated_place(known.get("corpus", ""), track, known.get("precision", ""))
+        tags[eer_tag(place)] = f"{run.data.metrics[f'{track}/eer_percent']:.4f}"
+        if "key_sha256" in known:
+            tags[key_tag(place)] = known["key_sha256"]
+    return tags
+
+
 def _link(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> None:
-    versions = all_versions(client)
-    own = [item for item in versions if item.tags.get("checkpoint_model_id") == checkpoint_model_id]
-    scorings = _runs_of(client, "score", checkpoint_model_id)
-    evaluations = _runs_of(client, "evaluate", checkpoint_model_id)
+    versions = find_versions(client)
+    own = [item for item in versions if item.tags.get(CHECKPOINT_TAG) == checkpoint_model_id]
+    scorings = find_runs_of_checkpoint(client, "score", checkpoint_model_id)
+    evaluations = find_runs_of_checkpoint(client, "evaluate", checkpoint_model_id)
     training = find_active_run(client, train_run_id)
     origin = _origin_link(training) if training else {}
     for run in scorings:
-        of_run = [item for item in evaluations if item.data.tags.get("score_run_id") == run.info.run_id]
+        of_run = [item for item in evaluations if item.data.tags.get(SCORE_RUN_TAG) == run.info.run_id]
         _write(client, run, {**origin, "Evaluation": _links(of_run), "Version": _version_links(own)})
     for run in evaluations:
-        scores = [item for item in scorings if run.data.tags.get("score_run_id") == item.info.run_id]
+        scores = [item for item in scorings if run.data.tags.get(SCORE_RUN_TAG) == item.info.run_id]
         _write(client, run, {"Scores": _links(scores), **origin, "Version": _version_links(own)})
     if training:
         of_training = [item for item in versions if item.tags.get("run_id") == train_run_id]
         _write(client, training, {"Version": _version_links(of_training)})
-
-
-def _runs_of(client: MlflowClient, kind: str, checkpoint_model_id: str) -> list[Run]:
-    """Returns the runs that have not failed, the oldest first; one under way counts."""
-    experiments = [item.experiment_id for item in client.search_experiments()]
-    found = client.search_runs(
-        experiments,
-        f"tags.kind = '{kind}' and tags.model_id = '{checkpoint_model_id}'",
-        order_by=["attributes.start_time ASC"],
-    )
-    return [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
 
 
 def _origin_link(run: Run) -> dict[str, list[str]]:

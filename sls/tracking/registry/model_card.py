@@ -8,14 +8,13 @@ from collections.abc import Sequence
 
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
-from mlflow.exceptions import MlflowException
 
 from sls.data.corpora.corpus import DEMO_CORPUS
 from sls.metrics.calibration import Calibration
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import run_link
-from sls.tracking.store import find_active_run
-from sls.tracking.tags import NOT_COMPARABLE_TAG
+from sls.tracking.store import find_active_run, find_known_run, find_runs_of_checkpoint
+from sls.tracking.tags import NOT_COMPARABLE_TAG, SCORE_RUN_TAG
 
 MAX_CARD_LENGTH = 5_000
 """What MLflow's databases hold of a version's description."""
@@ -53,7 +52,7 @@ def write_card(
         heard_s: seconds of a recording that it hears.
         calibration: with which it is served, if with one.
     """
-    origin = _find_origin(client, source.train_run_id)
+    origin = find_known_run(client, source.train_run_id)
     parts = [
         f"Recipe {recipe or 'unknown'}, epoch {source.epoch or 'unknown'}.",
         _describe_origin(origin),
@@ -65,7 +64,7 @@ def write_card(
 
 def renew_evaluations(client: MlflowClient, card: str, checkpoint_model_id: str, train_run_id: str) -> str:
     """Returns a card with its evaluations as they are now; what people wrote around them stays."""
-    origin = _find_origin(client, train_run_id)
+    origin = find_known_run(client, train_run_id)
     section = evaluation_section(client, checkpoint_model_id, _corpus(origin))
     pattern = f"{re.escape(_BEGIN)}.*{re.escape(_END)}"
     renewed = re.sub(pattern, lambda _: section, card, flags=re.DOTALL)
@@ -103,17 +102,10 @@ def newest_evaluations(client: MlflowClient, checkpoint_model_id: str) -> list[R
     """
     if not checkpoint_model_id:
         return []
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    runs = client.search_runs(
-        experiments,
-        f"tags.kind = 'evaluate' and tags.model_id = '{checkpoint_model_id}'",
-        order_by=["attributes.start_time DESC"],  # an answer holds a thousand
-    )
     newest = {
         (_corpus(run), run.data.tags["track"], run.data.tags.get("subset", ""), _precision(run)): run
-        for run in reversed(runs)
-        if run.info.status in ("FINISHED", "RUNNING")
-        and _eer_name(run) in run.data.metrics
+        for run in find_runs_of_checkpoint(client, "evaluate", checkpoint_model_id)
+        if _eer_name(run) in run.data.metrics
         and run.data.tags.get(NOT_COMPARABLE_TAG, "") in ("", f"subset {run.data.tags.get('subset')}")
     }
     return [newest[place] for place in sorted(newest)]
@@ -121,15 +113,7 @@ def newest_evaluations(client: MlflowClient, checkpoint_model_id: str) -> list[R
 
 def find_train_corpus(client: MlflowClient, train_run_id: str) -> str:
     """Returns the corpus that a checkpoint was trained on; empty where the store does not know it."""
-    return _corpus(_find_origin(client, train_run_id))
-
-
-def _find_origin(client: MlflowClient, run_id: str) -> Run | None:
-    """Returns the run that made a checkpoint, a deleted one too; None where the store does not know it."""
-    try:
-        return client.get_run(run_id) if run_id else None
-    except MlflowException:
-        return None
+    return _corpus(find_known_run(client, train_run_id))
 
 
 def _describe_calibration(calibration: Calibration | None) -> str:
@@ -171,7 +155,7 @@ def _rows(client: MlflowClient, runs: Sequence[Run]) -> list[str]:
     rows: list[str] = []
     for run in runs:
         # Those of a file were made by no run.
-        row = _row(run, find_active_run(client, run.data.tags.get("score_run_id", "")))
+        row = _row(run, find_active_run(client, run.data.tags.get(SCORE_RUN_TAG, "")))
         if sum(map(len, rows)) + len(row) > MAX_TABLE_LENGTH:
             break
         rows.append(row)

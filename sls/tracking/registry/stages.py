@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
 from sls.tracking.registry.model_card import find_train_corpus
-from sls.tracking.store import REGISTERED_MODEL_NAME
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
 from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
 
 PRODUCTION = "production"
@@ -93,7 +93,7 @@ def get_version(client: MlflowClient, version: str) -> ModelVersion:
     Raises:
         ValueError: there is none of that number; the message says which there are.
     """
-    numbers = sorted((item.version for item in all_versions(client)), key=int)
+    numbers = sorted((item.version for item in find_versions(client)), key=int)
     if version not in [str(number) for number in numbers]:
         have = ", ".join(str(number) for number in numbers) or "none"
         raise ValueError(
@@ -104,7 +104,7 @@ def get_version(client: MlflowClient, version: str) -> ModelVersion:
 
 def in_production(client: MlflowClient) -> list[str]:
     """Returns the versions in production: one at most, unless someone has set the tags by hand."""
-    return [str(item.version) for item in all_versions(client) if item.tags.get(STAGE_TAG) == PRODUCTION]
+    return [str(item.version) for item in find_versions(client) if item.tags.get(STAGE_TAG) == PRODUCTION]
 
 
 def find_champion(client: MlflowClient) -> str:
@@ -139,7 +139,7 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champi
         ValueError: no version has been evaluated there.
     """
     tag = eer_tag(place)
-    versions = all_versions(client)
+    versions = find_versions(client)
     evaluated = {
         int(version.version): float(version.tags[tag])
         for version in versions
@@ -220,18 +220,6 @@ def key_tag(place: str) -> str:
 def eer_tag(place: str) -> str:
     """Returns the name of the version tag that holds the EER in percent at an `evaluated_place`."""
     return f"{place}.eer_percent"
-
-
-def all_versions(client: MlflowClient) -> list[ModelVersion]:
-    """Returns the versions of `xlsr-sls`."""
-    found: list[ModelVersion] = []
-    token = None
-    while True:
-        page = client.search_model_versions(f"name='{REGISTERED_MODEL_NAME}'", page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
 
 
 def _corpus_of(client: MlflowClient, version: str) -> str:

@@ -15,12 +15,11 @@ from sls.files import scratch_directory
 from sls.models.checkpoints import load_checkpoint
 from sls.serving.bundle import save_served_model
 from sls.tracking.registry.checkpoints import ModelSource
-from sls.tracking.registry.lineage import link_checkpoint
+from sls.tracking.registry.lineage import evaluated_eer_tags, link_checkpoint
 from sls.tracking.registry.model_card import find_train_corpus, write_card
 from sls.tracking.registry.stages import PRODUCTION, STAGES, check_stage, move_stage, point_alias
-from sls.tracking.registry.version_notes import evaluated_eer_tags
 from sls.tracking.store import REGISTERED_MODEL_NAME
-from sls.tracking.tags import CORPUS_TAG
+from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, STAGE_TAG
 
 
 @dataclass(frozen=True)
@@ -63,35 +62,40 @@ def register(
     info = load_checkpoint(source.path).info
     fitted = load_calibration(calibration) if calibration is not None else None
     model_id = _log_served_model(client, experiment, source, calibration)
-    heard_s = info.num_samples / info.sample_rate_hz
-    corpus = find_train_corpus(client, source.train_run_id)
-    card = write_card(client, source, recipe, heard_s, fitted)
+    card = write_card(client, source, recipe, info.num_samples / info.sample_rate_hz, fitted)
     _ensure_registered_model(client)
     version = client.create_model_version(
         REGISTERED_MODEL_NAME,
         source=f"models:/{model_id}",
         model_id=model_id,
         description=card,
+        # A version enters production by the move below, which makes room there.
         tags={
             "recipe": recipe,
-            # A version enters production by the move below, which makes room there.
-            "stage": STAGES[0] if stage == PRODUCTION else stage,
-            "epoch": source.epoch,
-            "run_id": source.train_run_id,
-            "checkpoint_model_id": source.model_id,
-            **({CORPUS_TAG: corpus} if corpus else {}),
-            **evaluated_eer_tags(client, source.model_id),
-            **dict(tags or {}),
+            STAGE_TAG: STAGES[0] if stage == PRODUCTION else stage,
+            **_origin_tags(client, source),
+            **(tags or {}),
         },
     )
+    number = str(version.version)
     if recipe:
-        point_alias(client, f"recipe-{recipe}", str(version.version))
+        point_alias(client, f"recipe-{recipe}", number)
     if stage == PRODUCTION:
-        move_stage(client, str(version.version), stage)
+        move_stage(client, number, stage)
     link_checkpoint(client, source.model_id, source.train_run_id)
-    return RegisteredVersion(
-        str(version.version), recipe, source.epoch, f"models:/{REGISTERED_MODEL_NAME}/{version.version}"
-    )
+    return RegisteredVersion(number, recipe, source.epoch, f"models:/{REGISTERED_MODEL_NAME}/{number}")
+
+
+def _origin_tags(client: MlflowClient, source: ModelSource) -> dict[str, str]:
+    """Returns what a version says of its checkpoint and of how that was evaluated."""
+    corpus = find_train_corpus(client, source.train_run_id)
+    return {
+        "epoch": source.epoch,
+        "run_id": source.train_run_id,
+        CHECKPOINT_TAG: source.model_id,
+        **({CORPUS_TAG: corpus} if corpus else {}),
+        **evaluated_eer_tags(client, source.model_id),
+    }
 
 
 def _log_served_model(

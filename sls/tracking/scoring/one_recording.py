@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from sls.config import ComputeConfig
 from sls.data.audio.recording import read_audio
 from sls.data.audio.windows import check_hop, combine_scores, cut_windows, window_starts
 from sls.data.tables.protocols import Label
@@ -110,18 +111,7 @@ def score_recording(
         window_starts(len(waveform), info.num_samples, options.scoring.window_hop) / info.sample_rate_hz
     )
     size = resolve_batch_size(checkpoint.model, info.num_samples, compute, device)
-    countermeasure = checkpoint.model.to(device).eval()
-    scores, weights = [], []
-    with (
-        compiled_for_scoring(countermeasure) if compute.compile else nullcontext(),
-        torch.inference_mode(),
-        arithmetic(compute.precision, device),
-    ):
-        for part in torch.from_numpy(windows).split(size):
-            explanation = countermeasure.explain(part.to(device))
-            scores.append(explanation.log_probs[:, Label.BONAFIDE].float().cpu())
-            weights.append(explanation.layer_weights.float().cpu())
-    values = torch.cat(scores).numpy()
+    values, layer_weights = _score_windows(checkpoint, windows, size, compute, device)
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: the score is not finite")
     duration_s = len(waveform) / info.sample_rate_hz
@@ -134,9 +124,30 @@ def score_recording(
         score,
         options.scoring.window_combination if len(values) > 1 else "none",
         tuple(map(ScoredWindow, starts_s.tolist(), ends_s.tolist(), values.tolist())),
-        tuple(torch.cat(weights).mean(dim=0).tolist()),
+        tuple(layer_weights.tolist()),
         _decide(model, score) if len(values) == 1 else {},
     )
+
+
+def _score_windows(
+    checkpoint: LoadedCheckpoint, windows: np.ndarray, size: int, compute: ComputeConfig, device: torch.device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the score of each window, and the weight of each layer, meant over the windows.
+
+    Shapes: `(windows,)` and `(layers,)`, of windows of shape `(windows, samples)`, `size` of them at a time.
+    """
+    countermeasure = checkpoint.model.to(device).eval()
+    scores, weights = [], []
+    with (
+        compiled_for_scoring(countermeasure) if compute.compile else nullcontext(),
+        torch.inference_mode(),
+        arithmetic(compute.precision, device),
+    ):
+        for part in torch.from_numpy(windows).split(size):
+            explanation = countermeasure.explain(part.to(device))
+            scores.append(explanation.log_probs[:, Label.BONAFIDE].float().cpu())
+            weights.append(explanation.layer_weights.float().cpu())
+    return torch.cat(scores).numpy(), torch.cat(weights).mean(dim=0).numpy()
 
 
 def curve_figure(scored: ScoredRecording) -> Figure:

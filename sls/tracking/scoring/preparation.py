@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sls.config import AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.loading.dataset import TrialDataset
@@ -36,8 +37,11 @@ class ScoringOptions:
 
 @dataclass(frozen=True)
 class PreparedScoring:
-    """A scoring job, and where its scores go."""
+    """A scoring job, what it was made from, and where its scores go."""
 
+    model: ModelSource
+    trials: TrialList
+    options: ScoringOptions
     job: ScoringJob
     output: Path
     key: str
@@ -64,15 +68,31 @@ def prepare_scoring(
     binding = bind(trials.trials, checkpoint.digest, protocol_sha256, audio, compute, options.scoring, device)
     key = binding_key(binding)
     output = output or default_output(trials.name, binding)
-    if not compute.eval_batch_size and options.shard != WHOLE:
+    size = _known_batch_size(options, output) or resolve_batch_size(
+        checkpoint.model, info.num_samples, compute, device
+    )
+    binding["eval_batch_size"] = size
+    scoring = options.scoring
+    batches = ScoringBatches(TrialDataset(trials.trials, audio), size, scoring.window_hop, scoring.resampler)
+    header = JournalHeader(binding, _describe(model, trials))
+    job = ScoringJob(checkpoint.model, batches, compute, scoring, device, header)
+    return PreparedScoring(model, trials, options, job, output, key)
+
+
+def _known_batch_size(options: ScoringOptions, output: Path) -> int | None:
+    """Returns the batch size of what is there of a score file, where it is taken over."""
+    if options.compute.eval_batch_size:
+        return None
+    if options.shard != WHOLE:
         raise ValueError(
             "eval_batch_size: found 0 (automatic) with shard, expected a number, on which all shards agree"
         )
-    size = (0 if compute.eval_batch_size or options.force else known_batch_size(output)) or (
-        resolve_batch_size(checkpoint.model, info.num_samples, compute, device)
-    )
-    binding["eval_batch_size"] = size
-    about = {
+    return None if options.force else known_batch_size(output)
+
+
+def _describe(model: ModelSource, trials: TrialList) -> dict[str, Any]:
+    """Returns what a score file says of its origin beside what it is bound to."""
+    return {
         "track": trials.name,
         "corpus": trials.corpus,
         "model": model.uri,
@@ -82,11 +102,6 @@ def prepare_scoring(
         "versions": provenance.package_versions(),
         "hardware": provenance.hardware(),
     }
-    scoring = options.scoring
-    batches = ScoringBatches(TrialDataset(trials.trials, audio), size, scoring.window_hop, scoring.resampler)
-    header = JournalHeader(binding, about)
-    job = ScoringJob(checkpoint.model, batches, compute, scoring, device, header)
-    return PreparedScoring(job, output, key)
 
 
 def follow_scoring(ranks: Ranks) -> None:

@@ -18,12 +18,13 @@ from mlflow.exceptions import MlflowException
 from sls.config import PROJECT_ROOT
 from sls.data.tables.score_files import write_scores
 from sls.engine.scoring.partial_scores import EARLIER_SETTINGS, JournalHeader, read_journal
-from sls.engine.scoring.settings import REMEDY, binding_key
+from sls.engine.scoring.settings import REMEDY, SETTINGS, binding_key
 from sls.engine.scoring.shards import WHOLE, Shard, journal_path, shard_journals
 from sls.files import file_digest, scratch_directory
 from sls.tracking.registry.lineage import link_checkpoint
 from sls.tracking.run import TrackedRun
-from sls.tracking.tags import KEY_TAG
+from sls.tracking.store import FINISHED, find_first_run, tagged
+from sls.tracking.tags import KEY_TAG, MODEL_ID_TAG, TRAIN_RUN_TAG
 
 SCORES_DIRECTORY = "scores"
 OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
@@ -134,20 +135,34 @@ def remove_journals(output: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def describe_scores(run: TrackedRun, header: JournalHeader, key: str) -> None:
+    """Records what is scored, with what and how; `key` is the same for the same model, protocol and settings."""
+    about, binding = header.about, header.binding
+    settings = {name: binding[name] for name in ("checkpoint_sha256", *SETTINGS, "linear_layers")}
+    run.set_tags(
+        {"track": about["track"], "corpus": about["corpus"], **settings, KEY_TAG: key, **about["model_tags"]}
+    )
+    if digest := binding["protocol_sha256"]:
+        run.set_tags({"protocol": about["protocol"], "protocol_sha256": digest})
+        # The protocol need not be at hand where shards are joined.
+        name = f"{about['corpus']}-{about['track']}"
+        run.log_dataset_of(about["protocol"], digest, about.get("counts", {}), name, "scoring")
+
+
 def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:
     """Keeps a score file and its JSON as artifacts of a run, and leads to it from the checkpoint's other runs."""
     run.log_file(sidecar_path(output), SCORES_DIRECTORY)
     run.log_file(output, SCORES_DIRECTORY)
-    link_checkpoint(run.client, model_tags.get("model_id", ""), model_tags.get("train_run_id", ""))
+    link_checkpoint(run.client, model_tags.get(MODEL_ID_TAG, ""), model_tags.get(TRAIN_RUN_TAG, ""))
 
 
 def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> bool:
     """Fetches the scores of a finished scoring run of the same model, protocol and settings, if there is one."""
-    conditions = f"tags.kind = 'score' and tags.{KEY_TAG} = '{key}' and attributes.status = 'FINISHED'"
-    runs = client.search_runs([experiment], conditions, max_results=1)
-    if not runs:
+    same = tagged(kind="score", **{KEY_TAG: key})
+    run = find_first_run(client, same, FINISHED, experiments=[experiment])
+    if run is None:
         return False
-    uri = f"runs:/{runs[0].info.run_id}/{SCORES_DIRECTORY}"
+    uri = f"runs:/{run.info.run_id}/{SCORES_DIRECTORY}"
     output.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as directory:
         try:

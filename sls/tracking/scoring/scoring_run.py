@@ -11,13 +11,13 @@ from sls.data.tables.score_files import write_scores
 from sls.engine.scoring.job import ScoringJob, ScoringSummary, incomplete_scores, run_shard
 from sls.engine.scoring.partial_scores import read_journal
 from sls.engine.scoring.ranks import Ranks
-from sls.engine.scoring.settings import SETTINGS
-from sls.engine.scoring.shards import WHOLE, Shard, find_shards, join_shards, journal_path
+from sls.engine.scoring.shards import WHOLE, find_shards, join_shards, journal_path
 from sls.files import hold_lock, scratch_directory, this_process
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.preparation import PreparedScoring, ScoringOptions, prepare_scoring
 from sls.tracking.scoring.score_file import (
+    describe_scores,
     fetch_finished,
     is_finished,
     record_score_file,
@@ -25,7 +25,6 @@ from sls.tracking.scoring.score_file import (
     write_score_file,
 )
 from sls.tracking.scoring.scored_list import TrialList
-from sls.tracking.tags import KEY_TAG
 
 INCOMPLETE_DIRECTORY = "incomplete"
 SHARD_KIND = "score-shard"
@@ -76,63 +75,63 @@ def track_scoring(
             f"shard: found {options.shard} in a launch of {ranks.world_size} processes, expected none"
         )
     prepared = prepare_scoring(model, trials, options, output, ranks)
-    job, path = prepared.job, prepared.output
-    _describe(run, model, trials, prepared, options.shard)
-    with hold_lock(path if options.shard == WHOLE else journal_path(path, options.shard)):
-        if options.force:
-            remove_output(path, options.shard)
-        if is_finished(path, job.header.binding) or (
-            not (output or options.force)
-            and fetch_finished(run.client, run.experiment_id, prepared.key, path)
-            and is_finished(path, job.header.binding)
-        ):
-            ranks.share(None)
-            run.set_tags({"scores_found": path})
-            run.log_metrics({"score/num_kept": len(trials.trials)})
-            record_score_file(run, path, model.tags())
-            return ScoredList(path, None)
-        if ranks.world_size > 1:
-            size = job.batches.batch_size
-            shared = replace(options, compute=replace(options.compute, eval_batch_size=size))
-            ranks.share((model, trials, shared, path.absolute(), this_process()))
-            ranks.wait_for_all()
-            options = replace(options, shard=ranks.shard)
-        summary = run_shard(job, path, options.shard, on_batch)
-        if summary.failures:
-            _record_summary(run, summary)
-            _keep_incomplete(run, job, journal_path(path, options.shard), summary)
-        summary = ScoringSummary.total(ranks.wait_for_all(summary))
-        _record_summary(run, summary)
-        if options.shard != WHOLE and ranks.world_size == 1:
-            return ScoredList(path, summary)
-        contents = [read_journal(journal_path(path))] if ranks.world_size == 1 else find_shards(path)
-        write_score_file(path, *join_shards(path, [content for content in contents if content]))
-        record_score_file(run, path, model.tags())
-    return ScoredList(path, summary)
-
-
-def _describe(
-    run: TrackedRun, model: ModelSource, trials: TrialList, prepared: PreparedScoring, shard: Shard
-) -> None:
-    binding = prepared.job.header.binding
-    run.set_tags(
-        {
-            "track": trials.name,
-            "corpus": trials.corpus,
-            **{
-                name: binding[name]
-                for name in ("checkpoint_sha256", *SETTINGS, "linear_layers", "eval_batch_size")
-            },
-            KEY_TAG: prepared.key,
-            **model.tags(),
-        }
-    )
+    path, shard = prepared.output, options.shard
+    describe_scores(run, prepared.job.header, prepared.key)
+    run.set_tags({"eval_batch_size": prepared.job.batches.batch_size})
     if shard != WHOLE:
         # Not the kind that evaluations look for: a shard has no score file.
         run.set_tags({"kind": SHARD_KIND, "shard": shard})
-    if trials.protocol is not None:
-        run.log_dataset(trials.protocol, f"{trials.corpus}-{trials.name}", "scoring")
-        run.set_tags({"protocol": trials.protocol.source, "protocol_sha256": trials.protocol.digest})
+    with hold_lock(path if shard == WHOLE else journal_path(path, shard)):
+        if options.force:
+            remove_output(path, shard)
+        if _is_finished(run, prepared, may_fetch=output is None and not options.force):
+            ranks.share(None)
+            summary = None
+            run.set_tags({"scores_found": path})
+            run.log_metrics({"score/num_kept": len(trials.trials)})
+        else:
+            summary = _score(run, prepared, ranks, on_batch)
+        if summary is None or shard == WHOLE:
+            record_score_file(run, path, model.tags())
+    return ScoredList(path, summary)
+
+
+def _is_finished(run: TrackedRun, prepared: PreparedScoring, *, may_fetch: bool) -> bool:
+    """Whether the score file is there, or else was kept by an earlier run, and is now."""
+    path, binding = prepared.output, prepared.job.header.binding
+    return is_finished(path, binding) or (
+        may_fetch
+        and fetch_finished(run.client, run.experiment_id, prepared.key, path)
+        and is_finished(path, binding)
+    )
+
+
+def _score(
+    run: TrackedRun, prepared: PreparedScoring, ranks: Ranks, on_batch: Callable[[int], None] | None
+) -> ScoringSummary:
+    """Scores a shard, or all together with the other processes of the launch; then the score file is written."""
+    job, path, shard = prepared.job, prepared.output, prepared.options.shard
+    if ranks.world_size > 1:
+        _share(prepared, ranks)
+        shard = ranks.shard
+    summary = run_shard(job, path, shard, on_batch)
+    if summary.failures:
+        _record_summary(run, summary)
+        _keep_incomplete(run, job, journal_path(path, shard), summary)
+    summary = ScoringSummary.total(ranks.wait_for_all(summary))
+    _record_summary(run, summary)
+    if prepared.options.shard == WHOLE:
+        contents = [read_journal(journal_path(path))] if ranks.world_size == 1 else find_shards(path)
+        write_score_file(path, *join_shards(path, [content for content in contents if content]))
+    return summary
+
+
+def _share(prepared: PreparedScoring, ranks: Ranks) -> None:
+    """Tells the other processes of the launch what to score; the batch size is settled."""
+    options, size = prepared.options, prepared.job.batches.batch_size
+    shared = replace(options, compute=replace(options.compute, eval_batch_size=size))
+    ranks.share((prepared.model, prepared.trials, shared, prepared.output.absolute(), this_process()))
+    ranks.wait_for_all()
 
 
 def _record_summary(run: TrackedRun, summary: ScoringSummary) -> None:

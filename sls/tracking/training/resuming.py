@@ -17,9 +17,8 @@ from sls.config import Config
 from sls.config_file import build_config, read_config_values
 from sls.engine.training.state import read_state
 from sls.tracking.offline.artifacts import read_directory
-from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, resolve_model
+from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, has_weights, resolve_model
 from sls.tracking.store import connect, find_run
-from sls.tracking.tags import WEIGHTS_DELETED, WEIGHTS_TAG
 
 STATE_DIRECTORY = "state"
 CONFIG_FILE = "config.yaml"
@@ -87,9 +86,7 @@ def read_past(client: MlflowClient, run_id: str, monitored: str) -> Past:
     run_id = run.info.run_id
     history = {name: client.get_metric_history(run_id, name) for name in run.data.metrics}
     handles = {
-        epoch: model.model_id
-        for epoch, model in checkpoints_of(client, run).items()
-        if model.tags.get(WEIGHTS_TAG) != WEIGHTS_DELETED
+        epoch: model.model_id for epoch, model in checkpoints_of(client, run).items() if has_weights(model)
     }
     losses = {point.step: point.value for point in history.get(monitored, ())}
     steps = {name: frozenset(point.step for point in points) for name, points in history.items()}

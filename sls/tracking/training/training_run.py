@@ -20,8 +20,8 @@ from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
+from sls.tracking.signals import StopRequest, stop_on_request
 from sls.tracking.training.epoch_recorder import EpochRecorder
-from sls.tracking.training.interruption import StopRequest, stop_on_request
 from sls.tracking.training.resuming import CHANGEABLE, STATE_DIRECTORY, Past, read_past
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sls.tracking.evaluation.comparison_run import find_systems
-from sls.tracking.evaluation.score_sources import ScoreSource, find_scores
+from sls.tracking.evaluation.score_sources import ScoreSource, find_scores, find_systems
 from sls.tracking.registry.calibrations import find_calibration
 from sls.tracking.registry.checkpoints import find_model
 from sls.tracking.store import connect

@@ -71,7 +71,7 @@ def test_what_people_wrote_stays_and_the_rest_is_renewed(trained) -> None:
 def test_other_checkpoints_and_failed_runs_are_not_linked(trained) -> None:
     client = connect()
     scored = record("score", trained)
-    foreign = record("score", ModelSource("models:/m-other", trained.path, model_id="m-other"))
+    foreign = record("score", ModelSource("models:/m-other", path=trained.path, model_id="m-other"))
     failed = record("evaluate", trained, score_run_id=scored)
     client.set_terminated(failed, "FAILED")
     link_checkpoint(client, trained.model_id, trained.train_run_id)

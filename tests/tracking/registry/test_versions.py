@@ -16,6 +16,7 @@ from sls.serving.bundle import example_recording
 from sls.tracking.registry import versions
 from sls.tracking.registry.checkpoint_recording import log_checkpoint
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
+from sls.tracking.registry.lineage import note_evaluations
 from sls.tracking.registry.model_card import MAX_CARD_LENGTH, newest_evaluations, write_card
 from sls.tracking.registry.stages import (
     appoint_champion,
@@ -28,7 +29,6 @@ from sls.tracking.registry.stages import (
     move_stage,
     point_alias,
 )
-from sls.tracking.registry.version_notes import note_evaluations
 from sls.tracking.run import tracked_run
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
 
@@ -228,7 +228,7 @@ def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store
 
 
 def test_card_is_no_longer_than_a_description_may_be(store) -> None:
-    card = write_card(connect(), ModelSource("a", Path("a")), "v" * MAX_CARD_LENGTH, 4.0, None)
+    card = write_card(connect(), ModelSource("a", path=Path("a")), "v" * MAX_CARD_LENGTH, 4.0, None)
     assert len(card) == MAX_CARD_LENGTH
 
 
@@ -285,7 +285,7 @@ def test_registration_into_production_makes_room_there(trained) -> None:
 
 def test_checkpoint_of_which_nothing_is_known_is_registered_under_no_recipe(trained) -> None:
     client = connect()
-    unknown = ModelSource(str(trained.path), trained.path)
+    unknown = ModelSource(str(trained.path), path=trained.path)
     version = versions.register(client, "1", unknown, "archived", tags={"licence": "MIT"}).version
     registered = client.get_model_version(REGISTERED_MODEL_NAME, version)
     assert registered.run_id is None

@@ -16,7 +16,7 @@ class SecondRank(Ranks):
     """A process that is told the plan of a first one on another machine."""
 
     def share(self, value: Any) -> Any:
-        model = ModelSource("m", Path("m.safetensors"))
+        model = ModelSource("m", path=Path("m.safetensors"))
         trials = TrialList("t", "c", [], None)
         return model, trials, ScoringOptions(ComputeConfig()), Path("/nowhere/df.txt"), "process 7 on first"
 

@@ -5,16 +5,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from sls.tracking.signals import Terminated, sigterm_raises
-from sls.tracking.training import interruption
-from sls.tracking.training.interruption import ECHO_S, stop_on_request
+from sls.tracking import signals
+from sls.tracking.signals import ECHO_S, Terminated, sigterm_raises, stop_on_request
 
 
 @pytest.fixture
 def clock(monkeypatch) -> Iterator[list[float]]:
     """The time, which a test moves."""
     now = [100.0]
-    monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(signals.time, "monotonic", lambda: now[0])
     # A shell starts what it runs in the background with Ctrl-C ignored, and Python leaves that so.
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     with sigterm_raises():
