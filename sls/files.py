@@ -28,6 +28,7 @@ def write_whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
+        # Not gone yet where the block failed, or where both were links to one file: that rename does nothing.
         temporary.unlink(missing_ok=True)
 
 

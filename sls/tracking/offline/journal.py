@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from sls.config import PROJECT_ROOT
+from sls.files import write_whole
 from sls.tracking.offline.entries import Entry, read_entries, read_position
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
@@ -102,7 +103,8 @@ class Journal:
         with self.changed:
             self.pending.popleft()
             self.position.next = entry.number + 1
-            _write_whole(self.path / "position.json", json.dumps(asdict(self.position), indent=2))
+            with write_whole(self.path / "position.json") as temporary:
+                temporary.write_text(json.dumps(asdict(self.position), indent=2), encoding="utf-8")
             if str(entry.number) not in self.position.refused:
                 self._free_files(entry.number)
             self.changed.notify_all()
@@ -177,13 +179,6 @@ def _names(path: Path) -> set[str]:
         if first.endswith(b"\n"):
             names.add(json.loads(first)["payload"]["run_id"])
     return names
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Writes a file under a temporary name and renames it."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(path)
 
 
 def _write_all(file: Any, data: bytes) -> None:
