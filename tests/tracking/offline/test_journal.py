@@ -1,8 +1,10 @@
 """Runs through a server that goes away, with a real `mlflow server` that is killed and started again."""
 
+import fcntl
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -408,6 +411,23 @@ def test_damaged_journal_names_the_line(store, tmp_path) -> None:
     (path / "entries.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="entries.jsonl:1: found .*, expected an entry"):
         send_journal(path)
+
+
+def test_a_journal_that_another_process_sends_meanwhile_is_not_made_anew(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
+    journal = create_journal("abc")
+    journal.append("tags", {"a": "1"})
+    lockf = fcntl.lockf
+
+    def lose(*arguments: Any) -> None:
+        lockf(*arguments)
+        shutil.rmtree(journal.path, ignore_errors=True)
+
+    monkeypatch.setattr(fcntl, "lockf", lose)
+    for _ in ("after it was opened", "before"):
+        with pytest.raises(FileNotFoundError, match="abc was sent in the meantime"):
+            Journal(journal.path)
+    assert not find_journals()
 
 
 @pytest.mark.parametrize("has_files", [False, True])
