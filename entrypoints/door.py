@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from sls.config_file import RETIRED, check_field_name, config_fields
+from sls.engine.compute.launch import Launch
 from sls.quotation import did_you_mean
 from sls.tracking.offline.run_writer import RunTakenOver
 from sls.tracking.run import TrackedRun, one_line, tracked_run
@@ -29,7 +30,7 @@ EXIT_TERMINATED = 143
 # All of them are an OSError too, some of those of requests a ValueError.
 SERVER_FAILURES = (ConnectionError, TimeoutError, RequestException)
 
-console = Console(quiet=int(os.environ.get("RANK") or 0) > 0)
+console = Console(quiet=Launch.read().rank > 0)
 """Tables and progress bars; the bars are quiet when nobody watches, and all is in processes after the first."""
 _log_console = Console(stderr=True)
 
