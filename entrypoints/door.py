@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import logging
 import os
@@ -18,6 +17,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from sls.config_file import RETIRED, check_field_name, config_fields
+from sls.engine.compute.launch import Launch
+from sls.quotation import did_you_mean
 from sls.tracking.offline.run_writer import RunTakenOver
 from sls.tracking.run import TrackedRun, one_line, tracked_run
 from sls.tracking.signals import Terminated
@@ -29,7 +30,7 @@ EXIT_TERMINATED = 143
 # All of them are an OSError too, some of those of requests a ValueError.
 SERVER_FAILURES = (ConnectionError, TimeoutError, RequestException)
 
-console = Console(quiet=int(os.environ.get("RANK") or 0) > 0)
+console = Console(quiet=Launch.read().rank > 0)
 """Tables and progress bars; the bars are quiet when nobody watches, and all is in processes after the first."""
 _log_console = Console(stderr=True)
 
@@ -65,9 +66,8 @@ def refuse_unknown(context: click.Context) -> None:
         takes_every_field = {spec.name for spec in config_fields()} <= set(taken)
         if takes_every_field or name in RETIRED:
             check_field_name(name, "the command line")
-        close = difflib.get_close_matches(name, taken, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(taken)}"
-        raise ValueError(f"{context.command.name} does not take {name}; {hint}")
+        hint = did_you_mean(name, taken, f"; it takes {', '.join(taken)}")
+        raise ValueError(f"{context.command.name} does not take {name}{hint}")
     if context.args:
         raise ValueError(f"{context.command.name}: found {context.args[0]}, expected --name value")
 

@@ -21,6 +21,7 @@ from entrypoints.options import (
 from entrypoints.progress import scoring_progress
 from entrypoints.tables import recording_table, scoring_summary
 from sls.data.corpora.corpus import open_corpus
+from sls.engine.compute.launch import Launch
 from sls.engine.scoring.ranks import join_ranks
 from sls.files import scratch_directory
 from sls.tracking.registry.checkpoints import resolve_model
@@ -105,6 +106,4 @@ def follow() -> None:
 
 
 if __name__ == "__main__":
-    import os
-
-    follow() if int(os.environ.get("RANK") or 0) else score()
+    follow() if Launch.read().rank else score()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sls.config import Config
-from sls.quotation import quote
+from sls.quotation import did_you_mean, quote
 from sls.yaml_file import read_yaml
 
 
@@ -116,8 +115,7 @@ def check_field_name(name: str, source: str) -> None:
         return
     if name in RETIRED:
         raise ValueError(f"{source}: {name} is not a setting here; {RETIRED[name]}")
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else f"; known fields: {', '.join(known)}"
+    hint = did_you_mean(name, known, f"; known fields: {', '.join(known)}")
     raise ValueError(f"{source}: unknown configuration field {name}{hint}")
 
 

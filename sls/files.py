@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 @contextmanager
@@ -28,6 +29,7 @@ def write_whole(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
+        # Not gone yet where the block failed, or where both were links to one file: that rename does nothing.
         temporary.unlink(missing_ok=True)
 
 
@@ -67,10 +69,7 @@ def check_is_file(path: Path, parameter: str = "", expected: str = "a regular fi
 
 @contextmanager
 def hold_lock(path: Path, waits: bool = False) -> Iterator[None]:
-    """Holds `PATH.lock` for the duration of a `with` block; the system frees it if the process is killed.
-
-    It is a POSIX record lock: worker processes do not inherit it, and it holds between machines on a file
-    system that shares such locks.
+    """Holds `PATH.lock` for the duration of a `with` block; see `take_lock`.
 
     Args:
         path: what the lock is for; it need not be there.
@@ -82,14 +81,43 @@ def hold_lock(path: Path, waits: bool = False) -> Iterator[None]:
     """
     lock = _lock_path(path)
     lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _acquire(lock, path, waits)
     try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{this_process()}\n".encode(), 0)
+        file = take_lock(lock, waits)
+    except BlockingIOError as error:
+        raise ValueError(f"{path}: found {error} at work on it, expected to be alone") from None
+    try:
         yield
     finally:
         lock.unlink(missing_ok=True)
-        os.close(descriptor)
+        file.close()
+
+
+def take_lock(lock: Path, waits: bool = False) -> BinaryIO:
+    """Locks a file, made if need be, until it is closed; the system frees it if the process is killed.
+
+    It is a POSIX record lock: worker processes do not inherit it, and it holds between machines on a file
+    system that shares such locks.
+
+    Raises:
+        BlockingIOError: another process holds it; the message is what that one has written into it.
+        OSError: no lock can be made there.
+    """
+    while True:
+        file = os.fdopen(os.open(lock, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+        except OSError as error:
+            with file:
+                holder = file.read(200).decode(errors="replace").strip()
+            if waits or error.errno not in (errno.EACCES, errno.EAGAIN):  # POSIX allows both for "held"
+                raise OSError(error.errno, error.strerror, str(lock)) from None
+            raise BlockingIOError(holder or "another process") from None
+        if _is_still_there(lock, file):
+            file.truncate(0)
+            file.write(f"{this_process()}\n".encode())
+            return file
+        # Its last holder removed it between our opening and locking it.
+        file.close()
 
 
 def this_process() -> str:
@@ -112,25 +140,8 @@ def _lock_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
-def _acquire(lock: Path, path: Path, waits: bool) -> int:
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
-        except OSError as error:
-            holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "another process"
-            os.close(descriptor)
-            if waits or error.errno not in (errno.EACCES, errno.EAGAIN):  # POSIX allows both for "held"
-                raise OSError(error.errno, error.strerror, str(lock)) from None
-            raise ValueError(f"{path}: found {holder} at work on it, expected to be alone") from None
-        if _is_still_there(lock, descriptor):
-            return descriptor
-        # Its last holder removed it between our opening and locking it.
-        os.close(descriptor)
-
-
-def _is_still_there(lock: Path, descriptor: int) -> bool:
+def _is_still_there(lock: Path, file: BinaryIO) -> bool:
     try:
-        return os.path.samestat(lock.stat(), os.fstat(descriptor))
+        return os.path.samestat(lock.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
         return False

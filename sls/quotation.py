@@ -1,6 +1,9 @@
-"""How messages quote what was found: in one line, and of something long its beginning alone."""
+"""How messages quote what was found, in one line and of bounded length, and say what may have been meant."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 MAX_QUOTED = 80
 """Characters of what is quoted; a field of a table may have thousands."""
@@ -14,3 +17,9 @@ def shorten(text: str) -> str:
 def quote(found: object) -> str:
     """Returns a value as Python writes it, so that a line end is no line end, and not at length."""
     return shorten(repr(found))
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
+    """Returns how a message ends: with the known name that is near, by a cutoff from 0 to 1, or otherwise."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
+    return f"; did you mean {close[0]}?" if close else otherwise

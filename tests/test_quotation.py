@@ -9,7 +9,7 @@ from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
 from sls.data.tables.score_files import join_scores, read_scores, write_scores
 from sls.data.tables.text_columns import Texts
-from sls.quotation import MAX_QUOTED, quote, shorten
+from sls.quotation import MAX_QUOTED, did_you_mean, quote, shorten
 
 LONG = "x" * 4_000
 LIST = TableFormat("list", ("trial", "label"), labels={"spoof": Label.SPOOF})
@@ -20,6 +20,13 @@ def test_a_short_value_is_quoted_whole_and_a_long_one_is_marked_as_cut():
     assert quote(["a", 1]) == "['a', 1]"
     assert shorten("x" * MAX_QUOTED) == "x" * MAX_QUOTED
     assert quote(LONG) == f"'{'x' * (MAX_QUOTED - 1)}...[cut]"
+
+
+def test_the_nearest_name_is_asked_for_where_one_is_near():
+    assert did_you_mean("trak", ["audio", "track"], "; it takes audio, track") == "; did you mean track?"
+    assert did_you_mean("x", ["audio", "track"], "; it takes audio, track") == "; it takes audio, track"
+    assert did_you_mean("DF_19", ["DF"]) == ""
+    assert did_you_mean("DF_19", ["DF"], cutoff=0.5) == "; did you mean DF?"
 
 
 def join_with_a_key(path):

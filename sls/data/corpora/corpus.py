@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from sls.config import PROJECT_ROOT, DataConfig
 from sls.data.corpora.published_counts import CORPUS_NOTE, find_corpus_note, read_corpus_note
 from sls.data.corpora.tracks import BUILT_IN_TRACKS, Track, load_tracks
 from sls.data.demo_corpus import make_demo_corpus
-from sls.quotation import quote
+from sls.quotation import did_you_mean, quote
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +81,7 @@ def is_built_in(tracks_file: str | Path) -> bool:
 def _find_track(tracks: Mapping[str, Track], name: str) -> Track:
     if name in tracks:
         return tracks[name]
-    close = difflib.get_close_matches(name, tracks, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]}?" if close else ""
+    hint = did_you_mean(name, tracks, cutoff=0.5)
     found = quote(name) if name else "nothing"
     raise ValueError(f"track: found {found}, expected one of {', '.join(tracks)}{hint}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from sls.data.tables.formats import IGNORED_COLUMN, TableFormat
 from sls.data.tables.protocols import Label
 from sls.data.tables.text_table import DELIMITERS
-from sls.quotation import quote
+from sls.quotation import did_you_mean, quote
 from sls.yaml_file import read_yaml
 
 _LABELS = {"bonafide": Label.BONAFIDE, "spoof": Label.SPOOF}
@@ -30,8 +29,7 @@ class Entry:
         """Raises ValueError where there is a name that is not known, with the nearest that is."""
         for name in self.values:
             if name not in known:
-                near = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"; did you mean {near[0]}?" if near else ""
+                hint = did_you_mean(str(name), known)
                 raise ValueError(f"{self.where}: found {name}, expected some of {', '.join(known)}{hint}")
 
     def text(self, name: str, default: str | None = None) -> str:

@@ -18,6 +18,7 @@ from torch.distributed.nn.functional import all_reduce
 
 from sls.config import ComputeConfig
 from sls.engine.compute.device import resolve_device
+from sls.engine.compute.launch import Launch
 from sls.engine.scoring.ranks import Ranks
 from sls.models.countermeasure import Countermeasure
 
@@ -31,13 +32,13 @@ def join_processes() -> Ranks:
     accelerate would join them only once configuration and data are known. A process that fails before that, on a
     machine without the data, would leave the others waiting where no signal reaches them.
     """
-    world_size = int(os.environ.get("WORLD_SIZE") or 1)
-    if world_size == 1:
+    ranks = Ranks.read()
+    if ranks.world_size == 1:
         return Ranks()
     if not distributed.is_initialized():
         # What accelerate takes over, whichever device is set.
         distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
-    return Ranks(distributed.get_rank(), world_size, int(os.environ.get("LOCAL_RANK") or 0))
+    return ranks
 
 
 @contextmanager
@@ -71,7 +72,7 @@ def open_accelerator(compute: ComputeConfig) -> Accelerator:
         ValueError: No such device, or a GPU that this machine lacks.
     """
     device = resolve_device(compute.device)
-    is_alone = int(os.environ.get("WORLD_SIZE") or 1) == 1
+    is_alone = Launch.read().world_size == 1
     # accelerate keeps one state for the life of a process; a second training may have another device.
     AcceleratorState._reset_state(reset_partial_state=is_alone)
     before = os.environ.get(DEVICE_VARIABLE)

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import torch
 from torch import distributed
 
+from sls.engine.compute.launch import Launch
 from sls.engine.scoring.shards import Shard
 
 LONGEST_WAIT = timedelta(days=7)
@@ -19,13 +20,8 @@ LONGEST_WAIT = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Ranks:
-    """This process among those of its launch; one alone by default."""
-
-    rank: int = 0
-    world_size: int = 1
-    local_rank: int = 0
-    """Among those of its machine, by which it takes its GPU."""
+class Ranks(Launch):
+    """A launch whose processes talk to one another."""
 
     @property
     def shard(self) -> Shard:
@@ -119,11 +115,11 @@ def _losing_others_raises() -> Iterator[None]:
 @contextmanager
 def join_ranks(environment: Mapping[str, str] = os.environ) -> Iterator[Ranks]:
     """Finds the processes of this launch by the variables that launchers set, and connects them."""
-    world_size = int(environment.get("WORLD_SIZE") or 1)
-    if world_size == 1:
+    ranks = Ranks.read(environment)
+    if ranks.world_size == 1:
         yield Ranks()
         return
     distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
-    yield Ranks(int(environment["RANK"]), world_size, int(environment.get("LOCAL_RANK") or 0))
+    yield ranks
     # A process that fails leaves the others waiting until it ends: see `wait_for_all`.
     distributed.destroy_process_group()

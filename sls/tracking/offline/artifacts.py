@@ -14,7 +14,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from sls.files import file_digest
+from sls.files import file_digest, scratch_directory, write_whole
 from sls.tracking.store import find_run
 
 MANIFEST_FILE = "manifest.json"
@@ -71,8 +71,8 @@ def replace_directory(store: ArtifactRepository, directory: Path, name: str, rec
     digests = {path.relative_to(directory).as_posix(): file_digest(path) for path in _files(directory)}
     for file in digests:
         upload_file(store, directory / file, str(PurePosixPath(slot, file).parent))
-    with tempfile.TemporaryDirectory(prefix="sls-") as scratch:
-        manifest = Path(scratch, MANIFEST_FILE)
+    with scratch_directory() as scratch:
+        manifest = scratch / MANIFEST_FILE
         manifest.write_text(Manifest(recorded_ns, digests).to_json(), encoding="utf-8")
         store.log_artifact(str(manifest), slot)
 
@@ -141,8 +141,8 @@ def _manifests(store: ArtifactRepository, name: str) -> list[tuple[str, Manifest
     for slot in _slots(name):
         path = f"{slot}/{MANIFEST_FILE}"
         if path in [item.path for item in store.list_artifacts(slot)]:
-            with tempfile.TemporaryDirectory(prefix="sls-") as scratch:
-                text = Path(store.download_artifacts(path, scratch)).read_text(encoding="utf-8")
+            with scratch_directory() as scratch:
+                text = Path(store.download_artifacts(path, str(scratch))).read_text(encoding="utf-8")
             found.append((slot, Manifest.parse(text)))
     return sorted(found, key=lambda item: item[1].recorded_ns, reverse=True)
 
@@ -159,16 +159,11 @@ def _files(directory: Path) -> list[Path]:
 
 def _link(path: Path, directory: Path) -> bool:
     """Links a file into a directory, in place of what is there; False where the disks differ."""
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f".{path.name}.part"
-    temporary.unlink(missing_ok=True)
     try:
-        os.link(path, temporary)
+        with write_whole(directory / path.name) as temporary:
+            os.link(path, temporary)
     except FileNotFoundError:
         raise
     except OSError:
         return False
-    temporary.rename(directory / path.name)
-    # Renaming a link onto another link of the same file leaves both in place.
-    temporary.unlink(missing_ok=True)
     return True

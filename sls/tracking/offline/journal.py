@@ -7,7 +7,6 @@ under `outputs/journal/` at the project root, or where SLS_JOURNAL_DIR says.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -19,9 +18,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sls.config import PROJECT_ROOT
+from sls.files import take_lock, write_whole
 from sls.tracking.offline.entries import Entry, read_entries, read_position
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
@@ -102,7 +102,8 @@ class Journal:
         with self.changed:
             self.pending.popleft()
             self.position.next = entry.number + 1
-            _write_whole(self.path / "position.json", json.dumps(asdict(self.position), indent=2))
+            with write_whole(self.path / "position.json") as temporary:
+                temporary.write_text(json.dumps(asdict(self.position), indent=2), encoding="utf-8")
             if str(entry.number) not in self.position.refused:
                 self._free_files(entry.number)
             self.changed.notify_all()
@@ -179,13 +180,6 @@ def _names(path: Path) -> set[str]:
     return names
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Writes a file under a temporary name and renames it."""
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.rename(path)
-
-
 def _write_all(file: Any, data: bytes) -> None:
     """Writes to an unbuffered file, down to the disk."""
     while data:
@@ -193,23 +187,14 @@ def _write_all(file: Any, data: bytes) -> None:
     os.fsync(file.fileno())
 
 
-def _lock(path: Path) -> Any:
-    file = (path / "lock").open("a+", encoding="utf-8")
+def _lock(path: Path) -> BinaryIO:
+    """Takes the lock that lies in a journal, and goes with it."""
     try:
-        # A record lock, unlike flock, is not inherited by the workers of a data loader.
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        file.close()
-        raise BlockingIOError(f"{path} is held by {holder}, which sends it") from error
-    if not (path / "lock").exists():
-        file.close()
-        raise FileNotFoundError(f"{path} was sent in the meantime")
-    file.truncate(0)
-    file.write(f"process {os.getpid()} on {os.uname().nodename}")
-    file.flush()
-    return file
+        return take_lock(path / "lock")
+    except BlockingIOError as error:
+        raise BlockingIOError(f"{path} is held by {error}, which sends it") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} was sent in the meantime") from error
 
 
 def _file_key(entry: Entry) -> str:

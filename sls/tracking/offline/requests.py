@@ -56,6 +56,10 @@ NO_ANSWER = (
 REFUSAL_STATUSES = {400, 404, 405, 409, 413, 414, 422}
 
 
+# How databases say that another client made the same row first.
+RACES = ("UniqueViolation", "UNIQUE constraint failed", "Duplicate entry")
+
+
 def is_refusal(error: Exception) -> bool:
     """Says whether the server will never take this request, as against being away or out of order."""
     if isinstance(error, MlflowException):
@@ -63,6 +67,11 @@ def is_refusal(error: Exception) -> bool:
     # Artifact stores behind a server raise the HTTP library's own error.
     status = getattr(getattr(error, "response", None), "status_code", None)
     return status in REFUSAL_STATUSES or isinstance(error, (FileNotFoundError, TypeError, KeyError))
+
+
+def is_race(error: Exception) -> bool:
+    """Says whether another client recorded the same at the same time, so that a second try will find it there."""
+    return isinstance(error, MlflowException) and any(words in str(error) for words in RACES)
 
 
 def is_away(error: Exception) -> bool:

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
+from sls.engine.compute.launch import Launch
 from sls.tracking import provenance
 from sls.tracking.offline.journal import find_journals
 from sls.tracking.offline.recorders import DirectRecorder, JournalRecorder, Recorder, SilentRecorder
@@ -29,7 +30,7 @@ def open_recorder(
 ) -> Recorder:
     """Opens a run: the one to resume, the one that `mlflow run` has opened, or a new one; see `tracked_run`."""
     launched = os.environ.pop("MLFLOW_RUN_ID", "")
-    if int(os.environ.get("RANK") or 0) > 0:
+    if Launch.read().rank > 0:
         return SilentRecorder(resume or launched)
     former_writer = ""
     try:

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 
 from sls.tracking.offline.entries import Entry
 from sls.tracking.offline.journal import Journal, journal_id
-from sls.tracking.offline.requests import Delivery, is_away, is_refusal
+from sls.tracking.offline.requests import Delivery, is_away, is_race, is_refusal
 from sls.tracking.offline.run_writer import RunTakenOver
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
@@ -59,8 +59,9 @@ class Courier:
         try:
             self._deliver(entry)
         except Exception as error:
-            if self.journal.is_dropped(entry):
-                # Its files went while they were being sent; now it goes without them.
+            if self.journal.is_dropped(entry) or is_race(error):
+                # Its files went while they were being sent, and now it goes without them; or what another client
+                # recorded at the same time is there by now.
                 self._deliver(entry)
             elif is_refusal(error):
                 self._refuse(entry, error)

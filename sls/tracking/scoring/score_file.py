@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from sls.data.tables.score_files import write_scores
 from sls.engine.scoring.partial_scores import EARLIER_SETTINGS, JournalHeader, read_journal
 from sls.engine.scoring.settings import REMEDY, SETTINGS, binding_key
 from sls.engine.scoring.shards import WHOLE, Shard, journal_path, shard_journals
-from sls.files import file_digest, scratch_directory
+from sls.files import file_digest, scratch_directory, write_whole
 from sls.tracking.registry.lineage import link_checkpoint
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import FINISHED, find_first_run, tagged
@@ -58,15 +57,11 @@ def write_score_file(output: Path, header: JournalHeader, names: Sequence[str], 
     Raises:
         ValueError: names or scores that a score file cannot hold.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as directory:
-        staged = Path(directory) / output.name
-        write_scores(staged, names, scores)
-        sidecar = {**header.about, **header.binding, "scores_sha256": file_digest(staged)}
-        staged_sidecar = sidecar_path(staged)
-        staged_sidecar.write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
-        staged_sidecar.replace(sidecar_path(output))
-        staged.replace(output)
+    with write_whole(output) as scored:
+        write_scores(scored, names, scores)
+        sidecar = {**header.about, **header.binding, "scores_sha256": file_digest(scored)}
+        with write_whole(sidecar_path(output)) as described:
+            described.write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
     remove_journals(output)
 
 
@@ -163,7 +158,6 @@ def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path
     if run is None:
         return False
     uri = f"runs:/{run.info.run_id}/{SCORES_DIRECTORY}"
-    output.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory() as directory:
         try:
             kept = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
@@ -174,8 +168,7 @@ def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path
         if _read_sidecar(found) is None:
             logger.warning("%s: found no whole score file, so trials are scored anew", uri)
             return False
-        shutil.copyfile(sidecar_path(found), sidecar_path(output))
-        staged = output.with_name(f".{output.name}.fetched")
-        shutil.copyfile(found, staged)
-        staged.replace(output)
+        for source, target in ((sidecar_path(found), sidecar_path(output)), (found, output)):
+            with write_whole(target) as temporary:
+                shutil.copyfile(source, temporary)
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from sls.config import Config
 from sls.config_file import build_config, read_config_values
 from sls.engine.training.state import read_state
+from sls.files import scratch_directory
 from sls.tracking.offline.artifacts import read_directory
 from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, has_weights, resolve_model
 from sls.tracking.store import connect, find_run
@@ -57,10 +57,12 @@ def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
     Raises:
         ValueError: there is no such run, it has no configuration, or something typed would change its losses.
     """
-    with tempfile.TemporaryDirectory(prefix="sls-") as scratch:
+    with scratch_directory() as scratch:
         try:
             run = find_run(connect(), run_id)
-            path = download_artifacts(run_id=run.info.run_id, artifact_path=CONFIG_FILE, dst_path=scratch)
+            path = download_artifacts(
+                run_id=run.info.run_id, artifact_path=CONFIG_FILE, dst_path=str(scratch)
+            )
         except (MlflowException, OSError) as error:
             raise ValueError(f"resume: found no configuration of a training run {run_id}") from error
         values: dict[str, Any] = read_config_values(path)

@@ -34,6 +34,13 @@ def test_a_process_that_fails_keeps_the_others_until_it_ends(calls) -> None:
     assert calls[1:] == ["init_process_group", "destroy_process_group"]
 
 
+def test_a_process_alone_is_the_first_whatever_its_rank_is_said_to_be(calls) -> None:
+    for environment in ({}, {"RANK": "", "WORLD_SIZE": ""}, {"RANK": "2"}):
+        with join_ranks(environment) as ranks:
+            assert ranks == Ranks()
+    assert not calls
+
+
 def test_the_first_process_hears_of_a_failure_and_the_others_wait_for_its_end(calls) -> None:
     with pytest.raises(ValueError, match="^rank 2: no memory$"):
         Ranks(world_size=3).wait_for_all("b")

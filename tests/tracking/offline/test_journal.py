@@ -1,8 +1,10 @@
 """Runs through a server that goes away, with a real `mlflow server` that is killed and started again."""
 
+import fcntl
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -20,6 +23,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import ErrorCode
 
 from sls.config import PROJECT_ROOT
 from sls.data.tables.protocols import Protocol
@@ -308,6 +312,28 @@ def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
     assert send_journal(path).num_refused == 1
 
 
+def test_what_another_client_records_at_the_same_time_is_tried_once_more(store, monkeypatch) -> None:
+    """MLflow answers BAD_REQUEST where two clients make the same row, such as a dataset's, in a database."""
+    tried = []
+    log_batch = MlflowClient.log_batch
+
+    def lose_the_first_race(client: MlflowClient, run_id: str, **records) -> None:
+        tried.append(records)
+        if len(tried) == 1:
+            code = ErrorCode.Value("BAD_REQUEST")
+            raise MlflowException('(psycopg2.errors.UniqueViolation) duplicate key, "dataset_pk"', code)
+        log_batch(client, run_id, **records)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", lose_the_first_race)
+    with tracked_run("train", journal=True) as run:
+        run.log_metrics({"train/loss": 1.0})
+    found = MlflowClient().get_run(run.run_id)
+    assert len(tried) > 1
+    assert found.data.metrics == {"train/loss": 1.0}
+    assert "refused" not in found.data.tags
+    assert find_journals(run.run_id) == []
+
+
 def closed_port_error() -> MlflowException:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -408,6 +434,23 @@ def test_damaged_journal_names_the_line(store, tmp_path) -> None:
     (path / "entries.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="entries.jsonl:1: found .*, expected an entry"):
         send_journal(path)
+
+
+def test_a_journal_that_another_process_sends_meanwhile_is_not_made_anew(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
+    journal = create_journal("abc")
+    journal.append("tags", {"a": "1"})
+    lockf = fcntl.lockf
+
+    def lose(*arguments: Any) -> None:
+        lockf(*arguments)
+        shutil.rmtree(journal.path, ignore_errors=True)
+
+    monkeypatch.setattr(fcntl, "lockf", lose)
+    for _ in ("after it was opened", "before"):
+        with pytest.raises(FileNotFoundError, match="abc was sent in the meantime"):
+            Journal(journal.path)
+    assert not find_journals()
 
 
 @pytest.mark.parametrize("has_files", [False, True])

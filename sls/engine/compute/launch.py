@@ -1,0 +1,24 @@
+"""The launch by torchrun or accelerate that this process is part of, by the variables that launchers set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+
+@dataclass(frozen=True)
+class Launch:
+    """This process among those of its launch; one alone by default."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    """Among those of its machine, by which it takes its GPU."""
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Returns what the environment says of it."""
+        get = environment.get
+        return cls(int(get("RANK") or 0), int(get("WORLD_SIZE") or 1), int(get("LOCAL_RANK") or 0))
