@@ -28,7 +28,8 @@ import soundfile
 import torch
 
 from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ, AudioConfig, ComputeConfig, ScoringConfig
-from sls.data.audio.recording import fit_length, read_audio
+from sls.data.audio.recording import read_audio
+from sls.data.audio.windows import fit_length
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.tables.protocols import Trial

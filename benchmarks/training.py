@@ -28,7 +28,8 @@ from benchmarks.rawboost_direct import direct_rawboost
 from benchmarks.scoring import make_files, median_ratio
 from sls.config import NUM_SAMPLES, Config, RawBoostConfig
 from sls.config_file import build_config
-from sls.data.audio.recording import fit_length, read_audio
+from sls.data.audio.recording import read_audio
+from sls.data.audio.windows import fit_length
 from sls.data.loading.dataset import TrialDataset
 from sls.data.tables.protocols import Trial
 from sls.engine.compute.training_processes import open_accelerator

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from sls.data.audio.recording import AudioError, fit_length
+from sls.data.audio.recording import AudioError
 from sls.data.audio.uploads import Upload, decode_base64, read_samples, read_upload
-from sls.data.audio.windows import window_starts
+from sls.data.audio.windows import fit_length, window_starts
 from sls.data.tables.protocols import Label
 from sls.engine.compute.precision import Precision, arithmetic
 from sls.metrics.calibration import Calibration

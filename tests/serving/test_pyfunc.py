@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from sls.data.audio.recording import fit_length, read_audio
+from sls.data.audio.recording import read_audio
+from sls.data.audio.windows import fit_length
 from sls.models.checkpoints import (
     LoadedCheckpoint,
 )

@@ -1,4 +1,4 @@
-"""One file to mono float32 at one sampling rate, and the stretch of it that the countermeasure hears."""
+"""One recording: from its file to mono float32 at one sampling rate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ, Resampler
+from sls.config import SAMPLE_RATE_HZ, Resampler
 from sls.data.audio.containers import open_container
 from sls.data.audio.decoders import (
     UNKNOWN,
@@ -151,41 +151,6 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
         return facts
     except AudioError as error:
         raise AudioError(f"{name}: {error}") from None
-
-
-def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarray:
-    """Repeats a short waveform and cuts a long one, as the published system does.
-
-    Args:
-        waveform: shape `(n,)`; repeated floor(num_samples / n) + 1 times where n < num_samples.
-        num_samples: samples to return: the first ones.
-
-    Returns:
-        Shape: `(num_samples,)`.
-
-    Raises:
-        ValueError: the waveform is empty.
-    """
-    length = len(waveform)
-    if length == 0:
-        raise ValueError("waveform: found no samples, expected one at least")
-    if length >= num_samples:
-        return waveform[:num_samples]
-    return np.tile(waveform, num_samples // length + 1)[:num_samples]
-
-
-def draw_crop_start(num_found: int, num_samples: int, rng: np.random.Generator) -> int:
-    """Draws where a crop of `num_samples` begins; a short recording, to be repeated, may begin at any sample."""
-    spare = num_found - num_samples
-    return int(rng.integers(spare + 1 if spare > 0 else num_found))
-
-
-def crop_randomly(waveform: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Cuts a stretch at a random place out of a waveform; a short one comes whole, from a random sample on."""
-    start = draw_crop_start(len(waveform), num_samples, rng)
-    if len(waveform) <= num_samples:
-        return np.roll(waveform, -start)
-    return waveform[start : start + num_samples]
 
 
 def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:

@@ -1,4 +1,4 @@
-"""Long recordings: the windows in which a countermeasure hears them, and one score from those of the windows."""
+"""The stretch of a recording that the countermeasure hears, and the windows in which it hears all of a long one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,44 @@ from typing import Literal
 import numpy as np
 
 from sls.config import NUM_SAMPLES
-from sls.data.audio.recording import fit_length
 
 Combination = Literal["mean", "median", "min", "log-mean"]
 """How the scores of windows become one: log-mean is the logarithm of the mean probability of bona fide."""
+
+
+def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarray:
+    """Repeats a short waveform and cuts a long one, as the published system does.
+
+    Args:
+        waveform: shape `(n,)`; repeated floor(num_samples / n) + 1 times where n < num_samples.
+        num_samples: samples to return: the first ones.
+
+    Returns:
+        Shape: `(num_samples,)`.
+
+    Raises:
+        ValueError: the waveform is empty.
+    """
+    length = len(waveform)
+    if length == 0:
+        raise ValueError("waveform: found no samples, expected one at least")
+    if length >= num_samples:
+        return waveform[:num_samples]
+    return np.tile(waveform, num_samples // length + 1)[:num_samples]
+
+
+def draw_crop_start(num_found: int, num_samples: int, rng: np.random.Generator) -> int:
+    """Draws where a crop of `num_samples` begins; a short recording, to be repeated, may begin at any sample."""
+    spare = num_found - num_samples
+    return int(rng.integers(spare + 1 if spare > 0 else num_found))
+
+
+def crop_randomly(waveform: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Cuts a stretch at a random place out of a waveform; a short one comes whole, from a random sample on."""
+    start = draw_crop_start(len(waveform), num_samples, rng)
+    if len(waveform) <= num_samples:
+        return np.roll(waveform, -start)
+    return waveform[start : start + num_samples]
 
 
 def window_starts(num_samples: int, window: int, hop: int) -> np.ndarray:

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from sls.config import AudioConfig, RawBoostConfig
-from sls.data.audio.recording import AudioError, crop_randomly, draw_crop_start, fit_length, read_audio
+from sls.data.audio.recording import AudioError, read_audio
+from sls.data.audio.windows import crop_randomly, draw_crop_start, fit_length
 from sls.data.loading.failures import AudioFailure, check_failures
 from sls.data.loading.training_batches import TRIAL_STREAM, UNKNOWN_LABEL, Batch, EpochSampler, Example
 from sls.data.loading.workers import PREFETCH_BATCHES, prepare_worker

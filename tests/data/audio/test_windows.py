@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from sls.data.audio.recording import fit_length
-from sls.data.audio.windows import combine_scores, cut_windows, window_starts
+from sls.data.audio.windows import combine_scores, cut_windows, fit_length, window_starts
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import soundfile
 import torch
 
 from sls.config import AudioConfig, RawBoostConfig
-from sls.data.audio.recording import fit_length, read_audio
+from sls.data.audio.recording import read_audio
+from sls.data.audio.windows import fit_length
 from sls.data.loading.dataset import TrialDataset, make_loader
 from sls.data.loading.training_batches import UNKNOWN_LABEL, Batch, EpochSampler
 from sls.data.loading.workers import prepare_worker

@@ -7,7 +7,8 @@ import pytest
 import soundfile
 
 from sls.config import AudioConfig
-from sls.data.audio.recording import AudioError, fit_length, read_audio
+from sls.data.audio.recording import AudioError, read_audio
+from sls.data.audio.windows import fit_length
 from sls.data.loading.dataset import TrialDataset, make_loader
 from sls.data.loading.failures import AudioFailure, check_failures
 from sls.data.loading.training_batches import Batch

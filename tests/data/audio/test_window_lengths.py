@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sls.config import NUM_SAMPLES
-from sls.data.audio.recording import crop_randomly, fit_length
+from sls.data.audio.windows import crop_randomly, fit_length
 
 
 def fit_as_published(waveform: np.ndarray, max_len: int) -> np.ndarray:
