@@ -1,4 +1,4 @@
-"""Tests of `recording`: lengths that are fitted, and crops."""
+"""Tests of `windows`: lengths that are fitted, and crops."""
 
 import numpy as np
 import pytest
