@@ -22,7 +22,7 @@ from entrypoints.progress import scoring_progress
 from entrypoints.tables import recording_table, scoring_summary
 from sls.data.corpora.corpus import open_corpus
 from sls.engine.compute.launch import Launch
-from sls.engine.scoring.ranks import join_ranks
+from sls.engine.compute.ranks import join_ranks
 from sls.files import scratch_directory
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun

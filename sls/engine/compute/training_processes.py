@@ -19,7 +19,7 @@ from torch.distributed.nn.functional import all_reduce
 from sls.config import ComputeConfig
 from sls.engine.compute.device import resolve_device
 from sls.engine.compute.launch import Launch
-from sls.engine.scoring.ranks import Ranks
+from sls.engine.compute.ranks import Ranks
 from sls.models.countermeasure import Countermeasure
 
 DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sls.engine.compute.launch import Launch
 from sls.engine.scoring.partial_scores import JournalContent, JournalHeader, read_journal
 
 JOURNAL_ENDING = ".partial"
@@ -26,6 +27,11 @@ class Shard:
         """Check ranges."""
         if not 1 <= self.number <= self.count:
             raise ValueError(f"shard: found {self}, expected NUMBER/COUNT with numbers from 1, such as 3/16")
+
+    @classmethod
+    def of_process(cls, launch: Launch) -> Shard:
+        """Returns what a process of a launch scores."""
+        return cls(launch.rank + 1, launch.world_size)
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"

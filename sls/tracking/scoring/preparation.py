@@ -10,10 +10,10 @@ from sls.config import AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.engine.compute.device import resolve_device
+from sls.engine.compute.ranks import Ranks
 from sls.engine.scoring.batch_size import resolve_batch_size
 from sls.engine.scoring.job import ScoringJob, bind, run_shard
 from sls.engine.scoring.partial_scores import JournalHeader
-from sls.engine.scoring.ranks import Ranks
 from sls.engine.scoring.settings import binding_key
 from sls.engine.scoring.shards import WHOLE, Shard
 from sls.files import read_holder
@@ -124,7 +124,7 @@ def follow_scoring(ranks: Ranks) -> None:
         prepared = prepare_scoring(model, trials, options, output, ranks)
     ranks.wait_for_all()
     with ranks.tell_failure():
-        summary = run_shard(prepared.job, output, ranks.shard)
+        summary = run_shard(prepared.job, output, Shard.of_process(ranks))
         if summary.failures:
             raise ValueError(
                 f"{len(summary.failures)} recordings cannot be read: {summary.failures[0].message}"

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from sls.data.tables.score_files import write_scores
+from sls.engine.compute.ranks import Ranks
 from sls.engine.scoring.job import ScoringJob, ScoringSummary, incomplete_scores, run_shard
 from sls.engine.scoring.partial_scores import read_journal
-from sls.engine.scoring.ranks import Ranks
-from sls.engine.scoring.shards import WHOLE, find_shards, join_shards, journal_path
+from sls.engine.scoring.shards import WHOLE, Shard, find_shards, join_shards, journal_path
 from sls.files import hold_lock, scratch_directory, this_process
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
@@ -113,7 +113,7 @@ def _score(
     job, path, shard = prepared.job, prepared.output, prepared.options.shard
     if ranks.world_size > 1:
         _share(prepared, ranks)
-        shard = ranks.shard
+        shard = Shard.of_process(ranks)
     summary = run_shard(job, path, shard, on_batch)
     if summary.failures:
         _record_summary(run, summary)

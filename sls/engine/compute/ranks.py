@@ -13,7 +13,6 @@ import torch
 from torch import distributed
 
 from sls.engine.compute.launch import Launch
-from sls.engine.scoring.shards import Shard
 
 LONGEST_WAIT = timedelta(days=7)
 """For the slowest process; a launcher ends the others at once where one dies."""
@@ -22,11 +21,6 @@ LONGEST_WAIT = timedelta(days=7)
 @dataclass(frozen=True)
 class Ranks(Launch):
     """A launch whose processes talk to one another."""
-
-    @property
-    def shard(self) -> Shard:
-        """What this process scores."""
-        return Shard(self.rank + 1, self.world_size)
 
     def own_device(self, device: torch.device) -> torch.device:
         """Returns the GPU of this process, where the processes of a launch would all take the first one."""

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from torch import distributed
 
-from sls.engine.scoring.ranks import Ranks, join_ranks
+from sls.engine.compute.ranks import Ranks, join_ranks
 
 SECOND = Ranks(rank=1, world_size=3)
 
