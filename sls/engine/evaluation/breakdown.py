@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from sls.engine.evaluation.clusters import sample_clusters, sample_trials
@@ -17,7 +15,6 @@ from sls.metrics.ranking import Ranking
 from sls.metrics.sampling import Sampling
 from sls.metrics.tdcf import minimum_of_curve
 
-MAX_THREADS = 4
 MAX_CROSSED_CELLS = 3_000
 """A table of more cells than this is no table any more."""
 
@@ -67,26 +64,15 @@ def break_down(source: BreakdownSource, fields: Sequence[str]) -> tuple[Breakdow
         if len(spoofed.values) * len(shared.values) <= MAX_CROSSED_CELLS
         if not spoofed.is_nested_in(shared, source.ranking)
     ]
-    # NumPy lets go of the interpreter while it computes.
-    with ThreadPoolExecutor(count_threads()) as pool:
-        single = [(factor, _map_cells(pool, source, factor)) for factor in factors]
-        double = [pool.submit(_break_down_by_two, source, *pair) for pair in crossed]
-        found = [Breakdown((factor.name,), (factor.is_spoof_only,), tuple(cells)) for factor, cells in single]
-        return (*found, *(table.result() for table in double))
-
-
-def count_threads() -> int:
-    """Returns how many threads share the work of an evaluation."""
-    return min(MAX_THREADS, os.cpu_count() or 1)
-
-
-def _map_cells(pool: ThreadPoolExecutor, source: BreakdownSource, factor: Factor) -> Iterator[Cell]:
-    """Starts to measure each value of a factor; the cells come in the order of the values."""
-
-    def measure(condition: _Condition) -> Cell:
-        return _measure(condition, source)
-
-    return pool.map(measure, _split(_Condition((), source.ranking, source.tandem), factor))
+    everything = _Condition((), source.ranking, source.tandem)
+    single = (
+        (factor, tuple(_measure(condition, source) for condition in _split(everything, factor)))
+        for factor in factors
+    )
+    return (
+        *(Breakdown((factor.name,), (factor.is_spoof_only,), cells) for factor, cells in single),
+        *(_break_down_by_two(source, *pair) for pair in crossed),
+    )
 
 
 def _break_down_by_two(source: BreakdownSource, spoofed: Factor, shared: Factor) -> Breakdown:
