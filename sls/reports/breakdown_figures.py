@@ -84,13 +84,7 @@ def interval_figure(evaluation: Evaluation, breakdown: Breakdown) -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel("EER, %", fontsize=LABEL_SIZE)
     axes.set_ylabel(breakdown.fields[0], fontsize=LABEL_SIZE)
-    axes.grid(axis="x", color=GRID_COLOUR, linewidth=0.7)
-    axes.set_axisbelow(True)
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    figure.legend(
-        unique.values(), unique.keys(), fontsize=TICK_SIZE, frameon=False, ncols=3, loc="outside lower center"
-    )
+    _explain_bars(figure, axes, 3)
     note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
     shown = f"; the {len(cells)} hardest of {len(cells) + left_out}" if left_out else ""
     set_title(
@@ -114,13 +108,7 @@ def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
     axes.set_xlabel(
         f"difference in {TITLES[measure]}, {unit} (below 0: the first is better)", fontsize=LABEL_SIZE
     )
-    axes.grid(axis="x", color=GRID_COLOUR, linewidth=0.7)
-    axes.set_axisbelow(True)
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    figure.legend(
-        unique.values(), unique.keys(), fontsize=TICK_SIZE, frameon=False, ncols=2, loc="outside lower center"
-    )
+    _explain_bars(figure, axes, 2)
     note = describe(comparison.track, comparison.subset, comparison.corpus)
     what = f"{comparison.num_common:,} common trials"
     set_title(figure, axes, f"Differences in {TITLES[measure]}, {note}", what, comparison.corpus)
@@ -177,6 +165,16 @@ def _part_pooled(axes: Axes, rows: list[str], columns: tuple[str, ...]) -> None:
         axes.axhline(len(rows) - 1.5, color="white", linewidth=5)
     if columns[-1] == POOLED:
         axes.axvline(len(columns) - 1.5, color="white", linewidth=5)
+
+
+def _explain_bars(figure: Figure, axes: Axes, num_columns: int) -> None:
+    """Draws the grid behind intervals, and a legend that has each kind once."""
+    axes.grid(axis="x", color=GRID_COLOUR, linewidth=0.7)
+    axes.set_axisbelow(True)
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles, strict=True))
+    style: dict[str, Any] = {"fontsize": TICK_SIZE, "frameon": False, "loc": "outside lower center"}
+    figure.legend(unique.values(), unique.keys(), ncols=num_columns, **style)
 
 
 def _draw_interval(axes: Axes, place: int, cell: Cell) -> None:
