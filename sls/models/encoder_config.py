@@ -97,14 +97,9 @@ class EncoderConfig:
             _require(frames >= 1, "num_samples", num_samples, "enough samples for one frame")
         return frames
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as plain values, ready for JSON."""
-        fields = dataclasses.asdict(self)
-        return {**fields, "conv_layers": [list(layer) for layer in self.conv_layers]}
-
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> EncoderConfig:
-        """Returns the configuration that `to_dict` wrote.
+        """Returns the configuration whose fields JSON gave back.
 
         Raises:
             ValueError: on a field that is unknown or missing.
