@@ -32,7 +32,6 @@ ROOMS = {
 EXCEPTIONS = {
     "sls/data/loading/dataset.py": {"torch"},
     "sls/data/loading/training_batches.py": {"torch"},
-    "sls/data/rawboost/batch_draws.py": {"torch"},
     "sls/data/loading/scoring_batches.py": {"torch"},
     "sls/data/loading/workers.py": {"torch"},
     "sls/data/rawboost/on_device.py": {"torch"},
