@@ -20,7 +20,7 @@ from benchmarks.rawboost_direct import direct_rawboost
 from sls.config import RawBoostConfig
 from sls.data.rawboost.algorithms import apply_draws, apply_rawboost, draw_rawboost, white_noise
 from sls.data.rawboost.filters import draw_filters, fft_length, filter_powers, zero_phase_response
-from sls.data.rawboost.on_device import apply_draws_batch, apply_rawboost_batch
+from sls.data.rawboost.on_device import DeferredRawBoost, map_tensors
 
 ALGORITHM_NAMES = {1: "LnL", 2: "ISD", 3: "SSI", 4: "LnL, ISD, SSI", 8: "LnL and ISD in parallel"}
 
@@ -101,8 +101,8 @@ def _show_stages(waveform: np.ndarray, repeats: int, turn: int) -> None:
 
 def _show_batched(waveform: np.ndarray, batch_size: int, device: str, repeats: int) -> None:
     batch = np.tile(waveform, (batch_size, 1))
-    on_device = torch.from_numpy(batch).to(device)
-    clock = time.thread_time if on_device.device.type == "cpu" else time.perf_counter
+    num_samples = batch.shape[-1]
+    clock = time.thread_time if torch.device(device).type == "cpu" else time.perf_counter
     title = f"batch of {batch_size} on {device}, 1 CPU thread"
     print(f"\n| {title} | one at a time ms | batched ms | ratio | of it draws ms |\n|---|---|---|---|---|")
     for algo, name in ALGORITHM_NAMES.items():
@@ -110,21 +110,26 @@ def _show_batched(waveform: np.ndarray, batch_size: int, device: str, repeats: i
         rngs = [np.random.default_rng([1, row]) for row in range(batch_size)]
 
         def draw(params=params, rngs=rngs) -> list:
-            return [draw_rawboost(params, batch.shape[-1], rng) for rng in rngs]
+            return [draw_rawboost(params, num_samples, rng) for rng in rngs]
+
+        def boost(draws: list, params=params) -> torch.Tensor:
+            starts = [0] * len(batch)
+            deferred = DeferredRawBoost.prepare(batch, starts, draws, params, num_samples, 16_000)
+            return map_tensors(deferred, lambda tensor: tensor.to(device)).apply()
 
         def one_at_a_time(params=params, draw=draw) -> None:
             for row, draws in zip(batch, draw(), strict=True):
                 apply_draws(row, params, draws)
 
-        def batched(params=params, rngs=rngs) -> None:
-            apply_rawboost_batch(on_device, params, rngs)
+        def batched(draw=draw, boost=boost) -> None:
+            boost(draw())
             _wait_for(device)
 
         single, whole, drawing = _alternate(
             {"one at a time": one_at_a_time, "batched": batched, "draws": draw}, repeats, 1, clock
         ).values()
         drawn = draw()
-        found = apply_draws_batch(on_device, params, drawn).cpu().numpy()
+        found = boost(drawn).cpu().numpy()
         expected = np.stack([apply_draws(row, params, one) for row, one in zip(batch, drawn, strict=True)])
         difference = np.abs(found - expected).max()
         cells = f"{single:.1f} | {whole:.1f} | {single / whole:.2f} | {drawing:.1f}"

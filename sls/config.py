@@ -44,8 +44,8 @@ class AudioConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require(self.sample_rate > 0, "sample_rate", self.sample_rate, "a positive rate in Hz")
-        _require(self.audio_max_len >= 400, "audio_max_len", self.audio_max_len, "at least 400 samples")
+        require_at_least(1, self, "sample_rate")
+        require_at_least(400, self, "audio_max_len")
 
 
 @dataclass(frozen=True)
@@ -91,25 +91,15 @@ class RawBoostConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and the order of each pair of bounds."""
-        _require(0 <= self.algo <= 8, "algo", self.algo, "a RawBoost algorithm from 0 to 8")
-        _require(self.nBands >= 1, "nBands", self.nBands, "at least 1")
-        _require(self.N_f >= 1, "N_f", self.N_f, "at least 1")
-        _require(self.minF >= 0, "minF", self.minF, "a frequency of 0 Hz or more")
-        _require(self.minBW > 0, "minBW", self.minBW, "a bandwidth above 0 Hz")
-        _require(self.minCoeff >= 1, "minCoeff", self.minCoeff, "at least 1")
-        _require(0 <= self.P <= 100, "P", self.P, "a percentage from 0 to 100")
-        for low, high in (
-            ("minF", "maxF"),
-            ("minBW", "maxBW"),
-            ("minCoeff", "maxCoeff"),
-            ("minG", "maxG"),
-            ("minBiasLinNonLin", "maxBiasLinNonLin"),
-            ("SNRmin", "SNRmax"),
-        ):
-            bound = getattr(self, high)
-            _require(
-                getattr(self, low) <= bound, low, getattr(self, low), f"at most {high}, which is {bound}"
-            )
+        require(0 <= self.algo <= 8, "algo", self.algo, "a RawBoost algorithm from 0 to 8")
+        require_at_least(1, self, "nBands", "N_f", "minCoeff")
+        require_at_least(0, self, "minF")
+        require(self.minBW > 0, "minBW", self.minBW, "a bandwidth above 0 Hz")
+        require(0 <= self.P <= 100, "P", self.P, "a percentage from 0 to 100")
+        for low in ("minF", "minBW", "minCoeff", "minG", "minBiasLinNonLin", "SNRmin"):
+            high = low.replace("min", "max")
+            value, bound = getattr(self, low), getattr(self, high)
+            require(value <= bound, low, value, f"at most {high}, which is {bound}")
 
 
 @dataclass(frozen=True)
@@ -145,13 +135,10 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require(self.lr > 0, "lr", self.lr, "a positive learning rate")
-        _require(self.warmup_steps >= 0, "warmup_steps", self.warmup_steps, "0 or more")
-        _require(self.head_lr >= 0, "head_lr", self.head_lr, "0 or more")
-        _require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "0 or more")
-        _require(self.accumulation_steps >= 1, "accumulation_steps", self.accumulation_steps, "at least 1")
-        _require(self.clip_norm >= 0, "clip_norm", self.clip_norm, "0 or more")
-        _require(min(self.loss_weights) > 0, "loss_weights", self.loss_weights, "two positive weights")
+        require(self.lr > 0, "lr", self.lr, "a positive learning rate")
+        require_at_least(0, self, "warmup_steps", "head_lr", "weight_decay", "clip_norm")
+        require_at_least(1, self, "accumulation_steps")
+        require(min(self.loss_weights) > 0, "loss_weights", self.loss_weights, "two positive weights")
 
 
 @dataclass(frozen=True)
@@ -189,15 +176,11 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and what the monitor needs."""
-        for name in ("batch_size", "num_epochs", "patience", "log_every_steps"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        require_at_least(1, self, "batch_size", "num_epochs", "patience", "log_every_steps", "average_epochs")
+        require_at_least(0, self, "save_every_steps")
         check_name("recipe", self.recipe)
-        _require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0, or a decay below 1")
-        _require(self.average_epochs >= 1, "average_epochs", self.average_epochs, "at least 1")
-        _require(
-            self.freeze_layers >= -1, "freeze_layers", self.freeze_layers, "-1, 0, or a number of layers"
-        )
-        _require(self.save_every_steps >= 0, "save_every_steps", self.save_every_steps, "0 or more")
+        require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0, or a decay below 1")
+        require(self.freeze_layers >= -1, "freeze_layers", self.freeze_layers, "-1, 0, or a number of layers")
         if self.ema_decay and self.average_epochs > 1:
             raise ValueError(
                 f"average_epochs: found {self.average_epochs} beside ema_decay {self.ema_decay:g}, "
@@ -233,9 +216,7 @@ class ComputeConfig:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        _require(self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
-        _require(self.max_failures >= 0, "max_failures", self.max_failures, "0 or more")
-        _require(self.eval_batch_size >= 0, "eval_batch_size", self.eval_batch_size, "0 or more")
+        require_at_least(0, self, "num_workers", "max_failures", "eval_batch_size")
         if self.compile and self.backend == "fairseq":
             raise ValueError("compile: found true with backend fairseq, expected backend=torchaudio")
 
@@ -255,7 +236,7 @@ class ScoringConfig:
 
     def __post_init__(self) -> None:
         """Check the range, and that what is combined is there."""
-        _require(self.window_hop >= 0, "window_hop", self.window_hop, "0 or more samples")
+        require_at_least(0, self, "window_hop")
         if not self.window_hop and self.window_combination != ScoringConfig.window_combination:
             raise ValueError(
                 f"window_combination: found {self.window_combination}, but window_hop is 0 and there is one window; "
@@ -291,9 +272,21 @@ def check_name(field_name: str, name: str) -> None:
     Raises:
         ValueError: an empty name, or characters beside letters, digits, `_` and `-`.
     """
-    _require(re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None, field_name, name or "nothing", NAME_RULE)
+    require(re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None, field_name, name or "nothing", NAME_RULE)
 
 
-def _require(holds: bool, name: str, found: Any, expected: str) -> None:
+def require_at_least(least: int, settings: Any, *names: str) -> None:
+    """Refuses the first field of some settings that is below a number, as `require` does."""
+    for name in names:
+        value = getattr(settings, name)
+        require(value >= least, name, value, f"at least {least}" if least else "0 or more")
+
+
+def require(holds: bool, name: str, found: Any, expected: str) -> None:
+    """Refuses a setting unless a condition holds.
+
+    Raises:
+        ValueError: it does not; names the setting, what was found, and what was expected.
+    """
     if not holds:
         raise ValueError(f"{name}: found {found}, expected {expected}")

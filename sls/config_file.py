@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -47,23 +48,6 @@ RETIRED = {
     "cudnn_deterministic_toggle": "runs are seeded by seed; there is no toggle",
     "cudnn_benchmark_toggle": "runs are seeded by seed; there is no toggle",
 }
-
-
-def load_config(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
-    """Builds the configuration from defaults, a YAML file and overrides, the later ones winning.
-
-    Args:
-        path: a YAML file of `name: value` lines, or None for the defaults alone.
-        overrides: values by field name, as typed (strings are converted to the field's type).
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: an unknown or retired field, a value of the wrong type or out of range.
-    """
-    values: dict[str, Any] = {}
-    if path is not None:
-        values.update(read_config_values(path))
-    return build_config({**values, **dict(overrides or {})}, source=str(path or "the command line"))
 
 
 def read_config_values(path: str | Path) -> dict[str, Any]:
@@ -128,39 +112,42 @@ def _convert(name: str, value: Any, annotation: Any) -> Any:
 
 
 def _convert_to(value: Any, annotation: Any) -> Any:
-    origin = typing.get_origin(annotation)
-    if origin is tuple:
+    if typing.get_origin(annotation) is tuple:
         parts = value.strip("[]() ").split(",") if isinstance(value, str) else list(value)
-        kinds = typing.get_args(annotation)
-        if len(parts) != len(kinds):
-            raise ValueError("wrong number of values")
-        return tuple(_convert_to(part, kind) for part, kind in zip(parts, kinds, strict=True))
-    if origin is Literal:
+        return tuple(
+            _convert_to(part, kind) for part, kind in zip(parts, typing.get_args(annotation), strict=True)
+        )
+    if typing.get_origin(annotation) is Literal:
         if value not in typing.get_args(annotation):
             raise ValueError("not one of the choices")
         return value
-    if annotation is bool:
-        if isinstance(value, bool):
-            return value
-        return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-            str(value).lower()
-        ]
-    if annotation is str:
-        if not isinstance(value, str):
-            raise TypeError("not a string")
-        return value
-    if isinstance(value, bool):
-        raise TypeError("a boolean is not a number")
+    return {str: _to_text, bool: _to_bool, int: _to_whole_number, float: _to_number}[annotation](value)
+
+
+def _to_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a string")
+    return value
+
+
+def _to_bool(value: Any) -> bool:
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    return words[str(value).lower()]
+
+
+def _to_number(value: Any) -> float:
     number = float(value)
-    if annotation is int:
-        if number != int(number):
-            raise ValueError("not a whole number")
-        return (
-            int(value) if isinstance(value, (int, str)) and str(value).lstrip("+-").isdigit() else int(number)
-        )
-    if number != number or number in (float("inf"), float("-inf")):
-        raise ValueError("not finite")
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError("not a finite number")
     return number
+
+
+def _to_whole_number(value: Any) -> int:
+    number = _to_number(value)
+    if not number.is_integer():
+        raise ValueError("not a whole number")
+    # A float would round what has more than 15 digits.
+    return int(value) if str(value).lstrip("+-").isdigit() else int(number)
 
 
 def _describe(annotation: Any) -> str:

@@ -32,12 +32,11 @@ ROOMS = {
 EXCEPTIONS = {
     "sls/data/loading/dataset.py": {"torch"},
     "sls/data/loading/training_batches.py": {"torch"},
-    "sls/data/rawboost/batch_draws.py": {"torch"},
     "sls/data/loading/scoring_batches.py": {"torch"},
     "sls/data/loading/workers.py": {"torch"},
     "sls/data/rawboost/on_device.py": {"torch"},
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
-    "sls/models/checkpoints/hub.py": {"huggingface_hub"},
+    "sls/models/checkpoints/sources.py": {"huggingface_hub"},
 }
 # They only read what others computed, and are not to wait for PyTorch.
 DOORS_WITHOUT_NEURAL_WORK = ("check_data", "choose", "compare", "evaluate", "join", "sync", "ui")

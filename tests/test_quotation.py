@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sls.config_file import load_config
+from sls.config_file import build_config, read_config_values
 from sls.data.corpora.tracks import load_tracks
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
@@ -44,7 +44,7 @@ def join_with_a_key(path):
         (f"a {LONG}\n", lambda path: read_protocol(path, LIST)),
         ("a spoof\n", lambda path: read_protocol(path, LIST).select_subset(LONG)),
         ("", lambda path: write_scores(path, [f"{LONG} {LONG}"], [1.0])),
-        (f"lr: {LONG}\n", load_config),
+        (f"lr: {LONG}\n", lambda path: build_config(read_config_values(path))),
         (f"tracks: {LONG}\n", load_tracks),
     ],
 )

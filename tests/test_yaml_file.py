@@ -29,9 +29,10 @@ def test_a_key_that_stands_twice_is_refused_with_its_line(
 ) -> None:
     path = tmp_path / name
     path.write_text(text)
-    with pytest.raises(ValueError, match="a second time") as caught:
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(str(path))}:{line}: .*'{key}'.*first in line"
+    ) as caught:
         read(path)
-    assert str(caught.value).startswith(f"{path}:{line}: found key '{key}' a second time (first in line ")
     assert "\n" not in str(caught.value)
 
 
@@ -45,7 +46,7 @@ def test_what_is_merged_or_named_by_an_anchor_is_no_second_key(tmp_path: Path) -
 def test_what_is_not_yaml_is_said_in_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "v3.yaml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=re.escape(f"{path}: not YAML: ")) as caught:
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: ") as caught:
         read_config_values(path)
     assert "\n" not in str(caught.value)
 

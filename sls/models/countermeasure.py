@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sls.config import NUM_SAMPLES
-from sls.models.xlsr import EncoderConfig, Xlsr
+from sls.models.encoder_config import EncoderConfig
+from sls.models.xlsr import Xlsr
 
 POOL_SIZE = 3  # frames and dimensions that the max-pooling takes together
 HIDDEN_DIM = 1024

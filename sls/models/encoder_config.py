@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+from sls.config import require, require_at_least
+
 WAV2VEC2_CONV_LAYERS = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
 """Channels, kernel and stride of each convolution of wav2vec 2.0: 25 ms windows every 20 ms at 16 kHz."""
 
@@ -59,31 +61,22 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         """Check ranges and divisibility."""
-        positive = ("dim", "num_layers", "num_heads", "ffn_dim", "pos_conv_kernel", "pos_conv_groups")
-        for name in positive:
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in (
-            "dropout",
-            "attention_dropout",
-            "activation_dropout",
-            "projection_dropout",
-            "layer_drop",
-        ):
-            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a probability below 1")
+        require_at_least(
+            1, self, "dim", "num_layers", "num_heads", "ffn_dim", "pos_conv_kernel", "pos_conv_groups"
+        )
+        dropouts = ("dropout", "attention_dropout", "activation_dropout", "projection_dropout", "layer_drop")
+        for name in dropouts:
+            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a probability below 1")
         for name in ("num_heads", "pos_conv_groups"):
             divisor = getattr(self, name)
-            _require(self.dim % divisor == 0, name, divisor, f"a divisor of dim, which is {self.dim}")
+            require(self.dim % divisor == 0, name, divisor, f"a divisor of dim, which is {self.dim}")
         is_valid = bool(self.conv_layers) and all(len(c) == 3 and min(c) >= 1 for c in self.conv_layers)
-        _require(is_valid, "conv_layers", self.conv_layers, "triples of channels, kernel and stride")
+        require(is_valid, "conv_layers", self.conv_layers, "triples of channels, kernel and stride")
         modes = ("group_norm", "layer_norm")
-        _require(self.extractor_mode in modes, "extractor_mode", self.extractor_mode, " or ".join(modes))
-        has_equal_dims = self.conv_layers[-1][0] == self.dim
-        _require(
-            self.has_projection or has_equal_dims,
-            "has_projection",
-            self.has_projection,
-            f"true, because the convolutions give {self.conv_layers[-1][0]} channels and dim is {self.dim}",
-        )
+        require(self.extractor_mode in modes, "extractor_mode", self.extractor_mode, " or ".join(modes))
+        channels = self.conv_layers[-1][0]
+        expected = f"true, because the convolutions give {channels} channels and dim is {self.dim}"
+        require(self.has_projection or channels == self.dim, "has_projection", False, expected)
 
     def count_frames(self, num_samples: int) -> int:
         """Returns the number of frames that the convolutions make of `num_samples` samples.
@@ -94,17 +87,12 @@ class EncoderConfig:
         frames = num_samples
         for _, kernel, stride in self.conv_layers:
             frames = (frames - kernel) // stride + 1
-            _require(frames >= 1, "num_samples", num_samples, "enough samples for one frame")
+            require(frames >= 1, "num_samples", num_samples, "enough samples for one frame")
         return frames
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as plain values, ready for JSON."""
-        fields = dataclasses.asdict(self)
-        return {**fields, "conv_layers": [list(layer) for layer in self.conv_layers]}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> EncoderConfig:
-        """Returns the configuration that `to_dict` wrote.
+        """Returns the configuration whose fields JSON gave back.
 
         Raises:
             ValueError: on a field that is unknown or missing.
@@ -117,11 +105,6 @@ class EncoderConfig:
             )
         conv_layers = tuple((int(c), int(k), int(s)) for c, k, s in fields["conv_layers"])
         return cls(**{**fields, "conv_layers": conv_layers})
-
-
-def _require(holds: bool, name: str, found: Any, expected: str) -> None:
-    if not holds:
-        raise ValueError(f"{name}: found {found}, expected {expected}")
 
 
 NAMED_ENCODERS: Mapping[str, EncoderConfig] = MappingProxyType(

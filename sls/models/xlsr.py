@@ -10,9 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torchaudio.models import wav2vec2_model
 
-from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
-
-__all__ = ["NAMED_ENCODERS", "EncoderConfig", "Xlsr"]
+from sls.models.encoder_config import EncoderConfig
 
 
 class Xlsr(nn.Module):
@@ -85,8 +83,9 @@ class Xlsr(nn.Module):
         """Returns the input of the first layer. Shape: `(batch, frames, dim)`."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.feature_grad_mult > 0):
             features = self._extract_features(waveforms)
-        if features.requires_grad and self.config.feature_grad_mult != 1.0:
-            features = _ScaleGradient.apply(features, self.config.feature_grad_mult)
+        factor = self.config.feature_grad_mult
+        if features.requires_grad and factor != 1:
+            features.register_hook(lambda gradient: gradient * factor)
         x = self.wav2vec2.encoder.feature_projection(features)
         transformer = self.wav2vec2.encoder.transformer
         x = x + self._encode_positions(x)
@@ -138,16 +137,3 @@ def _convolve_channels_last(conv: nn.Conv1d, x: Tensor) -> Tensor:
     """
     weight = conv.weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     return F.conv2d(x.unsqueeze(2), weight, conv.bias, stride=(1, conv.stride[0])).squeeze(2)
-
-
-class _ScaleGradient(torch.autograd.Function):
-    """The identity, whose gradient is multiplied by a factor."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, factor: float) -> Tensor:
-        ctx.factor = factor  # type: ignore[attr-defined]
-        return x.view_as(x)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        return grad * ctx.factor, None  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -95,7 +96,7 @@ def test_too_little_to_pool_raises(dim: int, num_frames: int) -> None:
 
 
 def test_no_layer_at_all_raises() -> None:
-    with pytest.raises(ValueError, match="found no layer"):
+    with pytest.raises(ValueError, match="layer_outputs"):
         SlsClassifier(8, 8)([])
 
 
@@ -195,7 +196,7 @@ def test_threads_get_the_scores_that_one_thread_gets(model: Countermeasure, wave
 
 @pytest.mark.parametrize("shape", [(8_000,), (2, 7_999), (2, 1, 8_000)])
 def test_waveforms_of_another_shape_raise(model: Countermeasure, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"waveforms: found shape .*, expected \(batch, 8000\)"):
+    with pytest.raises(ValueError, match=rf"waveforms: .*{re.escape(str(shape))}.*8000"):
         model(torch.zeros(shape))
 
 

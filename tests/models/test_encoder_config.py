@@ -1,5 +1,5 @@
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -23,13 +23,13 @@ def test_a_waveform_shorter_than_a_frame_raises() -> None:
 @pytest.mark.parametrize("name", NAMED_ENCODERS)
 def test_a_configuration_survives_json(name: str) -> None:
     config = NAMED_ENCODERS[name]
-    assert EncoderConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert EncoderConfig.from_dict(json.loads(json.dumps(asdict(config)))) == config
 
 
 def test_unknown_and_missing_fields_are_both_named() -> None:
-    fields = EncoderConfig().to_dict()
+    fields = asdict(EncoderConfig())
     del fields["dim"]
-    with pytest.raises(ValueError, match=r"unknown fields \['width'\], missing fields \['dim'\]"):
+    with pytest.raises(ValueError, match=r"unknown .*'width'.*missing .*'dim'"):
         EncoderConfig.from_dict({**fields, "width": 3})
 
 

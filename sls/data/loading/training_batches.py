@@ -12,8 +12,7 @@ from torch.utils.data import Sampler
 
 from sls.data.loading.failures import AudioFailure
 from sls.data.rawboost.algorithms import RawBoostDraws
-from sls.data.rawboost.batch_draws import map_tensors
-from sls.data.rawboost.on_device import DeferredRawBoost
+from sls.data.rawboost.on_device import DeferredRawBoost, map_tensors
 
 UNKNOWN_LABEL = -1
 """Stands for the label of a trial without one."""

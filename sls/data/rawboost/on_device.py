@@ -1,4 +1,4 @@
-"""RawBoost for a whole batch of waveforms, on the device where they lie.
+"""RawBoost for a whole batch of recordings, on the device where they lie.
 
 It imports torch, as otherwise only the dataset and its loader do in this package. Draws are made and filters
 designed on the CPU with NumPy, from one generator for each trial, so that an augmentation depends on its
@@ -9,26 +9,89 @@ peak beyond it.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from sls.config import SAMPLE_RATE_HZ, RawBoostConfig
-from sls.data.rawboost.algorithms import MAX_LOG_GAIN, MAX_NOISE_SCALE, PARALLEL, RawBoostDraws, draw_rawboost
-from sls.data.rawboost.batch_draws import (
-    BatchDraws,
-    BatchFilters,
-    BatchImpulses,
-    BatchNoise,
-    map_tensors,
-    stack_draws,
+from sls.config import RawBoostConfig
+from sls.data.rawboost.algorithms import (
+    MAX_LOG_GAIN,
+    MAX_NOISE_SCALE,
+    PARALLEL,
+    ImpulseDraws,
+    NoiseDraws,
+    RawBoostDraws,
 )
-from sls.data.rawboost.filters import RandomSource
+from sls.data.rawboost.filters import FilterDraws, fft_length, zero_phase_response
 
 NEPERS_PER_DB = math.log(10) / 20
+
+Parts = TypeVar("Parts")
+
+
+@dataclass(frozen=True)
+class BatchFilters:
+    """The filters of a batch, designed."""
+
+    responses: torch.Tensor
+    """Zero-phase responses, shape `(batch, filters, num_points // 2 + 1)`, float32."""
+    gain_db: torch.Tensor
+    """Gain of each at its peak, shape `(batch, filters)`, float64."""
+    half_length: int
+    """Coefficients of the longest filter on either side of its middle one."""
+
+    @classmethod
+    def design(cls, draws: Sequence[FilterDraws], sample_rate_hz: int) -> BatchFilters:
+        """Returns the filters that were drawn for each recording."""
+        fields = [field.name for field in dataclasses.fields(FilterDraws)]
+        stacked = FilterDraws(*(np.concatenate([getattr(one, name) for one in draws]) for name in fields))
+        response = zero_phase_response(stacked, sample_rate_hz, fft_length(stacked.half_length))
+        return cls(
+            torch.from_numpy(response.astype(np.float32)).view(len(draws), -1, response.shape[-1]),
+            torch.from_numpy(stacked.gain_db).view(len(draws), -1),
+            max(stacked.half_length, 1),
+        )
+
+
+@dataclass(frozen=True)
+class BatchImpulses:
+    """The draws of ISD for a batch."""
+
+    places: torch.Tensor
+    """Disturbed samples, counted through the whole batch, shape `(num_disturbed,)`, int64."""
+    factors: torch.Tensor
+    """Disturbance of each as a part of the sample, without its gain, shape `(num_disturbed,)`, float64."""
+
+    @classmethod
+    def stack(cls, draws: Sequence[ImpulseDraws], longest: int) -> BatchImpulses:
+        """Puts together the draws for recordings that are padded to the longest."""
+        places = np.concatenate([row * longest + one.positions for row, one in enumerate(draws)])
+        return cls(torch.from_numpy(places), torch.from_numpy(np.concatenate([one.factors for one in draws])))
+
+
+@dataclass(frozen=True)
+class BatchNoise:
+    """The draws of SSI for a batch."""
+
+    white: torch.Tensor
+    """White Gaussian noise, 0 beyond the end of a recording, shape `(batch, longest)`, float32."""
+    filters: BatchFilters
+    snr_db: torch.Tensor
+    """Signal-to-noise ratios, dB, shape `(batch, 1)`, float64."""
+
+    @classmethod
+    def stack(cls, draws: Sequence[NoiseDraws], sample_rate_hz: int) -> BatchNoise:
+        """Puts together the draws for recordings, and designs their filters."""
+        return cls(
+            _pad([one.white for one in draws]),
+            BatchFilters.design([one.notches for one in draws], sample_rate_hz),
+            torch.tensor([[one.snr_db] for one in draws], dtype=torch.float64),
+        )
 
 
 @dataclass(frozen=True)
@@ -41,7 +104,10 @@ class DeferredRawBoost:
     """Samples of each, shape `(batch,)`, int64."""
     starts: torch.Tensor
     """The first sample to keep of each, shape `(batch,)`, int64."""
-    draws: BatchDraws
+    lnl: BatchFilters | None
+    """The filters of LnL; None, as for the other noises, where the algorithm leaves it out."""
+    isd: BatchImpulses | None
+    ssi: BatchNoise | None
     params: RawBoostConfig
     num_samples: int
     """Samples to keep; a shorter recording is repeated."""
@@ -56,90 +122,58 @@ class DeferredRawBoost:
         num_samples: int,
         sample_rate_hz: int,
     ) -> DeferredRawBoost:
-        """Does what is done on the CPU, for one recording or more of shape `(n,)`."""
+        """Does what is done on the CPU, for one recording or more of shape `(n,)`, float32, finite."""
         lengths = [len(recording) for recording in recordings]
-        padded = np.zeros((len(recordings), max(lengths)), np.float32)
-        for row, recording in zip(padded, recordings, strict=True):
-            row[: len(recording)] = recording
-        stacked = stack_draws(draws, max(lengths), sample_rate_hz)
-        parts = torch.from_numpy(padded), torch.tensor(lengths), torch.tensor(starts)
-        return cls(*parts, stacked, params, num_samples)
+        lnl = [one.lnl for one in draws if one.lnl is not None]
+        isd = [one.isd for one in draws if one.isd is not None]
+        ssi = [one.ssi for one in draws if one.ssi is not None]
+        return cls(
+            recordings=_pad(recordings),
+            lengths=torch.tensor(lengths),
+            starts=torch.tensor(starts),
+            lnl=BatchFilters.design(lnl, sample_rate_hz) if lnl else None,
+            isd=BatchImpulses.stack(isd, max(lengths)) if isd else None,
+            ssi=BatchNoise.stack(ssi, sample_rate_hz) if ssi else None,
+            params=params,
+            num_samples=num_samples,
+        )
 
+    @torch.no_grad()
     def apply(self) -> torch.Tensor:
         """Returns the augmented waveforms, of fitted length, `(batch, num_samples)`, where the recordings are."""
-        boosted = apply_stacked_draws(self.recordings, self.lengths, self.params, self.draws)
-        steps = torch.arange(self.num_samples, device=boosted.device)
-        return boosted.gather(1, (self.starts[:, None] + steps) % self.lengths[:, None])
+        longest, device = self.recordings.shape[-1], self.recordings.device
+        is_inside = torch.arange(longest, device=device) < self.lengths[:, None]
+        boosted = self.recordings
+        if self.lnl is not None:
+            boosted = _lnl(boosted, is_inside, self.lnl)
+        if self.isd is not None and self.params.algo == PARALLEL:
+            boosted = _unclipped(boosted + _isd(self.recordings, self.params.g_sd, self.isd))
+        elif self.isd is not None:
+            boosted = _isd(boosted, self.params.g_sd, self.isd)
+        if self.ssi is not None:
+            boosted = _ssi(boosted, is_inside, self.ssi)
+        kept = self.starts[:, None] + torch.arange(self.num_samples, device=device)
+        return boosted.gather(1, kept % self.lengths[:, None])
 
 
-def apply_rawboost_batch(
-    waveforms: torch.Tensor,
-    params: RawBoostConfig,
-    rngs: Sequence[RandomSource],
-    sample_rate_hz: int = SAMPLE_RATE_HZ,
-) -> torch.Tensor:
-    """Returns the augmented waveforms.
-
-    Args:
-        waveforms: shape `(batch, num_samples)`, float32, finite.
-        params: the algorithm and its bounds.
-        rngs: a generator for each waveform.
-        sample_rate_hz: sampling rate in Hz.
-
-    Returns:
-        A new tensor of the same shape, on the same device, without gradient.
-
-    Raises:
-        ValueError: if the waveforms are not such a batch, or there is not a generator for each.
-    """
-    if waveforms.ndim != 2 or waveforms.shape[-1] == 0 or waveforms.dtype != torch.float32:
-        found = f"{tuple(waveforms.shape)} of {waveforms.dtype}"
-        raise ValueError(f"waveforms: found {found}, expected (batch, num_samples) of torch.float32")
-    if len(rngs) != len(waveforms):
-        raise ValueError(f"rngs: found {len(rngs)}, expected one for each of {len(waveforms)} waveforms")
-    draws = [draw_rawboost(params, waveforms.shape[-1], rng) for rng in rngs]
-    return apply_draws_batch(waveforms, params, draws, sample_rate_hz)
+def map_tensors(parts: Parts, change: Callable[[torch.Tensor], torch.Tensor]) -> Parts:
+    """Returns a dataclass with every tensor in it, and in the dataclasses inside it, changed: moved or pinned."""
+    changed: Any = parts
+    if isinstance(parts, torch.Tensor):
+        changed = change(parts)
+    elif dataclasses.is_dataclass(parts) and not isinstance(parts, type):
+        values = {
+            item.name: map_tensors(getattr(parts, item.name), change) for item in dataclasses.fields(parts)
+        }
+        changed = dataclasses.replace(parts, **values)
+    return changed
 
 
-def apply_draws_batch(
-    waveforms: torch.Tensor,
-    params: RawBoostConfig,
-    draws: Sequence[RawBoostDraws],
-    sample_rate_hz: int = SAMPLE_RATE_HZ,
-) -> torch.Tensor:
-    """Returns `waveforms`, `(batch, num_samples)`, float32, with the noises that `draw_rawboost` drew for each."""
-    num_samples = waveforms.shape[-1]
-    stacked = map_tensors(stack_draws(draws, num_samples, sample_rate_hz), lambda t: t.to(waveforms.device))
-    lengths = torch.full((len(waveforms),), num_samples, device=waveforms.device)
-    return apply_stacked_draws(waveforms, lengths, params, stacked)
-
-
-@torch.no_grad()
-def apply_stacked_draws(
-    waveforms: torch.Tensor, lengths: torch.Tensor, params: RawBoostConfig, draws: BatchDraws
-) -> torch.Tensor:
-    """Returns the augmented waveforms: the part that is done on the device.
-
-    Args:
-        waveforms: `(batch, num_samples)`, float32, 0 beyond the end of each.
-        lengths: the number of samples of each, `(batch,)`, int64.
-        params: the algorithm and its bounds.
-        draws: from `stack_draws`, on the device of the waveforms.
-
-    Returns:
-        A new tensor of the same shape, 0 beyond the end of each.
-    """
-    is_inside = torch.arange(waveforms.shape[-1], device=waveforms.device) < lengths[:, None]
-    boosted = waveforms.clone()
-    if draws.lnl is not None:
-        boosted = _lnl(boosted, is_inside, draws.lnl)
-    if draws.isd is not None and params.algo == PARALLEL:
-        boosted = _unclipped(boosted + _isd(waveforms, params.g_sd, draws.isd))
-    elif draws.isd is not None:
-        boosted = _isd(boosted, params.g_sd, draws.isd)
-    if draws.ssi is not None:
-        boosted = _ssi(boosted, is_inside, draws.ssi)
-    return boosted
+def _pad(rows: Sequence[np.ndarray]) -> torch.Tensor:
+    padded = np.zeros((len(rows), max(map(len, rows))), np.float32)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return torch.from_numpy(padded)
 
 
 def _lnl(waveforms: torch.Tensor, is_inside: torch.Tensor, filters: BatchFilters) -> torch.Tensor:
@@ -177,7 +211,7 @@ def _ssi(waveforms: torch.Tensor, is_inside: torch.Tensor, draws: BatchNoise) ->
 
 
 def _filter_and_sum(signals: torch.Tensor, filters: BatchFilters) -> torch.Tensor:
-    """As `rawboost_filters.filter_powers`, for a batch of which the powers are there.
+    """As `filters.filter_powers`, for a batch of which the powers are there.
 
     Args:
         signals: `(batch, filters, num_samples)`.

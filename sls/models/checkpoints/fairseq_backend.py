@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sls.models.checkpoints.foreign_configs import fairseq_fields
 from sls.models.checkpoints.names import fairseq_names
 from sls.models.encoder_config import EncoderConfig
 
@@ -30,7 +31,7 @@ class FairseqXlsr(nn.Module):
         super().__init__()
         self.config = config
         fairseq = _import_fairseq()
-        self.model = fairseq.Wav2Vec2Model.build_model(fairseq.Wav2Vec2Config(**_fairseq_fields(config)))
+        self.model = fairseq.Wav2Vec2Model.build_model(fairseq.Wav2Vec2Config(**fairseq_fields(config)))
         self.model.remove_pretraining_modules()
         self.model.mask_emb.requires_grad_(False)
         if config.layer_norm_first:
@@ -81,25 +82,3 @@ def _import_fairseq() -> ModuleType:
             f"install it (pip install {DISTRIBUTION}), or use backend=torchaudio"
         ) from error
     return wav2vec2
-
-
-def _fairseq_fields(config: EncoderConfig) -> dict[str, Any]:
-    return {
-        "extractor_mode": "layer_norm" if config.extractor_mode == "layer_norm" else "default",
-        "conv_feature_layers": str([tuple(layer) for layer in config.conv_layers]),
-        "conv_bias": config.conv_bias,
-        "encoder_embed_dim": config.dim,
-        "encoder_layers": config.num_layers,
-        "encoder_attention_heads": config.num_heads,
-        "encoder_ffn_embed_dim": config.ffn_dim,
-        "layer_norm_first": config.layer_norm_first,
-        "conv_pos": config.pos_conv_kernel,
-        "conv_pos_groups": config.pos_conv_groups,
-        "dropout": config.dropout,
-        "attention_dropout": config.attention_dropout,
-        "activation_dropout": config.activation_dropout,
-        "dropout_input": config.projection_dropout,
-        "encoder_layerdrop": config.layer_drop,
-        "feature_grad_mult": config.feature_grad_mult,
-        "checkpoint_activations": config.checkpoint_activations,
-    }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +11,15 @@ import torch
 from torch import Tensor
 
 from sls.files import file_digest
-from sls.models.checkpoints import huggingface, native, published
+from sls.models.checkpoints import native, published
 from sls.models.checkpoints.fairseq_backend import FairseqXlsr
-from sls.models.checkpoints.fairseq_config import parse_fairseq_config
+from sls.models.checkpoints.foreign_configs import parse_fairseq_config, read_huggingface_config
 from sls.models.checkpoints.initial import WithoutInitialValues, initialise_encoder
 from sls.models.checkpoints.names import (
     FAIRSEQ_UNUSED,
     HUGGINGFACE_TO_FAIRSEQ_UNUSED,
     HUGGINGFACE_UNUSED,
-    TakenWeights,
+    encoder_shapes,
     fairseq_names,
     huggingface_names,
     take_weights,
@@ -28,7 +27,7 @@ from sls.models.checkpoints.names import (
 )
 from sls.models.checkpoints.native import CheckpointInfo
 from sls.models.checkpoints.pickles import is_pickle, read_pickle
-from sls.models.checkpoints.sources import fetch, fetch_sibling
+from sls.models.checkpoints.sources import fetch
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 from sls.models.xlsr import Xlsr
@@ -37,7 +36,10 @@ Backend = Literal["torchaudio", "fairseq"]
 
 RANDOM_SCHEME = "random:"
 
-_HINT = "a pre-trained encoder is a start for training (xlsr_model), and cannot score"
+_NO_COUNTERMEASURE = (
+    "found no SLS countermeasure, expected one; "
+    "a pre-trained encoder is a start for training (xlsr_model), and cannot score"
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class _Pretrained:
 
     encoder: EncoderConfig
     weights: dict[str, Tensor]
+    """By our names."""
     unused: dict[str, Tensor]
+    """What serves pre-training alone, by fairseq's names."""
 
 
 def build_countermeasure(
@@ -81,7 +85,10 @@ def build_countermeasure(
     pretrained, filters = None, ""
     if str(xlsr_model).startswith(RANDOM_SCHEME):
         name, _, filters = str(xlsr_model).removeprefix(RANDOM_SCHEME).partition(":")
-        encoder = _named_encoder(name)
+        if name not in NAMED_ENCODERS:
+            known = ", ".join(NAMED_ENCODERS)
+            raise ValueError(f"xlsr_model: found random:{name}, expected random: and {known}")
+        encoder = NAMED_ENCODERS[name]
     else:
         pretrained = _read_pretrained(xlsr_model)
         encoder = pretrained.encoder
@@ -123,74 +130,55 @@ def load_checkpoint(
     """
     path = fetch(source)
     digest = file_digest(path)
-    if is_pickle(path):
-        state = _flat_weights(read_pickle(path))
-        if not published.is_published(list(state)):
-            raise ValueError(f"{path}: found no SLS countermeasure, expected one; {_HINT}")
-        name = str(source)
-        encoder = _read_pretrained(xlsr).encoder if xlsr else published.recognise_encoder(state, name)
-        model = published.restore_published(state, encoder, num_samples, name)
-        info = CheckpointInfo(
-            encoder,
-            model.num_samples,
-            provenance={"format": "published SLS", "source": name, "sha256": digest},
-        )
-    else:
+    if not is_pickle(path):
         tensors, metadata = native.read_safetensors(path)
         if not native.is_native(metadata):
-            raise ValueError(f"{path}: found no SLS countermeasure, expected one; {_HINT}")
+            raise ValueError(f"{path}: {_NO_COUNTERMEASURE}")
         model, info = native.restore(tensors, metadata, path)
+    else:
+        state = _flat_weights(read_pickle(path))
+        if not published.is_published(state):
+            raise ValueError(f"{path}: {_NO_COUNTERMEASURE}")
+        encoder = _read_pretrained(xlsr).encoder if xlsr else None
+        model = published.restore_published(state, encoder, num_samples, str(source))
+        provenance = {"format": "published SLS", "source": str(source), "sha256": digest}
+        info = CheckpointInfo(model.encoder, model.num_samples, provenance=provenance)
     return LoadedCheckpoint(_with_backend(model, backend).eval(), info, digest)
-
-
-def _named_encoder(name: str) -> EncoderConfig:
-    if name not in NAMED_ENCODERS:
-        raise ValueError(f"xlsr_model: found random:{name}, expected random: and {', '.join(NAMED_ENCODERS)}")
-    return NAMED_ENCODERS[name]
 
 
 def _read_pretrained(source: str | Path) -> _Pretrained:
     path = fetch(source)
-    if not is_pickle(path):
+    if is_pickle(path):
+        content = read_pickle(path)
+        if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+            return _take_fairseq(content, str(path))
+        state = _flat_weights(content)
+        is_trained = published.is_published(state)
+    else:
         state, metadata = native.read_safetensors(path)
-        if native.is_native(metadata):
-            raise ValueError(f"{path}: found a trained countermeasure, expected a pre-trained encoder")
-        return _take_huggingface(state, source)
-    content = read_pickle(path)
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        encoder = parse_fairseq_config(content, str(path))
-        taken = _take(content["model"], encoder, fairseq_names(encoder), FAIRSEQ_UNUSED, str(path))
-        return _Pretrained(encoder, taken.weights, taken.unused)
-    state = _flat_weights(content)
-    if published.is_published(list(state)):
+        is_trained = native.is_native(metadata)
+    if is_trained:
         raise ValueError(f"{path}: found a trained countermeasure, expected a pre-trained encoder")
     return _take_huggingface(state, source)
 
 
+def _take_fairseq(content: Mapping[str, Any], source: str) -> _Pretrained:
+    encoder = parse_fairseq_config(content, source)
+    names, shapes = fairseq_names(encoder), encoder_shapes(encoder)
+    return _Pretrained(encoder, *take_weights(content["model"], names, shapes, FAIRSEQ_UNUSED, source))
+
+
 def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretrained:
-    if not huggingface.is_huggingface(list(state)):
+    state = {unify_weight_norm(name.removeprefix("wav2vec2.")): tensor for name, tensor in state.items()}
+    if not any(name.startswith("feature_projection.") for name in state):
         raise ValueError(
             f"{source}: found no wav2vec 2.0 encoder, expected fairseq's or Hugging Face's layout"
         )
-    encoder = huggingface.read_huggingface_config(fetch_sibling(source, huggingface.CONFIG_NAME))
-    state = {unify_weight_norm(name.removeprefix(huggingface.PREFIX)): t for name, t in state.items()}
-    taken = _take(state, encoder, huggingface_names(encoder), HUGGINGFACE_UNUSED, str(source))
-    unused = {
-        HUGGINGFACE_TO_FAIRSEQ_UNUSED[name]: tensor
-        for name, tensor in taken.unused.items()
-        if name in HUGGINGFACE_TO_FAIRSEQ_UNUSED
-    }
-    return _Pretrained(encoder, taken.weights, unused)
-
-
-def _take(
-    state: Mapping[str, Tensor],
-    encoder: EncoderConfig,
-    names: Mapping[str, str],
-    unused: re.Pattern[str],
-    source: str,
-) -> TakenWeights:
-    return take_weights(state, names, published.encoder_shapes(encoder), unused, source)
+    encoder = read_huggingface_config(fetch(source, sibling="config.json"))
+    names, shapes = huggingface_names(encoder), encoder_shapes(encoder)
+    weights, rest = take_weights(state, names, shapes, HUGGINGFACE_UNUSED, str(source))
+    unused = {theirs: rest[name] for name, theirs in HUGGINGFACE_TO_FAIRSEQ_UNUSED.items() if name in rest}
+    return _Pretrained(encoder, weights, unused)
 
 
 def _flat_weights(content: Any) -> dict[str, Tensor]:
@@ -200,11 +188,10 @@ def _flat_weights(content: Any) -> dict[str, Tensor]:
 
 
 def _with_backend(model: Countermeasure, backend: str) -> Countermeasure:
-    if backend == "torchaudio":
-        return model
-    if backend != "fairseq":
+    if backend == "fairseq":
+        encoder = FairseqXlsr(model.encoder)
+        encoder.load_portable_state_dict(model.xlsr.portable_state_dict())
+        model.xlsr = encoder
+    elif backend != "torchaudio":
         raise ValueError(f"backend: found {backend}, expected torchaudio or fairseq")
-    encoder = FairseqXlsr(model.encoder)
-    encoder.load_portable_state_dict(model.xlsr.portable_state_dict())
-    model.xlsr = encoder
     return model

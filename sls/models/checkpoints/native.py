@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
 from sls.files import write_whole
 from sls.models.checkpoints.initial import WithoutInitialValues
-from sls.models.checkpoints.names import take_weights
+from sls.models.checkpoints.names import fill_countermeasure
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import EncoderConfig
 
@@ -109,20 +109,15 @@ def restore(
     info = _parse(metadata.get("info", ""), path)
     with WithoutInitialValues():
         model = Countermeasure(info.encoder, info.num_samples)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    names = {name: name for name in shapes}
-    taken = take_weights(state, names, shapes, _PRETRAINING, str(path))
-    model.load_state_dict(taken.weights, assign=True)
-    model.pretraining_weights = {
-        name.removeprefix(PRETRAINING_PREFIX): tensor for name, tensor in taken.unused.items()
-    }
-    return model.eval(), info
+    names = {name: name for name in model.state_dict()}
+    fill_countermeasure(model, state, names, _PRETRAINING, PRETRAINING_PREFIX, str(path))
+    return model, info
 
 
 def _describe(info: CheckpointInfo, path: Path) -> str:
-    fields = {name: getattr(info, name) for name in info.__dataclass_fields__}
+    fields = {**vars(info), "encoder": asdict(info.encoder)}
     try:
-        return json.dumps({**fields, "encoder": info.encoder.to_dict()}, sort_keys=True, allow_nan=False)
+        return json.dumps(fields, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: the description cannot be written as JSON: {error}") from error
 

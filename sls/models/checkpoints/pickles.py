@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import _compat_pickle
-import pickle
-import pickletools
 import re
 import threading
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
+
+# Which names a pickle holds, and which of them PyTorch admits, it tells in public of today's format alone.
+from torch import _weights_only_unpickler as torch_pickles
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\n"  # a pickle whose first object is a long number
 LEGACY_PICKLES = 4  # magic number, protocol, system, object: the head of a file older than PyTorch 1.6
-"""Pickles at the head of a file in PyTorch's format before 1.6."""
 
 _INERT = re.compile(
     r"argparse\.Namespace|omegaconf\.[\w.]+|fairseq\.[\w.]+|typing\.\w+|enum\.\w+"
@@ -26,15 +23,6 @@ _INERT = re.compile(
     r"|builtins\.(?:object|dict|list|tuple|str|int|float|bool|bytes|NoneType|type)"
 )
 """Classes that configurations are made of. They are replaced by stand-ins that only keep what they are given."""
-_TENSORS = frozenset(
-    {"collections.OrderedDict", "torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"}
-    | {"torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter", "torch.Size", "torch.device"}
-    | {"_codecs.encode", "builtins.set", "builtins.complex", "builtins.bytearray"}
-)
-_TENSOR_PARTS = re.compile(
-    r"torch\.(?:\w+Storage|storage\.\w+Storage|b?float\d*|double|half|u?int\d+|long|bool)"
-)
-
 _SAFE_GLOBALS_LOCK = threading.Lock()  # PyTorch keeps the admitted classes in one place for all threads
 
 
@@ -85,22 +73,30 @@ def read_pickle(path: Path) -> Any:
         ValueError: if the file is damaged, or names a class or function that is not admitted.
     """
     try:
-        names = set(_list_globals(path))
-        refused = sorted(name for name in names if not (_is_tensor_part(name) or _INERT.fullmatch(name)))
-        if refused:
-            raise ValueError(
-                f"{path}: refused, because it would run code: found {', '.join(refused)}, "
-                "expected tensors and plain configuration alone"
-            )
-        stand_ins: list[Any] = [(_make_stand_in(name), name) for name in names if _INERT.fullmatch(name)]
-        with _SAFE_GLOBALS_LOCK, torch.serialization.safe_globals(stand_ins):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, KeyError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+        with path.open("rb") as file:
+            is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
+        names = _list_foreign_names(path, is_zip)
+        refused = sorted(name for name in names if not _INERT.fullmatch(name))
+        if not refused:
+            stand_ins: list[Any] = [(_make_stand_in(name), name) for name in names]
+            with _SAFE_GLOBALS_LOCK, torch.serialization.safe_globals(stand_ins):
+                return to_plain(torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip))
+    except Exception as error:  # a damaged file raises whatever its bytes lead to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a whole PyTorch file: {reason}") from error
-    return to_plain(content)
+        raise ValueError(f"{path}: not a whole PyTorch file of pickle protocol 2: {reason}") from error
+    raise ValueError(
+        f"{path}: refused, because it would run code: found {', '.join(refused)}, "
+        "expected tensors and plain configuration alone"
+    )
+
+
+def _list_foreign_names(path: Path, is_zip: bool) -> set[str]:
+    """Returns the names of the classes and functions in a file that PyTorch does not admit by itself."""
+    if is_zip:
+        return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    with path.open("rb") as file:
+        found = (torch_pickles.get_globals_in_pkl(file) for _ in range(LEGACY_PICKLES))
+        return set().union(*found) - set(torch_pickles._get_allowed_globals())
 
 
 def to_plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
@@ -142,43 +138,3 @@ def _held_by(stand_in: StandIn) -> Any:
 
 def _make_stand_in(name: str) -> type[StandIn]:
     return type(name.rpartition(".")[2], (StandIn,), {"class_name": name})
-
-
-def _is_tensor_part(name: str) -> bool:
-    return name in _TENSORS or bool(_TENSOR_PARTS.fullmatch(name))
-
-
-def _is_zip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-
-
-def _list_globals(path: Path) -> Iterator[str]:
-    """Yields the name of every class and function that the file's pickles name."""
-    if not _is_zip(path):
-        with path.open("rb") as file:
-            for _ in range(LEGACY_PICKLES):
-                yield from _list_globals_of_pickle(file)
-        return
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            if member.endswith(".pkl"):
-                with archive.open(member) as file:
-                    yield from _list_globals_of_pickle(file)
-
-
-def _list_globals_of_pickle(file: IO[bytes]) -> Iterator[str]:
-    try:
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name in ("GLOBAL", "INST"):
-                yield _modern_name(*str(argument).split(" ", 1))
-            elif opcode.name in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4"):
-                yield f"pickle opcode {opcode.name}"
-    except ValueError as error:
-        raise pickle.UnpicklingError(str(error)) from error
-
-
-def _modern_name(module: str, name: str) -> str:
-    """Returns a name as Python 3 spells it: PyTorch pickles with the names of Python 2."""
-    module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
-    return f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -13,10 +13,9 @@ from torch import Tensor
 from sls.config import NUM_SAMPLES
 from sls.files import write_whole
 from sls.models.checkpoints.initial import WithoutInitialValues
-from sls.models.checkpoints.names import FAIRSEQ_UNUSED, fairseq_names, take_weights
+from sls.models.checkpoints.names import FAIRSEQ_UNUSED, encoder_shapes, fairseq_names, fill_countermeasure
 from sls.models.countermeasure import POOL_SIZE, Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
-from sls.models.xlsr import Xlsr
 
 PARALLEL_PREFIX = "module."  # left by torch.nn.DataParallel
 ENCODER_PREFIX = "ssl_model.model."
@@ -25,26 +24,47 @@ UNUSED = re.compile(f"{re.escape(ENCODER_PREFIX)}{FAIRSEQ_UNUSED.pattern}")
 _LOGGER = logging.getLogger(__name__)
 
 
-def is_published(names: list[str]) -> bool:
+def is_published(names: Iterable[str]) -> bool:
     """Whether these are the names of weights in a published SLS file."""
     return any(name.removeprefix(PARALLEL_PREFIX).startswith(ENCODER_PREFIX) for name in names)
 
 
-def recognise_encoder(state: Mapping[str, Tensor], source: str) -> EncoderConfig:
+def restore_published(
+    state: Mapping[str, Tensor], encoder: EncoderConfig | None, num_samples: int | None, source: str
+) -> Countermeasure:
+    """Returns the countermeasure that a published file holds.
+
+    Args:
+        state: the file's weights, by names with or without `module.`.
+        encoder: shape of its encoder; none: that of the known encoder whose shapes it has.
+        num_samples: length of its waveforms; none: inferred from the classifier.
+        source: the file, for errors.
+
+    Raises:
+        ValueError: no known encoder has its shapes, or one line that lists all weights that are missing,
+            unexpected or of another shape.
+    """
+    state = {name.removeprefix(PARALLEL_PREFIX): tensor for name, tensor in state.items()}
+    encoder = encoder or _recognise_encoder(state, source)
+    if num_samples is None and "fc1.weight" in state:
+        num_samples = infer_num_samples(state["fc1.weight"], encoder, source)
+    with WithoutInitialValues():
+        model = Countermeasure(encoder, num_samples or NUM_SAMPLES)
+    fill_countermeasure(model, state, published_names(model), UNUSED, ENCODER_PREFIX, source)
+    return model
+
+
+def _recognise_encoder(state: Mapping[str, Tensor], source: str) -> EncoderConfig:
     """Returns the known encoder whose shapes a published file has.
 
     The shapes leave open the number of heads, the order of normalisation, the strides and the dropouts: only
     an encoder known by name can be recognised by them.
-
-    Raises:
-        ValueError: if no known encoder has these shapes.
     """
     found = {
-        name.removeprefix(PARALLEL_PREFIX).removeprefix(ENCODER_PREFIX): tensor.shape
+        name.removeprefix(ENCODER_PREFIX): tensor.shape
         for name, tensor in state.items()
-        if name.removeprefix(PARALLEL_PREFIX).startswith(ENCODER_PREFIX)
+        if name.startswith(ENCODER_PREFIX) and not UNUSED.match(name)
     }
-    found = {name: shape for name, shape in found.items() if not FAIRSEQ_UNUSED.match(name)}
     for known, config in NAMED_ENCODERS.items():
         shapes = encoder_shapes(config)
         if found == {theirs: shapes[ours] for ours, theirs in fairseq_names(config).items()}:
@@ -54,12 +74,6 @@ def recognise_encoder(state: Mapping[str, Tensor], source: str) -> EncoderConfig
         f"{source}: the shapes of its encoder are not those of {', '.join(NAMED_ENCODERS)}; "
         "give the XLS-R file that it was trained from (xlsr=...), for its configuration"
     )
-
-
-def encoder_shapes(config: EncoderConfig) -> dict[str, torch.Size]:
-    """Returns the shape of each weight of `Xlsr`, by its name."""
-    with WithoutInitialValues():
-        return {name: tensor.shape for name, tensor in Xlsr(config).state_dict().items()}
 
 
 def infer_num_samples(fc1_weight: Tensor, encoder: EncoderConfig, source: str) -> int:
@@ -84,35 +98,6 @@ def infer_num_samples(fc1_weight: Tensor, encoder: EncoderConfig, source: str) -
         num_samples = (num_samples - 1) * stride + kernel
     _LOGGER.warning("%s: the length of its waveforms is taken for %d samples", source, num_samples)
     return num_samples
-
-
-def restore_published(
-    state: Mapping[str, Tensor], encoder: EncoderConfig, num_samples: int | None, source: str
-) -> Countermeasure:
-    """Returns the countermeasure that a published file holds.
-
-    Args:
-        state: the file's weights, by names with or without `module.`.
-        encoder: shape of its encoder.
-        num_samples: length of its waveforms; none: inferred from the classifier.
-        source: the file, for errors.
-
-    Raises:
-        ValueError: one line that lists all weights that are missing, unexpected or of another shape.
-    """
-    state = {name.removeprefix(PARALLEL_PREFIX): tensor for name, tensor in state.items()}
-    if num_samples is None and "fc1.weight" in state:
-        num_samples = infer_num_samples(state["fc1.weight"], encoder, source)
-    with WithoutInitialValues():
-        model = Countermeasure(encoder, num_samples or NUM_SAMPLES)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    names = published_names(model)
-    taken = take_weights(state, names, shapes, UNUSED, source)
-    model.load_state_dict(taken.weights, assign=True)
-    model.pretraining_weights = {
-        name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in taken.unused.items()
-    }
-    return model
 
 
 def published_names(model: Countermeasure) -> dict[str, str]:

@@ -2,81 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import os
+import re
+from pathlib import Path, PurePosixPath
 
 from sls.quotation import quote
 
 HUB_SCHEME = "hf://"
 HUB_FORM = "hf://owner/repo/file[@revision]"
+_REFERENCE = re.compile(r"hf://([^/@]+/[^/@]+)/([^/@]+(?:/[^/@]+)*)(?:@(.+))?")
 
 
-@dataclass(frozen=True)
-class HubReference:
-    """One file of a repository on the Hugging Face hub."""
-
-    repo: str
-    """Owner and repository, as `owner/repo`."""
-    filename: str
-    """The file's path inside the repository."""
-    revision: str | None = None
-    """Branch, tag or commit; none: the repository's main branch."""
-
-    @classmethod
-    def parse(cls, text: str) -> HubReference:
-        """Reads `hf://owner/repo/file[@revision]`.
-
-        Raises:
-            ValueError: on another form.
-        """
-        path, _, revision = text.removeprefix(HUB_SCHEME).partition("@")
-        parts = path.split("/")
-        if not text.startswith(HUB_SCHEME) or len(parts) < 3 or not all(parts) or text.endswith("@"):
-            raise ValueError(f"hub reference: found {quote(text)}, expected {HUB_FORM}")
-        return cls("/".join(parts[:2]), "/".join(parts[2:]), revision or None)
-
-    def sibling(self, name: str) -> HubReference:
-        """Returns the reference to another file in the same folder, at the same revision."""
-        folder = self.filename.rpartition("/")[0]
-        return HubReference(self.repo, f"{folder}/{name}" if folder else name, self.revision)
-
-    def __str__(self) -> str:
-        suffix = f"@{self.revision}" if self.revision else ""
-        return f"{HUB_SCHEME}{self.repo}/{self.filename}{suffix}"
-
-
-def fetch(source: str | Path) -> Path:
+def fetch(source: str | Path, sibling: str = "") -> Path:
     """Returns the local path of a file, downloading it (once; it is kept in the hub's cache) if need be.
 
     Args:
         source: a path, or `hf://owner/repo/file[@revision]`.
+        sibling: the name of a file beside that one, to fetch in its place.
 
     Raises:
         FileNotFoundError: if there is no such file, on disk or on the hub.
         ValueError: if the reference is malformed, or the hub cannot be reached.
     """
-    if str(source).startswith(HUB_SCHEME):
-        return _download(HubReference.parse(str(source)))
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file, expected a checkpoint or {HUB_FORM}")
-    return path
+    if not str(source).startswith(HUB_SCHEME):
+        path = Path(source).with_name(sibling) if sibling else Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file, expected a checkpoint or {HUB_FORM}")
+        return path
+    found = _REFERENCE.fullmatch(str(source))
+    if found is None:
+        raise ValueError(f"hub reference: found {quote(str(source))}, expected {HUB_FORM}")
+    repo, filename, revision = found.groups()
+    if sibling:
+        filename = str(PurePosixPath(filename).with_name(sibling))
+    return _download(repo, filename, revision)
 
 
-def fetch_sibling(source: str | Path, name: str) -> Path:
-    """Returns the local path of the file `name` beside another; raises as `fetch` does."""
-    if str(source).startswith(HUB_SCHEME):
-        return _download(HubReference.parse(str(source)).sibling(name))
-    return fetch(Path(source).with_name(name))
-
-
-def _download(reference: HubReference) -> Path:
+def _download(repo: str, filename: str, revision: str | None) -> Path:
     # Imported on use: a service reads a file of its own, and does without the hub's package.
-    from sls.models.checkpoints.hub import download
+    from huggingface_hub import errors, hf_hub_download
 
+    reference = f"{HUB_SCHEME}{repo}/{filename}" + (f"@{revision}" if revision else "")
+    endpoint = os.environ.get("HF_ENDPOINT")  # read here, because huggingface_hub reads it once, at import
     try:
-        return download(reference.repo, reference.filename, reference.revision)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{reference}: {error}") from error
-    except ValueError as error:
-        raise ValueError(f"{reference}: {error}") from error
+        return Path(hf_hub_download(repo, filename, revision=revision, endpoint=endpoint))
+    except errors.LocalEntryNotFoundError as error:
+        raise ValueError(
+            f"{reference}: the hub cannot be reached, and the file is not in its cache"
+        ) from error
+    except errors.GatedRepoError as error:  # before RepositoryNotFoundError, of which it is one
+        raise ValueError(
+            f"{reference}: the repository is gated: accept its terms on the hub, and set HF_TOKEN to a token of "
+            "that account"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise FileNotFoundError(
+            f"{reference}: no such repository on the hub, or not accessible without a token (HF_TOKEN)"
+        ) from error
+    except (errors.EntryNotFoundError, errors.RevisionNotFoundError) as error:
+        raise FileNotFoundError(f"{reference}: no such revision or file in the repository") from error
+    except errors.HfHubHTTPError as error:
+        raise ValueError(f"{reference}: the hub answered: {str(error).splitlines()[0]}") from error

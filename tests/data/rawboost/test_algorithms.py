@@ -1,4 +1,4 @@
-"""Tests of `algorithms`, `filters`, and on the device `batch_draws` and `on_device`.
+"""Tests of `algorithms`, `filters` and, on the device, `on_device`.
 
 RawBoost stands against the original implementation, the direct form, and waveforms that break divisions.
 """
@@ -17,8 +17,14 @@ from scipy import stats
 
 from benchmarks.rawboost_direct import direct_rawboost
 from sls.config import RawBoostConfig
-from sls.data.rawboost.algorithms import apply_draws, apply_rawboost, draw_rawboost, white_noise
-from sls.data.rawboost.on_device import apply_draws_batch, apply_rawboost_batch
+from sls.data.rawboost.algorithms import (
+    RawBoostDraws,
+    apply_draws,
+    apply_rawboost,
+    draw_rawboost,
+    white_noise,
+)
+from sls.data.rawboost.on_device import DeferredRawBoost, map_tensors
 
 ALGORITHMS = range(9)
 GOLDEN_PARAMS = (
@@ -227,18 +233,31 @@ def test_white_noise_of_the_least_and_the_greatest_number_is_finite() -> None:
 
 def test_a_waveform_that_is_not_one_row_of_finite_samples_raises() -> None:
     rng = np.random.default_rng(0)
-    with pytest.raises(ValueError, match=r"waveform: found shape \(0,\), expected \(num_samples,\)"):
+    with pytest.raises(ValueError, match=r"waveform: .*\(0,\)"):
         apply_rawboost(np.zeros(0, np.float32), RawBoostConfig(), rng)
-    with pytest.raises(ValueError, match=r"waveform: found shape \(2, 3\), expected \(num_samples,\)"):
+    with pytest.raises(ValueError, match=r"waveform: .*\(2, 3\)"):
         apply_rawboost(np.zeros((2, 3), np.float32), RawBoostConfig(), rng)
-    with pytest.raises(ValueError, match="waveform: found NaN or infinity"):
+    with pytest.raises(ValueError, match="waveform: .*NaN"):
         apply_rawboost(np.array([0, np.nan], np.float32), RawBoostConfig(), rng)
 
 
 @pytest.mark.parametrize("algo", [-1, 9])
 def test_an_unknown_algorithm_raises(algo: int) -> None:
-    with pytest.raises(ValueError, match=f"algo: found {algo}, expected a RawBoost algorithm from 0 to 8"):
+    with pytest.raises(ValueError, match=f"algo: found {algo}, "):
         RawBoostConfig(algo=algo)
+
+
+def boost_together(
+    batch: np.ndarray,
+    params: RawBoostConfig,
+    draws: list[RawBoostDraws],
+    device: str = "cpu",
+    sample_rate_hz: int = 16_000,
+) -> np.ndarray:
+    """Augments waveforms of one length on a device, `(batch, num_samples)`."""
+    starts, num_samples = [0] * len(batch), batch.shape[-1]
+    deferred = DeferredRawBoost.prepare(list(batch), starts, draws, params, num_samples, sample_rate_hz)
+    return map_tensors(deferred, lambda tensor: tensor.to(device)).apply().cpu().numpy()
 
 
 def assert_a_batch_equals_singles(params: RawBoostConfig, device: str) -> None:
@@ -248,7 +267,8 @@ def assert_a_batch_equals_singles(params: RawBoostConfig, device: str) -> None:
     expected = np.stack(
         [apply_rawboost(row, params, np.random.default_rng([1, i])) for i, row in enumerate(batch)]
     )
-    found = apply_rawboost_batch(torch.from_numpy(batch).to(device), params, rngs).cpu().numpy()
+    draws = [draw_rawboost(params, batch.shape[-1], rng) for rng in rngs]
+    found = boost_together(batch, params, draws, device)
     assert found.dtype == np.float32
     tolerance = 5e-6 * np.maximum(1, np.abs(expected).max(axis=1, keepdims=True))
     assert (np.abs(found - expected) <= tolerance).all()
@@ -272,32 +292,22 @@ def test_a_batch_on_the_gpu_equals_one_waveform_at_a_time() -> None:
 @given(st.lists(waveforms, min_size=1, max_size=3), configs(), st.sampled_from([4000, 16_000]))
 def test_any_batch_stays_finite(rows, params, sample_rate_hz) -> None:
     num_samples = min(len(row) for row in rows)
-    batch = torch.from_numpy(np.stack([row[:num_samples] for row in rows]))
-    before = batch.clone()
-    rngs = [np.random.default_rng(index) for index in range(len(rows))]
-    boosted = apply_rawboost_batch(batch, params, rngs, sample_rate_hz)
-    assert boosted.dtype == torch.float32
+    batch = np.stack([row[:num_samples] for row in rows])
+    before = batch.copy()
+    draws = [draw_rawboost(params, num_samples, np.random.default_rng(index)) for index in range(len(rows))]
+    boosted = boost_together(batch, params, draws, sample_rate_hz=sample_rate_hz)
+    assert boosted.dtype == np.float32
     assert boosted.shape == batch.shape
-    assert torch.isfinite(boosted).all()
-    assert torch.equal(batch, before)
+    assert np.isfinite(boosted).all()
+    np.testing.assert_array_equal(batch, before)
 
 
 def test_the_batch_around_a_waveform_changes_only_its_rounding() -> None:
     params = RawBoostConfig(algo=4)
     draws = [draw_rawboost(params, NUM_SAMPLES, np.random.default_rng(seed)) for seed in range(4)]
-    batch = torch.from_numpy(np.stack([speech_like(seed) for seed in range(4)]))
-    together = apply_draws_batch(batch, params, draws)
-    alone = torch.cat([apply_draws_batch(batch[i : i + 1], params, draws[i : i + 1]) for i in range(4)])
-    np.testing.assert_allclose(together, alone, rtol=0, atol=5e-6)
-    one = apply_draws(batch[2].numpy(), params, draws[2])
+    batch = np.stack([speech_like(seed) for seed in range(4)])
+    together = boost_together(batch, params, draws)
+    alone = [boost_together(batch[i : i + 1], params, draws[i : i + 1]) for i in range(4)]
+    np.testing.assert_allclose(together, np.concatenate(alone), rtol=0, atol=5e-6)
+    one = apply_draws(batch[2], params, draws[2])
     np.testing.assert_allclose(together[2], one, rtol=0, atol=5e-6)
-
-
-def test_a_batch_of_the_wrong_form_raises() -> None:
-    params, rng = RawBoostConfig(), np.random.default_rng(0)
-    with pytest.raises(ValueError, match=r"waveforms: found \(4,\) of torch.float32, expected \(batch"):
-        apply_rawboost_batch(torch.zeros(4), params, [rng])
-    with pytest.raises(ValueError, match=r"waveforms: found \(1, 4\) of torch.float64"):
-        apply_rawboost_batch(torch.zeros(1, 4, dtype=torch.float64), params, [rng])
-    with pytest.raises(ValueError, match="rngs: found 1, expected one for each of 2 waveforms"):
-        apply_rawboost_batch(torch.zeros(2, 4), params, [rng])

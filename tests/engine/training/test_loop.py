@@ -1,8 +1,6 @@
 import math
-import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -76,15 +74,13 @@ def test_epochs_count_from_0_and_the_last_is_marked(small_corpus) -> None:
     assert [(epoch.epoch, epoch.is_last) for epoch in epochs] == [(0, False), (1, True)]
 
 
-def test_patience_ends_training(small_corpus, monkeypatch) -> None:
-    losses = iter([0.3, 0.2, 0.25, 0.1])
-    monkeypatch.setattr(Training, "_train_epoch", lambda *_: {"train/loss": next(losses)})
-    epochs = train(small_corpus, config(num_epochs=20, patience=1))
-    assert [(epoch.epoch, epoch.is_best, epoch.is_last) for epoch in epochs] == [
-        (0, True, False),
-        (1, True, False),
-        (2, False, True),
-    ]
+def test_patience_ends_training(small_corpus) -> None:
+    job = training(small_corpus, config(num_epochs=20, patience=2))
+    epochs = []
+    for epoch in job.epochs():
+        epochs.append((epoch.epoch, epoch.is_best, epoch.is_last))
+        job.stopping.best_loss = 0.0  # below which no cross entropy comes
+    assert epochs == [(0, True, False), (1, False, False), (2, False, True)]
 
 
 def test_validation_loss_does_not_depend_on_the_batch_of_evaluation(small_corpus) -> None:
@@ -116,12 +112,8 @@ def test_validation_trials_without_a_score_are_named(small_corpus, monkeypatch) 
     settings = config(eval_batch_size=4)
     held_out = dataset(small_corpus, settings, "dev")
     monkeypatch.setattr("sls.engine.training.validation.gather_object", lambda scored: scored[1:])
-    # What an array without values holds is what lay there before.
-    monkeypatch.setattr(np, "empty", np.zeros)
-    expected = (
-        f"epoch 3: no finite score of 4 of {len(held_out)} validation trials; first: {held_out.name(0)}"
-    )
-    with pytest.raises(FloatingPointError, match=f"^{re.escape(expected)}$"):
+    expected = f"epoch 3: .* 4 of {len(held_out)} .*{held_out.name(0)}"
+    with pytest.raises(FloatingPointError, match=expected):
         validate(model, held_out, settings, 3, open_accelerator(CPU))
 
 
@@ -129,13 +121,13 @@ def test_loss_that_is_not_finite_names_epoch_step_and_trials(small_corpus) -> No
     settings = config()
     model = build_countermeasure("random:tiny", NUM_SAMPLES, 0)
     torch.nn.init.constant_(model.classifier.fc3.bias, math.nan)
-    with pytest.raises(FloatingPointError, match=r"epoch 0, step 0; trials of the batch: \w+_T_\w+"):
+    with pytest.raises(FloatingPointError, match=r"epoch 0, step 0.* \w+_T_\w+"):
         next(Training(model, dataset(small_corpus, settings), None, settings, open_accelerator(CPU)).epochs())
 
 
 def test_batch_larger_than_the_corpus_is_refused(small_corpus) -> None:
     settings = config(batch_size=10_000)
-    with pytest.raises(ValueError, match="batch_size: found 10000, but there are"):
+    with pytest.raises(ValueError, match="batch_size: found 10000"):
         train(small_corpus, settings)
 
 
@@ -148,21 +140,23 @@ def test_accumulated_small_batches_take_as_many_steps_as_large_ones(small_corpus
     assert job.schedule.last_epoch == len(steps)
 
 
-def test_accumulation_averages_the_gradients_of_its_batches(small_corpus, monkeypatch) -> None:
+def test_accumulation_averages_the_gradients_of_its_batches(small_corpus) -> None:
     """One step over two batches moves the weights along the mean of the two gradients."""
-    gradients = []
-    for every in (1, 2):
-        settings = config(num_epochs=1, batch_size=4, accumulation_steps=every)
-        job = training(small_corpus, settings)
-        job.num_batches = 2
-        seen: list[torch.Tensor] = []
-        monkeypatch.setattr(job, "_step", lambda job=job, seen=seen: _take_gradient(job, seen))
-        batches = list(job._loader())[:2]
-        monkeypatch.setattr(job, "_loader", lambda batches=batches: iter(batches))
-        job._train_epoch(None)
-        gradients.append(seen)
+    single, double = (gradients_of_steps(small_corpus, accumulation_steps=every) for every in (1, 2))
+    assert len(single) >= 4
     # The batch statistics of a batch do not depend on earlier batches, so the gradients add up.
-    torch.testing.assert_close(gradients[1][0], (gradients[0][0] + gradients[0][1]) / 2)
+    for first, second, both in zip(single[::2], single[1::2], double, strict=False):
+        torch.testing.assert_close(both, (first + second) / 2)
+
+
+def gradients_of_steps(root: Path, **values: object) -> list[torch.Tensor]:
+    """The gradient of one part at each step of an epoch whose steps are too small to move any weight."""
+    job = training(root, config(num_epochs=1, lr=1e-30, weight_decay=0, **values))
+    weight = job.model.classifier.fc3.weight
+    gradients = []
+    job.optimizer.optimizer.register_step_pre_hook(lambda *_: gradients.append(weight.grad.clone()))
+    next(job.epochs())
+    return gradients
 
 
 def test_steps_are_those_of_the_optimizer(small_corpus) -> None:
@@ -176,12 +170,7 @@ def test_steps_are_those_of_the_optimizer(small_corpus) -> None:
     assert {step.num_steps for step in steps} == {num_steps}
 
 
-def _take_gradient(job: Training, seen: list[torch.Tensor]) -> None:
-    seen.append(job.model.classifier.fc3.weight.grad.clone())
-    job.optimizer.zero_grad()
-
-
-def test_clipping_bounds_the_gradient(small_corpus, monkeypatch) -> None:
+def test_clipping_bounds_the_gradient(small_corpus) -> None:
     job = training(small_corpus, config(num_epochs=1, clip_norm=1e-3))
     norms = []
 
@@ -209,18 +198,18 @@ def test_frozen_layers_stay_as_they_are(small_corpus, num_layers: int, trained: 
 
 
 def test_more_frozen_layers_than_there_are_is_refused(small_corpus) -> None:
-    with pytest.raises(ValueError, match="freeze_layers: found 99, expected at most the"):
+    with pytest.raises(ValueError, match="freeze_layers: found 99"):
         training(small_corpus, config(freeze_layers=99))
 
 
-def test_full_memory_says_what_to_lower(small_corpus, monkeypatch) -> None:
+def test_full_memory_says_what_to_lower(small_corpus) -> None:
     job = training(small_corpus, config())
 
     def fill(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(job, "_learn", fill)
-    with pytest.raises(MemoryError, match="epoch 0, step 0: lower batch_size, now 4"):
+    job.model.register_forward_pre_hook(fill)
+    with pytest.raises(MemoryError, match="epoch 0, step 0: .*batch_size, now 4"):
         next(job.epochs())
 
 
@@ -243,7 +232,7 @@ def test_gradient_that_is_not_finite_is_found_on_the_last_step_too(small_corpus,
             job.model.classifier.fc3.bias.grad.fill_(math.inf)
 
     monkeypatch.setattr(job.accelerator, "backward", break_the_last)
-    with pytest.raises(FloatingPointError, match="the norm of the gradient is inf in epoch 0, step"):
+    with pytest.raises(FloatingPointError, match="gradient is inf in epoch 0, step"):
         next(job.epochs())
 
 

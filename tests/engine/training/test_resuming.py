@@ -151,15 +151,15 @@ def test_early_stopping_goes_on_counting(small_corpus: Path, tmp_path: Path) -> 
 
 def test_state_that_was_cut_off_is_refused(small_corpus: Path, tmp_path: Path) -> None:
     training = make_training(small_corpus, config())
-    with pytest.raises(FileNotFoundError, match="expected the state of a training"):
+    with pytest.raises(FileNotFoundError, match=STATE_FILE):
         training.load(tmp_path)
     training.save(tmp_path, with_weights=True)
     path = tmp_path / STATE_FILE
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match="not a whole training state"):
+    with pytest.raises(ValueError, match=STATE_FILE):
         training.load(tmp_path)
     path.write_text("epoch 3")
-    with pytest.raises(ValueError, match="not a whole training state"):
+    with pytest.raises(ValueError, match=STATE_FILE):
         training.load(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_state_of_another_number_of_processes_is_refused(small_corpus: Path, tmp
     state = torch.load(tmp_path / STATE_FILE, weights_only=True)
     state["generators"] *= 2
     torch.save(state, tmp_path / STATE_FILE)
-    with pytest.raises(ValueError, match="the run had 2 processes, this launch has 1"):
+    with pytest.raises(ValueError, match="2 processes, .* 1"):
         training.load(tmp_path)
 
 
@@ -180,7 +180,7 @@ def test_state_of_other_trials_is_refused(small_corpus: Path, tmp_path: Path, na
     dataset = training.train if name == "training" else training.validation
     assert dataset is not None
     dataset.labels[0] = 1 - dataset.labels[0]
-    with pytest.raises(ValueError, match=f"the {name} trials are not those"):
+    with pytest.raises(ValueError, match=f"the {name} trials"):
         training.load(tmp_path)
 
 

@@ -66,16 +66,16 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path: Path) ->
 @pytest.mark.parametrize("content", [{"format": "sls-training/0"}, {}, [1]], ids=str)
 def test_another_file_is_no_state(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / STATE_FILE)
-    with pytest.raises(ValueError, match="found no training state, expected format sls-training/1"):
+    with pytest.raises(ValueError, match=f"{STATE_FILE}: .*sls-training/1"):
         read_state(tmp_path)
 
 
 def test_no_file_and_half_a_file_are_no_states(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=f"no file .*{STATE_FILE}"):
+    with pytest.raises(FileNotFoundError, match=STATE_FILE):
         read_state(tmp_path)
     path = write_state(tmp_path, {"weights": torch.zeros(1_000)})
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(ValueError, match="not a whole training state") as caught:
+    with pytest.raises(ValueError, match=f"{STATE_FILE}: not a whole") as caught:
         read_state(tmp_path)
     assert "\n" not in str(caught.value)
 
@@ -86,7 +86,7 @@ def test_generators_go_on_where_they_stood() -> None:
     drawn = torch.rand(3)
     restore_generators(states, accelerator)
     assert torch.equal(torch.rand(3), drawn)
-    with pytest.raises(ValueError, match="the run had 2 processes, this launch has 1"):
+    with pytest.raises(ValueError, match="2 processes, .* 1"):
         restore_generators(states * 2, accelerator)
 
 
@@ -100,8 +100,8 @@ def test_a_training_goes_on_with_the_trials_that_it_began_with() -> None:
     state = trial_digests(train, held_out)
     check_trials(state, trial_digests(dataset(1, 0), dataset(0, 1)))
     check_trials(trial_digests(train, None), trial_digests(train, held_out))  # as in older states
-    with pytest.raises(ValueError, match="the training trials are not those"):
+    with pytest.raises(ValueError, match="the training trials"):
         check_trials(state, trial_digests(other, held_out))
-    with pytest.raises(ValueError, match="the validation trials are not those"):
+    with pytest.raises(ValueError, match="the validation trials"):
         check_trials(state, trial_digests(train, other))
     assert trial_digests(train, None) == {"trials": train.digest()}

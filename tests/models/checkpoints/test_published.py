@@ -53,7 +53,7 @@ def test_an_export_has_every_name_of_the_seed_system(golden_dir: Path, tmp_path:
 def test_a_random_start_is_exported_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model = build_countermeasure("random:tiny", 8_000, seed=1)
     path = export_published(tmp_path / "a.pth", model)
-    assert "without the pre-training weights" in caplog.text
+    assert "a.pth: without" in caplog.text
     assert load_checkpoint(path, num_samples=8_000).info.encoder == NAMED_ENCODERS["tiny"]
 
 
@@ -63,11 +63,11 @@ def test_a_known_encoder_is_recognised_by_its_shapes_with_a_warning(
     model = build_countermeasure("random:tiny", 64_600, seed=1).eval()
     loaded = load_checkpoint(export_published(tmp_path / "a.pth", model))
     assert (loaded.info.encoder, loaded.info.num_samples) == (NAMED_ENCODERS["tiny"], 64_600)
-    assert "taken for XLS-R tiny by its shapes" in caplog.text
+    assert "XLS-R tiny" in caplog.text
 
 
 def test_an_unknown_encoder_asks_for_its_file(path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not those of tiny, .* give the XLS-R file"):
+    with pytest.raises(ValueError, match=r"epoch_2.pth: .*xlsr="):
         load_checkpoint(path)
 
 
@@ -80,7 +80,7 @@ def test_every_key_is_accounted_for_in_one_error(path: Path, xlsr: Path) -> None
         state["module.ssl_model.model.layer_norm.bias"] = torch.zeros(3)
 
     rewrite(path, change)
-    with pytest.raises(ValueError, match="weights do not fit") as caught:
+    with pytest.raises(ValueError, match=r"epoch_2.pth: ") as caught:
         load_checkpoint(path, xlsr=xlsr, num_samples=8_000)
     message = str(caught.value)
     assert "2 missing (ssl_model.model.encoder.layers.1.fc1.bias, fc0.weight)" in message
@@ -109,7 +109,7 @@ def test_the_length_is_inferred_from_the_classifier(pooled_frames: int, expected
 
 
 def test_a_classifier_of_no_length_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"fc1.weight: found 22848 inputs, expected a multiple of 341"):
+    with pytest.raises(ValueError, match=r"fc1.weight: found 22848 .* 341"):
         infer_num_samples(torch.empty(1, 22_848), EncoderConfig(), "file")
 
 

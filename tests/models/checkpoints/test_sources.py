@@ -1,4 +1,4 @@
-"""Tests of `sources` and `hub`, against a hub of our own."""
+"""Tests of `sources`, against a hub of our own."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sls.models.checkpoints import build_countermeasure, load_checkpoint, save_checkpoint
 from sls.models.checkpoints.native import CheckpointInfo
-from sls.models.checkpoints.sources import HubReference, fetch
+from sls.models.checkpoints.sources import fetch
 from sls.models.countermeasure import Countermeasure
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -87,27 +87,12 @@ def checkpoint(model: Countermeasure, tmp_path: Path) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("text", "repo", "filename", "revision"),
-    [
-        ("hf://someone/sls/epoch_2.pth", "someone/sls", "epoch_2.pth", None),
-        ("hf://someone/sls/v1/epoch_2.pth@main", "someone/sls", "v1/epoch_2.pth", "main"),
-        ("hf://someone/sls/model.safetensors@refs/pr/5", "someone/sls", "model.safetensors", "refs/pr/5"),
-    ],
-)
-def test_a_reference_names_repository_file_and_revision(
-    text: str, repo: str, filename: str, revision: str | None
-) -> None:
-    assert HubReference.parse(text) == HubReference(repo, filename, revision)
-    assert str(HubReference.parse(text)) == text
-
-
-@pytest.mark.parametrize(
     "text",
-    ["hf://", "hf://a", "hf://a/b", "hf://a/b/", "hf:///b/c", "hf://a/b/c@", "hf://a//c/d", "https://a/b/c"],
+    ["hf://", "hf://a", "hf://a/b", "hf://a/b/", "hf:///b/c", "hf://a/b/c@", "hf://a//c/d"],
 )
 def test_a_malformed_reference_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected hf://owner/repo/file\[@revision\]"):
-        HubReference.parse(text)
+    with pytest.raises(ValueError, match=f"found '{text}', expected hf://owner/repo/file"):
+        fetch(text)
 
 
 def test_a_checkpoint_comes_from_the_hub_and_once_alone(
@@ -123,9 +108,12 @@ def test_a_checkpoint_comes_from_the_hub_and_once_alone(
     assert hub.requests.count("GET /someone/sls/resolve/main/v1/epoch_2.safetensors") == 1
 
 
-def test_a_revision_is_asked_for_as_it_is_written(hub: Hub, checkpoint: bytes) -> None:
-    hub.files["refs%2Fpr%2F5", "epoch_2.safetensors"] = checkpoint
-    assert fetch("hf://someone/sls/epoch_2.safetensors@refs/pr/5").read_bytes() == checkpoint
+@pytest.mark.parametrize(("revision", "written"), [("v1", "v1"), ("refs/pr/5", "refs%2Fpr%2F5")])
+def test_a_revision_is_asked_for_as_it_is_written(
+    hub: Hub, checkpoint: bytes, revision: str, written: str
+) -> None:
+    hub.files[written, "a/epoch_2.safetensors"] = checkpoint
+    assert fetch(f"hf://someone/sls/a/epoch_2.safetensors@{revision}").read_bytes() == checkpoint
 
 
 def test_an_encoder_of_the_hub_brings_its_configuration(
@@ -145,29 +133,25 @@ def test_an_encoder_of_the_hub_brings_its_configuration(
 @pytest.mark.parametrize(
     ("reference", "reason"),
     [
-        ("hf://someone/sls/nothing.pth", "no such revision or file in the repository"),
-        (
-            "hf://nobody/none/epoch_2.pth",
-            r"no such repository on the hub, or not accessible without a token \(HF_TOKEN\)",
-        ),
+        ("hf://someone/sls/nothing.pth", "revision or file"),
+        ("hf://someone/sls/nothing.pth@v1", "revision or file"),
+        ("hf://nobody/none/epoch_2.pth", "repository .*HF_TOKEN"),
     ],
 )
 def test_what_the_hub_does_not_have_is_a_missing_file(hub: Hub, reference: str, reason: str) -> None:
-    with pytest.raises(FileNotFoundError, match=f"^{reference}: {reason}$"):
+    with pytest.raises(FileNotFoundError, match=f"^{reference}: .*{reason}"):
         fetch(reference)
 
 
 def test_a_gated_repository_asks_for_accepted_terms_and_a_token(hub: Hub) -> None:
-    with pytest.raises(
-        ValueError, match=r"^hf://someone/gated/a.pth: the repository is gated: .* set HF_TOKEN"
-    ):
+    with pytest.raises(ValueError, match=r"^hf://someone/gated/a.pth: .*gated.*HF_TOKEN"):
         fetch("hf://someone/gated/a.pth")
 
 
 def test_a_hub_that_does_not_answer_is_named(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the hub client's retries
-    with pytest.raises(ValueError, match=r"hf://someone/sls/a.pth: the hub cannot be reached"):
+    with pytest.raises(ValueError, match=r"hf://someone/sls/a.pth: .*cannot be reached"):
         fetch("hf://someone/sls/a.pth")
 
 
@@ -193,7 +177,7 @@ def test_the_address_of_the_hub_comes_from_the_environment(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"none.pth: no such file, expected a checkpoint or hf://"):
+    with pytest.raises(FileNotFoundError, match=r"none.pth: .*expected .*hf://"):
         fetch(tmp_path / "none.pth")
 
 

