@@ -17,8 +17,10 @@ import soundfile
 import torch
 
 from sls.config import AudioConfig, RawBoostConfig
-from sls.data.loading.dataset import TrialDataset, make_loader
-from sls.data.loading.free_trials import list_recordings
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.loader import load_batches
+from sls.data.loading.training_batches import EpochBatches
+from sls.data.loading.trial_lists import list_recordings
 from sls.data.tables.protocols import Trial
 
 SCORING_APPETITE = 3_000
@@ -56,10 +58,8 @@ def measure(dataset: TrialDataset, batch_size: int, num_workers: int, epoch: int
 
     The time of starting the workers is left out: the clock starts at the first batch, which is not counted.
     """
-    loader = make_loader(
-        dataset, batch_size=batch_size, epoch=epoch, shuffle=True, drop_last=True, num_workers=num_workers
-    )
-    iterator = iter(loader)
+    batches = EpochBatches(dataset, batch_size=batch_size, epoch=epoch, shuffle=True, drop_last=True)
+    iterator = load_batches(batches, range(len(batches)), num_workers)
     next(iterator)
     start, start_cpu = time.perf_counter(), time.process_time()
     count = sum(len(batch) for batch in iterator)

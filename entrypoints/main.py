@@ -12,6 +12,7 @@ from entrypoints.progress import TrainingProgress, progress_bar
 from entrypoints.tables import recipe_table
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in, open_corpus
+from sls.data.loading.trial_lists import track_trials
 from sls.files import scratch_directory
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
@@ -27,7 +28,6 @@ from sls.tracking.registry.stages import (
 )
 from sls.tracking.registry.versions import RegisteredVersion, register
 from sls.tracking.run import TrackedRun, tracked_run
-from sls.tracking.scoring.scored_list import track_trials
 from sls.tracking.training.training_run import track_training
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")

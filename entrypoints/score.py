@@ -21,6 +21,7 @@ from entrypoints.options import (
 from entrypoints.progress import scoring_progress
 from entrypoints.tables import recording_table, scoring_summary
 from sls.data.corpora.corpus import open_corpus
+from sls.data.loading.trial_lists import TrialList, listed_trials, track_trials
 from sls.engine.compute.launch import Launch
 from sls.engine.compute.ranks import join_ranks
 from sls.files import scratch_directory
@@ -28,7 +29,6 @@ from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.one_recording import track_recording
 from sls.tracking.scoring.preparation import ScoringOptions, follow_scoring
-from sls.tracking.scoring.scored_list import TrialList, listed_trials, track_trials
 from sls.tracking.scoring.scoring_run import track_scoring
 
 

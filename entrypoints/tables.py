@@ -9,12 +9,12 @@ from rich.table import Table
 
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NOTE
 from sls.data.corpora.inventory import TrackInventory
+from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.measures import FRACTION, Measure, format_interval, format_number
 from sls.engine.evaluation.results import Evaluation
 from sls.engine.scoring.shards import WHOLE, Shard
 from sls.tracking.registry.checkpoints import ModelSource
-from sls.tracking.scoring.scored_list import TrialList
 
 if TYPE_CHECKING:
     from sls.tracking.registry.versions import RegisteredVersion

@@ -30,10 +30,9 @@ ROOMS = {
 }
 # Modules that may import what the rest of their room may not.
 EXCEPTIONS = {
-    "sls/data/loading/dataset.py": {"torch"},
+    "sls/data/loading/loader.py": {"torch"},
     "sls/data/loading/training_batches.py": {"torch"},
     "sls/data/loading/scoring_batches.py": {"torch"},
-    "sls/data/loading/workers.py": {"torch"},
     "sls/data/rawboost/on_device.py": {"torch"},
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
     "sls/models/checkpoints/sources.py": {"huggingface_hub"},

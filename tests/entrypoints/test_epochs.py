@@ -17,6 +17,7 @@ from entrypoints.epochs import _compared, epochs
 from entrypoints.train import train
 from sls.config import ComputeConfig, DataConfig
 from sls.data.corpora.corpus import Corpus, open_corpus
+from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.evaluation import Evaluation
 from sls.reports.epochs_figure import EpochPoint
 from sls.tracking.evaluation.comparison_view import Compared
@@ -26,7 +27,6 @@ from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_eval
 from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.run import TrackedRun, tracked_run
-from sls.tracking.scoring.scored_list import TrialList
 from sls.tracking.store import connect
 
 pytestmark = pytest.mark.slow

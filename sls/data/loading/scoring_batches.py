@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from sls.config import Resampler
 from sls.data.audio.recording import AudioError, read_audio
 from sls.data.audio.windows import check_hop, cut_windows
 from sls.data.loading.dataset import TrialDataset
-from sls.data.loading.failures import AudioFailure
-from sls.data.loading.workers import PREFETCH_BATCHES, prepare_worker
+from sls.data.loading.loader import AudioFailure
 
 
 @dataclass
@@ -41,7 +39,7 @@ class ScoringBatch:
 
 
 class ScoringBatches(Dataset[ScoringBatch]):
-    """The batches of a list of trials: batch k holds trials k * batch_size and on.
+    """The batches of a list of trials, for `load_batches`: batch k holds trials k * batch_size and on.
 
     Args:
         trials: the trials.
@@ -92,22 +90,6 @@ class ScoringBatches(Dataset[ScoringBatch]):
         counts = np.array([len(of_trial) for of_trial in windows])
         stacked = torch.from_numpy(np.concatenate(windows))
         return ScoringBatch(number, members, stacked, counts, tuple(failures), read_s, decode_s)
-
-
-def load_batches(
-    batches: ScoringBatches, numbers: Sequence[int], num_workers: int, pin_memory: bool
-) -> Iterator[ScoringBatch]:
-    """Makes batches by their numbers, in worker processes ahead of their use."""
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=numbers,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        prefetch_factor=PREFETCH_BATCHES if num_workers else None,
-        worker_init_fn=prepare_worker,
-    )
-    yield from loader
 
 
 def _describe(error: Exception, path: object) -> str:

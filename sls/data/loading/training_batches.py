@@ -1,21 +1,20 @@
-"""The batches of an epoch of training or validation: which trials are in each, and what a batch holds."""
+"""The batches of an epoch of training or validation: which trials are in each, and what is made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset
 
-from sls.data.loading.failures import AudioFailure
-from sls.data.rawboost.algorithms import RawBoostDraws
+from sls.data.audio.recording import AudioError, read_audio
+from sls.data.audio.windows import crop_randomly, draw_crop_start, fit_length
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.loader import AudioFailure
+from sls.data.rawboost.algorithms import RawBoostDraws, apply_rawboost, draw_rawboost
 from sls.data.rawboost.on_device import DeferredRawBoost, map_tensors
-
-UNKNOWN_LABEL = -1
-"""Stands for the label of a trial without one."""
 
 ORDER_STREAM, TRIAL_STREAM = 1, 2
 """First word of the seeds of order and augmentation: NumPy takes (seed, epoch) and (seed, epoch, 0) as one."""
@@ -74,37 +73,52 @@ class Batch:
 
 @dataclass(frozen=True)
 class Example:
-    """One trial as the countermeasure hears it, or why it cannot."""
+    """One trial as the countermeasure hears it."""
 
     index: int
-    label: int
-    waveform: np.ndarray | None
-    """Shape: `(num_samples,)`, float32; None where the recording cannot be read. The whole recording, as it
-    is, where there are `draws`."""
-    error: Exception | None = None
+    waveform: np.ndarray
+    """Shape: `(num_samples,)`, float32. The whole recording, as it is, where there are `draws`."""
     draws: RawBoostDraws | None = None
     """What the training device is to do to the recording."""
     start: int = 0
     """The first sample to keep of it then."""
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
-    """The batches of one epoch, as lists of (epoch, index); their order depends on (seed, epoch) alone."""
+class EpochBatches(Dataset[Batch]):
+    """The batches of one epoch, by number; `load_batches` has worker processes make them.
+
+    They depend on (seed, epoch, batch_size) alone, not on workers, and after a resume not on where it was:
+    training can be repeated. The augmentation of a trial is drawn from (seed, epoch, index) alone, so that it does
+    not matter which worker makes it, or after what.
+    """
 
     def __init__(
         self,
-        num_trials: int,
+        dataset: TrialDataset,
         *,
-        seed: int,
-        epoch: int,
         batch_size: int,
-        shuffle: bool,
-        drop_last: bool,
-        start_batch: int = 0,
+        epoch: int = 0,
+        shuffle: bool = False,
+        drop_last: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """Prepares the order; see `make_loader` for the arguments."""
+        """Prepares the order.
+
+        Args:
+            dataset: the trials.
+            batch_size: utterances in a batch, over all ranks together; a multiple of `world_size`.
+            epoch: the epoch, from 0; with the dataset's seed it decides order and augmentation.
+            shuffle: mix the trials; else they come in the order of the dataset.
+            drop_last: leave out the last batch where it is incomplete.
+            rank: which of the `world_size` contiguous parts of each batch to make.
+            world_size: number of parts, all of one size. All ranks get equally many batches; an incomplete
+                last one is divided as evenly as can be, and may be empty for some.
+
+        Raises:
+            ValueError: a number out of range.
+        """
+        num_trials = len(dataset)
         if batch_size < 1:
             raise ValueError(f"batch_size: found {batch_size}, expected 1 or more")
         if world_size < 1 or batch_size % world_size:
@@ -113,26 +127,80 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank: found {rank}, expected 0 to {world_size - 1}")
-        if epoch < 0 or start_batch < 0:
-            raise ValueError(f"epoch, start_batch: found {epoch}, {start_batch}, expected 0 or more")
+        if epoch < 0:
+            raise ValueError(f"epoch: found {epoch}, expected 0 or more")
         if drop_last and num_trials < batch_size:
             raise ValueError(f"batch_size: found {batch_size}, expected at most the {num_trials} trials")
         order = np.arange(num_trials)
         if shuffle:
-            order = np.random.default_rng([ORDER_STREAM, seed, epoch]).permutation(num_trials)
-        self.epoch = epoch
-        self._order = order
-        self._batch_size = batch_size
-        self._rank = rank
-        self._world_size = world_size
-        last = num_trials - num_trials % batch_size if drop_last else num_trials
-        self._starts = range(start_batch * batch_size, last, batch_size)
+            order = np.random.default_rng([ORDER_STREAM, dataset.seed, epoch]).permutation(num_trials)
+        self.dataset, self.epoch = dataset, epoch
+        self._order = order[: num_trials - num_trials % batch_size] if drop_last else order
+        self._batch_size, self._rank, self._world_size = batch_size, rank, world_size
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return -(-len(self._order) // self._batch_size)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for start in self._starts:
-            batch = self._order[start : start + self._batch_size]
-            first, end = (len(batch) * rank // self._world_size for rank in (self._rank, self._rank + 1))
-            yield [(self.epoch, index) for index in batch[first:end].tolist()]
+    def members(self, number: int) -> list[int]:
+        """Returns the places of a batch's trials in the dataset."""
+        whole = self._order[number * self._batch_size :][: self._batch_size]
+        first, end = (len(whole) * rank // self._world_size for rank in (self._rank, self._rank + 1))
+        return whole[first:end].tolist()
+
+    def __getitem__(self, number: int) -> Batch:
+        """Reads the recordings of a batch, and augments them unless that is left to the device."""
+        data = self.dataset
+        examples: list[Example] = []
+        failures: list[AudioFailure] = []
+        for index in self.members(number):
+            try:
+                examples.append(self._make(index))
+            except (AudioError, FileNotFoundError) as error:
+                failures.append(AudioFailure(index, data.name(index), data.path(index), str(error)))
+        indices = [example.index for example in examples]
+        deferred = self._defer(examples)
+        waveforms = np.empty((len(examples), data.audio.audio_max_len if deferred is None else 0), np.float32)
+        if deferred is None:
+            for row, example in enumerate(examples):
+                waveforms[row] = example.waveform
+        return Batch(
+            torch.from_numpy(waveforms),
+            torch.from_numpy(data.labels[indices]),
+            torch.tensor(indices, dtype=torch.int64),
+            tuple(failures),
+            deferred,
+        )
+
+    def _make(self, index: int) -> Example:
+        """Reads a recording, augments it and fits its length.
+
+        Where augmentation is left to the device, it only draws what is random, by the same generator.
+        """
+        data = self.dataset
+        length = data.audio.audio_max_len
+        waveform = read_audio(data.path(index), data.audio.sample_rate)
+        rng = np.random.default_rng([TRIAL_STREAM, data.seed, self.epoch, index])
+        if data.rawboost is not None and data.rawboost.rawboost_on == "device":
+            draws = draw_rawboost(data.rawboost, len(waveform), rng)
+            start = draw_crop_start(len(waveform), length, rng) if data.audio.random_crop else 0
+            return Example(index, waveform, draws, start)
+        # The published system augments the whole recording, then fits it.
+        if data.rawboost is not None:
+            waveform = apply_rawboost(waveform, data.rawboost, rng, data.audio.sample_rate)
+        if data.audio.random_crop:
+            waveform = crop_randomly(waveform, length, rng)
+        return Example(index, fit_length(waveform, length).astype(np.float32))
+
+    def _defer(self, examples: list[Example]) -> DeferredRawBoost | None:
+        """Designs the filters here, in the worker, so that the main process only moves tensors."""
+        draws = [example.draws for example in examples if example.draws is not None]
+        if not draws or self.dataset.rawboost is None:
+            return None
+        return DeferredRawBoost.prepare(
+            [example.waveform for example in examples],
+            [example.start for example in examples],
+            draws,
+            self.dataset.rawboost,
+            self.dataset.audio.audio_max_len,
+            self.dataset.audio.sample_rate,
+        )

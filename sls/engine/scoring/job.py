@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sls.config import AudioConfig, ComputeConfig, ScoringConfig
-from sls.data.loading.failures import AudioFailure
+from sls.data.loading.loader import AudioFailure
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.tables.protocols import Trial
 from sls.data.tables.score_files import check_names

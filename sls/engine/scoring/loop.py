@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from sls.config import ComputeConfig, ScoringConfig
 from sls.data.audio.windows import combine_scores
-from sls.data.loading.failures import AudioFailure, check_failures
-from sls.data.loading.scoring_batches import ScoringBatch, ScoringBatches, load_batches
+from sls.data.loading.loader import AudioFailure, load_batches
+from sls.data.loading.scoring_batches import ScoringBatch, ScoringBatches
 from sls.data.tables.protocols import Label
 from sls.engine.compute.memory import full_memory_raises
 from sls.engine.compute.precision import arithmetic
@@ -119,14 +119,17 @@ def _score_in_order(
     scoring: ScoringConfig,
     device: torch.device,
 ) -> Iterator[ScoredBatch]:
-    failures: list[AudioFailure] = []
     pending: _LaunchedBatch | None = None
-    loaded = load_batches(batches, numbers, compute.num_workers, pin_memory=device.type == "cuda")
+    loaded = load_batches(
+        batches,
+        numbers,
+        compute.num_workers,
+        pin_memory=device.type == "cuda",
+        max_failures=compute.max_failures,
+    )
     start_s = time.perf_counter()
     for batch in loaded:
         wait_s = time.perf_counter() - start_s
-        failures += batch.failures
-        check_failures(failures, compute.max_failures)
         launched = _launch(model, batch, batches.batch_size, compute, device, wait_s)
         if pending is not None:
             yield pending.finish(batches, scoring)

@@ -19,8 +19,9 @@ from accelerate.utils import gather_object
 from torch.nn import functional as F
 
 from sls.config import Config
-from sls.data.loading.dataset import TrialDataset, make_loader
-from sls.data.loading.training_batches import Batch
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.loader import load_batches
+from sls.data.loading.training_batches import Batch, EpochBatches
 from sls.engine.compute.memory import full_memory_raises, peak_memory_gib, reset_peak_memory
 from sls.engine.compute.precision import arithmetic
 from sls.engine.compute.training_processes import (
@@ -252,19 +253,20 @@ class Training:
         self.average.after_step()
 
     def _loader(self) -> Iterator[Batch]:
-        return iter(
-            make_loader(
-                self.train,
-                batch_size=self.config.training.batch_size,
-                epoch=self.progress.epoch,
-                shuffle=True,
-                drop_last=True,
-                num_workers=self.config.compute.num_workers,
-                pin_memory=self.accelerator.device.type == "cuda",
-                start_batch=self.progress.batch,
-                rank=self.accelerator.process_index,
-                world_size=self.accelerator.num_processes,
-            )
+        batches = EpochBatches(
+            self.train,
+            batch_size=self.config.training.batch_size,
+            epoch=self.progress.epoch,
+            shuffle=True,
+            drop_last=True,
+            rank=self.accelerator.process_index,
+            world_size=self.accelerator.num_processes,
+        )
+        return load_batches(
+            batches,
+            range(self.progress.batch, len(batches)),
+            self.config.compute.num_workers,
+            pin_memory=self.accelerator.device.type == "cuda",
         )
 
     def _arithmetic(self) -> contextlib.AbstractContextManager[None]:

@@ -12,7 +12,9 @@ from accelerate.utils import gather_object
 from torch import nn
 
 from sls.config import Config
-from sls.data.loading.dataset import TrialDataset, TrialLoader, make_loader
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.loader import load_batches
+from sls.data.loading.training_batches import EpochBatches
 from sls.data.tables.protocols import Label
 from sls.metrics.det import compute_eer
 from sls.models.countermeasure import Countermeasure
@@ -38,9 +40,18 @@ def validate(
         FloatingPointError: A trial has no finite score; names the epoch and the first such trial.
     """
     model.eval()
-    loader = _make_loader(dataset, config, accelerator)
+    batches = EpochBatches(
+        dataset,
+        batch_size=(config.compute.eval_batch_size or config.training.batch_size) * accelerator.num_processes,
+        # Augmented validation (v2) hears the same noise in every epoch, so that the losses of two epochs
+        # can be compared; the known reproduction draws it anew.
+        epoch=0,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+    num_workers, is_on_gpu = config.compute.num_workers, accelerator.device.type == "cuda"
     scored = []
-    for batch in loader:
+    for batch in load_batches(batches, range(len(batches)), num_workers, pin_memory=is_on_gpu):
         if on_batch is not None:
             on_batch()
         if not len(batch):
@@ -58,20 +69,6 @@ def validate(
             f"{dataset.name(broken[0])}"
         )
     return _metrics(torch.from_numpy(found), torch.from_numpy(dataset.labels), config, epoch)
-
-
-def _make_loader(dataset: TrialDataset, config: Config, accelerator: Accelerator) -> TrialLoader:
-    return make_loader(
-        dataset,
-        batch_size=(config.compute.eval_batch_size or config.training.batch_size) * accelerator.num_processes,
-        # Augmented validation (v2) hears the same noise in every epoch, so that the losses of two epochs
-        # can be compared; the known reproduction draws it anew.
-        epoch=0,
-        num_workers=config.compute.num_workers,
-        pin_memory=accelerator.device.type == "cuda",
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-    )
 
 
 def _metrics(log_probs: torch.Tensor, labels: torch.Tensor, config: Config, epoch: int) -> dict[str, float]:

@@ -11,13 +11,13 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
+from sls.data.loading.trial_lists import TrialList
 from sls.engine.scoring.partial_scores import EARLIER_SETTINGS
 from sls.engine.scoring.settings import settings_of
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model
 from sls.tracking.run import one_line
-from sls.tracking.scoring.scored_list import TrialList
 from sls.tracking.store import FINISHED, find_runs, tagged
 from sls.tracking.tags import CHOSEN_EPOCH_TAG
 

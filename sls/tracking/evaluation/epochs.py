@@ -11,6 +11,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from sls.data.loading.trial_lists import track_trials
 from sls.engine.scoring.settings import settings_of
 from sls.files import scratch_directory
 from sls.reports.epochs_figure import EpochPoint, epochs_figure
@@ -24,7 +25,6 @@ from sls.tracking.evaluation.epoch_evaluation import (
 from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.registry.checkpoints import checkpoints_of, has_weights
 from sls.tracking.run import TrackedRun, run_link
-from sls.tracking.scoring.scored_list import track_trials
 from sls.tracking.store import FINISHED, find_active_run, find_runs, tagged
 from sls.tracking.tags import NOTE_TAG
 

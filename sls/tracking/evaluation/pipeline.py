@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 
 from sls.config import ComputeConfig, ScoringConfig
 from sls.data.corpora.corpus import Corpus
+from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation
 from sls.files import scratch_directory
@@ -19,7 +20,6 @@ from sls.tracking.evaluation.score_sources import find_scores, find_systems
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import tracked_run
 from sls.tracking.scoring.preparation import ScoringOptions
-from sls.tracking.scoring.scored_list import TrialList
 from sls.tracking.scoring.scoring_run import track_scoring
 
 TRAINING_TRACKS = ("train", "dev")

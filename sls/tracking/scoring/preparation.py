@@ -9,6 +9,7 @@ from typing import Any
 from sls.config import AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
+from sls.data.loading.trial_lists import TrialList
 from sls.engine.compute.device import resolve_device
 from sls.engine.compute.ranks import Ranks
 from sls.engine.scoring.batch_size import resolve_batch_size
@@ -21,7 +22,6 @@ from sls.models.checkpoints import load_checkpoint
 from sls.tracking import provenance
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.scoring.score_file import check_output, default_output, known_batch_size
-from sls.tracking.scoring.scored_list import TrialList
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
+from sls.data.loading.trial_lists import TrialList
 from sls.data.tables.score_files import write_scores
 from sls.engine.compute.ranks import Ranks
 from sls.engine.scoring.job import ScoringJob, ScoringSummary, incomplete_scores, run_shard
@@ -24,7 +25,6 @@ from sls.tracking.scoring.score_file import (
     remove_output,
     write_score_file,
 )
-from sls.tracking.scoring.scored_list import TrialList
 
 INCOMPLETE_DIRECTORY = "incomplete"
 SHARD_KIND = "score-shard"

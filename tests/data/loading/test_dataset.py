@@ -1,10 +1,5 @@
-"""Tests of `dataset`, `training_batches` and `workers`, by loading epochs."""
+"""Tests of `dataset` and `training_batches`, by loading epochs."""
 
-import multiprocessing
-import os
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +10,9 @@ import torch
 from sls.config import AudioConfig, RawBoostConfig
 from sls.data.audio.recording import read_audio
 from sls.data.audio.windows import fit_length
-from sls.data.loading.dataset import TrialDataset, make_loader
-from sls.data.loading.training_batches import UNKNOWN_LABEL, Batch, EpochSampler
-from sls.data.loading.workers import prepare_worker
+from sls.data.loading.dataset import UNKNOWN_LABEL, TrialDataset
+from sls.data.loading.loader import load_batches
+from sls.data.loading.training_batches import Batch, EpochBatches
 from sls.data.rawboost.algorithms import apply_rawboost
 from sls.data.tables.protocols import Trial
 
@@ -38,10 +33,20 @@ def trials(tmp_path_factory) -> list[Trial]:
 
 
 def load(
-    trials: list[Trial], rawboost: RawBoostConfig | None = None, seed: int = 1234, **options
+    trials: list[Trial],
+    rawboost: RawBoostConfig | None = None,
+    seed: int = 1234,
+    *,
+    audio: AudioConfig = AUDIO,
+    num_workers: int = 0,
+    start_batch: int = 0,
+    pin_memory: bool = False,
+    **options,
 ) -> list[Batch]:
-    dataset = TrialDataset(trials, options.pop("audio", AUDIO), rawboost, seed)
-    return list(make_loader(dataset, **{"batch_size": 5, "shuffle": True, **options}))
+    dataset = TrialDataset(trials, audio, rawboost, seed)
+    batches = EpochBatches(dataset, **{"batch_size": 5, "shuffle": True, **options})
+    numbers = range(start_batch, len(batches))
+    return list(load_batches(batches, numbers, num_workers, pin_memory=pin_memory))
 
 
 def assert_same(found: list[Batch], expected: list[Batch]) -> None:
@@ -105,8 +110,10 @@ def test_what_came_before_changes_nothing(trials):
     expected = load(trials, RawBoostConfig(algo=3), epoch=1)
     assert_same(load(trials, RawBoostConfig(algo=3), epoch=1, start_batch=3), expected[3:])
     dataset = TrialDataset(trials, AUDIO, RawBoostConfig(algo=3), 1234)
-    list(make_loader(dataset, batch_size=5, epoch=0))
-    assert_same(list(make_loader(dataset, batch_size=5, epoch=1, shuffle=True)), expected)
+    list(load_batches(EpochBatches(dataset, batch_size=5, epoch=0), range(5), 0))
+    second = EpochBatches(dataset, batch_size=5, epoch=1, shuffle=True)
+    assert_same(list(load_batches(second, range(5), 0)), expected)
+    assert_same([second[3]], expected[3:4])
 
 
 def test_order_and_augmentation_are_drawn_anew_in_each_epoch_and_for_each_seed(trials):
@@ -211,35 +218,6 @@ def test_names_and_paths_come_back_as_they_were(tmp_path):
     assert [dataset.path(index) for index in range(2)] == [trial.path for trial in made]
 
 
-def wait_as_a_worker(ready) -> None:
-    prepare_worker(0)
-    ready.set()
-    time.sleep(60)
-
-
-@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs sigwaitinfo")
-def test_workers_leave_signals_to_the_main_process(trials):
-    loader = make_loader(TrialDataset(trials, AUDIO), batch_size=2, num_workers=2)
-    assert loader._loader.worker_init_fn is prepare_worker
-    context = multiprocessing.get_context("fork")
-    ready = context.Event()
-    previous = signal.signal(signal.SIGTERM, lambda *_: None)  # the handler that a run sets; forks inherit it
-    try:
-        worker = context.Process(target=wait_as_a_worker, args=(ready,), daemon=True)
-        worker.start()
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-    assert ready.wait(timeout=30)
-    os.kill(worker.pid, signal.SIGINT)
-    # As `timeout` or Slurm do, which signal every process of a job.
-    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
-    worker.join(timeout=0.5)
-    assert worker.is_alive()
-    worker.terminate()
-    worker.join(timeout=30)
-    assert worker.exitcode == 0
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
 def test_kept_labels_hold_no_open_files(trials):
     def count_open() -> int:
@@ -248,23 +226,11 @@ def test_kept_labels_hold_no_open_files(trials):
     dataset = TrialDataset(trials * 5, AudioConfig(audio_max_len=400))
     before = count_open()
     kept = []
-    for batch in make_loader(dataset, batch_size=1, num_workers=1):
+    for batch in load_batches(EpochBatches(dataset, batch_size=1), range(len(dataset)), 1):
         kept.append((batch.labels, batch.indices))
         most = count_open()
     assert len(kept) == 5 * NUM_TRIALS
     assert most - before < 30
-
-
-def test_workers_end_with_their_loader(trials):
-    before = set(torch.multiprocessing.active_children())
-    iterator = iter(make_loader(TrialDataset(trials, AUDIO), batch_size=2, num_workers=2))
-    next(iterator)
-    workers = set(torch.multiprocessing.active_children()) - before
-    assert len(workers) == 2
-    iterator.close()
-    for worker in workers:
-        worker.join(timeout=10)
-        assert worker.exitcode == 0
 
 
 @pytest.mark.parametrize(
@@ -275,7 +241,7 @@ def test_workers_end_with_their_loader(trials):
         ({"batch_size": 6, "rank": 2, "world_size": 2}, "rank: found 2, expected 0 to 1"),
         ({"world_size": 2}, "batch_size: found 5, expected a multiple of the 2 processes"),
         ({"world_size": 0}, "batch_size: found 5, expected a multiple of the 0 processes"),
-        ({"epoch": -1}, "epoch, start_batch: found -1, 0"),
+        ({"epoch": -1}, "epoch: found -1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(trials, options, message):
@@ -292,27 +258,18 @@ def test_a_dataset_needs_trials_and_a_seed():
 
 @pytest.mark.parametrize("num_trials", [4, 11, 12, 13])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 4])
-@pytest.mark.parametrize("start_batch", [0, 2])
-def test_as_many_batches_come_as_the_sampler_says(num_trials, batch_size, start_batch):
+def test_an_epoch_has_as_many_batches_as_it_says(num_trials, batch_size):
+    dataset = TrialDataset([Trial("a", Path("a"))] * num_trials, AUDIO)
     for drop_last, ending in ((True, 0), (False, num_trials % batch_size)):
-        sampler = EpochSampler(
-            num_trials,
-            seed=0,
-            epoch=0,
-            batch_size=batch_size,
-            shuffle=False,
-            drop_last=drop_last,
-            start_batch=start_batch,
-        )
-        sizes = ([batch_size] * (num_trials // batch_size) + [ending] * (ending > 0))[start_batch:]
-        assert [len(batch) for batch in sampler] == sizes
-        assert len(sampler) == len(sizes)
+        batches = EpochBatches(dataset, batch_size=batch_size, drop_last=drop_last)
+        sizes = [batch_size] * (num_trials // batch_size) + [ending] * (ending > 0)
+        assert [len(batches.members(number)) for number in range(len(batches))] == sizes
 
 
 def test_the_order_is_a_shuffle_of_all_and_not_of_neighbours():
-    sampler = EpochSampler(10_000, seed=0, epoch=0, batch_size=10_000, shuffle=True, drop_last=False)
-    order = np.array([index for _, index in next(iter(sampler))])
-    assert sorted(order.tolist()) == list(range(10_000))
+    dataset = TrialDataset([Trial("a", Path("a"))] * 10_000, AUDIO)
+    order = EpochBatches(dataset, batch_size=10_000, shuffle=True).members(0)
+    assert sorted(order) == list(range(10_000))
     assert np.abs(np.corrcoef(order, np.arange(10_000))[0, 1]) < 0.05
 
 

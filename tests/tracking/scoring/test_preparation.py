@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from sls.config import ComputeConfig
+from sls.data.loading.trial_lists import TrialList
 from sls.engine.compute.ranks import Ranks
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.scoring.preparation import ScoringOptions, follow_scoring
-from sls.tracking.scoring.scored_list import TrialList
 
 
 class SecondRank(Ranks):

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sls.data.loading.free_trials import find_trials, list_recordings, read_any_protocol
+from sls.data.loading.trial_lists import list_recordings, listed_trials, read_any_protocol
 
 
 def touch(path: Path, content: str = "") -> Path:
@@ -48,21 +48,19 @@ def test_a_form_of_ones_own_is_known_by_its_tracks_file(tmp_path):
 
 @pytest.mark.parametrize("folder", [".", "flac", "wav"])
 def test_trials_are_paired_with_recordings_of_any_type(tmp_path, folder):
-    protocol = read_any_protocol(touch(tmp_path / "protocol", "a\nb.wav\n"))
+    protocol = touch(tmp_path / "protocol", "a\nb.wav\n")
     touch(tmp_path / "audio" / folder / "a.mp3")
     touch(tmp_path / "audio" / folder / "b.wav")
-    trials = find_trials(protocol, tmp_path / "audio")
+    trials = listed_trials(protocol, tmp_path / "audio").trials
     assert [(trial.name, trial.path.name) for trial in trials] == [("a", "a.mp3"), ("b.wav", "b.wav")]
 
 
 def test_a_missing_recording_is_an_error_unless_left_to_the_reader(tmp_path):
-    protocol = read_any_protocol(touch(tmp_path / "protocol", "a\nb\n"))
+    protocol = touch(tmp_path / "protocol", "a\nb\n")
     touch(tmp_path / "audio" / "a.flac")
     with pytest.raises(FileNotFoundError, match="1 of 2 recordings are missing"):
-        find_trials(protocol, tmp_path / "audio")
-    assert len(find_trials(protocol, tmp_path / "audio", require_audio=False)) == 2
-    with pytest.raises(FileNotFoundError, match="no directory"):
-        find_trials(protocol, tmp_path / "nowhere")
+        listed_trials(protocol, tmp_path / "audio")
+    assert len(listed_trials(protocol, tmp_path / "audio", require_audio=False).trials) == 2
 
 
 def test_all_recordings_below_a_directory_are_listed_by_name(tmp_path):
@@ -80,8 +78,9 @@ def test_a_name_that_a_score_file_cannot_hold_is_refused_before_scoring(tmp_path
 def test_a_directory_without_recordings_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no recording in"):
         list_recordings(tmp_path)
-    with pytest.raises(FileNotFoundError, match="no directory"):
-        list_recordings(tmp_path / "nowhere")
+    for protocol in (None, touch(tmp_path / "protocol", "a\n")):
+        with pytest.raises(FileNotFoundError, match="audio_dir: no directory"):
+            listed_trials(protocol, tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -111,3 +110,15 @@ def test_a_recording_whose_name_is_not_utf8_is_refused_by_its_bytes(tmp_path):
     touch(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.wav")))
     with pytest.raises(ValueError, match=r"found a recording named b'\\xff.wav', expected a name in UTF-8"):
         list_recordings(tmp_path)
+
+
+@pytest.mark.parametrize("name", [".", "../calls", "../../audio/calls"])
+def test_recordings_are_called_as_their_directory_wherever_the_user_stands(
+    tmp_path, monkeypatch, name: str
+) -> None:
+    directory = tmp_path / "audio" / "calls"
+    directory.mkdir(parents=True)
+    (directory / "a.wav").touch()
+    monkeypatch.chdir(directory)
+    listed = listed_trials(None, Path(name))
+    assert (listed.name, listed.corpus) == ("calls", "calls")

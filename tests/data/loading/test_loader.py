@@ -1,5 +1,9 @@
-"""Tests of `failures`: unreadable recordings stop the loader, or are handed over within a budget; never scored."""
+"""Unreadable recordings stop the loader, or are handed over within a budget, never scored; signals stop no worker."""
 
+import multiprocessing
+import os
+import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +13,9 @@ import soundfile
 from sls.config import AudioConfig
 from sls.data.audio.recording import AudioError, read_audio
 from sls.data.audio.windows import fit_length
-from sls.data.loading.dataset import TrialDataset, make_loader
-from sls.data.loading.failures import AudioFailure, check_failures
-from sls.data.loading.training_batches import Batch
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.loader import AudioFailure, check_failures, load_batches
+from sls.data.loading.training_batches import Batch, EpochBatches
 from sls.data.tables.protocols import Trial
 
 
@@ -26,9 +30,13 @@ def trials(tmp_path) -> list[Trial]:
     return made
 
 
-def load(trials: list[Trial], **options) -> list[Batch]:
-    dataset = TrialDataset(trials, AudioConfig(audio_max_len=4000))
-    return list(make_loader(dataset, batch_size=5, **options))
+def epoch_of(trials: list[Trial], batch_size: int = 5) -> EpochBatches:
+    return EpochBatches(TrialDataset(trials, AudioConfig(audio_max_len=4000)), batch_size=batch_size)
+
+
+def load(trials: list[Trial], num_workers: int = 0, max_failures: int = 0) -> list[Batch]:
+    batches = epoch_of(trials)
+    return list(load_batches(batches, range(len(batches)), num_workers, max_failures=max_failures))
 
 
 def break_some(trials: list[Trial], folder: Path) -> list[Trial]:
@@ -96,3 +104,35 @@ def test_the_first_failure_is_told_in_its_own_words():
         check_failures(failures, 2)
     with pytest.raises(AudioError, match=r"^b: gone$"):
         check_failures(failures[1:2], 0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="needs sigwaitinfo")
+def test_workers_leave_signals_to_the_main_process(trials):
+    before = set(multiprocessing.active_children())
+    previous = signal.signal(signal.SIGTERM, lambda *_: None)  # the handler that a run sets; forks inherit it
+    try:
+        batches = load_batches(epoch_of(trials, 1), range(23), 1)
+        next(batches)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    (worker,) = set(multiprocessing.active_children()) - before
+    os.kill(worker.pid, signal.SIGINT)
+    # As `timeout` or Slurm do, which signal every process of a job.
+    subprocess.run(["kill", "-TERM", str(worker.pid)], check=True)
+    worker.join(timeout=0.5)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(timeout=30)
+    assert worker.exitcode == 0
+
+
+def test_workers_end_with_their_loader(trials):
+    before = set(multiprocessing.active_children())
+    batches = load_batches(epoch_of(trials, 2), range(11), 2)
+    next(batches)
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
+    batches.close()
+    for worker in workers:
+        worker.join(timeout=10)
+        assert worker.exitcode == 0

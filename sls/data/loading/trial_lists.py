@@ -1,11 +1,13 @@
-"""Trials that belong to no track: those of any protocol, or all recordings of a directory."""
+"""What is scored: the trials of a track, or of any protocol, or all recordings of a directory."""
 
 from __future__ import annotations
 
 import logging
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from sls.data.corpora.corpus import Corpus
 from sls.data.corpora.locations import list_trials, locate_audio
 from sls.data.corpora.tracks import load_formats
 from sls.data.tables.protocols import Protocol, Trial, read_protocol
@@ -16,6 +18,65 @@ AUDIO_EXTENSIONS = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".
 AUDIO_SUBFOLDERS = (".", "flac", "wav")
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrialList:
+    """What is scored: trials, where they come from, and what to call them."""
+
+    name: str
+    """The track's name, or that of the protocol."""
+    corpus: str
+    trials: list[Trial]
+    protocol: Protocol | None
+    """The file that lists them, or None for a directory of audio."""
+
+
+def track_trials(corpus: Corpus, name: str, *, require_audio: bool = True) -> TrialList:
+    """Finds the trials of a track.
+
+    Args:
+        corpus: where it lies.
+        name: the track.
+        require_audio: raise where a recording is missing; otherwise it is a failure of the scoring run.
+
+    Raises:
+        FileNotFoundError: the protocol or a recording is missing.
+        ValueError: there is no such track, or its protocol is malformed.
+    """
+    track = corpus.track(name)
+    trials = track.trials(corpus.data_root, require_audio=require_audio)
+    return TrialList(name, corpus.name, trials, track.protocol(corpus.data_root))
+
+
+def listed_trials(
+    protocol: Path | None, audio_dir: Path, tracks: str = "", *, require_audio: bool = True
+) -> TrialList:
+    """Finds the trials of any protocol and audio directory, or, without a protocol, all recordings in it.
+
+    Args:
+        protocol: lists the trials, in any known form.
+        audio_dir: the directory of their recordings, of any usual type, or one with them in its `flac` or `wav`.
+        tracks: a tracks file whose formats are known too.
+        require_audio: raise where a recording is missing; otherwise it fails when it is read.
+
+    Raises:
+        FileNotFoundError: the protocol, the directory or a recording is missing.
+        ValueError: the protocol is malformed.
+    """
+    if not audio_dir.is_dir():
+        raise FileNotFoundError(f"audio_dir: no directory {audio_dir} (looked in {Path.cwd()})")
+    # "." and ".." name nothing, and the root has no name at all.
+    place = (audio_dir if audio_dir.name.strip(".") else audio_dir.resolve()).name or "recordings"
+    if protocol is None:
+        return TrialList(place, place, list_recordings(audio_dir), None)
+    listed = read_any_protocol(protocol, tracks or None)
+    folders = [audio_dir / name for name in AUDIO_SUBFOLDERS if (audio_dir / name).is_dir()]
+    names = listed.fields.get("path", listed.names)
+    audio = locate_audio(names.tolist(), folders, ("", *AUDIO_EXTENSIONS))
+    if require_audio:
+        audio.check_complete()
+    return TrialList(protocol.stem, place, list_trials(listed, audio), listed)
 
 
 def read_any_protocol(path: str | Path, tracks: str | Path | None = None) -> Protocol:
@@ -39,41 +100,16 @@ def read_any_protocol(path: str | Path, tracks: str | Path | None = None) -> Pro
     return read_protocol(path, formats)
 
 
-def find_trials(protocol: Protocol, audio_dir: str | Path, *, require_audio: bool = True) -> list[Trial]:
-    """Pairs the trials of a protocol with the recordings in a directory, or in its `flac` or `wav`.
-
-    Args:
-        protocol: the trials.
-        audio_dir: the directory of their recordings, of any usual type.
-        require_audio: raise where a recording is missing; otherwise it fails when it is read.
-
-    Raises:
-        FileNotFoundError: there is no such directory, or recordings are missing.
-    """
-    root = Path(audio_dir)
-    if not root.is_dir():
-        raise FileNotFoundError(f"audio_dir: no directory {root} (looked in {Path.cwd()})")
-    folders = [root / name for name in AUDIO_SUBFOLDERS if (root / name).is_dir()]
-    names = protocol.fields.get("path", protocol.names)
-    audio = locate_audio(names.tolist(), folders, ("", *AUDIO_EXTENSIONS))
-    if require_audio:
-        audio.check_complete()
-    return list_trials(protocol, audio)
-
-
-def list_recordings(audio_dir: str | Path) -> list[Trial]:
+def list_recordings(root: Path) -> list[Trial]:
     """Lists every recording in a directory and below, sorted; a trial is named by its path in there.
 
     A link to a recording that is gone is listed too, and fails when it is read. Folders that are links are not
     entered, which the log says.
 
     Raises:
-        FileNotFoundError: there is no such directory, or no recording in it.
+        FileNotFoundError: there is no recording in it.
         ValueError: a name has white space or is not UTF-8, which a score file cannot hold.
     """
-    root = Path(audio_dir)
-    if not root.is_dir():
-        raise FileNotFoundError(f"audio_dir: no directory {root} (looked in {Path.cwd()})")
     found = sorted(root.rglob("*"))
     paths = [path for path in found if path.suffix.lower() in AUDIO_EXTENSIONS and not path.is_dir()]
     for path in found:
