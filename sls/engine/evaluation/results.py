@@ -59,6 +59,17 @@ class Breakdown:
         """Such as `attack × codec`."""
         return f" {TIMES} ".join(self.fields)
 
+    @property
+    def name(self) -> str:
+        """Such as `attack_codec`, for the name of a file."""
+        return "_".join(self.fields)
+
+    @property
+    def crossed_measures(self) -> tuple[str, ...]:
+        """Of a breakdown by two fields: `eer` and `min_tdcf`, as far as some cell has them."""
+        measures = ("eer", "min_tdcf") if len(self.fields) > 1 else ()
+        return tuple(name for name in measures if any(getattr(cell, name) is not None for cell in self.cells))
+
     def axis(self, index: int) -> tuple[str, ...]:
         """Returns the values of a field in their order, `pooled` last."""
         return tuple(dict.fromkeys(cell.values[index] for cell in self.cells))
