@@ -9,9 +9,8 @@ from sls.engine.evaluation.clusters import sample_clusters, sample_trials
 from sls.engine.evaluation.factors import ATTACK, SPEAKER, Factor
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell
 from sls.engine.evaluation.tandem import Tandem
-from sls.metrics.det import eer_of_curve
+from sls.metrics.det import Ranking, eer_of_curve
 from sls.metrics.intervals import estimate_eer
-from sls.metrics.ranking import Ranking
 from sls.metrics.sampling import Sampling
 from sls.metrics.tdcf import minimum_of_curve
 

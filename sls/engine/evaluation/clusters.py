@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sls.engine.evaluation.factors import UNKNOWN, Factor
-from sls.metrics.ranking import Ranking
+from sls.metrics.det import Ranking
 from sls.metrics.sampling import BONAFIDE, SPOOF, Axis, Sampling, count_equal
 
 SPEAKERS, ATTACKS = "speakers", "attacks"

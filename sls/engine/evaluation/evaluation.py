@@ -24,9 +24,8 @@ from sls.metrics.calibration import Calibration
 from sls.metrics.classification import compute_auc, confusion_at
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
 from sls.metrics.dcf import DetectionCosts, compute_act_dcf
-from sls.metrics.det import DetCurve, compute_eer, eer_of_curve
+from sls.metrics.det import DetCurve, compute_eer, eer_of_curve, rank_trials
 from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, estimate_eer, estimate_min_cost, find_optimism
-from sls.metrics.ranking import rank_trials
 from sls.metrics.tdcf import LinearCost, minimum_of_curve
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sls.data.tables.formats import as_columns
 from sls.data.tables.score_files import JoinedScores
 from sls.data.tables.text_columns import Categories
-from sls.metrics.ranking import Ranking
+from sls.metrics.det import Ranking
 
 UNKNOWN = "-"
 """What a key holds where nothing is known."""

@@ -13,8 +13,7 @@ from sls.engine.evaluation.breakdown import BreakdownSource
 from sls.engine.evaluation.factors import ATTACK, UNKNOWN
 from sls.engine.evaluation.measures import format_measure
 from sls.metrics.calibration import Calibration, PavCalibration
-from sls.metrics.det import compute_eer, eer_of_curve, merge_sorted
-from sls.metrics.ranking import Ranking
+from sls.metrics.det import Ranking, compute_eer, eer_of_curve, merge_sorted
 
 LEAST_SHOWN = 0.00005
 """Half of 0.01 points: a smaller difference of EERs does not show in a table."""
