@@ -93,7 +93,7 @@ def test_the_page_holds_every_number_as_a_person_reads_it(evaluation, files):
     assert f"{100 * evaluation.eer:.4f}" in text
     for interval in (trials, clusters):
         assert f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]" in text
-    assert f"{evaluation.min_tdcf:.4f}" in text
+    assert f"{evaluation.value('min_tdcf'):.4f}" in text
     for breakdown in evaluation.breakdowns:
         for cell in breakdown.cells:
             assert f"{100 * cell.eer:.2f}" in text
