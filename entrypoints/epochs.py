@@ -17,6 +17,7 @@ from entrypoints.options import (
     text_option,
 )
 from entrypoints.progress import progress_bar
+from entrypoints.tables import make_table
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.epoch_evaluation import TrainingRun
@@ -70,18 +71,15 @@ def _compared(trainings: Sequence[TrainingRun], corpus: str) -> Compared:
 
 
 def _epochs_table(corpus: str, tracks: Sequence[str], evaluated: Sequence[EvaluatedEpoch]) -> Table:
-    table = Table(
-        title=f"EER % by epoch ({corpus})", caption=SYNTHETIC_NOTE if corpus == DEMO_CORPUS else None
-    )
-    for heading in ("recipe", "epoch", *tracks):
-        table.add_column(heading, justify="left" if heading == "recipe" else "right")
     eer_percent = {(item.recipe, item.epoch, item.track): item.eer_percent for item in evaluated}
-    rows = {(item.recipe, item.epoch): item.is_chosen for item in evaluated}
-    for (recipe, epoch), is_chosen in rows.items():
+    chosen = {(item.recipe, item.epoch): item.is_chosen for item in evaluated}
+    rows = []
+    for (recipe, epoch), is_chosen in chosen.items():
         found = [eer_percent[recipe, epoch, track] for track in tracks]
         cells = ["-" if value is None else f"{value:.2f}" for value in found]
-        table.add_row(recipe, f"{epoch} (chosen)" if is_chosen else str(epoch), *cells)
-    return table
+        rows.append([recipe, f"{epoch} (chosen)" if is_chosen else str(epoch), *cells])
+    note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else None
+    return make_table(f"EER % by epoch ({corpus})", ["recipe"], ["epoch", *tracks], rows, note)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
             options["fit_calibration"],
         )
         corpus = open_corpus(data_config(options), options["key"], [track])
-        source = find_scores(run.client, scores, corpus.name, track, model, directory)
+        source = find_scores(run.client, scores, corpus.name, track, directory, model)
         evaluation = track_evaluation(run, source, corpus, request)
     console.print(evaluation_table(evaluation, source.name))
     if evaluation.scope:

@@ -66,8 +66,8 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
             source = _train(run, setting, corpus, directory)
             for track in tracks:
                 score_runs[track][recipe] = pipeline.score(source, trials[track], recipe)
-                evaluated = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
-                metrics[recipe][track] = evaluated.evaluation.metrics()
+                _, evaluation = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
+                metrics[recipe][track] = evaluation.metrics()
             versions.append(register(run.client, run.experiment_id, source, "staging"))
     place = _champion_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -11,9 +11,10 @@ from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NO
 from sls.data.corpora.inventory import TrackInventory
 from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
-from sls.engine.evaluation.measures import FRACTION, Measure, format_interval, format_number
 from sls.engine.evaluation.results import Evaluation
 from sls.engine.scoring.shards import WHOLE, Shard
+from sls.reports import tables as reports
+from sls.reports.tables import tabulate_measures, text_of
 from sls.tracking.registry.checkpoints import ModelSource
 
 if TYPE_CHECKING:
@@ -22,29 +23,21 @@ if TYPE_CHECKING:
     from sls.tracking.scoring.scoring_run import ScoredList
 
 
-class Shown(NamedTuple):
-    """How a metric is shown."""
-
-    heading: str
-    form: str
-
-
-SHOWN_METRICS = {"eer_percent": Shown("EER %", "{:.2f}"), "min_tdcf": Shown("min t-DCF", "{:.4f}")}
-
-
+SHOWN_METRICS = {"eer_percent": ("EER %", "{:.2f}"), "min_tdcf": ("min t-DCF", "{:.4f}")}
+"""Heading and form of the metrics of a table of recipes."""
 COMPARED_MEASURES = ("eer", "min_tdcf", "min_tdcf_legacy")
 
 
 def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
     """One evaluation: a line for each metric, with its 95 % intervals."""
-    table = Table(title=_title(evaluation.track, evaluation.subset, evaluation.corpus), caption=scores)
-    table.add_column("metric")
-    _add_value_columns(table, evaluation)
-    for measure in evaluation.measures:
-        table.add_row(*_measure_cells(measure))
-    table.add_row("bona fide trials", str(evaluation.num_bonafide))
-    table.add_row("spoofed trials", str(evaluation.num_spoof))
-    return table
+    return _show(tabulate_measures([evaluation]), _title(evaluation), caption=scores)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Two or more systems on the trials that they share: EER and min t-DCF with their intervals."""
+    measures = tabulate_measures(comparison.evaluations, COMPARED_MEASURES)
+    title = f"{_title(comparison)}, {comparison.num_common} common trials"
+    return _show(measures, title, group_size=len(comparison.evaluations))
 
 
 def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, shard: Shard) -> str:
@@ -90,45 +83,28 @@ def recording_table(scored: ScoredRecording) -> Table:
     return table
 
 
-def comparison_table(comparison: Comparison) -> Table:
-    """Two or more systems on the trials that they share: EER and min t-DCF with their intervals."""
-    title = _title(comparison.track, comparison.subset, comparison.corpus)
-    table = Table(title=f"{title}, {comparison.num_common} common trials")
-    for heading in ("measure", "system"):
-        table.add_column(heading)
-    _add_value_columns(table, comparison.evaluations[0])
-    for measure in comparison.evaluations[0].measures:
-        if measure.name not in COMPARED_MEASURES:
-            continue
-        for evaluation in comparison.evaluations:
-            title, *numbers = _measure_cells(
-                next(item for item in evaluation.measures if item.name == measure.name)
-            )
-            table.add_row(title, evaluation.system, *numbers)
-        table.add_section()
-    return table
-
-
 def inventory_tables(inventories: Sequence[TrackInventory]) -> list[Table]:
     """What there is of each track: its files, and where these were looked into, what they hold."""
-    files = Table(title="What lies under data_root")
-    recordings = Table(title="Recordings that were looked into")
-    _add_columns(files, "track", "trials", "present", "missing", "extra", "unreadable", "keyed")
-    _add_columns(recordings, "track", "hours", "shortest s", "longest s", "rates Hz (recordings)")
+    files, recordings = [], []
     for item in inventories:
         audio, key = item.audio, item.key
         unreadable = str(len(audio.unreadable)) if audio.checked else "-"
         keyed = "-" if key is None else str(key.counts["trials"] - key.unlisted)
         counts = (item.trials, audio.present, audio.missing, audio.extra)
-        files.add_row(item.track, *map(str, counts), unreadable, keyed)
+        files.append([item.track, *map(str, counts), unreadable, keyed])
         if audio.checked:
             hours = None if audio.total_duration_s is None else audio.total_duration_s / 3600
             lengths = (_decimal(value) for value in (hours, audio.shortest_s, audio.longest_s))
             rates = ", ".join(
                 f"{rate} ({audio.sample_rates_hz[rate]})" for rate in sorted(audio.sample_rates_hz)
             )
-            recordings.add_row(item.track, *lengths, rates or "-")
-    return [files, recordings] if recordings.rows else [files]
+            recordings.append([item.track, *lengths, rates or "-"])
+    of_files = ["trials", "present", "missing", "extra", "unreadable", "keyed"]
+    of_recordings = ["hours", "shortest s", "longest s", "rates Hz (recordings)"]
+    tables = [make_table("What lies under data_root", ["track"], of_files, files)]
+    if recordings:
+        tables.append(make_table("Recordings that were looked into", ["track"], of_recordings, recordings))
+    return tables
 
 
 def inventory_lines(inventories: Sequence[TrackInventory], named: Sequence[str]) -> list[str]:
@@ -144,34 +120,43 @@ def inventory_lines(inventories: Sequence[TrackInventory], named: Sequence[str])
     return lines
 
 
-def _add_columns(table: Table, first: str, *numbers: str) -> None:
-    table.add_column(first, no_wrap=True)
+def make_table(
+    title: str,
+    names: Sequence[str],
+    numbers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    caption: str | None = None,
+) -> Table:
+    """A table of rows, whose first columns are names and whose others are numbers."""
+    table = Table(title=title, caption=caption)
+    for heading in names:
+        table.add_column(heading, no_wrap=True)
     for heading in numbers:
         table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
-def _add_value_columns(table: Table, evaluation: Evaluation) -> None:
-    intervals = evaluation.measures[0].intervals
-    for heading in ("value", *(f"{100 * interval.level:g} % over {interval.over}" for interval in intervals)):
-        table.add_column(heading, justify="right")
-
-
-def _measure_cells(measure: Measure) -> list[str]:
-    """Returns a measure's title, its value and its intervals."""
-    return [
-        f"{measure.title} %" if measure.unit == FRACTION else measure.title,
-        format_number(measure.value, measure.unit, digits=4),
-        *(format_interval(interval, measure.unit) for interval in measure.intervals),
-    ]
+def _show(held: reports.Table, title: str, caption: str | None = None, group_size: int = 0) -> Table:
+    """A table of a report, with a line after each group of so many rows."""
+    table = Table(title=title, caption=caption)
+    for heading, is_number in zip(held.columns, held.are_numbers, strict=True):
+        table.add_column(heading, justify="right" if is_number else "left")
+    for place, row in enumerate(held.rows, start=1):
+        ends_group = group_size > 0 and place % group_size == 0
+        table.add_row(*map(text_of, row), end_section=ends_group)
+    return table
 
 
 def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _title(track: str, subset: str, corpus: str) -> str:
-    note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else corpus
-    return f"{track}, {subset}" if corpus == PUBLISHED_CORPORA else f"{track}, {subset} ({note})"
+def _title(found: Evaluation | Comparison) -> str:
+    title = f"{found.track}, {found.subset}"
+    note = SYNTHETIC_NOTE if found.corpus == DEMO_CORPUS else found.corpus
+    return title if found.corpus == PUBLISHED_CORPORA else f"{title} ({note})"
 
 
 def recipe_table(
@@ -190,23 +175,19 @@ def recipe_table(
         metrics: by recipe, then by track, the metrics of the evaluation.
         champion: the version that the alias `champion` points at.
     """
-    note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else None
-    table = Table(title=f"Recipe by track ({corpus})", caption=note)
     columns = [
         (track, name)
         for track in tracks
         for name in SHOWN_METRICS
         if name in metrics[versions[0].recipe][track]
     ]
-    for heading in ("recipe", "version", "epoch"):
-        table.add_column(heading, no_wrap=True)
-    for track, name in columns:
-        table.add_column(f"{track}\n{SHOWN_METRICS[name].heading}", justify="right")
+    rows = []
     for version in versions:
         name = f"{version.recipe} (champion)" if version.version == champion else version.recipe
-        cells = [
-            SHOWN_METRICS[metric].form.format(metrics[version.recipe][track][metric])
-            for track, metric in columns
-        ]
-        table.add_row(name, version.version, version.epoch, *cells)
-    return table
+        found = metrics[version.recipe]
+        cells = [SHOWN_METRICS[metric][1].format(found[track][metric]) for track, metric in columns]
+        rows.append([name, version.version, version.epoch, *cells])
+    headings = [f"{track}\n{SHOWN_METRICS[metric][0]}" for track, metric in columns]
+    note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else None
+    names = ("recipe", "version", "epoch")
+    return make_table(f"Recipe by track ({corpus})", names, headings, rows, note)

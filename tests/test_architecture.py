@@ -18,7 +18,7 @@ ROOMS = {
     "data": ({"config"}, {"numpy", "scipy", "soundfile", "soxr", "av", "yaml"}),
     "models": ({"config"}, {"torch", "torchaudio", "safetensors", "numpy"}),
     "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy"}),
-    "reports": ({"config", "data", "engine", "metrics"}, {"matplotlib", "numpy"}),
+    "reports": ({"config", "data", "engine", "metrics"}, {"jinja2", "matplotlib", "numpy", "scipy"}),
     "serving": (
         {"config", "data", "models", "metrics", "engine"},
         {"mlflow", "numpy", "packaging", "pandas", "torch", "av", "soundfile", "requests"},

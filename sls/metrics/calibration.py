@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sls.metrics.cllr import count_by_score, pool_adjacent_violators
 from sls.metrics.det import check_scores
-from sls.metrics.pav import count_by_score, pool_adjacent_violators
 from sls.quotation import quote
 
 MAX_NEWTON_STEPS = 100

@@ -1,18 +1,20 @@
-"""How well scores do as log-likelihood ratios (LLR), over all priors and costs at once.
+"""How well scores do as log-likelihood ratios (LLR), over all priors and costs at once, and at their best.
 
-Source: Brümmer and du Preez, "Application-independent evaluation of speaker detection", Computer Speech and
-Language 2006 (Cllr, eq. 14; its minimum, section 8).
+Sources: Brümmer and du Preez, "Application-independent evaluation of speaker detection", Computer Speech and
+Language 2006 (Cllr, eq. 14; its minimum, section 8); Ayer et al., "An empirical distribution function for sampling
+with incomplete information", Annals of Mathematical Statistics 1955 (pooling adjacent violators, PAV: the best
+monotone map from scores to odds).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from sls.metrics.det import check_scores
-from sls.metrics.pav import count_by_score, pool_adjacent_violators
 
 
 def compute_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
@@ -49,3 +51,43 @@ def compute_min_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
         held = counts > 0
         costs[index] = np.dot(counts[held], np.logaddexp(0, -llrs[held])) / counts.sum()
     return float(costs.sum() / 2 / math.log(2))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Runs of ascending scores with one log-likelihood ratio each; arrays of shape `(blocks,)`."""
+
+    bonafide: NDArray[np.float64]
+    spoof: NDArray[np.float64]
+    starts: NDArray[np.intp]
+    ends: NDArray[np.intp]
+    """Index of the first and of the last distinct score."""
+
+
+def count_by_score(
+    bonafide: NDArray[np.float64], spoof: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Returns distinct scores, ascending, and how many trials of each class have them."""
+    scores, codes = np.unique(np.concatenate([bonafide, spoof]), return_inverse=True)
+    counts = (
+        np.bincount(part, minlength=scores.size).astype(np.float64)
+        for part in (codes[: bonafide.size], codes[bonafide.size :])
+    )
+    bonafide_counts, spoof_counts = counts
+    return scores, bonafide_counts, spoof_counts
+
+
+def pool_adjacent_violators(bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> Blocks:
+    """Merges neighbours until the share of bona fide trials ascends.
+
+    Args:
+        bonafide: Bona fide trials of each distinct score, in ascending order; shape `(scores,)`.
+        spoof: Spoofed trials of each of them.
+    """
+    # Here, since SciPy's optimizers take a while to load, and the served model only applies what was fitted.
+    from scipy.optimize import isotonic_regression
+
+    trials = bonafide + spoof
+    edges = isotonic_regression(bonafide / trials, weights=trials).blocks
+    starts = edges[:-1]
+    return Blocks(np.add.reduceat(bonafide, starts), np.add.reduceat(spoof, starts), starts, edges[1:] - 1)

@@ -4,11 +4,15 @@ Source: the evaluation package of ASVspoof 2019 and 2021 (`compute_det_curve`, `
 Martin et al., "The DET curve in assessment of detection task performance", Eurospeech 1997. Scores are sorted
 in ascending order, bona fide before spoof where they tie; the sweep starts at (FRR 0, FAR 1), with everything
 accepted, and each trial that falls below the threshold moves it by one step.
+
+Sorting once and working on ranks is what makes breakdowns of half a million trials cheap: the trials of a
+breakdown's cell, taken in rank order, are already sorted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +42,58 @@ class Eer:
     threshold: float
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """Trials in ascending order of score, bona fide first among equals; every array is `(trials,)`."""
+
+    trials: NDArray[np.intp]
+    """Index of each ranked trial in the caller's arrays."""
+    scores: NDArray[np.float64]
+    is_bonafide: NDArray[np.bool_]
+
+    @cached_property
+    def num_bonafide(self) -> int:
+        """Number of bona fide trials."""
+        return int(np.count_nonzero(self.is_bonafide))
+
+    @property
+    def num_spoof(self) -> int:
+        """Number of spoofed trials."""
+        return self.is_bonafide.size - self.num_bonafide
+
+    def at(self, ranks: NDArray[np.integer]) -> Ranking:
+        """Returns the ranking of some of the trials, given by their ascending ranks, shape `(chosen,)`."""
+        return Ranking(self.trials[ranks], self.scores[ranks], self.is_bonafide[ranks])
+
+    def curve(self) -> DetCurve:
+        """Returns the DET curve, as `det_curve` does."""
+        return _sweep(self.is_bonafide, self.scores)
+
+
+def rank_trials(scores: ArrayLike, is_bonafide: ArrayLike) -> Ranking:
+    """Ranks trials by their scores.
+
+    Args:
+        scores: Shape `(trials,)`; higher is more bona fide.
+        is_bonafide: Whether each trial is bona fide, shape `(trials,)`.
+
+    Raises:
+        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    is_bonafide = np.asarray(is_bonafide, dtype=bool)
+    if scores.shape != is_bonafide.shape:
+        raise ValueError(f"found {scores.shape} scores and {is_bonafide.shape} labels, expected as many")
+    check_scores(scores[is_bonafide], scores[~is_bonafide])
+    bonafide, spoof = (np.flatnonzero(chosen) for chosen in (is_bonafide, ~is_bonafide))
+    bonafide = bonafide[np.argsort(scores[bonafide])]
+    spoof = spoof[np.argsort(scores[spoof])]
+    ranked, ascending = merge_sorted(scores[bonafide], scores[spoof])
+    trials = np.empty(scores.size, dtype=np.intp)
+    trials[ranked], trials[~ranked] = bonafide, spoof
+    return Ranking(trials, ascending, ranked)
+
+
 def det_curve(bonafide: ArrayLike, spoof: ArrayLike) -> DetCurve:
     """Sweeps a threshold over all scores.
 
@@ -49,12 +105,7 @@ def det_curve(bonafide: ArrayLike, spoof: ArrayLike) -> DetCurve:
         ValueError: A class is missing, or the scores are NaN, infinite or all the same.
     """
     bonafide, spoof = check_scores(bonafide, spoof)
-    is_bonafide, scores = merge_sorted(np.sort(bonafide), np.sort(spoof))
-    rejected_bonafide = np.cumsum(is_bonafide)
-    rejected_spoof = np.arange(1, scores.size + 1) - rejected_bonafide
-    frr = np.concatenate(([0.0], rejected_bonafide / bonafide.size))
-    far = np.concatenate(([1.0], (spoof.size - rejected_spoof) / spoof.size))
-    return DetCurve(frr, far, np.concatenate(([scores[0] - FIRST_THRESHOLD_MARGIN], scores)))
+    return _sweep(*merge_sorted(np.sort(bonafide), np.sort(spoof)))
 
 
 def compute_eer(bonafide: ArrayLike, spoof: ArrayLike) -> Eer:
@@ -100,6 +151,16 @@ def merge_sorted(
     scores[is_bonafide] = bonafide
     scores[~is_bonafide] = spoof
     return is_bonafide, scores
+
+
+def _sweep(is_bonafide: NDArray[np.bool_], scores: NDArray[np.float64]) -> DetCurve:
+    """Returns the DET curve of ascending scores, bona fide first among equals."""
+    rejected_bonafide = np.concatenate(([0], np.cumsum(is_bonafide, dtype=np.int64)))
+    num_bonafide = int(rejected_bonafide[-1])
+    num_spoof = scores.size - num_bonafide
+    accepted_spoof = num_spoof - (np.arange(scores.size + 1) - rejected_bonafide)
+    thresholds = np.concatenate(([scores[0] - FIRST_THRESHOLD_MARGIN], scores))
+    return DetCurve(rejected_bonafide / num_bonafide, accepted_spoof / num_spoof, thresholds)
 
 
 def check_scores(

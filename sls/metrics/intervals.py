@@ -28,8 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from sls.metrics.det import DetCurve, eer_of_curve, find_crossing
-from sls.metrics.ranking import Ranking
+from sls.metrics.det import DetCurve, Ranking, eer_of_curve, find_crossing
 from sls.metrics.sampling import BONAFIDE, SPOOF, Floats, Sampling
 from sls.metrics.tdcf import LinearCost
 

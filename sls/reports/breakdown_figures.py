@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sls.engine.evaluation.comparison_results import Comparison, Difference
-from sls.engine.evaluation.measures import FRACTION, TITLES
-from sls.engine.evaluation.results import POOLED, Breakdown, Cell, Evaluation
+from sls.engine.evaluation.comparison_results import Comparison
+from sls.engine.evaluation.measures import FRACTION, TITLES, scale_of
+from sls.engine.evaluation.results import Breakdown, Evaluation
 from sls.metrics.intervals import Interval
 from sls.reports.figure_style import (
     BONAFIDE_COLOUR,
-    GRID_COLOUR,
     LABEL_SIZE,
     MUTED_COLOUR,
     SPOOF_COLOUR,
     TICK_SIZE,
     describe,
-    label_value,
+    draw_grid,
+    draw_legend_below,
     new_figure,
     set_title,
 )
+from sls.reports.tables import Number, cross_breakdown, label_value
 
 HEAT_COLOURS = "YlOrRd"
 MAX_ROWS = 30
@@ -32,6 +35,8 @@ MAX_ROWS = 30
 SHORT_LABEL = 7
 DARK_LUMINANCE = 0.5
 EMPTY_COLOUR = "#eeeeee"
+
+Row = TypeVar("Row")
 
 
 def heat_map_figure(evaluation: Evaluation, breakdown: Breakdown, measure: str = "eer") -> Figure:
@@ -42,160 +47,139 @@ def heat_map_figure(evaluation: Evaluation, breakdown: Breakdown, measure: str =
         breakdown: By two fields; the first gives the rows.
         measure: `eer`, drawn in percent, or `min_tdcf`.
     """
-    factor = 100 if measure == "eer" else 1
-    cells = {cell.values: cell for cell in breakdown.cells}
-    columns = breakdown.axis(1)
-    rows, left_out = _pick_rows(breakdown, cells, measure)
-    numbers = np.array(
-        [[_number(cells.get((row, column)), measure, factor) for column in columns] for row in rows]
-    )
-    width = max(7.0, 2.6 + 0.82 * len(columns))
+    table = cross_breakdown(breakdown, measure)
+    *rows, pooled = table.rows
+    rows, shown = _keep_hardest(rows, _hardness_of)
+    rows, columns = [*rows, pooled], table.columns[1:]
     is_slanted = max(map(len, columns)) > SHORT_LABEL
-    figure, axes = new_figure(width, 1.9 + 0.36 * len(rows) + (0.5 if is_slanted else 0))
-    _draw_cells(axes, numbers, "{:.1f}" if measure == "eer" else "{:.3f}")
-    labels = [label_value(column) for column in columns]
+    height = 1.9 + 0.36 * len(rows) + (0.5 if is_slanted else 0)
+    figure, axes = new_figure(max(7.0, 2.6 + 0.82 * len(columns)), height)
+    _draw_cells(axes, [[cell for cell in row if isinstance(cell, Number)] for row in rows], table.largest)
     slant: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_slanted else {}
-    axes.set_xticks(range(len(columns)), labels, **slant)
-    axes.set_yticks(range(len(rows)), [label_value(row) for row in rows])
+    axes.set_xticks(range(len(columns)), columns, **slant)
+    axes.set_yticks(range(len(rows)), [str(row[0]) for row in rows])
     axes.set_xlabel(breakdown.fields[1], fontsize=LABEL_SIZE)
     axes.set_ylabel(breakdown.fields[0], fontsize=LABEL_SIZE)
-    _part_pooled(axes, rows, columns)
-    title = "EER (%)" if measure == "eer" else TITLES[measure]
+    # Pooled values stand apart.
+    axes.axhline(len(rows) - 1.5, color="white", linewidth=5)
+    axes.axvline(len(columns) - 1.5, color="white", linewidth=5)
     note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
-    shown = f"; the {len(rows) - 1} hardest of {len(rows) - 1 + left_out}" if left_out else ""
     what = f"{evaluation.system}, by {breakdown.title}{shown}"
-    set_title(figure, axes, f"{title}, {note}", what, evaluation.corpus)
+    set_title(figure, axes, f"{table.columns[0]}, {note}", what, evaluation.corpus)
     return figure
+
+
+class _Estimate(NamedTuple):
+    """A row of a figure of intervals."""
+
+    name: str
+    value: float
+    bars: Sequence[tuple[str, Interval]]
+    """Each with what it is over."""
+    text: str = ""
 
 
 def interval_figure(evaluation: Evaluation, breakdown: Breakdown) -> Figure:
     """Draws the EER of each value of one field with its intervals, and the pooled EER as a line."""
-    cells = [cell for cell in breakdown.cells if cell.eer is not None]
-    left_out = max(len(cells) - MAX_ROWS, 0)
-    if left_out:
-        hardest = sorted(cells, key=lambda cell: -(cell.eer or 0))[:MAX_ROWS]
-        cells = [cell for cell in cells if cell in hardest]
+    known = [cell for cell in breakdown.cells if cell.eer is not None]
+    cells, shown = _keep_hardest(known, lambda cell: cell.eer or 0.0)
     figure, axes = new_figure(8.2, 2.3 + 0.36 * len(cells))
-    for place, cell in enumerate(cells):
-        _draw_interval(axes, place, cell)
-    axes.axvline(100 * evaluation.eer, color=MUTED_COLOUR, linestyle="--", linewidth=1.2, label="pooled")
-    axes.set_yticks(range(len(cells)), [label_value(cell.values[0]) for cell in cells])
-    axes.set_ylim(len(cells) - 0.4, -0.6)
+    # Without the numbers of clusters, which differ from cell to cell; the table has them.
+    rows = [
+        _Estimate(
+            label_value(cell.values[0]),
+            cell.eer or 0.0,
+            [(" and ".join(found.clusters) or found.over, found) for found in cell.intervals],
+        )
+        for cell in cells
+    ]
+    pooled = axes.axvline(100 * evaluation.eer, color=MUTED_COLOUR, linestyle="--", linewidth=1.2)
+    _draw_estimates(figure, axes, rows, 100, {"pooled": pooled})
     axes.set_xlim(left=0)
     axes.set_xlabel("EER, %", fontsize=LABEL_SIZE)
     axes.set_ylabel(breakdown.fields[0], fontsize=LABEL_SIZE)
-    _explain_bars(figure, axes, 3)
-    note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
-    shown = f"; the {len(cells)} hardest of {len(cells) + left_out}" if left_out else ""
-    set_title(
-        figure, axes, f"EER by {breakdown.title}, {note}", f"{evaluation.system}{shown}", evaluation.corpus
-    )
+    title = f"EER by {breakdown.title}, {describe(evaluation.track, evaluation.subset, evaluation.corpus)}"
+    set_title(figure, axes, title, f"{evaluation.system}{shown}", evaluation.corpus)
     return figure
 
 
 def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
     """Draws the difference of each pair of systems with its intervals: where they cross 0, data cannot tell."""
     differences = [found for found in comparison.differences if found.measure == measure]
-    factor = 100 if measure == "eer" else 1
+    unit = differences[0].unit
+    factor, digits, called = (scale_of(unit), 2, "points") if unit == FRACTION else (1, 4, "cost")
     figure, axes = new_figure(8.6, 2.4 + 0.62 * len(differences))
-    for place, difference in enumerate(differences):
-        _draw_difference(axes, place, difference, factor)
+    rows = [
+        _Estimate(
+            f"{found.first} minus {found.second}",
+            found.value,
+            [
+                (tested.interval.over, tested.interval)
+                for tested in (found.over_trials, found.over_clusters)
+                if tested is not None
+            ],
+            f"{factor * found.value:+.{digits}f}",
+        )
+        for found in differences
+    ]
     axes.axvline(0, color="black", linewidth=1)
-    names = [f"{difference.first} minus {difference.second}" for difference in differences]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    unit = "points" if differences[0].unit == FRACTION else "cost"
-    axes.set_xlabel(
-        f"difference in {TITLES[measure]}, {unit} (below 0: the first is better)", fontsize=LABEL_SIZE
-    )
-    _explain_bars(figure, axes, 2)
+    _draw_estimates(figure, axes, rows, factor, {})
+    what = f"difference in {TITLES[measure]}, {called} (below 0: the first is better)"
+    axes.set_xlabel(what, fontsize=LABEL_SIZE)
     note = describe(comparison.track, comparison.subset, comparison.corpus)
-    what = f"{comparison.num_common:,} common trials"
-    set_title(figure, axes, f"Differences in {TITLES[measure]}, {note}", what, comparison.corpus)
+    title = f"Differences in {TITLES[measure]}, {note}"
+    set_title(figure, axes, title, f"{comparison.num_common:,} common trials", comparison.corpus)
     return figure
 
 
-def _pick_rows(
-    breakdown: Breakdown, cells: dict[tuple[str, ...], Cell], measure: str
-) -> tuple[list[str], int]:
-    """Returns the rows to draw, in their order, pooled last, and how many are left out."""
-    rows = [row for row in breakdown.axis(0) if row != POOLED]
+def _keep_hardest(rows: Sequence[Row], hardness: Callable[[Row], float]) -> tuple[list[Row], str]:
+    """Returns the rows to draw, in their order, and how many of how many these are where some are left out."""
     if len(rows) <= MAX_ROWS:
-        return [*rows, POOLED], 0
-
-    def hardness(row: str) -> float:
-        number = _number(cells.get((row, POOLED)), measure, 1)
-        return -np.inf if np.isnan(number) else number
-
-    hardest = set(sorted(rows, key=hardness, reverse=True)[:MAX_ROWS])
-    return [*(row for row in rows if row in hardest), POOLED], len(rows) - MAX_ROWS
+        return list(rows), ""
+    least = sorted(map(hardness, rows), reverse=True)[MAX_ROWS - 1]
+    kept = [row for row in rows if hardness(row) >= least][:MAX_ROWS]
+    return kept, f"; the {MAX_ROWS} hardest of {len(rows)}"
 
 
-def _number(cell: Cell | None, measure: str, factor: float) -> float:
-    value = None if cell is None else getattr(cell, measure)
-    return float("nan") if value is None else factor * value
+def _hardness_of(row: Sequence[str | Number]) -> float:
+    """Returns the pooled number of a row of a heat map; of one without such a number, less than any."""
+    pooled = row[-1]
+    return -1.0 if isinstance(pooled, str) or pooled.value is None else pooled.value
 
 
-def _draw_cells(axes: Axes, numbers: np.ndarray, form: str) -> None:
+def _draw_cells(axes: Axes, cells: Sequence[Sequence[Number]], largest: float) -> None:
+    numbers = np.array([[np.nan if cell.value is None else cell.value for cell in row] for row in cells])
     colours = mpl.colormaps[HEAT_COLOURS].with_extremes(bad=EMPTY_COLOUR)
-    known = numbers[np.isfinite(numbers)]
-    top = float(known.max()) if known.size and known.max() > 0 else 1.0
-    image = axes.imshow(np.ma.masked_invalid(numbers), cmap=colours, vmin=0, vmax=top, aspect="auto")
-    for row, column in np.ndindex(*numbers.shape):
-        number = numbers[row, column]
-        text = form.format(number) if np.isfinite(number) else "-"
+    image = axes.imshow(np.ma.masked_invalid(numbers), cmap=colours, vmin=0, vmax=largest, aspect="auto")
+    for (row, column), number in np.ndenumerate(numbers):
         red, green, blue, _ = image.to_rgba(number) if np.isfinite(number) else (1, 1, 1, 1)
         is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < DARK_LUMINANCE
-        axes.text(
-            column,
-            row,
-            text,
-            ha="center",
-            va="center",
-            fontsize=TICK_SIZE,
-            color="white" if is_dark else "#222222",
-        )
+        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": TICK_SIZE}
+        colour = "white" if is_dark else "#222222"
+        axes.text(column, row, cells[row][column].text, color=colour, **style)
     for side in axes.spines.values():
         side.set_visible(False)
     axes.tick_params(length=0)
 
 
-def _part_pooled(axes: Axes, rows: list[str], columns: tuple[str, ...]) -> None:
-    if rows[-1] == POOLED:
-        axes.axhline(len(rows) - 1.5, color="white", linewidth=5)
-    if columns[-1] == POOLED:
-        axes.axvline(len(columns) - 1.5, color="white", linewidth=5)
+def _draw_estimates(
+    figure: Figure, axes: Axes, rows: Sequence[_Estimate], factor: float, handles: dict[str, Artist]
+) -> None:
+    """Draws values with their intervals, a row for each, and a legend that has each kind of interval once."""
+    for place, row in enumerate(rows):
+        for over, interval in row.bars:
+            handles[f"{100 * interval.level:g} % over {over}"] = _draw_bar(axes, place, interval, factor)
+        value = factor * row.value
+        axes.plot([value], [place], "o", color=BONAFIDE_COLOUR, markersize=7, zorder=4)
+        style: dict[str, Any] = {"ha": "center", "fontsize": TICK_SIZE, "textcoords": "offset points"}
+        axes.annotate(row.text, (value, place), xytext=(0, 9), **style)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    draw_grid(axes, "x")
+    draw_legend_below(figure, handles, len(handles))
 
 
-def _explain_bars(figure: Figure, axes: Axes, num_columns: int) -> None:
-    """Draws the grid behind intervals, and a legend that has each kind once."""
-    axes.grid(axis="x", color=GRID_COLOUR, linewidth=0.7)
-    axes.set_axisbelow(True)
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    style: dict[str, Any] = {"fontsize": TICK_SIZE, "frameon": False, "loc": "outside lower center"}
-    figure.legend(unique.values(), unique.keys(), ncols=num_columns, **style)
-
-
-def _draw_interval(axes: Axes, place: int, cell: Cell) -> None:
-    for interval in cell.intervals:
-        # Without their numbers, which differ from cell to cell; the table has them.
-        _draw_bar(axes, place, interval, 100, " and ".join(interval.clusters) or interval.over)
-    axes.plot([100 * (cell.eer or 0)], [place], "o", color=BONAFIDE_COLOUR, markersize=6, zorder=4)
-
-
-def _draw_difference(axes: Axes, place: int, difference: Difference, factor: float) -> None:
-    for tested in (difference.over_trials, difference.over_clusters):
-        if tested is not None:
-            _draw_bar(axes, place, tested.interval, factor, tested.interval.over)
-    value = factor * difference.value
-    axes.plot([value], [place], "o", color=BONAFIDE_COLOUR, markersize=8, zorder=4)
-    text = f"{value:+.2f}" if factor == 100 else f"{value:+.4f}"
-    style: dict[str, Any] = {"ha": "center", "fontsize": TICK_SIZE, "textcoords": "offset points"}
-    axes.annotate(text, (value, place), xytext=(0, 9), **style)
-
-
-def _draw_bar(axes: Axes, place: int, interval: Interval, factor: float, over: str) -> None:
+def _draw_bar(axes: Axes, place: int, interval: Interval, factor: float) -> Artist:
     """Draws an interval: over trials as a broad bar, over clusters as a thin line with ends."""
     style: dict[str, Any] = {"color": SPOOF_COLOUR, "linewidth": 1.5, "marker": "|", "zorder": 3}
     if not interval.is_clustered:
@@ -206,5 +190,5 @@ def _draw_bar(axes: Axes, place: int, interval: Interval, factor: float, over: s
             "solid_capstyle": "butt",
             "zorder": 2,
         }
-    label = f"{100 * interval.level:g} % over {over}"
-    axes.plot([factor * interval.low, factor * interval.high], [place, place], label=label, **style)
+    (line,) = axes.plot([factor * interval.low, factor * interval.high], [place, place], **style)
+    return line

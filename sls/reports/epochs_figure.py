@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sls.reports.figure_style import (
-    DPI,
-    GRID_COLOUR,
     LABEL_SIZE,
     MUTED_COLOUR,
     PLAIN_BOX,
     SYSTEM_COLOURS,
     TICK_SIZE,
-    TITLE_SIZE,
     describe,
+    draw_grid,
+    draw_legend_below,
     mark_synthetic,
-    style_axes,
-    title_text,
+    new_panels,
+    set_heading,
 )
 
 MAX_COLUMNS = 3
@@ -64,40 +62,32 @@ def epochs_figure(
     recipes = list(dict.fromkeys(point.recipe for point in points))
     num_columns = min(len(tracks), MAX_COLUMNS)
     num_rows = ceil(len(tracks) / num_columns)
-    size = (max(PANEL_WIDTH * num_columns, 6.0), 1.1 + PANEL_HEIGHT * num_rows)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).ravel()
+    width, height = max(PANEL_WIDTH * num_columns, 6.0), 1.1 + PANEL_HEIGHT * num_rows
+    figure, panels = new_panels(width, height, num_rows, num_columns)
+    handles: dict[str, Artist] = {}
     for axes, track in zip(panels, tracks, strict=False):
-        style_axes(axes)
         axes.set_title(track, fontsize=LABEL_SIZE, loc="left")
         for place, recipe in enumerate(recipes):
             line = [point for point in points if point.track == track and point.recipe == recipe]
             if line:
-                _draw_recipe(axes, line, (chosen or {}).get(recipe), place, len(recipes))
+                handles[recipe] = _draw_recipe(axes, line, (chosen or {}).get(recipe), place, len(recipes))
+        chance = axes.axhline(CHANCE_PERCENT, color=MUTED_COLOUR, linestyle=":", linewidth=1.2)
         _frame(axes)
         mark_synthetic(axes, corpus)
     for axes in panels[len(tracks) :]:
         axes.set_visible(False)
     panels[0].set_ylim(0, 1.15 * max(point.eer_percent for point in points))
-    note = describe("EER by epoch and track", "", corpus)
-    figure.suptitle(title_text(note, corpus), fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
-    _draw_legend(figure, panels[0])
+    set_heading(figure, describe("EER by epoch and track", "", corpus), corpus)
+    draw_legend_below(figure, {**handles, "chance": chance}, len(handles) + 1)
     return figure
-
-
-def _draw_legend(figure: Figure, panel: Axes) -> None:
-    handles, labels = panel.get_legend_handles_labels()
-    style: dict[str, Any] = {"fontsize": TICK_SIZE, "frameon": False, "loc": "outside lower center"}
-    figure.legend(handles, labels, ncols=len(labels), **style)
 
 
 def _draw_recipe(
     axes: Axes, line: Sequence[EpochPoint], chosen: int | None, place: int, num_recipes: int
-) -> None:
+) -> Artist:
     line = sorted(line, key=lambda point: point.epoch)
     colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
-    axes.plot(
+    (curve,) = axes.plot(
         [point.epoch for point in line],
         [point.eer_percent for point in line],
         color=colour,
@@ -105,7 +95,6 @@ def _draw_recipe(
         linewidth=max(5 - 2.5 * place, 1.5) if num_recipes > 1 else 2,
         marker=MARKERS[place % len(MARKERS)],
         markersize=5,
-        label=line[0].recipe,
     )
     for point in line:
         if point.epoch == chosen:
@@ -124,10 +113,10 @@ def _draw_recipe(
                 fontweight="bold",
                 bbox=PLAIN_BOX,
             )
+    return curve
 
 
 def _frame(axes: Axes) -> None:
-    axes.axhline(CHANCE_PERCENT, color=MUTED_COLOUR, linestyle=":", linewidth=1.2, label="chance")
     subplot = axes.get_subplotspec()
     if subplot is None or subplot.is_last_row():
         axes.set_xlabel("epoch (from 0); ring: chosen", fontsize=LABEL_SIZE)
@@ -135,5 +124,4 @@ def _frame(axes: Axes) -> None:
         axes.set_ylabel("EER, %", fontsize=LABEL_SIZE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.08)
-    axes.grid(color=GRID_COLOUR, linewidth=0.7)
-    axes.set_axisbelow(True)
+    draw_grid(axes)

@@ -1,13 +1,16 @@
-"""What all figures share: size, colours, titles, and the label of a synthetic corpus."""
+"""What all figures share: size, colours, titles, legends, and the label of a synthetic corpus."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
 
@@ -24,26 +27,44 @@ TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 14, 12, 10.5
 
 def new_figure(width: float = 8.0, height: float = 5.6) -> tuple[Figure, Axes]:
     """Returns an empty figure of a size in inches, outside of pyplot's global state, and its axes."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    style_axes(axes)
+    figure, (axes,) = new_panels(width, height, 1, 1)
     return figure, axes
 
 
-def style_axes(axes: Axes) -> None:
-    """Sets the size of the ticks, and leaves out the frame where there are none."""
-    axes.tick_params(labelsize=TICK_SIZE)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+def new_panels(width: float, height: float, num_rows: int, num_columns: int) -> tuple[Figure, list[Axes]]:
+    """Returns a figure as `new_figure` does, of several axes with common limits, row by row."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).flat)
+    for axes in panels:
+        axes.tick_params(labelsize=TICK_SIZE)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def draw_grid(axes: Axes, which: Any = "both") -> None:
+    """Draws the grid of both axes, or of `x` or `y`, behind what is drawn."""
+    axes.grid(axis=which, color=GRID_COLOUR, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def draw_legend_below(figure: Figure, handles: Mapping[str, Artist], num_columns: int) -> None:
+    """Draws a legend below a figure, of what is drawn by its name."""
+    style: dict[str, Any] = {"fontsize": TICK_SIZE, "frameon": False, "loc": "outside lower center"}
+    figure.legend(list(handles.values()), list(handles), ncols=num_columns, **style)
 
 
 def set_title(figure: Figure, axes: Axes, title: str, subtitle: str, corpus: str) -> None:
     """Puts a title over a figure, with what it shows below, and marks the synthetic corpus across it."""
     axes.set_title(subtitle, fontsize=LABEL_SIZE - 1, color=MUTED_COLOUR, loc="left", pad=8)
+    set_heading(figure, title, corpus)
+    mark_synthetic(axes, corpus)
+
+
+def set_heading(figure: Figure, title: str, corpus: str) -> None:
+    """Puts a title over a figure that says where the corpus is synthetic."""
     heading = title_text(title, corpus)
     figure.suptitle(heading, fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
-    mark_synthetic(axes, corpus)
 
 
 def title_text(title: str, corpus: str) -> str:
@@ -55,20 +76,9 @@ def mark_synthetic(axes: Axes, corpus: str) -> None:
     """Marks axes on which the synthetic corpus is drawn."""
     if corpus != DEMO_CORPUS:
         return
-    mark: dict[str, Any] = {
-        "fontsize": 44,
-        "fontweight": "bold",
-        "color": WARNING_COLOUR,
-        "alpha": 0.13,
-        "zorder": 10,
-    }
-    centre: dict[str, Any] = {"ha": "center", "va": "center", "transform": axes.transAxes}
-    axes.text(0.5, 0.5, "SYNTHETIC", rotation=18, **mark, **centre)
-
-
-def label_value(value: str) -> str:
-    """Returns a value of a key as a label; the keys write `-` for nothing."""
-    return "(none)" if value == "-" else value
+    look: dict[str, Any] = {"fontsize": 44, "fontweight": "bold", "color": WARNING_COLOUR, "alpha": 0.13}
+    place: dict[str, Any] = {"ha": "center", "va": "center", "rotation": 18, "zorder": 10}
+    axes.text(0.5, 0.5, "SYNTHETIC", transform=axes.transAxes, **look, **place)
 
 
 def describe(track: str, subset: str, corpus: str) -> str:
@@ -79,7 +89,9 @@ def describe(track: str, subset: str, corpus: str) -> str:
 
 
 def to_png(figure: Figure) -> bytes:
-    """Returns a figure as PNG."""
+    """Returns a figure as PNG; a `$` in the name of a system or a file is a `$`, and begins no formula."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
     return buffer.getvalue()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, ndtri
 
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.measures import FRACTION, format_interval, format_measure
@@ -24,6 +25,7 @@ from sls.reports.figure_style import (
     SYSTEM_COLOURS,
     TICK_SIZE,
     describe,
+    draw_grid,
     new_figure,
     set_title,
 )
@@ -34,20 +36,16 @@ DET_MARGIN = 1.1
 LEAST_RATE = 1e-4
 FAR_RIGHT = 0.75
 """Share of the scores' range beyond which the note on the threshold stands on its left."""
-_NORMAL = NormalDist()
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
     """Returns every figure of an evaluation, by the name of its file without ending."""
     figures = {"det": det_figure([evaluation]), "scores": score_figure(evaluation)}
     for breakdown in evaluation.breakdowns:
-        name = "_".join(breakdown.fields)
         if len(breakdown.fields) == 1:
-            figures[f"eer_by_{name}"] = interval_figure(evaluation, breakdown)
-            continue
-        for measure in ("eer", "min_tdcf"):
-            if any(getattr(cell, measure) is not None for cell in breakdown.cells):
-                figures[f"{measure}_by_{name}"] = heat_map_figure(evaluation, breakdown, measure)
+            figures[f"eer_by_{breakdown.name}"] = interval_figure(evaluation, breakdown)
+        for measure in breakdown.crossed_measures:
+            figures[f"{measure}_by_{breakdown.name}"] = heat_map_figure(evaluation, breakdown, measure)
     return figures
 
 
@@ -62,15 +60,17 @@ def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
 def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """Draws DET curves with their EER points, on axes of normal deviates (Martin et al., Eurospeech 1997)."""
     figure, axes = new_figure(7.2, 7.4)
-    low, high = det_limits([evaluation.eer for evaluation in evaluations])
+    lines, names = [], []
     for place, evaluation in enumerate(evaluations):
         colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
         far, frr = _probit(evaluation.curve.far), _probit(evaluation.curve.frr)
-        axes.plot(far, frr, color=colour, linewidth=2.2, label=_name_curve(evaluation))
-        point = _probit(np.array([evaluation.eer]))[0]
-        axes.plot([point], [point], "o", color=colour, markersize=8, markeredgecolor="white", zorder=5)
-    _set_probit_axes(axes, low, high)
-    axes.legend(fontsize=TICK_SIZE, frameon=True, framealpha=0.95, edgecolor="none", loc="upper right")
+        lines += axes.plot(far, frr, color=colour, linewidth=2.2)
+        names.append(_name_curve(evaluation))
+        point = _probit([evaluation.eer])
+        axes.plot(point, point, "o", color=colour, markersize=8, markeredgecolor="white", zorder=5)
+    _set_probit_axes(axes, *_det_limits([evaluation.eer for evaluation in evaluations]))
+    frame: dict[str, Any] = {"frameon": True, "framealpha": 0.95, "edgecolor": "none"}
+    axes.legend(lines, names, fontsize=TICK_SIZE, loc="upper right", **frame)
     first = evaluations[0]
     note = describe(first.track, first.subset, first.corpus)
     trials = f"{first.num_bonafide:,} bona fide and {first.num_spoof:,} spoofed trials"
@@ -78,12 +78,22 @@ def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
     return figure
 
 
-def det_limits(eers: Sequence[float]) -> tuple[float, float]:
-    """Returns the ends of both axes of a DET plot, as rates: as far from the EERs on either side."""
-    inner = [
-        _NORMAL.inv_cdf(min(max(end, 10 * LEAST_RATE), 1 - 10 * LEAST_RATE)) for end in (min(eers), max(eers))
-    ]
-    return max(_NORMAL.cdf(inner[0] - DET_MARGIN), LEAST_RATE), _NORMAL.cdf(inner[1] + DET_MARGIN)
+def locate_det_points(figure: Figure, evaluations: Sequence[Evaluation]) -> dict[str, Any]:
+    """Returns where a DET figure, once drawn, shows which rates, so that a pointer can read them off.
+
+    Returns:
+        The `left` and `right` end of its axes, as shares of the picture's width, and for each of its `curves` a
+        name, the shares `x` of its points, and their rates `far` and `frr`.
+    """
+    (axes,), width = figure.axes, figure.bbox.width
+    curves = []
+    for evaluation in evaluations:
+        far, frr = evaluation.curve.far, evaluation.curve.frr
+        places = axes.transData.transform(np.column_stack([_probit(far), _probit(frr)]))[:, 0] / width
+        rates = {"far": far.round(7).tolist(), "frr": frr.round(7).tolist()}
+        name = f"{evaluation.system}, EER {format_measure(evaluation.eer)}"
+        curves.append({"name": name, "x": places.round(5).tolist(), **rates})
+    return {"left": axes.bbox.x0 / width, "right": axes.bbox.x1 / width, "curves": curves}
 
 
 def score_figure(evaluation: Evaluation) -> Figure:
@@ -98,9 +108,22 @@ def score_figure(evaluation: Evaluation) -> Figure:
         label = f"{name} ({int(counts.sum()):,})"
         axes.stairs(share, histogram.edges, color=colour, fill=True, alpha=0.35)
         axes.stairs(share, histogram.edges, color=colour, linewidth=1.6, label=label)
-    threshold = evaluation.eer_threshold
-    # On the side where there is room.
-    is_right = threshold > (1 - FAR_RIGHT) * histogram.edges[0] + FAR_RIGHT * histogram.edges[-1]
+    _mark_threshold(axes, evaluation)
+    what = "log-likelihood ratio" if evaluation.is_calibrated else "score"
+    axes.set_xlabel(f"{what} (higher is more bona fide)", fontsize=LABEL_SIZE)
+    axes.set_ylabel("trials of the class, %", fontsize=LABEL_SIZE)
+    draw_grid(axes, "y")
+    axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
+    axes.legend(fontsize=TICK_SIZE, frameon=False, loc="best")
+    note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
+    set_title(figure, axes, f"Scores, {note}", evaluation.system, evaluation.corpus)
+    return figure
+
+
+def _mark_threshold(axes: Axes, evaluation: Evaluation) -> None:
+    """Draws the EER threshold of a score figure, and its note on the side where there is room."""
+    threshold, edges = evaluation.eer_threshold, evaluation.histogram.edges
+    is_right = threshold > (1 - FAR_RIGHT) * edges[0] + FAR_RIGHT * edges[-1]
     axes.axvline(threshold, color=MUTED_COLOUR, linestyle="--", linewidth=1.4)
     axes.annotate(
         f"EER {format_measure(evaluation.eer)}\nat {threshold:.3g}",
@@ -114,16 +137,6 @@ def score_figure(evaluation: Evaluation) -> Figure:
         color=MUTED_COLOUR,
         bbox=PLAIN_BOX,
     )
-    what = "log-likelihood ratio" if evaluation.is_calibrated else "score"
-    axes.set_xlabel(f"{what} (higher is more bona fide)", fontsize=LABEL_SIZE)
-    axes.set_ylabel("trials of the class, %", fontsize=LABEL_SIZE)
-    axes.grid(axis="y", color=GRID_COLOUR, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
-    axes.legend(fontsize=TICK_SIZE, frameon=False, loc="best")
-    note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
-    set_title(figure, axes, f"Scores, {note}", evaluation.system, evaluation.corpus)
-    return figure
 
 
 def _name_curve(evaluation: Evaluation) -> str:
@@ -132,11 +145,16 @@ def _name_curve(evaluation: Evaluation) -> str:
     return name if interval is None else f"{name} {format_interval(interval, FRACTION)}"
 
 
+def _det_limits(eers: Sequence[float]) -> tuple[float, float]:
+    """Returns the ends of both axes of a DET plot, as rates: as far from the EERs on either side."""
+    low, high = ndtri(np.clip([min(eers), max(eers)], 10 * LEAST_RATE, 1 - 10 * LEAST_RATE))
+    return max(float(ndtr(low - DET_MARGIN)), LEAST_RATE), float(ndtr(high + DET_MARGIN))
+
+
 def _set_probit_axes(axes: Axes, low: float, high: float) -> None:
-    ends = _probit(np.array([low, high]))
+    ends = _probit([low, high])
     ticks = [tick for tick in DET_TICKS_PERCENT if low <= tick / 100 <= high]
-    places = _probit(np.array(ticks) / 100)
-    labels = [f"{tick:g}" for tick in ticks]
+    places, labels = _probit(np.array(ticks) / 100), [f"{tick:g}" for tick in ticks]
     axes.set_xticks(places, labels)
     axes.set_yticks(places, labels)
     axes.set_xlim(*ends)
@@ -148,6 +166,6 @@ def _set_probit_axes(axes: Axes, low: float, high: float) -> None:
     axes.set_ylabel("false rejection of bona fide trials, %", fontsize=LABEL_SIZE)
 
 
-def _probit(rates: NDArray[np.float64]) -> NDArray[np.float64]:
+def _probit(rates: ArrayLike) -> NDArray[np.float64]:
     """Returns normal deviates; rates of 0 and 1 lie outside of every plot."""
-    return np.array([_NORMAL.inv_cdf(min(max(rate, 1e-9), 1 - 1e-9)) for rate in rates.tolist()])
+    return np.asarray(ndtri(np.clip(rates, 1e-9, 1 - 1e-9)))

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from matplotlib.figure import Figure
+
+from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
 from sls.engine.evaluation.comparison_results import Comparison
-from sls.engine.evaluation.results import Evaluation
+from sls.engine.evaluation.results import Breakdown, Evaluation
 from sls.files import write_whole
-from sls.reports.figure_style import describe, to_png
-from sls.reports.figures import comparison_figures, evaluation_figures
-from sls.reports.page import render_det, render_image, render_note, render_page, render_section
+from sls.reports.figure_style import describe, title_text, to_png
+from sls.reports.figures import comparison_figures, evaluation_figures, locate_det_points
 from sls.reports.tables import (
-    det_data,
+    Table,
+    cross_breakdown,
     explain_intervals,
-    render_breakdown,
-    render_provenance,
+    tabulate_breakdown,
     tabulate_confusion,
     tabulate_differences,
     tabulate_disagreements,
     tabulate_measures,
-    tabulate_systems,
+    tabulate_provenance,
 )
 
 REPORT_DIRECTORY = "report"
 PAGE_NAME, DATA_NAME = "report.html", "report.json"
+MAX_FLAT_ROWS = 40
+"""A longer table scrolls within the page."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading."""
+
+    title: str
+    texts: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    pictures: Sequence[str] = ()
+    """Names of figures."""
 
 
 def run_report(run_id: str) -> str:
@@ -44,31 +63,23 @@ def write_evaluation_report(evaluation: Evaluation, directory: str | Path) -> li
     Returns:
         The files, the page first.
     """
-    figures = evaluation_figures(evaluation)
-    pictures = {name: to_png(figure) for name, figure in figures.items()}
-    note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
+    about = [text for text in (evaluation.scope, explain_intervals(evaluation)) if text]
     sections = [
-        *(render_note(warning) for warning in evaluation.warnings),
-        render_section(
-            "Results",
-            tabulate_measures(evaluation),
-            render_note(evaluation.scope, "scope") if evaluation.scope else "",
-            explain_intervals(evaluation),
-        ),
-        render_section("Decisions at the EER threshold", tabulate_confusion(evaluation)),
-        render_section("DET curve", render_det(det_data([evaluation]))),
-        render_section("Scores", render_image(pictures["scores"], "score histograms")),
-        *(render_breakdown(breakdown, pictures) for breakdown in evaluation.breakdowns),
-        render_section("Provenance", render_provenance(evaluation.provenance)),
+        Section("Results", about, [tabulate_measures([evaluation])]),
+        Section("Decisions at the EER threshold", tables=[tabulate_confusion(evaluation)]),
+        Section("DET curve", pictures=["det"]),
+        Section("Scores", pictures=["scores"]),
+        *map(_show_breakdown, evaluation.breakdowns),
+        Section("Provenance", tables=[tabulate_provenance(evaluation.provenance)]),
     ]
-    trials = f"{evaluation.num_bonafide:,} bona fide and {evaluation.num_spoof:,} spoofed trials"
-    page = render_page(f"{evaluation.system} on {note}", trials, evaluation.corpus, sections)
-    return _write(Path(directory), page, evaluation.to_dict(), pictures)
+    lead = f"{evaluation.num_bonafide:,} bona fide and {evaluation.num_spoof:,} spoofed trials"
+    texts = {"lead": lead, "notes": evaluation.warnings, "verdicts": (), "sections": sections}
+    return _write(Path(directory), evaluation, [evaluation], evaluation_figures(evaluation), texts)
 
 
 def write_evaluation_data(evaluation: Evaluation, directory: str | Path) -> Path:
     """Writes the numbers of an evaluation alone, the report.json of its report."""
-    return _write_data(Path(directory), evaluation.to_dict())
+    return _write_data(Path(directory), evaluation)
 
 
 def write_comparison_report(comparison: Comparison, directory: str | Path) -> list[Path]:
@@ -81,44 +92,79 @@ def write_comparison_report(comparison: Comparison, directory: str | Path) -> li
     Returns:
         The files, the page first.
     """
-    pictures = {name: to_png(figure) for name, figure in comparison_figures(comparison).items()}
-    note = describe(comparison.track, comparison.subset, comparison.corpus)
-    systems = [evaluation.system for evaluation in comparison.evaluations]
-    warnings = [
-        f"{evaluation.system}: {text}"
-        for evaluation in comparison.evaluations
-        for text in evaluation.warnings
-    ]
+    figures = comparison_figures(comparison)
+    disagreements = tabulate_disagreements(comparison)
+    ranks = "Percentage of all trials that score lower, since two systems have no common scale."
     sections = [
-        *(render_note(text) for text in (*comparison.notes, *warnings)),
-        *(render_note(difference.verdict, "verdict") for difference in comparison.differences),
-        render_section("Results", tabulate_systems(comparison.evaluations)),
-        render_section("DET curves", render_det(det_data(comparison.evaluations))),
-        render_section(
+        Section("Results", tables=[tabulate_measures(comparison.evaluations)]),
+        Section("DET curves", pictures=["det"]),
+        Section(
             "Differences",
-            tabulate_differences(comparison.differences),
-            *(render_image(png, name) for name, png in pictures.items() if name.endswith("differences")),
+            tables=[tabulate_differences(comparison.differences)],
+            pictures=[name for name in figures if name.endswith("differences")],
         ),
-        render_section("Trials on which the systems disagree most", tabulate_disagreements(comparison)),
+        Section("Trials on which the systems disagree most", [ranks], [disagreements])
+        if disagreements.rows
+        else Section("Trials on which the systems disagree most", ["None was asked for."]),
     ]
-    lead = f"{comparison.num_common:,} common trials"
-    page = render_page(f"{', '.join(systems)} on {note}", lead, comparison.corpus, sections)
-    return _write(Path(directory), page, comparison.to_dict(), pictures)
+    warnings = [f"{found.system}: {text}" for found in comparison.evaluations for text in found.warnings]
+    texts = {
+        "lead": f"{comparison.num_common:,} common trials",
+        "notes": [*comparison.notes, *warnings],
+        "verdicts": [difference.verdict for difference in comparison.differences],
+        "sections": sections,
+    }
+    return _write(Path(directory), comparison, comparison.evaluations, figures, texts)
+
+
+def _show_breakdown(breakdown: Breakdown) -> Section:
+    """Returns the section of a breakdown: a table with intervals, or heat maps."""
+    title = f"By {breakdown.title}"
+    if len(breakdown.fields) > 1:
+        tables = [cross_breakdown(breakdown, measure) for measure in breakdown.crossed_measures]
+        return Section(title, tables=tables)
+    selected = (
+        "spoofed trials, against all bona fide ones"
+        if breakdown.is_spoof_only[0]
+        else "trials of both classes"
+    )
+    texts = [f"{breakdown.title} selects {selected}"]
+    return Section(title, texts, [tabulate_breakdown(breakdown)], [f"eer_by_{breakdown.name}"])
 
 
 def _write(
-    directory: Path, page: str, content: Mapping[str, Any], pictures: Mapping[str, bytes]
+    directory: Path,
+    found: Evaluation | Comparison,
+    evaluations: Sequence[Evaluation],
+    figures: Mapping[str, Figure],
+    texts: Mapping[str, Any],
 ) -> list[Path]:
-    data = _write_data(directory, content)
+    pictures = {name: to_png(figure) for name, figure in figures.items()}
+    systems = ", ".join(evaluation.system for evaluation in evaluations)
+    page = _template().render(
+        texts,
+        title=title_text(f"{systems} on {describe(found.track, found.subset, found.corpus)}", found.corpus),
+        synthetic=SYNTHETIC_NOTE if found.corpus == DEMO_CORPUS else "",
+        pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
+        det_points=locate_det_points(figures["det"], evaluations),
+        max_flat_rows=MAX_FLAT_ROWS,
+    )
+    data = _write_data(directory, found)
     written = [_write_bytes(directory / PAGE_NAME, page.encode()), data]
     return written + [_write_bytes(directory / f"{name}.png", png) for name, png in pictures.items()]
 
 
-def _write_data(directory: Path, content: Mapping[str, Any]) -> Path:
+@cache
+def _template() -> jinja2.Template:
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.get_template("page.html")
+
+
+def _write_data(directory: Path, found: Evaluation | Comparison) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    return _write_bytes(
-        directory / DATA_NAME, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()
-    )
+    content = json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n"
+    return _write_bytes(directory / DATA_NAME, content.encode())
 
 
 def _write_bytes(path: Path, content: bytes) -> Path:

@@ -1,9 +1,10 @@
-"""The tables of a report."""
+"""The tables of a report, made once from results; the page and the console show the same ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from sls.engine.evaluation.comparison_results import Comparison, Difference
 from sls.engine.evaluation.measures import (
@@ -17,82 +18,84 @@ from sls.engine.evaluation.measures import (
 )
 from sls.engine.evaluation.results import Breakdown, Cell, Evaluation
 from sls.metrics.intervals import Interval
-from sls.reports.figure_style import SYSTEM_COLOURS, label_value
-from sls.reports.figures import det_limits
-from sls.reports.page import (
-    NO_VALUE,
-    TableCell,
-    render_heat_table,
-    render_image,
-    render_section,
-    render_table,
-)
+
+NO_VALUE = "-"
+MEASURE_DIGITS = 4
+HEAT_TITLES = {"eer": "EER (%)", "min_tdcf": "min t-DCF"}
 
 
-def tabulate_measures(evaluation: Evaluation) -> str:
-    """Returns every measure of a system, with its intervals."""
-    rows: list[list[TableCell]] = []
-    for measure in evaluation.measures:
-        trials, clusters = measure.interval(), measure.interval(is_clustered=True)
-        rows.append(
-            [
-                measure.title,
-                (format_measure(measure.value, measure.unit), measure.value),
-                _interval_cell(trials, measure.unit),
-                _interval_cell(clusters, measure.unit),
-            ]
-        )
-    header = ["measure", "value", "interval over trials", f"interval over {_clusters_of(evaluation)}"]
-    return render_table(header, rows)
+class Number(NamedTuple):
+    """What a person reads in a cell of numbers."""
+
+    text: str
+    value: float | None = None
+    """By which it sorts, and is coloured in a heat map; None sorts last."""
+    tip: str = ""
+    """What a pointer shows."""
 
 
-def tabulate_confusion(evaluation: Evaluation) -> str:
-    """Returns how many trials of each class are accepted and rejected at the EER threshold."""
-    found = evaluation.confusion
-    rows: list[list[TableCell]] = [
-        [name, (f"{accepted:,}", accepted), (f"{rejected:,}", rejected)]
-        for name, accepted, rejected in (
-            ("bona fide", found.accepted_bonafide, found.rejected_bonafide),
-            ("spoofed", found.accepted_spoof, found.rejected_spoof),
-        )
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts and numbers."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Number]]
+    is_heat_map: bool = False
+    """Whether its numbers are coloured by their share of the largest."""
+
+    @property
+    def are_numbers(self) -> list[bool]:
+        """Whether each column holds numbers."""
+        return [
+            any(isinstance(row[place], Number) for row in self.rows) for place in range(len(self.columns))
+        ]
+
+    @property
+    def largest(self) -> float:
+        """The largest number."""
+        cells = (cell for row in self.rows for cell in row if isinstance(cell, Number))
+        return max((cell.value for cell in cells if cell.value is not None), default=0.0) or 1.0
+
+
+def label_value(value: str) -> str:
+    """Returns a value of a key as a label; the keys write `-` for nothing."""
+    return "(none)" if value == "-" else value
+
+
+def text_of(cell: str | Number) -> str:
+    """Returns what a person reads in a cell."""
+    return cell if isinstance(cell, str) else cell.text
+
+
+def tabulate_measures(evaluations: Sequence[Evaluation], names: Collection[str] = TITLES) -> Table:
+    """Returns a row for each measure of each system, with its intervals; of one system also how many trials it has.
+
+    Args:
+        evaluations: Of one system or several, with intervals over the same.
+        names: Which measures.
+    """
+    first, is_one = evaluations[0], len(evaluations) == 1
+    over = {
+        interval.is_clustered: f"{100 * interval.level:g} % over {interval.over}"
+        for interval in first.measures[0].intervals
+    }
+    rows: list[list[str | Number]] = [
+        [
+            f"{measure.title} %" if measure.unit == FRACTION else measure.title,
+            evaluation.system,
+            Number(format_number(measure.value, measure.unit, MEASURE_DIGITS), measure.value),
+            *(_interval_cell(measure.interval(is_clustered=kind), measure.unit, "") for kind in over),
+        ]
+        for name in names
+        for evaluation in evaluations
+        if (measure := evaluation.measure(name)) is not None
     ]
-    return render_table([f"trials, at {evaluation.eer_threshold:.6g}", "accepted", "rejected"], rows)
-
-
-def tabulate_systems(evaluations: Sequence[Evaluation]) -> str:
-    """Returns one row for each measure and system, with intervals where there are any."""
-    kinds = {interval.is_clustered: interval.over for interval in evaluations[0].measures[0].intervals}
-    rows: list[list[TableCell]] = []
-    for name in [measure.name for measure in evaluations[0].measures]:
-        for evaluation in evaluations:
-            found = evaluation.measure(name)
-            if found is None:
-                continue
-            intervals = [_interval_text(found.interval(is_clustered=kind), found.unit) for kind in kinds]
-            rows.append(
-                [
-                    found.title,
-                    evaluation.system,
-                    (format_measure(found.value, found.unit), found.value),
-                    *intervals,
-                ]
-            )
-    return render_table(
-        ["measure", "system", "value", *(f"interval over {over}" for over in kinds.values())], rows
-    )
-
-
-def _interval_text(interval: Interval | None, unit: str) -> str:
-    return NO_VALUE if interval is None else format_interval(interval, unit)
-
-
-def _interval_cell(interval: Interval | None, unit: str) -> TableCell:
-    return _interval_text(interval, unit), interval.low if interval else None
-
-
-def _clusters_of(evaluation: Evaluation) -> str:
-    interval = evaluation.measures[0].interval(is_clustered=True)
-    return interval.over if interval is not None else "speakers (not known)"
+    if not is_one:
+        return Table(["measure", "system", "value", *over.values()], rows)
+    counts = {"bona fide trials": first.num_bonafide, "spoofed trials": first.num_spoof}
+    of_one = [[title, *numbers] for title, _, *numbers in rows]
+    of_one += [[title, Number(str(count), count), *("" for _ in over)] for title, count in counts.items()]
+    return Table(["metric", "value", *over.values()], of_one)
 
 
 def explain_intervals(evaluation: Evaluation) -> str:
@@ -105,145 +108,128 @@ def explain_intervals(evaluation: Evaluation) -> str:
         if others
         else "They take trials for independent, since the key knows no two speakers and no two attacks: "
         "where trials of one speaker or attack are alike, they are too narrow.",
+        "Cllr is in bits.",
     ]
     if not evaluation.is_calibrated:
         sentences.append(
             "Actual DCF and Cllr take the scores as log-likelihood ratios, and these were not calibrated."
         )
-    return f'<p class="muted">{" ".join(sentences)}</p>'
+    return " ".join(sentences)
 
 
-def render_breakdown(breakdown: Breakdown, pictures: Mapping[str, bytes]) -> str:
-    """Returns the section of one breakdown: a table with intervals, or heat maps."""
-    name = "_".join(breakdown.fields)
-    if len(breakdown.fields) == 1:
-        image = render_image(pictures[f"eer_by_{name}"], f"EER by {name}")
-        kind = (
-            "selects spoofed trials, against all bona fide ones"
-            if breakdown.is_spoof_only[0]
-            else "selects trials of both classes"
-        )
-        note = f'<p class="muted">{breakdown.title} {kind}</p>'
-        return render_section(f"By {breakdown.title}", note, _tabulate_cells(breakdown), image)
-    parts = [_heat_table(breakdown, "eer", "EER (%)")]
-    if f"min_tdcf_by_{name}" in pictures:
-        parts.append(_heat_table(breakdown, "min_tdcf", "min t-DCF"))
-    return render_section(f"By {breakdown.title}", *parts)
+def tabulate_confusion(evaluation: Evaluation) -> Table:
+    """Returns how many trials of each class are accepted and rejected at the EER threshold."""
+    found = evaluation.confusion
+    counts = {
+        "bona fide": (found.accepted_bonafide, found.rejected_bonafide),
+        "spoofed": (found.accepted_spoof, found.rejected_spoof),
+    }
+    rows: list[list[str | Number]] = [[name, *map(_count, both)] for name, both in counts.items()]
+    return Table([f"trials, at {evaluation.eer_threshold:.6g}", "accepted", "rejected"], rows)
 
 
-def _tabulate_cells(breakdown: Breakdown) -> str:
+def tabulate_breakdown(breakdown: Breakdown) -> Table:
+    """Returns the cells of a breakdown by one field, with their intervals."""
     has_tdcf = any(cell.min_tdcf is not None for cell in breakdown.cells)
     rows = []
     for cell in breakdown.cells:
         intervals = {interval.is_clustered: interval for interval in cell.intervals}
-        row: list[TableCell] = [
+        clustered = intervals.get(True)
+        row: list[str | Number] = [
             label_value(cell.values[0]),
-            (f"{cell.num_bonafide:,}", cell.num_bonafide),
-            (f"{cell.num_spoof:,}", cell.num_spoof),
-            (_cell_text(cell, "eer"), cell.eer),
-            _interval_text(intervals.get(False), FRACTION),
-            _interval_text(intervals.get(True), FRACTION),
-            intervals[True].over if True in intervals else NO_VALUE,
+            _count(cell.num_bonafide),
+            _count(cell.num_spoof),
+            _cell_number(cell, "eer"),
+            _interval_cell(intervals.get(False), FRACTION),
+            _interval_cell(clustered, FRACTION),
+            clustered.over if clustered else NO_VALUE,
         ]
-        if has_tdcf:
-            row.append((_cell_text(cell, "min_tdcf"), cell.min_tdcf))
-        rows.append([*row, cell.note])
-    header = [
-        breakdown.fields[0],
-        "bona fide",
-        "spoofed",
-        "EER (%)",
-        "over trials",
-        "over clusters",
-        "clusters",
-    ]
-    return render_table([*header, *(["min t-DCF"] if has_tdcf else []), "note"], rows)
+        rows.append([*row, *([_cell_number(cell, "min_tdcf")] if has_tdcf else []), cell.note])
+    header = [breakdown.fields[0], "bona fide", "spoofed", HEAT_TITLES["eer"]]
+    header += ["over trials", "over clusters", "clusters", *([HEAT_TITLES["min_tdcf"]] if has_tdcf else [])]
+    return _drop_empty([*header, "note"], rows)
 
 
-def _cell_text(cell: Cell, measure: str) -> str:
-    value = getattr(cell, measure)
-    return NO_VALUE if value is None else format_number(value, FRACTION if measure == "eer" else COST)
-
-
-def _heat_table(breakdown: Breakdown, measure: str, title: str) -> str:
+def cross_breakdown(breakdown: Breakdown, measure: str) -> Table:
+    """Returns a measure (`eer` or `min_tdcf`) of each cell of a breakdown by two fields: its heat map."""
     cells = {cell.values: cell for cell in breakdown.cells}
-    columns = breakdown.axis(1)
-    rows = {}
-    for row in breakdown.axis(0):
-        found = [cells.get((row, column)) for column in columns]
-        rows[label_value(row)] = [
-            (NO_VALUE, None, "no trial")
-            if cell is None
-            else (
-                _cell_text(cell, measure),
-                getattr(cell, measure),
-                cell.note or f"{cell.num_bonafide:,} bona fide, {cell.num_spoof:,} spoofed",
-            )
-            for cell in found
+    rows: list[list[str | Number]] = [
+        [
+            label_value(row),
+            *(_cell_number(cells.get((row, column)), measure) for column in breakdown.axis(1)),
         ]
-    return render_heat_table(title, [label_value(column) for column in columns], rows)
+        for row in breakdown.axis(0)
+    ]
+    return Table([HEAT_TITLES[measure], *map(label_value, breakdown.axis(1))], rows, is_heat_map=True)
 
 
-def tabulate_differences(differences: Sequence[Difference]) -> str:
+def tabulate_differences(differences: Sequence[Difference]) -> Table:
     """Returns the difference of each pair of systems, with intervals and p-values."""
-    rows: list[list[TableCell]] = []
+    rows: list[list[str | Number]] = []
     for difference in differences:
         trials, clusters, tested = difference.over_trials, difference.over_clusters, difference.tested
+        value = format_measure(difference.value, difference.unit).replace("%", "points")
         p_values = (tested.p_value, tested.p_value_holm)
         rows.append(
             [
                 f"{difference.first} minus {difference.second}",
                 TITLES[difference.measure],
-                (format_measure(difference.value, difference.unit).replace("%", "points"), difference.value),
-                _interval_text(trials.interval, difference.unit),
-                _interval_text(clusters.interval if clusters else None, difference.unit),
-                *((NO_VALUE if p is None else format_p_value(p), p) for p in p_values),
+                Number(value, difference.value),
+                _interval_cell(trials.interval, difference.unit),
+                _interval_cell(clusters.interval if clusters else None, difference.unit),
+                *(Number(NO_VALUE if p is None else format_p_value(p), p) for p in p_values),
                 f"over {tested.interval.over}: {tested.conclusion}",
             ]
         )
     header = ["pair", "measure", "difference", "interval over trials", "interval over clusters"]
-    return render_table([*header, "p", "p (Holm, all pairs)", "verdict"], rows)
+    return _drop_empty([*header, "p", "p (Holm, all pairs)", "verdict"], rows)
 
 
-def tabulate_disagreements(comparison: Comparison) -> str:
-    """Returns the trials on which systems disagree most."""
-    if not comparison.disagreements:
-        return "<p>None was asked for.</p>"
-    systems = list(comparison.disagreements[0].ranks)
-    rows: list[list[TableCell]] = [
+def tabulate_disagreements(comparison: Comparison) -> Table:
+    """Returns the trials on which systems disagree most; ranks in percent of all trials that score lower."""
+    rows: list[list[str | Number]] = [
         [
             found.trial,
             found.label,
-            *((f"{100 * found.ranks[system]:.1f}", found.ranks[system]) for system in systems),
-            (f"{100 * found.spread:.1f}", found.spread),
+            *(Number(f"{100 * share:.1f}", share) for share in (*found.ranks.values(), found.spread)),
             ", ".join(f"{name} {value}" for name, value in found.fields.items()),
         ]
         for found in comparison.disagreements
     ]
-    note = '<p class="muted">Percentage of all trials that score lower, since two systems have no common scale.</p>'
-    return note + render_table(["trial", "label", *systems, "spread", "key"], rows)
+    systems = [evaluation.system for evaluation in comparison.evaluations]
+    return _drop_empty(["trial", "label", *systems, "spread", "key"], rows)
 
 
-def det_data(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Returns what `render_det` draws."""
-    low, high = det_limits([evaluation.eer for evaluation in evaluations])
-    curves = [
-        {
-            "name": f"{evaluation.system}, EER {format_measure(evaluation.eer)}",
-            "colour": SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)],
-            "eer": evaluation.eer,
-            "far": evaluation.curve.far.round(7).tolist(),
-            "frr": evaluation.curve.frr.round(7).tolist(),
-        }
-        for place, evaluation in enumerate(evaluations)
-    ]
-    return {"low": low, "high": high, "curves": curves}
-
-
-def render_provenance(provenance: Mapping[str, Any]) -> str:
+def tabulate_provenance(provenance: Mapping[str, Any]) -> Table:
     """Returns the files and settings behind the numbers."""
     rows = [
         [name, ", ".join(f"{key} {value}" for key, value in content.items())]
         for name, content in provenance.items()
     ]
-    return render_table(["what", "content"], rows)
+    return Table(["what", "content"], rows)
+
+
+def _drop_empty(columns: Sequence[str], rows: Sequence[Sequence[str | Number]]) -> Table:
+    """Returns a table without the columns in which no row has anything."""
+    kept = [
+        place
+        for place in range(len(columns))
+        if not rows or any(text_of(row[place]) not in ("", NO_VALUE) for row in rows)
+    ]
+    return Table([columns[place] for place in kept], [[row[place] for place in kept] for row in rows])
+
+
+def _count(number: int) -> Number:
+    return Number(f"{number:,}", number)
+
+
+def _interval_cell(interval: Interval | None, unit: str, absent: str = NO_VALUE) -> Number:
+    return Number(absent) if interval is None else Number(format_interval(interval, unit), interval.low)
+
+
+def _cell_number(cell: Cell | None, measure: str) -> Number:
+    if cell is None:
+        return Number(NO_VALUE, tip="no trial")
+    value = getattr(cell, measure)
+    text = NO_VALUE if value is None else format_number(value, FRACTION if measure == "eer" else COST)
+    return Number(text, value, cell.note or f"{cell.num_bonafide:,} bona fide, {cell.num_spoof:,} spoofed")

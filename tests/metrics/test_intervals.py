@@ -5,10 +5,9 @@ import pytest
 from scipy import stats
 
 from sls.metrics.dcf import DetectionCosts
-from sls.metrics.det import compute_eer
+from sls.metrics.det import Ranking, compute_eer, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer, estimate_min_cost, find_optimism
 from sls.metrics.paired import PairedDifference, adjust_by_holm
-from sls.metrics.ranking import Ranking, rank_trials
 from sls.metrics.sampling import Axis, Sampling
 from sls.metrics.tdcf import AsvErrorRates, TandemCosts
 from tests.metrics.naive import draw_scores

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
@@ -15,6 +16,7 @@ from sls.reports.figures import (
     comparison_figures,
     det_figure,
     evaluation_figures,
+    locate_det_points,
     score_figure,
 )
 from tests.engine.evaluation.keys import make_asv, make_corpus
@@ -56,7 +58,7 @@ def test_a_heat_map_holds_the_number_of_every_cell(evaluation):
     breakdown = next(found for found in evaluation.breakdowns if len(found.fields) == 2)
     texts = texts_of(heat_map_figure(evaluation, breakdown))
     for cell in breakdown.cells:
-        assert f"{100 * cell.eer:.1f}" in texts
+        assert f"{100 * cell.eer:.2f}" in texts
     assert {"A9", "A10", "A11", POOLED, "alaw", "none"} <= set(texts)
 
 
@@ -86,6 +88,34 @@ def test_the_det_curve_passes_through_its_eer_point(evaluation):
     assert point.get_ydata()[0] == place
     assert np.hypot(curve.get_xdata() - place, curve.get_ydata() - place).min() < 0.03
     assert any(f"EER {100 * evaluation.eer:.2f} %" in text for text in texts_of(figure))
+
+
+def test_a_pointer_reads_off_the_rates_that_a_det_figure_shows_there(evaluation):
+    figure = det_figure([evaluation])
+    figure.canvas.draw()
+    found = locate_det_points(figure, [evaluation])
+    (curve,) = found["curves"]
+    assert np.all(np.diff(curve["x"]) <= 0)  # false acceptance falls as the threshold rises
+    assert 0 < found["left"] < found["right"] < 1
+    near = int(np.argmin(np.abs(np.array(curve["far"]) - evaluation.eer)))
+    point = figure.axes[0].lines[1]
+    drawn = figure.axes[0].transData.transform(point.get_xydata())[0, 0] / figure.bbox.width
+    assert curve["x"][near] == pytest.approx(drawn, abs=0.01)
+    assert (curve["far"][near] + curve["frr"][near]) / 2 == pytest.approx(evaluation.eer, abs=2e-3)
+
+
+def test_the_name_of_a_system_is_text_in_a_figure(evaluation):
+    """Matplotlib takes `$` for a formula, which this one is not, and hides what begins with `_`."""
+    name = r"_$\frac$"
+    named = replace(evaluation, system=name)
+    by_attack = next(found for found in named.breakdowns if found.name == "attack")
+    points = [EpochPoint("LA", name, epoch, 5.0 - epoch) for epoch in range(3)]
+    figures = [det_figure([named]), score_figure(named), interval_figure(named, by_attack)]
+    for figure in [*figures, epochs_figure(points)]:
+        assert to_png(figure).startswith(b"\x89PNG")
+    (label,) = figures[0].axes[0].get_legend().get_texts()
+    assert label.get_text().startswith(f"{name}: EER")
+    assert [text.get_text() for text in epochs_figure(points).legends[0].get_texts()] == [name, "chance"]
 
 
 def test_each_class_of_a_score_figure_adds_up_to_100_percent(evaluation):

@@ -12,16 +12,22 @@ import numpy as np
 from sls.data.tables.formats import as_columns
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
-from sls.engine.evaluation.clusters import sample_clusters, sample_trials
 from sls.engine.evaluation.comparison_results import Comparison, Difference, Disagreement, Tested, say_verdict
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
-from sls.engine.evaluation.factors import ATTACK, SPEAKER, UNKNOWN, make_factors
+from sls.engine.evaluation.groups import (
+    ATTACK,
+    SPEAKER,
+    UNKNOWN,
+    make_factors,
+    sample_clusters,
+    sample_trials,
+)
 from sls.engine.evaluation.measures import COST, FRACTION
 from sls.engine.evaluation.results import Evaluation
 from sls.engine.evaluation.tandem import TANDEM_COSTS, make_tandem, pick_tdcf
+from sls.metrics.det import Ranking, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
 from sls.metrics.paired import PairedDifference, adjust_by_holm
-from sls.metrics.ranking import Ranking, rank_trials
 from sls.metrics.sampling import Sampling
 
 DEFAULT_DISAGREEMENTS = 20
@@ -115,7 +121,7 @@ def _find_differences(
                 first=one.system,
                 second=two.system,
                 measure=measure,
-                value=_value(one, measure) - _value(two, measure),
+                value=one.value(measure) - two.value(measure),
                 unit=FRACTION if measure == "eer" else COST,
                 over_trials=trials,
                 over_clusters=clusters,
@@ -135,13 +141,6 @@ def _test(estimates: Sequence[Estimate]) -> list[Tested]:
         Tested(pair.interval(), p_value, p_value_holm)
         for pair, p_value, p_value_holm in zip(pairs, p_values, adjusted, strict=True)
     ]
-
-
-def _value(evaluation: Evaluation, measure: str) -> float:
-    found = evaluation.measure(measure)
-    if found is None:
-        raise ValueError(f"{evaluation.system}: no {measure} was computed")
-    return found.value
 
 
 def _find_disagreements(

@@ -13,20 +13,18 @@ import numpy as np
 from sls.data.tables.asv_scores import AsvScores
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
-from sls.engine.evaluation.breakdown import BreakdownSource, break_down
-from sls.engine.evaluation.curves import count_scores, thin_curve
-from sls.engine.evaluation.factors import ATTACK, SPEAKER, make_factors
+from sls.engine.evaluation.breakdown import Condition, break_down
+from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factors
 from sls.engine.evaluation.measures import BITS, COST, FRACTION, SHARE, Measure
-from sls.engine.evaluation.results import Evaluation, SubsetEer
+from sls.engine.evaluation.results import CurvePoints, Evaluation, Histogram, SubsetEer
 from sls.engine.evaluation.tandem import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.warnings import find_warnings
 from sls.metrics.calibration import Calibration
 from sls.metrics.classification import compute_auc, confusion_at
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
 from sls.metrics.dcf import DetectionCosts, compute_act_dcf
-from sls.metrics.det import DetCurve, compute_eer, eer_of_curve
+from sls.metrics.det import DetCurve, compute_eer, eer_of_curve, rank_trials
 from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, estimate_eer, estimate_min_cost, find_optimism
-from sls.metrics.ranking import rank_trials
 from sls.metrics.tdcf import LinearCost, minimum_of_curve
 
 logger = logging.getLogger(__name__)
@@ -76,9 +74,9 @@ def evaluate(
     """
     other_subsets = _measure_other_subsets(joined, plan.subset, calibration)
     joined = joined.select_subset(plan.subset)
-    source = _rank(joined, plan, calibration)
-    found = _evaluate_ranking(source, plan, costs or DetectionCosts())
-    warnings = find_warnings(source, found.eer, joined, plan.metrics, calibration)
+    everything = _rank(joined, plan, calibration)
+    found = _evaluate_ranking(everything, plan, costs or DetectionCosts())
+    warnings = find_warnings(everything, found.eer, joined, plan.metrics, calibration)
     for warning in warnings:
         logger.warning("%s: %s", joined.table.place, warning)
     return replace(
@@ -91,7 +89,7 @@ def evaluate(
     )
 
 
-def _rank(joined: JoinedScores, plan: EvaluationPlan, calibration: Calibration | None) -> BreakdownSource:
+def _rank(joined: JoinedScores, plan: EvaluationPlan, calibration: Calibration | None) -> Condition:
     is_bonafide = joined.is_bonafide
     scores = joined.scores if calibration is None else calibration.apply(joined.scores)
     try:
@@ -101,14 +99,14 @@ def _rank(joined: JoinedScores, plan: EvaluationPlan, calibration: Calibration |
         raise ValueError(f"{joined.table.place}: {error} {place}") from None
     factors = make_factors(joined, {*plan.breakdown, SPEAKER, ATTACK})
     if plan.asv is None:
-        return BreakdownSource(ranking, factors, None)
+        return Condition(ranking, factors, None)
     costs = TANDEM_COSTS[pick_tdcf(plan.metrics)]
-    return BreakdownSource(ranking, factors, make_tandem(plan.asv, costs, {*plan.breakdown, ATTACK}))
+    return Condition(ranking, factors, make_tandem(plan.asv, costs, {*plan.breakdown, ATTACK}))
 
 
-def _evaluate_ranking(source: BreakdownSource, plan: EvaluationPlan, costs: DetectionCosts) -> Evaluation:
+def _evaluate_ranking(everything: Condition, plan: EvaluationPlan, costs: DetectionCosts) -> Evaluation:
     """Returns every number of the ranked trials; whose they are and where they come from is left empty."""
-    ranking = source.ranking
+    ranking = everything.ranking
     curve = ranking.curve()
     threshold = eer_of_curve(curve).threshold
     bonafide, spoof = ranking.scores[ranking.is_bonafide], ranking.scores[~ranking.is_bonafide]
@@ -122,7 +120,7 @@ def _evaluate_ranking(source: BreakdownSource, plan: EvaluationPlan, costs: Dete
         num_spoof=ranking.num_spoof,
         eer_threshold=threshold,
         measures=(
-            *_measure_with_intervals(source, curve, plan.metrics, costs),
+            *_measure_with_intervals(everything, curve, plan.metrics, costs),
             Measure("act_dcf", compute_act_dcf(bonafide, spoof, costs), COST),
             Measure("cllr", compute_cllr(bonafide, spoof), BITS),
             Measure("min_cllr", compute_min_cllr(bonafide, spoof), BITS),
@@ -132,25 +130,25 @@ def _evaluate_ranking(source: BreakdownSource, plan: EvaluationPlan, costs: Dete
             Measure("f1", confusion.f1, SHARE),
         ),
         confusion=confusion,
-        curve=thin_curve(curve),
-        histogram=count_scores(bonafide, spoof),
-        breakdowns=break_down(source, plan.breakdown),
+        curve=CurvePoints.of(curve),
+        histogram=Histogram.of(bonafide, spoof),
+        breakdowns=break_down(everything, plan.breakdown),
     )
 
 
 def _measure_with_intervals(
-    source: BreakdownSource, curve: DetCurve, metrics: Collection[str], costs: DetectionCosts
+    everything: Condition, curve: DetCurve, metrics: Collection[str], costs: DetectionCosts
 ) -> list[Measure]:
     """Returns the EER, and least costs, with intervals where the track earns them."""
-    ranking = source.ranking
-    samplings = source.samplings(ranking)
+    ranking = everything.ranking
+    samplings = everything.samplings()
     intervals = tuple(estimate_eer(ranking, sampling).interval() for sampling in samplings)
     found = [Measure("eer", eer_of_curve(curve).eer, FRACTION, intervals)]
     least: dict[str, tuple[LinearCost, Callable[..., Estimate]]] = {}
-    if source.tandem is not None:
+    if everything.tandem is not None:
         for name, model in TANDEM_COSTS.items():
-            tandem = replace(source.tandem, costs=model)
-            least[name] = (tandem.linear_cost(), partial(tandem.estimate, attacks=source.find(ATTACK)))
+            tandem = replace(everything.tandem, costs=model)
+            least[name] = (tandem.linear_cost(), partial(tandem.estimate, attacks=everything.find(ATTACK)))
     cost = costs.linear_cost()
     least["min_dcf"] = (cost, partial(estimate_min_cost, cost=cost))
     for name, (cost, estimate) in least.items():

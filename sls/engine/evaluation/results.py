@@ -6,15 +6,60 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sls.engine.evaluation.curves import CurvePoints, Histogram
+import numpy as np
+from numpy.typing import NDArray
+
 from sls.engine.evaluation.measures import COST, FRACTION, Measure, format_measure, scale_of
 from sls.metrics.classification import Confusion
+from sls.metrics.det import DetCurve
 from sls.metrics.intervals import Interval
 
 POOLED = "pooled"
 """The value of a field over which a cell does not select."""
 TIMES = "\N{MULTIPLICATION SIGN}"
-_CLUSTERED = "clustered"
+MAX_BINS = 80
+CURVE_GRID = 0.02
+"""Distance of two points of a thinned DET curve, in natural-log odds: finer than a line is wide."""
+
+
+@dataclass(frozen=True)
+class CurvePoints:
+    """A DET curve, thinned to what a figure can show; arrays of shape `(points,)`, fractions."""
+
+    frr: NDArray[np.float64]
+    far: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, curve: DetCurve) -> CurvePoints:
+        """Returns the points of a DET curve that a figure can tell apart."""
+        edge = 1e-9
+        grid = [
+            np.round(np.log((rate + edge) / (1 - rate + edge)) / CURVE_GRID)
+            for rate in (curve.frr, curve.far)
+        ]
+        is_new = np.ones(curve.frr.size, dtype=bool)
+        is_new[1:-1] = (np.diff(grid[0])[:-1] != 0) | (np.diff(grid[1])[:-1] != 0)
+        return cls(curve.frr[is_new], curve.far[is_new])
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Scores of both classes in common bins."""
+
+    edges: NDArray[np.float64]
+    """Shape `(bins + 1,)`."""
+    bonafide: NDArray[np.int64]
+    spoof: NDArray[np.int64]
+    """Trials in each bin, shape `(bins,)`."""
+
+    @classmethod
+    def of(cls, bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> Histogram:
+        """Returns how many scores of each class, both ascending, fall into each of common bins."""
+        low, high = min(bonafide[0], spoof[0]), max(bonafide[-1], spoof[-1])
+        num_bins = min(MAX_BINS, max(10, round(np.sqrt(bonafide.size + spoof.size))))
+        edges = np.linspace(low, high, num_bins + 1)
+        counts = (np.histogram(scores, edges)[0].astype(np.int64) for scores in (bonafide, spoof))
+        return cls(edges, *counts)
 
 
 @dataclass(frozen=True)
@@ -59,6 +104,17 @@ class Breakdown:
         """Such as `attack × codec`."""
         return f" {TIMES} ".join(self.fields)
 
+    @property
+    def name(self) -> str:
+        """Such as `attack_codec`, for the name of a file."""
+        return "_".join(self.fields)
+
+    @property
+    def crossed_measures(self) -> tuple[str, ...]:
+        """Of a breakdown by two fields: `eer` and `min_tdcf`, as far as some cell has them."""
+        measures = ("eer", "min_tdcf") if len(self.fields) > 1 else ()
+        return tuple(name for name in measures if any(getattr(cell, name) is not None for cell in self.cells))
+
     def axis(self, index: int) -> tuple[str, ...]:
         """Returns the values of a field in their order, `pooled` last."""
         return tuple(dict.fromkeys(cell.values[index] for cell in self.cells))
@@ -96,22 +152,14 @@ class Evaluation:
         """Returns a measure by its name, or None where it was not computed."""
         return next((measure for measure in self.measures if measure.name == name), None)
 
+    def value(self, name: str) -> float:
+        """Returns the value of a measure that was computed."""
+        return next(measure.value for measure in self.measures if measure.name == name)
+
     @property
     def eer(self) -> float:
         """Equal error rate, fraction."""
         return self.measures[0].value
-
-    @property
-    def min_tdcf(self) -> float | None:
-        """Normalised minimum t-DCF of 2021, or None without ASV scores."""
-        found = self.measure("min_tdcf")
-        return None if found is None else found.value
-
-    @property
-    def min_tdcf_legacy(self) -> float | None:
-        """Normalised minimum t-DCF of 2019, or None without ASV scores."""
-        found = self.measure("min_tdcf_legacy")
-        return None if found is None else found.value
 
     @property
     def scope(self) -> str:
@@ -135,7 +183,7 @@ class Evaluation:
             name = f"{measure.name}_percent" if measure.unit == FRACTION else measure.name
             found[name] = factor * measure.value
             for interval in measure.intervals:
-                kind = f"_{_CLUSTERED}" if interval.is_clustered else ""
+                kind = "_clustered" if interval.is_clustered else ""
                 found[f"{name}{kind}_low"] = factor * interval.low
                 found[f"{name}{kind}_high"] = factor * interval.high
         found["eer_threshold"] = self.eer_threshold

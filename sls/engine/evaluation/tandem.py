@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 
 from sls.data.tables.asv_scores import AsvScores, Role
 from sls.data.tables.formats import as_columns
-from sls.engine.evaluation.clusters import ATTACKS
-from sls.engine.evaluation.factors import ATTACK, UNKNOWN, Factor, order_values
-from sls.metrics.det import compute_eer
+from sls.engine.evaluation.groups import ATTACK, ATTACKS, UNKNOWN, Factor, order_values
+from sls.metrics.det import Ranking, compute_eer
 from sls.metrics.intervals import Estimate, estimate_min_cost
-from sls.metrics.ranking import Ranking
 from sls.metrics.sampling import Floats, Sampling, leave_out
 from sls.metrics.tdcf import AsvErrorRates, LegacyTandemCosts, LinearCost, TandemCosts, asv_error_rates
 

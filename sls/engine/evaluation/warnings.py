@@ -9,12 +9,11 @@ import numpy as np
 
 from sls.data.tables.protocols import Label
 from sls.data.tables.score_files import JoinedScores
-from sls.engine.evaluation.breakdown import BreakdownSource
-from sls.engine.evaluation.factors import ATTACK, UNKNOWN
+from sls.engine.evaluation.breakdown import Condition
+from sls.engine.evaluation.groups import ATTACK, UNKNOWN
 from sls.engine.evaluation.measures import format_measure
 from sls.metrics.calibration import Calibration, PavCalibration
-from sls.metrics.det import compute_eer, eer_of_curve, merge_sorted
-from sls.metrics.ranking import Ranking
+from sls.metrics.det import Ranking, compute_eer, eer_of_curve, merge_sorted
 
 LEAST_SHOWN = 0.00005
 """Half of 0.01 points: a smaller difference of EERs does not show in a table."""
@@ -23,7 +22,7 @@ FEW_TRIALS = 30
 
 
 def find_warnings(
-    source: BreakdownSource,
+    everything: Condition,
     eer: float,
     joined: JoinedScores,
     metrics: Collection[str] = (),
@@ -32,13 +31,13 @@ def find_warnings(
     """Returns sentences on what the scores are like, what they cover, how they were calibrated, and on the ASV's.
 
     Args:
-        source: The ranked trials, their factors and the ASV's trials.
+        everything: The ranked trials, their factors and the ASV's trials.
         eer: Of all trials, a fraction.
         joined: The scores as they were joined with the key, before any calibration.
         metrics: What the track earns.
         calibration: By which the ranked scores are log-likelihood ratios.
     """
-    found = [*_warn_of_scores(source.ranking, eer)]
+    found = [*_warn_of_scores(everything.ranking, eer)]
     coverage = joined.coverage
     if not coverage.is_complete:
         found.append(
@@ -47,11 +46,11 @@ def find_warnings(
         )
     if calibration is not None:
         found += _warn_of_calibration(calibration, joined, eer)
-    if source.tandem is None and any("tdcf" in metric for metric in metrics):
+    if everything.tandem is None and any("tdcf" in metric for metric in metrics):
         found.append(
             "no ASV scores were found, so that there is no t-DCF: put them beside the key, or name them by asv_scores"
         )
-    found += _warn_of_asv(source)
+    found += _warn_of_asv(everything)
     return tuple(found)
 
 
@@ -99,13 +98,13 @@ def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: fl
         )
 
 
-def _warn_of_asv(source: BreakdownSource) -> Iterator[str]:
+def _warn_of_asv(everything: Condition) -> Iterator[str]:
     """Yields which attacks of the key the ASV did not meet."""
-    attacks = source.find(ATTACK)
-    if attacks is None or source.tandem is None:
+    attacks = everything.find(ATTACK)
+    if attacks is None or everything.tandem is None:
         return
     named = set(attacks.values) - {UNKNOWN, "bonafide"}
-    known, met = source.tandem.attacks, source.tandem.attacks & named
+    known, met = everything.tandem.attacks, everything.tandem.attacks & named
     if named and not known:
         yield (
             "the ASV scores do not name their attacks, so that intervals of the t-DCF take the ASV's acceptance of "

@@ -130,14 +130,14 @@ class EpochEvaluator:
                 return replace(found, note="its weights were not kept")
             score_run_id = self.pipeline.score(checkpoint.source, trials, name)
         try:
-            tracked = self.pipeline.evaluate(score_run_id, request, name)
+            run_id, evaluation = self.pipeline.evaluate(score_run_id, request, name)
         except ValueError as error:
             # An epoch that collapsed, whose scores are all alike, must not cost the chart of the others.
             logger.warning("%s: not evaluated: %s", found.title, error)
             return replace(found, note=one_line(error), is_new=True)
-        eer_percent = tracked.evaluation.metrics()["eer_percent"]
+        eer_percent = evaluation.metrics()["eer_percent"]
         logger.info("%s: EER %.2f %%", found.title, eer_percent)
-        return replace(found, eer_percent=eer_percent, evaluate_run_id=tracked.run_id, is_new=True)
+        return replace(found, eer_percent=eer_percent, evaluate_run_id=run_id, is_new=True)
 
     def _find_evaluation(self, model_id: str, track: str) -> Run | None:
         wanted = {

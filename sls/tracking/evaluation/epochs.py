@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields
-from pathlib import Path
 
+import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
@@ -191,13 +189,5 @@ def _log_results(run: TrackedRun, evaluated: Sequence[EvaluatedEpoch], corpus: s
     chosen = {item.recipe: item.epoch for item in evaluated if item.is_chosen}
     with scratch_directory() as directory:
         (directory / FIGURE_FILE).write_bytes(to_png(epochs_figure(points, chosen, corpus)))
-        _write_table(directory / TABLE_FILE, evaluated)
+        pd.DataFrame(evaluated).to_csv(directory / TABLE_FILE, sep="\t", index=False, lineterminator="\n")
         run.log_directory(directory)
-
-
-def _write_table(path: Path, evaluated: Sequence[EvaluatedEpoch]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        names = [item.name for item in fields(EvaluatedEpoch)]
-        writer = csv.DictWriter(file, names, delimiter="\t", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(item) for item in evaluated)

@@ -108,10 +108,6 @@ def track_evaluation(
         calibration=load_calibration(fitted.path) if fitted else None,
     )
     _record(basis, source, joined, evaluation)
-    _keep_report(run, evaluation, is_illustrated=request.is_illustrated)
-    if MODEL_ID_TAG in source.tags:
-        note_evaluations(run.client, source.tags[MODEL_ID_TAG])
-    link_checkpoint(run.client, source.tags.get(MODEL_ID_TAG, ""), source.tags.get(TRAIN_RUN_TAG, ""))
     return evaluation
 
 
@@ -141,27 +137,33 @@ def track_comparison(
 def _record(
     basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores, evaluation: Evaluation
 ) -> None:
-    """Records the metrics of a run, and why they do not compare with those of others, if they do not."""
-    track, hop = basis.track, source.tags.get("window_hop", "0")
+    """Records an evaluation: metrics, warnings and report on its run, and what it says of its checkpoint there."""
+    run, track = basis.run, basis.track.name
+    model_id, train_run_id = (source.tags.get(name, "") for name in (MODEL_ID_TAG, TRAIN_RUN_TAG))
+    not_comparable = _explain_not_comparable(basis, source, joined)
+    if not_comparable:
+        run.set_tags({NOT_COMPARABLE_TAG: not_comparable})
+    metrics = {f"{track}/{name}": value for name, value in evaluation.metrics().items()}
+    # The checkpoint itself gets figures that compare with those of others alone.
+    run.log_metrics(metrics, model_id=None if not_comparable else model_id or None, dataset=basis.dataset)
+    if evaluation.warnings:
+        run.set_tags({"warnings": " ".join(evaluation.warnings)})
+    with scratch_directory() as directory:
+        write = write_evaluation_report if basis.request.is_illustrated else write_evaluation_data
+        write(evaluation, directory)
+        run.log_directory(directory, REPORT_DIRECTORY)
+    if model_id:
+        note_evaluations(run.client, model_id)
+        link_checkpoint(run.client, model_id, train_run_id)
+
+
+def _explain_not_comparable(basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores) -> str:
+    """Returns why the figures of a run do not compare with those of others; empty where they do."""
+    hop = source.tags.get("window_hop", "0")
     reasons = {
-        f"subset {basis.subset}": basis.subset != track.default_subset,
+        f"subset {basis.subset}": basis.subset != basis.track.default_subset,
         "some of the trials": not joined.coverage.is_complete,
         f"windows every {hop} samples": hop != "0",
         "calibrated": basis.request.calibration is not None,
     }
-    not_comparable = ", ".join(reason for reason, holds in reasons.items() if holds)
-    if not_comparable:
-        basis.run.set_tags({NOT_COMPARABLE_TAG: not_comparable})
-    # The checkpoint itself gets figures that compare with those of others alone.
-    model_id = None if not_comparable else source.tags.get(MODEL_ID_TAG)
-    metrics = {f"{track.name}/{name}": value for name, value in evaluation.metrics().items()}
-    basis.run.log_metrics(metrics, model_id=model_id, dataset=basis.dataset)
-
-
-def _keep_report(run: TrackedRun, evaluation: Evaluation, *, is_illustrated: bool) -> None:
-    if evaluation.warnings:
-        run.set_tags({"warnings": " ".join(evaluation.warnings)})
-    with scratch_directory() as directory:
-        write = write_evaluation_report if is_illustrated else write_evaluation_data
-        write(evaluation, directory)
-        run.log_directory(directory, REPORT_DIRECTORY)
+    return ", ".join(reason for reason, holds in reasons.items() if holds)

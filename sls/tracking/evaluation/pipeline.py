@@ -38,14 +38,6 @@ def no_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @dataclass(frozen=True)
-class TrackedEvaluation:
-    """The outcome of an evaluation, and the run that holds it."""
-
-    run_id: str
-    evaluation: Evaluation
-
-
-@dataclass(frozen=True)
 class Pipeline:
     """Scores and evaluates checkpoints on the tracks of a corpus."""
 
@@ -77,8 +69,8 @@ class Pipeline:
             track_scoring(run, source, trials, options, directory / f"{trials.name}.txt", advance)
         return run.run_id
 
-    def evaluate(self, score_run_id: str, request: EvaluationRequest, title: str) -> TrackedEvaluation:
-        """Evaluates the scores of a scoring run.
+    def evaluate(self, score_run_id: str, request: EvaluationRequest, title: str) -> tuple[str, Evaluation]:
+        """Evaluates the scores of a scoring run, and returns the id of the run that holds the result, and this.
 
         Raises:
             FileNotFoundError: the key is missing.
@@ -88,10 +80,8 @@ class Pipeline:
             scratch_directory() as directory,
             tracked_run("evaluate", f"evaluate {title} {request.track}", self.links) as run,
         ):
-            scores = find_scores(
-                self.client, score_run_id, self.corpus.name, request.track, directory=directory
-            )
-            return TrackedEvaluation(run.run_id, track_evaluation(run, scores, self.corpus, request))
+            source = find_scores(self.client, score_run_id, self.corpus.name, request.track, directory)
+            return run.run_id, track_evaluation(run, source, self.corpus, request)
 
     def compare(self, score_runs: Mapping[str, str], request: EvaluationRequest) -> Comparison:
         """Compares scoring runs of one track.

@@ -51,8 +51,8 @@ def find_scores(
     scores: str,
     corpus: str,
     track: str,
+    directory: Path,
     model: str = "",
-    directory: Path | None = None,
 ) -> ScoreSource:
     """Finds the score file that a user means.
 
@@ -62,8 +62,8 @@ def find_scores(
             but for those that a chart of epochs left behind.
         corpus: the corpus that the track is of.
         track: the track.
+        directory: where to download the scores of a run.
         model: for an empty `scores`: only runs of this model, those of a chart too.
-        directory: where to download the scores of a run; None for a temporary place that stays.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -94,7 +94,7 @@ def find_systems(
     track: str,
     scores: Sequence[str],
     models: Sequence[str],
-    directory: Path | None = None,
+    directory: Path,
 ) -> dict[str, ScoreSource]:
     """Finds the score files to compare, by the name of their system.
 
@@ -104,24 +104,21 @@ def find_systems(
         track: the track.
         scores: score files or scoring runs, each of which may be named: `baseline=scores.txt`.
         models: models, each of which stands for its newest finished scoring run of the track.
-        directory: where to download the scores of runs; None for temporary places that stay.
+        directory: where to download the scores of runs.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: fewer than two systems, two of one name, a name without a file, or no such run.
     """
     found: dict[str, ScoreSource] = {}
-    wanted = [(item, *_split_name(item), "") for item in scores] + [
-        (model, "", "", model) for model in models
-    ]
-    for number, (item, name, place, model) in enumerate(wanted):
-        # Each in a folder of its own: the score files of two runs have one name.
-        folder = None if directory is None else directory / str(number)
-        if folder is not None:
-            folder.mkdir()
+    named = [(item, *_split_name(item), "") for item in scores] + [(item, "", "", item) for item in models]
+    for number, (item, name, place, model) in enumerate(named):
         if not (place or model):
             raise ValueError(f"scores: found {item}, expected NAME=FILE or NAME=RUN_ID")
-        source = find_scores(client, place, corpus, track, model, folder)
+        # Each in a folder of its own: the score files of two runs have one name.
+        folder = directory / str(number)
+        folder.mkdir()
+        source = find_scores(client, place, corpus, track, folder, model)
         system = name or source.system
         _check_name(system, item, found)
         found[system] = source
@@ -185,10 +182,10 @@ def _is_of_model(client: MlflowClient, model: str) -> str:
     return tagged(model_id=found.model_id) if found.model_id else tagged(model=found.uri)
 
 
-def _from_run(scored: Run, directory: Path | None) -> ScoreSource:
+def _from_run(scored: Run, directory: Path) -> ScoreSource:
     run_id = scored.info.run_id
-    place = None if directory is None else str(directory)
-    held = Path(mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{SCORES_DIRECTORY}", dst_path=place))
+    uri = f"runs:/{run_id}/{SCORES_DIRECTORY}"
+    held = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
     files = sorted(path for path in held.iterdir() if path.suffix != ".json")
     if len(files) != 1:
         raise ValueError(f"scores: run {run_id} holds {len(files)} score files, expected one")

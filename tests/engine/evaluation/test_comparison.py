@@ -146,7 +146,7 @@ def test_min_tdcf_is_compared_where_it_is_earned():
     assert [difference.measure for difference in found.differences] == ["eer", "min_tdcf"]
     difference = found.differences[1]
     assert difference.unit == "cost"
-    assert difference.value == found.evaluations[0].min_tdcf - found.evaluations[1].min_tdcf
+    assert difference.value == found.evaluations[0].value("min_tdcf") - found.evaluations[1].value("min_tdcf")
     assert difference.over_trials.interval.low <= difference.value <= difference.over_trials.interval.high
     assert "in min t-DCF" in difference.verdict
 

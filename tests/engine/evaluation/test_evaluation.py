@@ -16,7 +16,7 @@ from sls.data.tables.text_table import MAX_MAGNITUDE
 from sls.engine.evaluation import breakdown
 from sls.engine.evaluation.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
-from sls.engine.evaluation.factors import order_values
+from sls.engine.evaluation.groups import order_values
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell, Evaluation
 from sls.engine.evaluation.tandem import TANDEM_COSTS, pick_tdcf
 from sls.metrics.calibration import LogisticCalibration, PavCalibration
@@ -51,8 +51,10 @@ def test_pooled_numbers_are_those_of_the_metrics():
     found = evaluate_corpus(asv=asv)
     rates = asv_error_rates(asv.target, asv.nontarget, asv.spoof)
     assert found.eer == compute_eer(bonafide, spoof).eer
-    assert found.min_tdcf == compute_min_tdcf(bonafide, spoof, rates).cost
-    assert found.min_tdcf_legacy == compute_min_tdcf(bonafide, spoof, rates, LegacyTandemCosts()).cost
+    assert found.value("min_tdcf") == compute_min_tdcf(bonafide, spoof, rates).cost
+    assert (
+        found.value("min_tdcf_legacy") == compute_min_tdcf(bonafide, spoof, rates, LegacyTandemCosts()).cost
+    )
     assert (found.num_bonafide, found.num_spoof) == (bonafide.size, spoof.size)
 
 
@@ -164,7 +166,7 @@ def test_a_track_of_2019_is_broken_down_by_the_legacy_cost():
     asv = make_asv()
     legacy = evaluate_corpus(asv=asv, metrics=("eer", "min_tdcf_legacy"))
     both = evaluate_corpus(asv=asv, metrics=("eer", "min_tdcf", "min_tdcf_legacy"))
-    for found, pooled in ((legacy, legacy.min_tdcf_legacy), (both, both.min_tdcf)):
+    for found, pooled in ((legacy, legacy.value("min_tdcf_legacy")), (both, both.value("min_tdcf"))):
         crossed = find_breakdown(found, "attack", "codec")
         assert find_cell(crossed, POOLED, POOLED).min_tdcf == pytest.approx(pooled)
 
@@ -428,7 +430,7 @@ def test_tracker_metrics_are_percentages_with_their_intervals():
     assert metrics["eer_percent"] == 100 * found.eer
     assert metrics["eer_percent_low"] == 100 * found.measures[0].interval().low
     assert metrics["eer_percent_clustered_high"] == 100 * found.measures[0].interval(is_clustered=True).high
-    assert metrics["min_tdcf"] == found.min_tdcf
+    assert metrics["min_tdcf"] == found.value("min_tdcf")
     assert metrics["min_tdcf_low"] < metrics["min_tdcf_high"]
     assert all(isinstance(value, float) for value in metrics.values())
 

@@ -42,13 +42,12 @@ class Pipeline:
         self.calls.append(("score", source, trials.name, title))
         return "scored"
 
-    def evaluate(self, score_run_id: str, request: Any, title: str) -> SimpleNamespace:
+    def evaluate(self, score_run_id: str, request: Any, title: str) -> tuple[str, SimpleNamespace]:
         self.calls.append(("evaluate", score_run_id, request.track, title))
         assert not request.is_illustrated
         if self.error:
             raise ValueError(self.error)
-        evaluation = SimpleNamespace(metrics=lambda: {"eer_percent": 9.0})
-        return SimpleNamespace(run_id="evaluated", evaluation=evaluation)
+        return "evaluated", SimpleNamespace(metrics=lambda: {"eer_percent": 9.0})
 
 
 def evaluate(pipeline: Pipeline, **model_tags: str) -> EvaluatedEpoch:

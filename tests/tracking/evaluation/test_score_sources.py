@@ -42,8 +42,8 @@ def test_scores_of_a_chart_are_passed_over_unless_the_model_is_named(
     charted = made_scoring(
         tmp_path, 3, recipe="v2", epoch="8", model_id=checkpoint_id, epochs_run_id="0" * 32
     )
-    assert find_scores(connect(), "", "mine", "LA", directory=tmp_path).run_id == wanted
-    assert find_scores(connect(), "", "mine", "LA", f"models:/{checkpoint_id}", tmp_path).run_id == charted
+    assert find_scores(connect(), "", "mine", "LA", tmp_path).run_id == wanted
+    assert find_scores(connect(), "", "mine", "LA", tmp_path, f"models:/{checkpoint_id}").run_id == charted
     told = [line for line in caplog.messages if line.startswith("evaluating")]
     assert told == [
         f"evaluating the newest finished scoring of LA: v1 epoch 2 (run {wanted})",
@@ -56,7 +56,7 @@ def test_scores_of_a_model_without_a_recipe_go_by_the_model(
 ) -> None:
     caplog.set_level("INFO")
     made_scoring(tmp_path, 1, model="mine.safetensors")
-    find_scores(connect(), "", "mine", "LA", directory=tmp_path)
+    find_scores(connect(), "", "mine", "LA", tmp_path)
     assert "scoring of LA: mine.safetensors (run " in caplog.text
 
 
@@ -86,7 +86,7 @@ def test_what_is_no_regular_file_is_named(store: Path, tmp_path: Path, place: st
     with pytest.raises(
         ValueError, match=f"scores: .*{place}: found {found}, expected a score file or the id"
     ):
-        find_scores(connect(), str(tmp_path / place), "mine", "LA")
+        find_scores(connect(), str(tmp_path / place), "mine", "LA", tmp_path)
     with pytest.raises(
         ValueError, match=f"calibration: .*{place}: found {found}, expected a JSON file or the"
     ):
@@ -100,39 +100,39 @@ def test_scores_of_a_chart_alone_are_refused_with_what_to_name(checkpoint_id: st
     with pytest.raises(
         ValueError, match=r"of track LA in .* are of a chart of epochs; name a model \(-P model="
     ):
-        find_scores(connect(), "", "mine", "LA", directory=tmp_path)
+        find_scores(connect(), "", "mine", "LA", tmp_path)
     with pytest.raises(ValueError, match="no finished scoring run of track DF of corpus mine in "):
-        find_scores(connect(), "", "mine", "DF", directory=tmp_path)
+        find_scores(connect(), "", "mine", "DF", tmp_path)
     with pytest.raises(
         ValueError, match=f"no finished scoring run of track LA of corpus mine of models:/{checkpoint_id} in "
     ):
-        find_scores(connect(), "", "mine", "LA", f"models:/{checkpoint_id}", tmp_path)
+        find_scores(connect(), "", "mine", "LA", tmp_path, f"models:/{checkpoint_id}")
 
 
 def test_scores_of_another_corpus_are_not_taken(store: Path, tmp_path: Path) -> None:
     """A degraded copy of a corpus has the same trials, and other error rates."""
     wanted = made_scoring(tmp_path, 1)
     other = made_scoring(tmp_path, 2, corpus="noisy", model="m.safetensors")
-    assert find_scores(connect(), "", "mine", "LA", directory=tmp_path).run_id == wanted
-    assert find_scores(connect(), other, "noisy", "LA", directory=tmp_path).run_id == other
+    assert find_scores(connect(), "", "mine", "LA", tmp_path).run_id == wanted
+    assert find_scores(connect(), other, "noisy", "LA", tmp_path).run_id == other
     with pytest.raises(ValueError, match=f"run {other} scored LA of corpus noisy, expected corpus mine"):
-        find_scores(connect(), other, "mine", "LA", directory=tmp_path)
+        find_scores(connect(), other, "mine", "LA", tmp_path)
     with pytest.raises(ValueError, match=r"track LA of corpus theirs \(there are some of corpus noisy\)"):
-        find_scores(connect(), "", "theirs", "LA", directory=tmp_path)
+        find_scores(connect(), "", "theirs", "LA", tmp_path)
     connect().delete_tag(other, "corpus")  # as one logged by hand
-    assert find_scores(connect(), other, "mine", "LA", directory=tmp_path).run_id == other
+    assert find_scores(connect(), other, "mine", "LA", tmp_path).run_id == other
     # A list of one's own, scored by protocol and audio_dir, is named after them.
     listed = made_scoring(tmp_path, 3, corpus="flac", track="trials")
-    assert find_scores(connect(), listed, "mine", "LA", directory=tmp_path).run_id == listed
+    assert find_scores(connect(), listed, "mine", "LA", tmp_path).run_id == listed
 
 
 def test_a_model_beside_scores_is_refused(store: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("LA_1 0.5\n")
     with pytest.raises(ValueError, match="model: found m beside scores .*a.txt, expected one of the two"):
-        find_scores(connect(), str(tmp_path / "a.txt"), "mine", "LA", "m")
+        find_scores(connect(), str(tmp_path / "a.txt"), "mine", "LA", tmp_path, "m")
 
 
 def test_a_name_without_scores_is_refused(store: Path, tmp_path: Path) -> None:
     made_scoring(tmp_path, 1)
     with pytest.raises(ValueError, match="scores: found v1=, expected NAME=FILE"):
-        find_systems(connect(), "mine", "LA", ["v1=", "v2="], [])
+        find_systems(connect(), "mine", "LA", ["v1=", "v2="], [], tmp_path)

@@ -77,7 +77,7 @@ def test_model_whose_scores_are_wanted_is_not_downloaded(trained, fetched, tmp_p
     fetched.clear()
     names = [version.uri, f"models:/{trained.model_id}", f"runs:/{trained.train_run_id}"]
     for number, name in enumerate(names):
-        found = find_scores(client, "", "demo", "DF", name, tmp_path / str(number))
+        found = find_scores(client, "", "demo", "DF", tmp_path / str(number), name)
         assert found.run_id == scored
     assert fetched == [f"runs:/{scored}/scores"] * len(names)
 
@@ -86,7 +86,7 @@ def test_scores_of_an_epoch_whose_weights_were_not_kept_are_found(trained, fetch
     client = connect()
     scored = record_scores(trained, tmp_path)
     client.set_logged_model_tags(trained.model_id, {"weights": "deleted"})
-    assert find_scores(client, "", "demo", "DF", trained.uri, tmp_path / "found").run_id == scored
+    assert find_scores(client, "", "demo", "DF", tmp_path / "found", trained.uri).run_id == scored
     with pytest.raises(ValueError, match="were not kept"):
         resolve_model(client, trained.uri)
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from sls.data.tables.formats import as_columns
-from sls.engine.evaluation.clusters import sample_clusters
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
-from sls.engine.evaluation.factors import ATTACK, SPEAKER, make_factor
-from sls.metrics.ranking import rank_trials
+from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factor, sample_clusters
+from sls.metrics.det import rank_trials
 from sls.metrics.sampling import Sampling
 from tests.engine.evaluation.keys import make_joined
 
