@@ -85,13 +85,11 @@ class EpochAverage(LastWeights):
             self._set_result()
 
     def _set_result(self) -> None:
-        self.result.load_state_dict({name: self._mean(name) for name in self._recent[-1]})
-
-    def _mean(self, name: str) -> Tensor:
-        tensors = [weights[name] for weights in self._recent]
-        if not tensors[0].is_floating_point():
-            return tensors[-1]
-        return torch.stack(tensors).mean(dim=0)
+        mean = dict(self._recent[-1])  # a count has no mean
+        for name, last in mean.items():
+            if last.is_floating_point():
+                mean[name] = torch.stack([weights[name] for weights in self._recent]).mean(dim=0)
+        self.result.load_state_dict(mean)
 
 
 def make_average(model: Countermeasure, config: TrainingConfig) -> LastWeights:

@@ -27,34 +27,16 @@ _SAFE_GLOBALS_LOCK = threading.Lock()  # PyTorch keeps the admitted classes in o
 
 
 class StandIn:
-    """An object of a class that is not loaded: it keeps its arguments and attributes, and does nothing."""
-
-    class_name = ""
+    """An object of a class that is not loaded: it keeps its arguments and state, and does nothing."""
 
     def __new__(cls, *args: Any) -> StandIn:
         """Keeps the arguments."""
         instance = super().__new__(cls)
         instance.__dict__["args"] = args
-        instance.__dict__["items"] = {}
         return instance
-
-    def __init__(self, *args: Any) -> None:
-        pass
 
     def __setstate__(self, state: Any) -> None:
         self.__dict__["state"] = state
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.__dict__["items"][key] = value
-
-    def append(self, value: Any) -> None:
-        """Keeps an item."""
-        self.__setitem__(len(self.__dict__["items"]), value)
-
-    def extend(self, values: Any) -> None:
-        """Keeps items."""
-        for value in values:
-            self.append(value)
 
 
 def is_pickle(path: Path) -> bool:
@@ -78,7 +60,7 @@ def read_pickle(path: Path) -> Any:
         names = _list_foreign_names(path, is_zip)
         refused = sorted(name for name in names if not _INERT.fullmatch(name))
         if not refused:
-            stand_ins: list[Any] = [(_make_stand_in(name), name) for name in names]
+            stand_ins: list[Any] = [(StandIn, name) for name in names]
             with _SAFE_GLOBALS_LOCK, torch.serialization.safe_globals(stand_ins):
                 return to_plain(torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip))
     except Exception as error:  # a damaged file raises whatever its bytes lead to
@@ -126,15 +108,10 @@ def _convert(value: Any, seen: dict[int, Any]) -> Any:
 
 
 def _held_by(stand_in: StandIn) -> Any:
-    """Returns what matters of an object: OmegaConf's content, attributes, items, or arguments."""
-    held = stand_in.__dict__
-    state = held.get("state")
+    """Returns what matters of an object: OmegaConf's content, attributes, or arguments."""
+    state, args = stand_in.__dict__.get("state"), stand_in.__dict__["args"]
     if isinstance(state, tuple) and all(part is None or isinstance(part, dict) for part in state):
         state = {key: item for part in state for key, item in (part or {}).items()}  # attributes, slots
     if isinstance(state, dict) and ("_content" in state or "_val" in state):  # a container, a node
         return state["_content"] if "_content" in state else state["_val"]
-    return state or held["items"] or (held["args"][0] if len(held["args"]) == 1 else held["args"])
-
-
-def _make_stand_in(name: str) -> type[StandIn]:
-    return type(name.rpartition(".")[2], (StandIn,), {"class_name": name})
+    return state or (args[0] if len(args) == 1 else args)
