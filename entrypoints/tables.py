@@ -13,7 +13,7 @@ from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.measures import FRACTION, Measure, format_interval, format_number
 from sls.engine.evaluation.results import Evaluation
-from sls.engine.scoring.shards import WHOLE, Shard
+from sls.engine.scoring.partial_scores import WHOLE, Shard
 from sls.tracking.registry.checkpoints import ModelSource
 
 if TYPE_CHECKING:
