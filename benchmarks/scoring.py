@@ -34,8 +34,8 @@ from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.tables.protocols import Trial
 from sls.data.tables.score_files import write_scores
-from sls.engine.scoring.batch_size import resolve_batch_size
-from sls.engine.scoring.loop import StageTimes, score
+from sls.engine.scoring.forward_pass import resolve_batch_size
+from sls.engine.scoring.loop import ScoringJob, StageTimes, score
 from sls.models.checkpoints import build_countermeasure
 from sls.models.countermeasure import Countermeasure
 
@@ -73,8 +73,9 @@ def score_ours(
 ) -> StageTimes:
     """The engine of the score door."""
     batches = ScoringBatches(TrialDataset(trials, AudioConfig()), compute.eval_batch_size)
+    job = ScoringJob(model, batches, compute, ScoringConfig(), device, output, {})
     scores, times = np.empty(len(trials), np.float32), StageTimes()
-    for batch in score(model, batches, range(len(batches)), compute, ScoringConfig(), device):
+    for batch in score(job, range(len(batches))):
         scores[batch.trials.start : batch.trials.stop] = batch.scores
         times += batch.times
     write_scores(output, [trial.name for trial in trials], scores)

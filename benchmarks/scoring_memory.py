@@ -19,8 +19,7 @@ from sls.config import AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.tables.protocols import Trial
-from sls.engine.scoring.job import ScoringJob, run_shard
-from sls.engine.scoring.partial_scores import JournalHeader
+from sls.engine.scoring.loop import ScoringJob, score_shard
 from sls.models.checkpoints import build_countermeasure
 
 NUM_SAMPLES = 4_000
@@ -60,9 +59,10 @@ def main(num_trials: int, workers: int, batch_size: int) -> None:
             ComputeConfig(num_workers=workers, eval_batch_size=batch_size),
             ScoringConfig(),
             torch.device("cpu"),
-            JournalHeader({}, {}),
+            directory / "scores.txt",
+            {},
         )
-        run_shard(job, directory / "scores.txt", on_batch=on_batch)
+        score_shard(job, on_batch=on_batch)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from entrypoints.door import console, door_command
 from entrypoints.options import text_option
 from sls.tracking.run import TrackedRun
-from sls.tracking.scoring.shard_joining import track_join
+from sls.tracking.scoring.score_file import track_join
 
 
 @door_command("join")

@@ -12,7 +12,7 @@ import click
 
 from sls.config import PROJECT_ROOT, ComputeConfig, Config, DataConfig, ScoringConfig
 from sls.config_file import build_config, config_fields, read_config_values
-from sls.engine.scoring.shards import Shard
+from sls.engine.scoring.partial_scores import Shard
 from sls.quotation import quote
 
 DATA_ROOT_VARIABLE = "SLS_DATA_ROOT"

@@ -28,8 +28,7 @@ from sls.files import scratch_directory
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.one_recording import track_recording
-from sls.tracking.scoring.preparation import ScoringOptions, follow_scoring
-from sls.tracking.scoring.scoring_run import track_scoring
+from sls.tracking.scoring.scoring_run import ScoringOptions, follow_scoring, track_scoring
 
 
 @door_command("score")

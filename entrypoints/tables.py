@@ -12,7 +12,7 @@ from sls.data.corpora.inventory import TrackInventory
 from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Evaluation
-from sls.engine.scoring.shards import WHOLE, Shard
+from sls.engine.scoring.partial_scores import WHOLE, Shard
 from sls.reports import tables as reports
 from sls.reports.tables import tabulate_measures, text_of
 from sls.tracking.registry.checkpoints import ModelSource

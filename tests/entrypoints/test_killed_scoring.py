@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sls.data.tables.score_files import read_scores
-from sls.engine.scoring.shards import Shard, journal_path
+from sls.engine.scoring.partial_scores import Shard, partial_path
 from sls.tracking.store import connect
 from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, score_command, start_door
 
@@ -37,7 +37,7 @@ def finish(process) -> str:
 
 
 def wait_for(path: Path, num_bytes: int, process) -> None:
-    """Waits until a journal has grown to some bytes, or its process has ended."""
+    """Waits until a partial file has grown to some bytes, or its process has ended."""
     while process.poll() is None and not (path.is_file() and path.stat().st_size >= num_bytes):
         time.sleep(0.002)
 
@@ -51,21 +51,21 @@ def test_ten_kills_on_two_shards_leave_the_exact_file(work, tmp_path) -> None:
     kills, torn = {1: 0, 2: 0}, 0
     while sum(kills.values()) < NUM_KILLS:
         number = 1 if kills[1] <= kills[2] else 2
-        journal = journal_path(output, Shard(number, 2))
-        size = journal.stat().st_size if journal.is_file() else 0
+        partial = partial_path(output, Shard(number, 2))
+        size = partial.stat().st_size if partial.is_file() else 0
         command = score_command(model, audio, output, "--shard", f"{number}/2")
         process = start_door("entrypoints.score", *command)
-        # The moments are drawn in bytes of the journal: a shard has some 9,000.
-        wait_for(journal, size + int(rng.integers(0, 800)), process)
+        # The moments are drawn in bytes of the partial file: a shard has some 9,000.
+        wait_for(partial, size + int(rng.integers(0, 800)), process)
         time.sleep(float(rng.uniform(0, 0.01)))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
         kills[number] += 1
-        content = journal.read_bytes() if journal.is_file() else b""
+        content = partial.read_bytes() if partial.is_file() else b""
         # As a power cut may leave it, beside what a kill does.
         if content and rng.random() < 0.5:
-            journal.write_bytes(content[: -int(rng.integers(1, 60))])
+            partial.write_bytes(content[: -int(rng.integers(1, 60))])
             torn += 1
     assert torn
     assert not output.exists()
@@ -84,7 +84,7 @@ def test_of_two_processes_with_one_output_the_second_is_refused_by_the_name_of_t
     model, audio = work
     output = tmp_path / "scores.txt"
     first = start_door("entrypoints.score", *score_command(model, audio, output))
-    wait_for(journal_path(output), 1, first)
+    wait_for(partial_path(output), 1, first)
     os.kill(first.pid, signal.SIGSTOP)
     try:
         second = start_door("entrypoints.score", *score_command(model, audio, output))

@@ -52,6 +52,7 @@ def test_a_score_file_is_alone_with_what_made_it(whole) -> None:
     assert {path.name for path in whole.parent.iterdir()} == {"scores.txt", "scores.txt.json"}
     sidecar = json.loads(whole.with_name("scores.txt.json").read_text())
     assert (sidecar["precision"], sidecar["eval_batch_size"], sidecar["num_trials"]) == ("fp32", 4, 22)
+    assert sidecar["linear_layers"] in ("packed", "plain")
     assert len(read_scores(whole)) == NUM_RECORDINGS
 
 
@@ -190,7 +191,7 @@ def test_shards_are_joined_to_the_bytes_of_one_process(whole, model, audio, tmp_
         assert newest_run().data.tags["kind"] == "score-shard"
     result = CliRunner().invoke(join, ["--output", str(output)])
     assert result.exit_code == 2
-    assert "2 of 6 batches are not scored, the first of them trial 9 and on" in result.stderr
+    assert "8 of 22 trials are not scored, the first of them number 9" in result.stderr
     assert not output.exists()
     assert run_score(*score_command(model, audio, output, "--shard", "2/3")).exit_code == 0
     result = CliRunner().invoke(join, ["--output", str(output)])
@@ -224,7 +225,7 @@ def test_a_join_that_was_killed_before_its_shards_were_removed_is_finished(
     for shard in ("1/2", "2/2"):
         assert run_score(*score_command(model, audio, output, "--shard", shard)).exit_code == 0
     with monkeypatch.context() as patch:
-        patch.setattr(score_file, "remove_journals", lambda output: None)
+        patch.setattr(score_file, "remove_partial_files", lambda output: None)
         assert CliRunner().invoke(join, ["--output", str(output)]).exit_code == 0
     assert list(tmp_path.glob("*.partial"))
     result = CliRunner().invoke(join, ["--output", str(output)])

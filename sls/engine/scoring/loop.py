@@ -1,30 +1,53 @@
-"""Scoring: the countermeasure over a list of trials, as a generator of scored batches.
+"""Scoring: a countermeasure over a list of trials, into a partial file that the next process continues.
 
 The score of a trial is its log-probability of bona fide speech.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, astuple, dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sls.config import ComputeConfig, ScoringConfig
 from sls.data.audio.windows import combine_scores
 from sls.data.loading.loader import AudioFailure, load_batches
 from sls.data.loading.scoring_batches import ScoringBatch, ScoringBatches
-from sls.data.tables.protocols import Label
-from sls.engine.compute.memory import full_memory_raises
-from sls.engine.compute.precision import arithmetic
-from sls.models.compiling import compiled_for_scoring
-from sls.models.packing import can_pack, packed_for_scoring
+from sls.data.tables.score_files import check_names
+from sls.engine.scoring.forward_pass import prepared_for_scoring, score_windows
+from sls.engine.scoring.partial_scores import WHOLE, PartialWriter, Shard, partial_path, read_partial
+from sls.engine.scoring.settings import REMEDY, check_same
+from sls.files import hold_lock
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """A list of trials and all that scoring it needs, with the batch size settled."""
+
+    model: nn.Module
+    """Waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`."""
+    batches: ScoringBatches
+    """The trials."""
+    compute: ComputeConfig
+    """Workers, precision, and how many unreadable recordings to leave out."""
+    scoring: ScoringConfig
+    """How the scores of the windows of a long recording become one."""
+    device: torch.device
+    """Where to run the model."""
+    output: Path
+    """The score file, beside which the partial files are kept."""
+    made_with: Mapping[str, Any]
+    """What the scores are made with."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +64,7 @@ class StageTimes:
     """In the main process: the countermeasure."""
 
     def __add__(self, other: StageTimes) -> StageTimes:
-        return StageTimes(
-            self.read_s + other.read_s,
-            self.decode_s + other.decode_s,
-            self.wait_s + other.wait_s,
-            self.compute_s + other.compute_s,
-        )
+        return StageTimes(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -63,175 +81,159 @@ class ScoredBatch:
     times: StageTimes
 
 
-def score(
-    model: nn.Module,
-    batches: ScoringBatches,
-    numbers: Sequence[int],
-    compute: ComputeConfig,
-    scoring: ScoringConfig,
-    device: torch.device,
-) -> Iterator[ScoredBatch]:
+@dataclass
+class ScoringSummary:
+    """What came of scoring a list of trials, or a shard of it."""
+
+    num_trials: int = 0
+    """Trials scored now."""
+    num_kept: int = 0
+    """Trials that an earlier process had scored."""
+    duration_s: float = 0
+    times: StageTimes = field(default_factory=StageTimes)
+    failures: list[AudioFailure] = field(default_factory=list)
+
+    @classmethod
+    def total(cls, summaries: Sequence[ScoringSummary]) -> ScoringSummary:
+        """Returns what the processes of a launch did side by side; the seconds of stages are added up."""
+        return cls(
+            sum(summary.num_trials for summary in summaries),
+            sum(summary.num_kept for summary in summaries),
+            max(summary.duration_s for summary in summaries),
+            sum((summary.times for summary in summaries), StageTimes()),
+        )
+
+    @property
+    def utterances_per_second(self) -> float:
+        """Of what was scored now."""
+        return self.num_trials / self.duration_s if self.duration_s else 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """Returns what is recorded of it, by name."""
+        return {
+            "score/num_trials": self.num_trials + self.num_kept,
+            "score/num_kept": self.num_kept,
+            "score/num_failures": len(self.failures),
+            "score/utterances_per_second": self.utterances_per_second,
+            **{f"score/{name}": seconds for name, seconds in asdict(self.times).items()},
+        }
+
+
+def score_shard(
+    job: ScoringJob,
+    shard: Shard = WHOLE,
+    on_batch: Callable[[int], None] | None = None,
+    *,
+    is_anew: bool = False,
+) -> ScoringSummary:
+    """Scores what of a shard its partial file does not hold yet, and holds the lock of that file.
+
+    Batches have fixed places in the list of trials, and are scored whole, so that a score does not depend on where
+    an earlier process was cut.
+
+    Args:
+        job: What to score.
+        shard: Which part.
+        on_batch: Called with the number of trials of each batch, those of earlier processes first.
+        is_anew: Leave aside what is there.
+
+    Raises:
+        ValueError: The partial file is of something else, or another process is at work on it; or what `score`
+            raises.
+    """
+    dataset, path = job.batches.trials, partial_path(job.output, shard)
+    names = [dataset.name(index) for index in range(len(dataset))]
+    check_names(job.output, names)
+    summary = ScoringSummary()
+    with hold_lock(path):
+        found = None if is_anew else read_partial(path)
+        if found is not None:
+            check_same(found.made_with, job.made_with, path, REMEDY)
+        missing = [
+            number
+            for number in shard.batches(len(job.batches))
+            if found is None or not found.covers(names[index] for index in job.batches.members(number))
+        ]
+        of_shard = shard.trials(len(names), job.batches.batch_size)
+        summary.num_kept = len(of_shard) - sum(len(job.batches.members(number)) for number in missing)
+        if summary.num_kept:
+            logger.info("%s: continuing after %d trials", path, summary.num_kept)
+        if on_batch is not None:
+            on_batch(summary.num_kept)
+        with closing(PartialWriter(path, job.made_with, found)) as partial:
+            found = None  # The scores of a million trials stay on the disk until the score file is written.
+            start_s = time.perf_counter()
+            for batch in score(job, missing):
+                partial.append([names[index] for index in batch.trials], batch.scores.tolist())
+                summary.failures += batch.failures
+                summary.num_trials += len(batch.trials)
+                summary.times += batch.times
+                if on_batch is not None:
+                    on_batch(len(batch.trials))
+            summary.duration_s = time.perf_counter() - start_s
+    return summary
+
+
+def score(job: ScoringJob, numbers: Sequence[int]) -> Iterator[ScoredBatch]:
     """Scores batches of a list of trials, in the order of their numbers.
 
     A batch is launched before the scores of the one before it are waited for, so that a GPU has work at all times.
-
-    Args:
-        model: Waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
-        batches: The trials.
-        numbers: Which batches.
-        compute: Workers, precision, and how many unreadable recordings to leave out.
-        scoring: How the scores of the windows of a long recording become one.
-        device: Where to run the model.
 
     Raises:
         ValueError: More recordings cannot be read than `max_failures`; a score that is not finite, with its
             trial; or a batch that does not fit into memory.
     """
-    model.to(device).eval()
-    with _prepared(model, compute, device):
-        yield from _score_in_order(model, batches, numbers, compute, scoring, device)
-
-
-def linear_arithmetic(compute: ComputeConfig, device: torch.device) -> Literal["compiled", "packed", "plain"]:
-    """Returns how the encoder's linear layers are multiplied; it moves the last digits of the scores."""
-    if compute.compile:
-        return "compiled"
-    is_packed = device.type == "cpu" and can_pack(_packed_dtype(compute))
-    return "packed" if is_packed else "plain"
-
-
-def _prepared(model: nn.Module, compute: ComputeConfig, device: torch.device) -> AbstractContextManager[None]:
-    way = linear_arithmetic(compute, device)
-    if way == "compiled":
-        return compiled_for_scoring(model)
-    return packed_for_scoring(model, _packed_dtype(compute)) if way == "packed" else nullcontext()
-
-
-def _packed_dtype(compute: ComputeConfig) -> torch.dtype:
-    return torch.bfloat16 if compute.precision == "bf16" else torch.float32
-
-
-def _score_in_order(
-    model: nn.Module,
-    batches: ScoringBatches,
-    numbers: Sequence[int],
-    compute: ComputeConfig,
-    scoring: ScoringConfig,
-    device: torch.device,
-) -> Iterator[ScoredBatch]:
+    job.model.to(job.device).eval()
     pending: _LaunchedBatch | None = None
-    loaded = load_batches(
-        batches,
-        numbers,
-        compute.num_workers,
-        pin_memory=device.type == "cuda",
-        max_failures=compute.max_failures,
-    )
-    start_s = time.perf_counter()
-    for batch in loaded:
-        wait_s = time.perf_counter() - start_s
-        launched = _launch(model, batch, batches.batch_size, compute, device, wait_s)
-        if pending is not None:
-            yield pending.finish(batches, scoring)
-        pending = launched
+    with prepared_for_scoring(job.model, job.compute, job.device):
+        loaded = load_batches(
+            job.batches,
+            numbers,
+            job.compute.num_workers,
+            pin_memory=job.device.type == "cuda",
+            max_failures=job.compute.max_failures,
+        )
         start_s = time.perf_counter()
-    if pending is not None:
-        yield pending.finish(batches, scoring)
+        for batch in loaded:
+            launched = _LaunchedBatch(job, batch, time.perf_counter() - start_s)
+            if pending is not None:
+                yield pending.finish()
+            pending = launched
+            start_s = time.perf_counter()
+        if pending is not None:
+            yield pending.finish()
 
 
-@dataclass
 class _LaunchedBatch:
     """A batch whose scores the device may still be computing."""
 
-    batch: ScoringBatch
-    scores: Tensor
-    """Of each window, on the CPU, once `is_done`."""
-    is_done: torch.cuda.Event | None
-    """None on a CPU, which is done at once."""
-    wait_s: float
-    launch_s: float
-
-    def finish(self, batches: ScoringBatches, scoring: ScoringConfig) -> ScoredBatch:
+    def __init__(self, job: ScoringJob, batch: ScoringBatch, wait_s: float) -> None:
+        self.job, self.batch, self.wait_s = job, batch, wait_s
         start_s = time.perf_counter()
+        scores = score_windows(job.model, batch.windows, job.batches.batch_size, job.compute, job.device)
+        self.is_done: torch.cuda.Event | None = None
+        """None on a CPU, which is done at once."""
+        if job.device.type == "cuda":
+            # Asked for now: behind the next batch, the copy would wait for that one too.
+            scores = scores.to("cpu", non_blocking=True)
+            self.is_done = torch.cuda.Event()
+            self.is_done.record(torch.cuda.current_stream(job.device))
+        self.scores: Tensor = scores
+        """Of each window, on the CPU, once `is_done`."""
+        self.launch_s = time.perf_counter() - start_s
+
+    def finish(self) -> ScoredBatch:
+        """Waits for the scores, and combines those of the windows of each trial."""
+        batch, start_s = self.batch, time.perf_counter()
         if self.is_done is not None:
             self.is_done.synchronize()
-        scores = self.scores.numpy()
-        of_trials = np.split(scores, np.cumsum(self.batch.window_counts)[:-1])
-        combined = [
-            combine_scores(of_trial, scoring.window_combination) if len(of_trial) else np.nan
-            for of_trial in of_trials
-        ]
-        if not np.isfinite(scores).all():
-            broken = next(i for i, of_trial in enumerate(of_trials) if not np.isfinite(of_trial).all())
-            name = batches.trials.name(self.batch.trials[broken])
-            raise ValueError(f"trial {name}: the score is not finite")
+        of_trials = np.split(self.scores.numpy(), np.cumsum(batch.window_counts)[:-1])
+        for index, of_trial in zip(batch.trials, of_trials, strict=True):
+            if not np.isfinite(of_trial).all():
+                raise ValueError(f"trial {self.job.batches.trials.name(index)}: the score is not finite")
+        combination = self.job.scoring.window_combination
+        combined = [combine_scores(scores, combination) if len(scores) else np.nan for scores in of_trials]
         compute_s = self.launch_s + time.perf_counter() - start_s
-        times = StageTimes(self.batch.read_s, self.batch.decode_s, self.wait_s, compute_s)
-        return ScoredBatch(
-            self.batch.number,
-            self.batch.trials,
-            np.array(combined, dtype=np.float32),
-            self.batch.failures,
-            times,
-        )
-
-
-def score_windows(
-    model: nn.Module, windows: Tensor, batch_size: int, compute: ComputeConfig, device: torch.device
-) -> Tensor:
-    """Returns the scores of windows, float32 on the device, at most `batch_size` of them at once.
-
-    Args:
-        model: Waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
-        windows: Shape `(windows, num_samples)`.
-        batch_size: Windows that go through the model at once.
-        compute: The precision.
-        device: Where the model is.
-
-    Raises:
-        ValueError: They do not fit into memory.
-    """
-
-    def explain_full_memory() -> ValueError:
-        return ValueError(
-            f"eval_batch_size: found {batch_size}, which does not fit into the memory of {device}; expected "
-            "less, or 0 to find what fits"
-        )
-
-    # A program is compiled for one size.
-    size = batch_size if compute.compile else 0
-    with (
-        full_memory_raises(explain_full_memory),
-        torch.inference_mode(),
-        arithmetic(compute.precision, device),
-    ):
-        parts = [
-            model(_filled(part.to(device, non_blocking=True), size))[: len(part), Label.BONAFIDE].float()
-            for part in windows.split(batch_size)
-            if len(part)
-        ]
-        return torch.cat(parts) if parts else torch.empty(0)
-
-
-def _filled(windows: Tensor, size: int) -> Tensor:
-    """Returns windows `(windows, num_samples)` with silent ones behind them, up to a size."""
-    return windows if len(windows) >= size else F.pad(windows, (0, 0, 0, size - len(windows)))
-
-
-def _launch(
-    model: nn.Module,
-    batch: ScoringBatch,
-    batch_size: int,
-    compute: ComputeConfig,
-    device: torch.device,
-    wait_s: float,
-) -> _LaunchedBatch:
-    start_s = time.perf_counter()
-    scores = score_windows(model, batch.windows, batch_size, compute, device)
-    is_done = None
-    if device.type == "cuda":
-        # Asked for now: behind the next batch, the copy would wait for that one too.
-        scores = scores.to("cpu", non_blocking=True)
-        is_done = torch.cuda.Event()
-        is_done.record(torch.cuda.current_stream(device))
-    return _LaunchedBatch(batch, scores, is_done, wait_s, time.perf_counter() - start_s)
+        times = StageTimes(batch.read_s, batch.decode_s, self.wait_s, compute_s)
+        scores = np.array(combined, dtype=np.float32)
+        return ScoredBatch(batch.number, batch.trials, scores, batch.failures, times)

@@ -1,179 +1,188 @@
-"""Scores on their way: an append-only file of whole batches, which a killed run leaves behind and the next continues.
+"""Scores on their way: files beside a score file, which killed processes leave behind and the next ones continue.
 
-The first line says what the scores depend on. Each further line is one batch, `CHECKSUM NUMBER trial score trial
-score ...`, with scores as the score file writes them. A line that was cut off, or that its checksum does not fit,
-ends what is believed. Batches have fixed places in the list of trials, so that a score does not depend on where a
-run was cut.
+A list of trials is scored in one part or several, its shards, each by a process of its own into a partial file of
+its own. The first line of that is JSON and says what the scores are made with. Each further line is one of the score
+file, `trial score`, in the order of the list; the score is nan where the recording could not be read. A trial that is
+scored again has another line, which counts. A line that was cut off ends what is believed.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import os
+import re
 import time
-import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import numpy as np
+from sls.data.tables.score_files import check_names, format_score
+from sls.engine.scoring.settings import REMEDY, check_same
 
-from sls.data.tables.score_files import format_score
-
+PARTIAL_ENDING = ".partial"
 SYNC_INTERVAL_S = 5.0
 """Seconds of work that a power cut may cost; a killed process loses nothing that it has written."""
-EARLIER_SETTINGS = {"resampler": "soxr"}
-"""Settings that scores were once made with and do not name, since there was no choice."""
-_CHECKSUM_DIGITS = 8
+UNREADABLE = "nan"
 
-logger = logging.getLogger(__name__)
+# A power cut may leave zeros.
+_LINE = re.compile(rb"([^\s\0]+) (-?[\d.e+-]+|nan)\n")
 
 
 @dataclass(frozen=True)
-class JournalHeader:
-    """What the scores in a journal depend on, and what else is to be said of them."""
+class Shard:
+    """One of several parts into which the batches of a list of trials are divided."""
 
-    binding: dict[str, Any]
-    """All that decides over a score, by name. Journals that are joined or continued have the same."""
-    about: dict[str, Any]
-    """What goes into the JSON beside the score file."""
+    number: int = 1
+    """From 1."""
+    count: int = 1
 
-    def check(self, binding: Mapping[str, Any], source: Path, remedy: str) -> None:
-        """Refuses another binding than this one.
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        if not 1 <= self.number <= self.count:
+            raise ValueError(f"shard: found {self}, expected NUMBER/COUNT with numbers from 1, such as 3/16")
 
-        Raises:
-            ValueError: They differ; the one line names in what, and then the remedy.
-        """
-        names = [name for name in {**self.binding, **binding} if self.binding.get(name) != binding.get(name)]
-        if names:
-            found = ", ".join(f"{name} {self.binding.get(name)}" for name in names)
-            expected = ", ".join(f"{name} {binding.get(name)}" for name in names)
-            raise ValueError(f"{source}: found scores with {found}, expected {expected}; {remedy}")
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def batches(self, num_batches: int) -> range:
+        """Returns the numbers of its batches, which lie side by side."""
+        return range(num_batches * (self.number - 1) // self.count, num_batches * self.number // self.count)
+
+    def trials(self, num_trials: int, batch_size: int) -> range:
+        """Returns the places of its trials in the list."""
+        batches = self.batches(-(-num_trials // batch_size))
+        return range(batches.start * batch_size, min(batches.stop * batch_size, num_trials))
 
 
-@dataclass
-class JournalContent:
-    """A journal as it was found."""
+WHOLE = Shard()
 
-    source: Path
-    header: JournalHeader
-    batches: dict[int, list[str]] = field(default_factory=dict)
-    """By number: `[trial, score, trial, score, ...]`."""
-    num_bytes: int = 0
+
+def partial_path(output: Path, shard: Shard = WHOLE) -> Path:
+    """Returns where the scores of a shard are kept until the score file is whole."""
+    part = "" if shard == WHOLE else f".{shard.number}-of-{shard.count}"
+    return output.with_name(f"{output.name}{part}{PARTIAL_ENDING}")
+
+
+def find_shards(output: Path) -> list[Shard]:
+    """Returns the shards of a score file, and of no other, that have a partial file."""
+    form = re.compile(rf"{re.escape(output.name)}\.([1-9]\d*)-of-(\d+){re.escape(PARTIAL_ENDING)}")
+    matches = [form.fullmatch(path.name) for path in output.parent.glob("*")]
+    found = [(int(match[2]), int(match[1])) for match in matches if match]
+    return [Shard(number, count) for count, number in sorted(found) if number <= count]
+
+
+@dataclass(frozen=True)
+class PartialScores:
+    """A partial file as it was found."""
+
+    path: Path
+    made_with: dict[str, Any]
+    scores: dict[str, str]
+    """By trial, in the order of the list, as the score file has them."""
+    num_bytes: int
     """Length of what is whole."""
 
-    def names_and_scores(self, num_batches: int) -> tuple[list[str], np.ndarray]:
-        """Returns all trials and their scores in the order of the batches, which must all be there."""
-        words = [word for batch in range(num_batches) for word in self.batches[batch]]
-        return words[::2], np.array(words[1::2], dtype=np.float64)
+    def covers(self, names: Iterable[str]) -> bool:
+        """Whether all of these trials have a score."""
+        return all(self.scores.get(name, UNREADABLE) != UNREADABLE for name in names)
+
+    def lines(self) -> list[str]:
+        """Returns the line of each trial in the score file; an empty one where it has no score."""
+        return ["" if score == UNREADABLE else f"{name} {score}\n" for name, score in self.scores.items()]
 
 
-def read_journal(path: Path) -> JournalContent | None:
-    """Reads a journal up to its first line that is not whole; None where not even its header is.
+def read_partial(path: Path, remedy: str = REMEDY) -> PartialScores | None:
+    """Reads a partial file up to its first line that is not whole; None where not even its first line is there.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        ValueError: The file is something else.
     """
-    content: JournalContent | None = None
-    with path.open("rb") as lines:
-        for line in lines:
-            body = _checked(line)
-            if body is None:
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        first = file.readline()
+        if not first.endswith(b"\n"):
+            return None
+        if not first.startswith(b"{"):
+            raise ValueError(f"{path}: found no partial scores, expected some or no file; {remedy}")
+        made_with = json.loads(first)
+        scores, num_bytes = {}, len(first)
+        for line in file:
+            match = _LINE.fullmatch(line)
+            if match is None:
                 break
-            if content is None:
-                header = json.loads(body)
-                binding = {**EARLIER_SETTINGS, **header["binding"]}
-                content = JournalContent(path, JournalHeader(binding, header["about"]))
-            else:
-                number, *words = body.split(" ")
-                content.batches[int(number)] = words
-            content.num_bytes += len(line)
-    return content
+            scores[match[1].decode()] = match[2].decode()
+            num_bytes += len(line)
+    return PartialScores(path, made_with, scores, num_bytes)
 
 
-class ScoreJournal:
-    """A journal that is open for more batches. Hold the lock of its score file while it is.
+class PartialWriter:
+    """Adds lines to a partial file. Hold its lock, and close it.
 
     Args:
-        path: The journal; it is continued if it is there.
-        header: What its scores depend on.
-        remedy: What the user can do where it holds scores of something else.
-
-    Raises:
-        ValueError: The file holds scores of another model, protocol or setting, or is no journal.
+        path: The file.
+        made_with: What its scores are made with.
+        found: What the file holds; None to begin it.
     """
 
-    def __init__(self, path: Path, header: JournalHeader, remedy: str) -> None:
-        found = read_journal(path) if path.is_file() else None
-        if found is None and path.is_file():
-            _check_torn_header(path, remedy)
-        if found is not None:
-            found.header.check(header.binding, path, remedy)
+    def __init__(self, path: Path, made_with: Mapping[str, Any], found: PartialScores | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("r+b" if path.is_file() else "w+b", buffering=0)
+        self._file = path.open("ab", buffering=0)
         self._file.truncate(found.num_bytes if found else 0)
-        self._file.seek(0, os.SEEK_END)
-        self._synced_s = time.monotonic()
-        # Numbers alone: the scores of a million trials stay on the disk until the score file is written.
-        self.done = set(found.batches) if found else set()
         if found is None:
-            self._write(json.dumps({"binding": header.binding, "about": header.about}))
-            self.sync()
-        elif self.done:
-            logger.info("%s: continuing after %d batches", path, len(self.done))
+            self._write(json.dumps(made_with) + "\n")
+        self._sync()
 
-    def append(self, batch: int, names: Sequence[str], scores: np.ndarray) -> None:
-        """Adds a whole batch."""
-        values = np.asarray(scores, dtype=np.float64).tolist()
-        words = [
-            word for name, score in zip(names, values, strict=True) for word in (name, format_score(score))
-        ]
-        self._write(" ".join([str(batch), *words]))
-        self.done.add(batch)
+    def append(self, names: Sequence[str], scores: Sequence[float]) -> None:
+        """Adds the scores of a batch, NaN where a recording could not be read."""
+        pairs = zip(names, scores, strict=True)
+        self._write("".join(f"{name} {format_score(score)}\n" for name, score in pairs))
         if time.monotonic() - self._synced_s > SYNC_INTERVAL_S:
-            self.sync()
+            self._sync()
 
-    def sync(self) -> None:
+    def close(self) -> None:
         """Waits until what was written is on the disk."""
+        self._sync()
+        self._file.close()
+
+    def _sync(self) -> None:
         os.fsync(self._file.fileno())
         self._synced_s = time.monotonic()
 
-    def __enter__(self) -> ScoreJournal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.sync()
-        self._file.close()
-
-    def _write(self, body: str) -> None:
-        data = body.encode()
-        line = f"{zlib.crc32(data):0{_CHECKSUM_DIGITS}x} ".encode() + data + b"\n"
+    def _write(self, text: str) -> None:
+        rest = text.encode()
         try:
-            while line:
-                line = line[self._file.write(line) :]
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:  # such as a full disk, of which the system does not say where
             raise OSError(error.errno, error.strerror, self._file.name) from error
 
 
-def _checked(line: bytes) -> str | None:
-    """Returns a line without its checksum, or None where it is cut off or damaged."""
-    checksum, _, body = line[:-1].partition(b" ")
-    if not line.endswith(b"\n") or checksum != f"{zlib.crc32(body):0{_CHECKSUM_DIGITS}x}".encode():
-        return None
-    return body.decode()
+def join_shards(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Any], list[str]]:
+    """Returns what the scores of shards are made with, and the lines of the score file, in the order of the list.
 
-
-def _check_torn_header(path: Path, remedy: str) -> None:
-    """Lets a header that was cut off be written anew, but no other file be overwritten."""
-    with path.open("rb") as file:
-        first = file.readline()
-    if first.endswith(b"\n"):
-        raise ValueError(f"{path}: found no journal of scores, expected one or no file; {remedy}")
+    Raises:
+        FileNotFoundError: There are no shards.
+        ValueError: Shards of different models, protocols or settings, or trials that none of them has scored.
+    """
+    found = [(shard, part) for shard in shards if (part := read_partial(partial_path(output, shard)))]
+    if not found:
+        expected = f"{output.name}.1-of-N{PARTIAL_ENDING}"
+        raise FileNotFoundError(f"{output}: found no shards of it, expected {expected}")
+    made_with, first = found[0][1].made_with, found[0][1].path.name
+    num_trials = made_with["num_trials"]
+    lines = [""] * num_trials
+    for shard, part in found:
+        check_same(part.made_with, made_with, part.path, f"the others are as {first}")
+        places = shard.trials(num_trials, made_with["eval_batch_size"])
+        for place, line in zip(places, part.lines(), strict=False):
+            lines[place] = line or lines[place]
+    if missing := lines.count(""):
+        names = ", ".join(part.path.name for _, part in found)
+        raise ValueError(
+            f"{output}: {missing} of {num_trials} trials are not scored, the first of them number "
+            f"{lines.index('') + 1}; found {names}; score the missing shards, or continue those that were stopped"
+        )
+    check_names(output, [line.split(" ")[0] for line in lines])
+    return made_with, lines

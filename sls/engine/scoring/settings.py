@@ -1,17 +1,22 @@
-"""What of the settings decides over scores, and what is advised where scores of others are found."""
+"""What scores are made with: its names, how two of them are compared, and what is advised where they differ."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sls.config import ComputeConfig, ScoringConfig
-from sls.engine.scoring.partial_scores import EARLIER_SETTINGS
 
 REMEDY = "name another output, or add force=true to score anew"
 SETTINGS = ("precision", "backend", "resampler", "window_hop", "window_combination")
 """Names of what `settings_of` returns."""
+EARLIER_SETTINGS = {"resampler": "soxr"}
+"""Settings that scores were once made with and do not name, since there was no choice."""
+DESCRIPTION = ("track", "corpus", "model", "protocol", "counts", "model_tags", "versions", "hardware")
+"""What else is said of the making of scores; no score depends on it."""
 
 
 def settings_of(compute: ComputeConfig, scoring: ScoringConfig) -> dict[str, Any]:
@@ -26,10 +31,30 @@ def settings_of(compute: ComputeConfig, scoring: ScoringConfig) -> dict[str, Any
     }
 
 
-def binding_key(binding: dict[str, Any]) -> str:
-    """Returns a short name for a binding: the same for the same model, protocol and settings.
+def check_same(found: Mapping[str, Any], expected: Mapping[str, Any], source: Path, remedy: str) -> None:
+    """Refuses scores that are made with something else.
+
+    Raises:
+        ValueError: They are; the one line names in what they differ, and then the remedy.
+    """
+    found, expected = {**EARLIER_SETTINGS, **found}, {**EARLIER_SETTINGS, **expected}
+    names = [name for name in _binding({**found, **expected}) if found.get(name) != expected.get(name)]
+    if names:
+        told = ", ".join(f"{name} {found.get(name)}" for name in names)
+        wanted = ", ".join(f"{name} {expected.get(name)}" for name in names)
+        raise ValueError(f"{source}: found scores with {told}, expected {wanted}; {remedy}")
+
+
+def scores_key(made_with: Mapping[str, Any]) -> str:
+    """Returns a short name: the same for the same model, protocol and settings.
 
     Settings that earlier scores do not name are left out where they are as they were then.
     """
-    named = {name: value for name, value in binding.items() if (name, value) not in EARLIER_SETTINGS.items()}
+    items = _binding(made_with).items()
+    named = {name: value for name, value in items if (name, value) not in EARLIER_SETTINGS.items()}
     return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _binding(made_with: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns all that decides over scores, by name."""
+    return {name: value for name, value in made_with.items() if name not in DESCRIPTION}

@@ -12,8 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
 from sls.data.loading.trial_lists import TrialList
-from sls.engine.scoring.partial_scores import EARLIER_SETTINGS
-from sls.engine.scoring.settings import settings_of
+from sls.engine.scoring.settings import EARLIER_SETTINGS, settings_of
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model

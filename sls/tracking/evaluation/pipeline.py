@@ -19,8 +19,7 @@ from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comp
 from sls.tracking.evaluation.score_sources import find_scores, find_systems
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import tracked_run
-from sls.tracking.scoring.preparation import ScoringOptions
-from sls.tracking.scoring.scoring_run import track_scoring
+from sls.tracking.scoring.scoring_run import ScoringOptions, track_scoring
 
 TRAINING_TRACKS = ("train", "dev")
 """What recipes train and validate on: no evaluation."""

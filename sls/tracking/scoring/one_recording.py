@@ -18,7 +18,7 @@ from sls.data.tables.protocols import Label
 from sls.engine.compute.device import resolve_device
 from sls.engine.compute.precision import arithmetic
 from sls.engine.evaluation.calibration import load_calibration
-from sls.engine.scoring.batch_size import resolve_batch_size
+from sls.engine.scoring.forward_pass import resolve_batch_size
 from sls.engine.scoring.settings import settings_of
 from sls.files import scratch_directory
 from sls.metrics.dcf import DetectionCosts, decide
@@ -28,7 +28,7 @@ from sls.reports.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, 
 from sls.tracking.registry.calibrations import CALIBRATION_FILE
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
-from sls.tracking.scoring.preparation import ScoringOptions
+from sls.tracking.scoring.scoring_run import ScoringOptions
 
 RECORDING_KIND = "score-recording"
 RECORDING_DIRECTORY = "recording"

@@ -10,16 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sls.config import PROJECT_ROOT
-from sls.data.tables.score_files import write_scores
-from sls.engine.scoring.partial_scores import EARLIER_SETTINGS, JournalHeader, read_journal
-from sls.engine.scoring.settings import REMEDY, SETTINGS, binding_key
-from sls.engine.scoring.shards import WHOLE, Shard, journal_path, shard_journals
-from sls.files import file_digest, scratch_directory, write_whole
+from sls.engine.scoring.partial_scores import (
+    WHOLE,
+    Shard,
+    find_shards,
+    join_shards,
+    partial_path,
+    read_partial,
+)
+from sls.engine.scoring.settings import EARLIER_SETTINGS, REMEDY, SETTINGS, check_same, scores_key
+from sls.files import file_digest, hold_lock, scratch_directory, write_whole
 from sls.tracking.registry.lineage import link_checkpoint
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import FINISHED, find_first_run, tagged
@@ -27,7 +31,7 @@ from sls.tracking.tags import KEY_TAG, MODEL_ID_TAG, TRAIN_RUN_TAG
 
 SCORES_DIRECTORY = "scores"
 OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
-_ABOUT = ("track", "corpus", "model", "protocol", "counts", "model_tags", "versions", "hardware")
+JOIN_REMEDY = "remove what is not wanted, or name another output"
 
 logger = logging.getLogger(__name__)
 
@@ -43,43 +47,40 @@ def check_output(output: Path) -> None:
         raise ValueError(f"output: found the directory {output}, expected a file to write")
 
 
-def default_output(name: str, binding: dict[str, Any]) -> Path:
+def default_output(name: str, key: str) -> Path:
     """Returns where scores go by default: the same place for the same model, protocol and settings."""
-    return OUTPUT_DIRECTORY / binding_key(binding) / f"{name}.txt"
+    return OUTPUT_DIRECTORY / key / f"{name}.txt"
 
 
-def write_score_file(output: Path, header: JournalHeader, names: Sequence[str], scores: np.ndarray) -> None:
-    """Writes a score file and what it was made with, then removes the journals.
+def write_score_file(output: Path, made_with: Mapping[str, Any], lines: Sequence[str]) -> None:
+    """Writes a score file and what it was made with, then removes the partial files.
 
-    A score file that is there is whole: it appears last, by renaming. Whoever finds journals beside it after that
-    may remove them.
-
-    Raises:
-        ValueError: names or scores that a score file cannot hold.
+    A score file that is there is whole: it appears last, by renaming. Whoever finds partial files beside it after
+    that may remove them.
     """
     with write_whole(output) as scored:
-        write_scores(scored, names, scores)
-        sidecar = {**header.about, **header.binding, "scores_sha256": file_digest(scored)}
+        with scored.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+        sidecar = {**made_with, "scores_sha256": file_digest(scored)}
         with write_whole(sidecar_path(output)) as described:
             described.write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")
-    remove_journals(output)
+    remove_partial_files(output)
 
 
-def is_finished(output: Path, binding: Mapping[str, Any], remedy: str = REMEDY) -> bool:
+def is_finished(output: Path, made_with: Mapping[str, Any]) -> bool:
     """Whether a score file is there, whole, of this model, protocol and settings.
 
     Raises:
         ValueError: one of something else is there; the line names what differs.
     """
-    header = read_header(output, remedy)
-    if header is None:
+    found = read_made_with(output)
+    if found is None:
         return False
-    found = {name: header.binding.get(name) for name in binding}
-    JournalHeader(found, {}).check(binding, output, remedy)
+    check_same({name: found[name] for name in made_with if name in found}, made_with, output, REMEDY)
     return True
 
 
-def read_header(output: Path, remedy: str = REMEDY) -> JournalHeader | None:
+def read_made_with(output: Path, remedy: str = REMEDY) -> dict[str, Any] | None:
     """Returns what the score file that is there was made with; None where there is none.
 
     Raises:
@@ -90,8 +91,7 @@ def read_header(output: Path, remedy: str = REMEDY) -> JournalHeader | None:
     sidecar = _read_sidecar(output)
     if sidecar is None:
         raise ValueError(f"{output}: found a score file without the JSON that says what made it; {remedy}")
-    about = {name: sidecar.pop(name) for name in _ABOUT if name in sidecar}
-    return JournalHeader({**EARLIER_SETTINGS, **sidecar}, about)
+    return sidecar
 
 
 def _read_sidecar(output: Path) -> dict[str, Any] | None:
@@ -103,45 +103,39 @@ def _read_sidecar(output: Path) -> dict[str, Any] | None:
         return None
 
 
-def known_batch_size(output: Path) -> int | None:
-    """Returns the batch size of what is there of a score file, which an automatic choice takes over."""
+def known_batch_size(output: Path) -> int:
+    """Returns the batch size of what is there of a score file, for an automatic choice to take over; else 0."""
     try:
         return int(json.loads(sidecar_path(output).read_text(encoding="utf-8"))["eval_batch_size"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    path = journal_path(output)
-    content = read_journal(path) if path.is_file() else None
-    return int(content.header.binding["eval_batch_size"]) if content else None
+        partial = read_partial(partial_path(output))
+        return int(partial.made_with["eval_batch_size"]) if partial else 0
 
 
 def remove_output(output: Path, shard: Shard = WHOLE) -> None:
-    """Removes a score file, so that it is made anew, all of it or a shard; the other shards keep their journals."""
+    """Removes a score file, so that it is made anew, all of it or a shard; of that, the partial files stay."""
     output.unlink(missing_ok=True)
     sidecar_path(output).unlink(missing_ok=True)
     if shard == WHOLE:
-        remove_journals(output)
-    else:
-        journal_path(output, shard).unlink(missing_ok=True)
+        remove_partial_files(output)
 
 
-def remove_journals(output: Path) -> None:
-    """Removes the journals of a score file."""
-    for path in [journal_path(output), *shard_journals(output)]:
-        path.unlink(missing_ok=True)
+def remove_partial_files(output: Path) -> None:
+    """Removes the partial files of a score file."""
+    for shard in (WHOLE, *find_shards(output)):
+        partial_path(output, shard).unlink(missing_ok=True)
 
 
-def describe_scores(run: TrackedRun, header: JournalHeader, key: str) -> None:
+def describe_scores(run: TrackedRun, made_with: Mapping[str, Any], key: str) -> None:
     """Records what is scored, with what and how; `key` is the same for the same model, protocol and settings."""
-    about, binding = header.about, header.binding
-    settings = {name: binding[name] for name in ("checkpoint_sha256", *SETTINGS, "linear_layers")}
-    run.set_tags(
-        {"track": about["track"], "corpus": about["corpus"], **settings, KEY_TAG: key, **about["model_tags"]}
-    )
-    if digest := binding["protocol_sha256"]:
-        run.set_tags({"protocol": about["protocol"], "protocol_sha256": digest})
+    names = ("track", "corpus", "checkpoint_sha256", *SETTINGS, "linear_layers")
+    named = {**EARLIER_SETTINGS, **made_with}
+    run.set_tags({name: named[name] for name in names} | {KEY_TAG: key, **made_with["model_tags"]})
+    if digest := made_with["protocol_sha256"]:
+        run.set_tags({"protocol": made_with["protocol"], "protocol_sha256": digest})
         # The protocol need not be at hand where shards are joined.
-        name = f"{about['corpus']}-{about['track']}"
-        run.log_dataset_of(about["protocol"], digest, about.get("counts", {}), name, "scoring")
+        name = f"{made_with['corpus']}-{made_with['track']}"
+        run.log_dataset_of(made_with["protocol"], digest, made_with.get("counts", {}), name, "scoring")
 
 
 def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:
@@ -172,3 +166,35 @@ def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path
             with write_whole(target) as temporary:
                 shutil.copyfile(source, temporary)
     return True
+
+
+def track_join(run: TrackedRun, output: Path) -> bool:
+    """Joins the shards of a score file and records it on a run, as if one process had written it.
+
+    Returns:
+        Whether they were joined now; False where a finished score file was found, which is recorded as it is.
+
+    Raises:
+        FileNotFoundError: there are no shards.
+        ValueError: some are missing or not complete, or of different models, protocols or settings; or the score
+            file that is there is of something else.
+    """
+    check_output(output)
+    with hold_lock(output):
+        made_with = read_made_with(output, JOIN_REMEDY)
+        is_new = made_with is None
+        shards = find_shards(output)
+        if made_with is None:
+            made_with, lines = join_shards(output, shards)
+            write_score_file(output, made_with, lines)
+        elif shards:
+            found = read_partial(partial_path(output, shards[0]), JOIN_REMEDY)
+            if found is not None:
+                check_same(made_with, found.made_with, output, JOIN_REMEDY)
+            remove_partial_files(output)
+        describe_scores(run, made_with, scores_key(made_with))
+        named = {name: made_with[name] for name in ("protocol", "protocol_sha256")}
+        run.set_tags({"kind": "score", **named})
+        run.log_metrics({"score/num_trials": made_with["num_trials"]})
+        record_score_file(run, output, made_with["model_tags"])
+    return is_new

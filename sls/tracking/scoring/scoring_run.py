@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import torch
+
+from sls.config import AudioConfig, ComputeConfig, ScoringConfig
+from sls.data.loading.dataset import TrialDataset
+from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.loading.trial_lists import TrialList
-from sls.data.tables.score_files import write_scores
+from sls.engine.compute.device import resolve_device
 from sls.engine.compute.ranks import Ranks
-from sls.engine.scoring.job import ScoringJob, ScoringSummary, incomplete_scores, run_shard
-from sls.engine.scoring.partial_scores import read_journal
-from sls.engine.scoring.shards import WHOLE, Shard, find_shards, join_shards, journal_path
-from sls.files import hold_lock, scratch_directory, this_process
+from sls.engine.scoring.forward_pass import linear_arithmetic, resolve_batch_size
+from sls.engine.scoring.loop import ScoringJob, ScoringSummary, score_shard
+from sls.engine.scoring.partial_scores import WHOLE, Shard, join_shards, partial_path, read_partial
+from sls.engine.scoring.settings import scores_key, settings_of
+from sls.files import hold_lock, read_holder, scratch_directory, this_process
+from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
+from sls.tracking import provenance
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
-from sls.tracking.scoring.preparation import PreparedScoring, ScoringOptions, prepare_scoring
 from sls.tracking.scoring.score_file import (
+    check_output,
+    default_output,
     describe_scores,
     fetch_finished,
     is_finished,
+    known_batch_size,
     record_score_file,
     remove_output,
     write_score_file,
@@ -28,6 +40,17 @@ from sls.tracking.scoring.score_file import (
 
 INCOMPLETE_DIRECTORY = "incomplete"
 SHARD_KIND = "score-shard"
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """How a list of trials is scored."""
+
+    compute: ComputeConfig
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    shard: Shard = WHOLE
+    force: bool = False
+    """Score anew, whatever is there."""
 
 
 @dataclass(frozen=True)
@@ -69,91 +92,165 @@ def track_scoring(
             scores of the others and the list of failures are artifacts of the run. Or another process is at
             work on the output, or it holds scores of something else.
     """
-    ranks = ranks or Ranks()
-    if options.shard != WHOLE and ranks.world_size > 1:
-        raise ValueError(
-            f"shard: found {options.shard} in a launch of {ranks.world_size} processes, expected none"
-        )
-    prepared = prepare_scoring(model, trials, options, output, ranks)
-    path, shard = prepared.output, options.shard
-    describe_scores(run, prepared.job.header, prepared.key)
-    run.set_tags({"eval_batch_size": prepared.job.batches.batch_size})
+    ranks, shard = ranks or Ranks(), options.shard
+    if shard != WHOLE and ranks.world_size > 1:
+        raise ValueError(f"shard: found {shard} in a launch of {ranks.world_size} processes, expected none")
+    job, key = _prepare(model, trials, options, output, ranks)
+    path, size = job.output, job.batches.batch_size
+    describe_scores(run, job.made_with, key)
+    run.set_tags({"eval_batch_size": size})
     if shard != WHOLE:
         # Not the kind that evaluations look for: a shard has no score file.
         run.set_tags({"kind": SHARD_KIND, "shard": shard})
-    with hold_lock(path if shard == WHOLE else journal_path(path, shard)):
+    with hold_lock(path) if shard == WHOLE else nullcontext():
         if options.force:
             remove_output(path, shard)
-        if _is_finished(run, prepared, may_fetch=output is None and not options.force):
+        elif output is None and not path.is_file():
+            fetch_finished(run.client, run.experiment_id, key, path)
+        if is_finished(path, job.made_with):
             ranks.share(None)
-            summary = None
             run.set_tags({"scores_found": path})
             run.log_metrics({"score/num_kept": len(trials.trials)})
+            summary = None
         else:
-            summary = _score(run, prepared, ranks, on_batch)
+            settled = replace(options, compute=replace(options.compute, eval_batch_size=size))
+            ranks.share((model, trials, settled, path.absolute(), this_process()))
+            ranks.wait_for_all()
+            summary = _score(run, job, options, ranks, on_batch)
         if summary is None or shard == WHOLE:
             record_score_file(run, path, model.tags())
     return ScoredList(path, summary)
 
 
-def _is_finished(run: TrackedRun, prepared: PreparedScoring, *, may_fetch: bool) -> bool:
-    """Whether the score file is there, or else was kept by an earlier run, and is now."""
-    path, binding = prepared.output, prepared.job.header.binding
-    return is_finished(path, binding) or (
-        may_fetch
-        and fetch_finished(run.client, run.experiment_id, prepared.key, path)
-        and is_finished(path, binding)
-    )
+def follow_scoring(ranks: Ranks) -> None:
+    """Scores the shard of a process that is not the first of its launch; it talks to no server.
+
+    Raises:
+        ValueError: what `score_shard` raises, or the score file is not where the first process has it. All hear of
+            it.
+        ConnectionError: another process is gone.
+    """
+    plan = ranks.share(None)
+    if plan is None:
+        return
+    model, trials, options, output, holder = plan
+    with ranks.tell_failure():
+        if read_holder(output) != holder:
+            raise ValueError(
+                f"{output}: found no lock of {holder}, expected a directory that all machines of the launch share"
+            )
+        job, _ = _prepare(model, trials, options, output, ranks)
+    ranks.wait_for_all()
+    with ranks.tell_failure():
+        summary = score_shard(job, _shards(ranks)[ranks.rank])
+        if summary.failures:
+            raise ValueError(
+                f"{len(summary.failures)} recordings cannot be read: {summary.failures[0].message}"
+            )
+    ranks.wait_for_all(summary)
+
+
+def _prepare(
+    model: ModelSource, trials: TrialList, options: ScoringOptions, output: Path | None, ranks: Ranks
+) -> tuple[ScoringJob, str]:
+    """Loads the checkpoint and settles device and batch size; talks to no server.
+
+    Returns:
+        What to score, and a key that is the same for the same model, protocol and settings.
+
+    Raises:
+        ValueError: an output that is a directory, not a checkpoint, a device that is not there, or an automatic batch
+            size for a shard.
+    """
+    if output is not None:
+        check_output(output)
+    compute, scoring = options.compute, options.scoring
+    device = ranks.own_device(resolve_device(compute.device))
+    checkpoint = load_checkpoint(model.path, backend=compute.backend)
+    made_with = _describe(model, checkpoint, trials, options, device)
+    key = scores_key(made_with)
+    output = output or default_output(trials.name, key)
+    info, size = checkpoint.info, compute.eval_batch_size
+    if not size and options.shard != WHOLE:
+        raise ValueError(
+            "eval_batch_size: found 0 (automatic) with shard, expected a number, on which all shards agree"
+        )
+    if not size and not options.force:
+        size = known_batch_size(output)
+    size = size or resolve_batch_size(checkpoint.model, info.num_samples, compute, device)
+    made_with["eval_batch_size"] = size
+    audio = AudioConfig(sample_rate=info.sample_rate_hz, audio_max_len=info.num_samples)
+    batches = ScoringBatches(TrialDataset(trials.trials, audio), size, scoring.window_hop, scoring.resampler)
+    return ScoringJob(checkpoint.model, batches, compute, scoring, device, output, made_with), key
+
+
+def _describe(
+    model: ModelSource,
+    checkpoint: LoadedCheckpoint,
+    trials: TrialList,
+    options: ScoringOptions,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Returns what scores are made with: where they come from, then all that decides over them.
+
+    Recordings count by name and path; one whose content changes in its place is not noticed.
+    """
+    protocol = trials.protocol
+    names = "".join(f"{trial.name}\t{trial.path}\n" for trial in trials.trials)
+    return {
+        "track": trials.name,
+        "corpus": trials.corpus,
+        "model": model.uri,
+        "protocol": str(protocol.source) if protocol else "",
+        "counts": protocol.counts() if protocol else {},
+        "model_tags": model.tags(),
+        "versions": provenance.package_versions(),
+        "hardware": provenance.hardware(),
+        "checkpoint_sha256": checkpoint.digest,
+        "protocol_sha256": protocol.digest if protocol else "",
+        "recordings_sha256": hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest(),
+        "num_trials": len(trials.trials),
+        "sample_rate": checkpoint.info.sample_rate_hz,
+        "audio_max_len": checkpoint.info.num_samples,
+        **settings_of(options.compute, options.scoring),
+        "device": device.type,
+        "linear_layers": linear_arithmetic(options.compute, device),
+        "eval_batch_size": options.compute.eval_batch_size,
+    }
+
+
+def _shards(ranks: Ranks) -> list[Shard]:
+    """Returns what each process of a launch scores."""
+    return [Shard(number, ranks.world_size) for number in range(1, ranks.world_size + 1)]
 
 
 def _score(
-    run: TrackedRun, prepared: PreparedScoring, ranks: Ranks, on_batch: Callable[[int], None] | None
+    run: TrackedRun,
+    job: ScoringJob,
+    options: ScoringOptions,
+    ranks: Ranks,
+    on_batch: Callable[[int], None] | None,
 ) -> ScoringSummary:
     """Scores a shard, or all together with the other processes of the launch; then the score file is written."""
-    job, path, shard = prepared.job, prepared.output, prepared.options.shard
-    if ranks.world_size > 1:
-        _share(prepared, ranks)
-        shard = Shard.of_process(ranks)
-    summary = run_shard(job, path, shard, on_batch)
+    shards, is_whole = _shards(ranks), options.shard == WHOLE
+    shard = shards[0] if is_whole else options.shard
+    summary = score_shard(job, shard, on_batch, is_anew=options.force)
     if summary.failures:
-        _record_summary(run, summary)
-        _keep_incomplete(run, job, journal_path(path, shard), summary)
+        run.log_metrics(summary.metrics())
+        _keep_incomplete(run, partial_path(job.output, shard), summary)
     summary = ScoringSummary.total(ranks.wait_for_all(summary))
-    _record_summary(run, summary)
-    if prepared.options.shard == WHOLE:
-        contents = [read_journal(journal_path(path))] if ranks.world_size == 1 else find_shards(path)
-        write_score_file(path, *join_shards(path, [content for content in contents if content]))
+    run.log_metrics(summary.metrics())
+    if is_whole:
+        write_score_file(job.output, *join_shards(job.output, shards))
     return summary
 
 
-def _share(prepared: PreparedScoring, ranks: Ranks) -> None:
-    """Tells the other processes of the launch what to score; the batch size is settled."""
-    options, size = prepared.options, prepared.job.batches.batch_size
-    shared = replace(options, compute=replace(options.compute, eval_batch_size=size))
-    ranks.share((prepared.model, prepared.trials, shared, prepared.output.absolute(), this_process()))
-    ranks.wait_for_all()
-
-
-def _record_summary(run: TrackedRun, summary: ScoringSummary) -> None:
-    times = {f"score/{name}": seconds for name, seconds in asdict(summary.times).items()}
-    run.log_metrics(
-        {
-            "score/num_trials": summary.num_trials + summary.num_kept,
-            "score/num_kept": summary.num_kept,
-            "score/num_failures": len(summary.failures),
-            "score/utterances_per_second": summary.utterances_per_second,
-            **times,
-        }
-    )
-
-
-def _keep_incomplete(run: TrackedRun, job: ScoringJob, journal: Path, summary: ScoringSummary) -> NoReturn:
+def _keep_incomplete(run: TrackedRun, partial: Path, summary: ScoringSummary) -> NoReturn:
     """Keeps what was scored apart from any score file, with the list of failures, and fails the run."""
-    failures = summary.failures
-    names, scores = incomplete_scores(job, journal, summary)
+    failures, found = summary.failures, read_partial(partial)
     with scratch_directory() as directory:
-        if names:
-            write_scores(directory / "scored.txt", names, scores)
+        if scored := "".join(found.lines() if found else ()):
+            (directory / "scored.txt").write_text(scored, encoding="utf-8")
         lines = [f"{failure.name}\t{failure.message}\n" for failure in failures]
         (directory / "failures.tsv").write_text("".join(lines), encoding="utf-8")
         run.log_directory(directory, INCOMPLETE_DIRECTORY)

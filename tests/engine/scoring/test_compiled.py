@@ -13,8 +13,8 @@ from sls.data.corpora.tracks import load_tracks
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.engine.compute.training_processes import open_accelerator
-from sls.engine.scoring.job import bind
-from sls.engine.scoring.loop import score
+from sls.engine.scoring.forward_pass import linear_arithmetic
+from sls.engine.scoring.loop import ScoringJob, score
 from sls.engine.training.loop import Training
 from sls.models.checkpoints import build_countermeasure
 from sls.models.compiling import compile_encoder
@@ -67,7 +67,7 @@ def test_training_takes_the_same_steps(small_corpus, device: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_scores_differ_in_the_last_digits_alone_and_are_not_mixed_with_others(
-    small_corpus, device: str
+    small_corpus, tmp_path, device: str
 ) -> None:
     trials = load_tracks()["LA"].trials(small_corpus)[:7]
     batches = ScoringBatches(TrialDataset(trials, AudioConfig(audio_max_len=NUM_SAMPLES), None), batch_size=4)
@@ -75,11 +75,11 @@ def test_scores_differ_in_the_last_digits_alone_and_are_not_mixed_with_others(
     scores, ways = [], []
     for compute in (settings, replace(settings, compile=True)):
         model = build_countermeasure("random:tiny", NUM_SAMPLES, 1)
-        scored = score(model, batches, range(2), compute, ScoringConfig(), torch.device(device))
+        place, output = torch.device(device), tmp_path / "scores.txt"
+        scored = score(ScoringJob(model, batches, compute, ScoringConfig(), place, output, {}), range(2))
         scores.append(np.concatenate([batch.scores for batch in scored]))
         assert all(module._compiled_call_impl is None for module in model.modules())
-        binding = bind(trials, "c", "p", AudioConfig(), compute, ScoringConfig(), torch.device(device))
-        ways.append(binding["linear_layers"])
+        ways.append(linear_arithmetic(compute, place))
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
     assert "compiled" in ways
     assert len(set(ways)) == 2

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -9,25 +12,11 @@ from sls.data.audio.recording import AudioError
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.tables.protocols import Trial
-from sls.engine.scoring.batch_size import LARGEST_BATCH_SIZE, largest_fitting
-from sls.engine.scoring.loop import score, score_windows
+from sls.engine.scoring.loop import ScoringJob, score, score_shard
+from sls.engine.scoring.partial_scores import WHOLE, Shard, join_shards, partial_path
+from tests.engine.scoring.loudness import Loudness
 
 CPU = torch.device("cpu")
-
-
-class Loudness(nn.Module):
-    """A stand-in whose score of a window is its first sample."""
-
-    def __init__(self, largest_batch: int = 100) -> None:
-        super().__init__()
-        self.largest_batch = largest_batch
-        self.batch_sizes: list[int] = []
-
-    def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
-        if len(waveforms) > self.largest_batch:
-            raise torch.OutOfMemoryError
-        self.batch_sizes.append(len(waveforms))
-        return torch.stack([torch.zeros_like(waveforms[:, 0]), waveforms[:, 0]], dim=1)
 
 
 @pytest.fixture
@@ -41,10 +30,23 @@ def ramps(tmp_path) -> TrialDataset:
     return TrialDataset(trials, AudioConfig(audio_max_len=1000))
 
 
+def job_of(
+    batches: ScoringBatches,
+    model: nn.Module | None = None,
+    *,
+    scoring: ScoringConfig | None = None,
+    max_failures: int = 0,
+    device: torch.device = CPU,
+) -> ScoringJob:
+    compute = ComputeConfig(num_workers=0, max_failures=max_failures)
+    return ScoringJob(
+        model or Loudness(), batches, compute, scoring or ScoringConfig(), device, Path("scores.txt"), {}
+    )
+
+
 def scores_of(ramps: TrialDataset, scoring: ScoringConfig, numbers: range, batch_size: int = 2) -> list:
     batches = ScoringBatches(ramps, batch_size, scoring.window_hop)
-    compute = ComputeConfig(num_workers=0)
-    scored = list(score(Loudness(batch_size), batches, numbers, compute, scoring, CPU))
+    scored = list(score(job_of(batches, Loudness(batch_size), scoring=scoring), numbers))
     assert [batch.number for batch in scored] == list(numbers)
     return [value for batch in scored for value in batch.scores.tolist()]
 
@@ -61,9 +63,8 @@ def test_recordings_beyond_the_limit_are_all_named(ramps, tmp_path) -> None:
         (0, r"2 recordings .* at most 0: t0, t1; the first: .*t0\.wav: not readable"),
         (1, r"2 recordings .* at most 1: t0, t1; the first: .*t0\.wav"),
     ):
-        compute = ComputeConfig(num_workers=0, max_failures=limit)
         with pytest.raises(AudioError, match=message):
-            list(score(Loudness(), batches, range(3), compute, ScoringConfig(), CPU))
+            list(score(job_of(batches, max_failures=limit), range(3)))
 
 
 def test_windows_of_long_recordings_are_combined_and_never_exceed_the_batch(ramps) -> None:
@@ -83,23 +84,7 @@ def test_a_score_that_is_not_finite_names_its_trial(ramps, tmp_path) -> None:
 
     batches = ScoringBatches(ramps, 2)
     with pytest.raises(ValueError, match="trial t3: the score is not finite"):
-        list(score(Broken(), batches, range(3), ComputeConfig(num_workers=0), ScoringConfig(), CPU))
-
-
-def test_a_batch_that_does_not_fit_says_what_to_lower() -> None:
-    with pytest.raises(
-        ValueError, match="eval_batch_size: found 8, which does not fit into the memory of cpu"
-    ):
-        score_windows(Loudness(4), torch.zeros(8, 10), 8, ComputeConfig(), CPU)
-
-
-def test_compiled_models_get_whole_batches_alone() -> None:
-    """Another size would be compiled anew, at the end of every list."""
-    windows = torch.arange(7.0)[:, None].expand(7, 10)
-    for compute, sizes in ((ComputeConfig(compile=True), [4, 4]), (ComputeConfig(), [4, 3])):
-        model = Loudness()
-        assert score_windows(model, windows, 4, compute, CPU).tolist() == list(range(7))
-        assert model.batch_sizes == sizes
+        list(score(job_of(batches, Broken()), range(3)))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -113,17 +98,57 @@ def test_scores_that_a_gpu_hands_over_late_are_waited_for(ramps) -> None:
 
     batches = ScoringBatches(ramps, 1)
     device = torch.device("cuda")
-    found = score(Slow(), batches, range(5), ComputeConfig(num_workers=0), ScoringConfig(), device)
+    found = score(job_of(batches, Slow(), device=device), range(5))
     assert [batch.scores.item() for batch in found] == pytest.approx([0, 1e-4, 2e-4, 3e-4, 4e-4])
 
 
-@pytest.mark.parametrize(("capacity", "found"), [(1, 1), (5, 4), (64, 64), (10**6, LARGEST_BATCH_SIZE)])
-def test_the_automatic_batch_is_the_greatest_power_of_two_that_fits(capacity: int, found: int) -> None:
-    model = Loudness(capacity)
-    assert largest_fitting(lambda size: model(torch.zeros(size, 10)), "cuda:0") == found
+MADE_WITH = {"checkpoint_sha256": "a", "resampler": "soxr", "num_trials": 5, "eval_batch_size": 2}
 
 
-def test_a_gpu_too_small_for_one_utterance_is_named() -> None:
-    model = Loudness(0)
-    with pytest.raises(ValueError, match="not even one utterance fits into the memory of cuda:0"):
-        largest_fitting(lambda size: model(torch.zeros(size, 10)), "cuda:0")
+def score_to(ramps: TrialDataset, output: Path, made_with: dict | None = None, **options) -> tuple[int, int]:
+    """Returns how many trials were scored, and how many were there."""
+    job = replace(job_of(ScoringBatches(ramps, 2)), output=output, made_with=made_with or MADE_WITH)
+    summary = score_shard(job, options.pop("shard", WHOLE), **options)
+    return summary.num_trials, summary.num_kept
+
+
+def test_scores_are_continued_batch_by_batch_and_come_out_alike_however_they_were_cut(
+    ramps, tmp_path
+) -> None:
+    counts: list[int] = []
+    assert score_to(ramps, tmp_path / "whole.txt", on_batch=counts.append) == (5, 0)
+    assert counts == [0, 2, 2, 1]
+    expected = join_shards(tmp_path / "whole.txt", [WHOLE])
+    output = tmp_path / "cut.txt"
+    assert score_to(ramps, output, shard=Shard(2, 2)) == (3, 0)
+    path = partial_path(output, Shard(2, 2))
+    path.write_bytes(path.read_bytes()[:-3])
+    assert score_to(ramps, output, shard=Shard(2, 2)) == (1, 2)
+    assert score_to(ramps, output, shard=Shard(1, 2)) == (2, 0)
+    assert join_shards(output, [Shard(1, 2), Shard(2, 2)]) == expected
+    assert score_to(ramps, output, shard=Shard(1, 2)) == (0, 2)
+    assert score_to(ramps, output, shard=Shard(1, 2), is_anew=True) == (2, 0)
+    assert join_shards(output, [Shard(1, 2), Shard(2, 2)]) == expected
+
+
+def test_scores_of_something_else_are_not_continued(ramps, tmp_path) -> None:
+    output = tmp_path / "df.txt"
+    score_to(ramps, output)
+    content = partial_path(output).read_bytes()
+    with pytest.raises(ValueError, match=r"partial: found scores with checkpoint_sha256 a, expected .* b"):
+        score_to(ramps, output, {**MADE_WITH, "checkpoint_sha256": "b"})
+    assert partial_path(output).read_bytes() == content
+
+
+def test_scores_from_before_there_was_a_choice_of_resampler_are_of_soxr(ramps, tmp_path) -> None:
+    output = tmp_path / "df.txt"
+    score_to(ramps, output, {name: value for name, value in MADE_WITH.items() if name != "resampler"})
+    with pytest.raises(ValueError, match="found scores with resampler soxr, expected resampler kaiser_best"):
+        score_to(ramps, output, {**MADE_WITH, "resampler": "kaiser_best"})
+    assert score_to(ramps, output) == (0, 5)
+
+
+def test_a_list_that_names_a_trial_twice_is_not_scored(ramps, tmp_path) -> None:
+    trials = [Trial("t0", tmp_path / "t0.wav")] * 2
+    with pytest.raises(ValueError, match="found trial 't0' twice"):
+        score_to(TrialDataset(trials, AudioConfig(audio_max_len=1000)), tmp_path / "df.txt")

@@ -1,117 +1,185 @@
+"""Partial files: continued where they were cut, never of something else, and joined in the order of the list."""
+
 import resource
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from sls.engine.scoring import partial_scores
-from sls.engine.scoring.partial_scores import JournalHeader, ScoreJournal, read_journal
+from sls.engine.scoring.partial_scores import (
+    WHOLE,
+    PartialWriter,
+    Shard,
+    find_shards,
+    join_shards,
+    partial_path,
+    read_partial,
+)
 
-HEADER = JournalHeader({"model": "a", "precision": "fp32", "resampler": "soxr"}, {"track": "LA"})
-BATCHES = {0: (["t0", "t1"], [-0.1, -2.5]), 2: (["t4"], [-1e-7]), 1: (["t2", "t3"], [-13.842713, 0.0])}
+MADE_WITH = {"track": "LA", "model": "m", "checkpoint_sha256": "a", "resampler": "soxr"}
+MADE_WITH |= {"num_trials": 5, "eval_batch_size": 2}
+BATCHES = [(["t0", "t1"], [-0.1, -2.5]), (["t2", "t3"], [-13.842713, np.nan]), (["t4"], [-1e-7])]
 
 
-def write_journal(path: Path, header: JournalHeader = HEADER) -> bytes:
-    with ScoreJournal(path, header, "remedy") as journal:
-        for number, (names, scores) in BATCHES.items():
-            journal.append(number, names, np.float32(scores))
+def write_partial(path: Path, batches=BATCHES, made_with: dict[str, Any] = MADE_WITH) -> bytes:
+    """Continues a partial file by some batches."""
+    with closing(PartialWriter(path, made_with, read_partial(path))) as partial:
+        for names, scores in batches:
+            partial.append(names, np.float32(scores).tolist())
     return path.read_bytes()
 
 
-def test_trials_come_back_in_the_order_of_batches_with_their_float32(tmp_path) -> None:
-    write_journal(tmp_path / "journal")
-    content = read_journal(tmp_path / "journal")
-    assert content is not None
-    names, scores = content.names_and_scores(3)
-    assert names == ["t0", "t1", "t2", "t3", "t4"]
-    np.testing.assert_array_equal(scores.astype(np.float32), np.float32([-0.1, -2.5, -13.842713, 0.0, -1e-7]))
+def write_shards(output: Path, count: int = 2) -> list[Path]:
+    for number in range(1, count + 1):
+        shard = Shard(number, count)
+        batches = [(names, np.nan_to_num(scores)) for names, scores in BATCHES]
+        write_partial(partial_path(output, shard), [batches[index] for index in shard.batches(3)])
+    return [partial_path(output, Shard(number, count)) for number in range(1, count + 1)]
 
 
-def test_the_lines_are_those_that_earlier_runs_left_behind(tmp_path) -> None:
-    with ScoreJournal(
-        tmp_path / "journal", JournalHeader({"model": "a"}, {"track": "LA"}), "remedy"
-    ) as journal:
-        journal.append(0, ["t0", "t1"], np.float32([-0.5, 2]))
-        journal.append(1, ["t2"], np.float32([0]))
-    assert (tmp_path / "journal").read_text() == (
-        '6c63f185 {"binding": {"model": "a"}, "about": {"track": "LA"}}\n'
-        "e94884dd 0 t0 -0.5 t1 2\n"
-        "cfca4894 1 t2 0\n"
-    )
+@pytest.mark.parametrize("num_batches", [0, 1, 5, 16, 17])
+@pytest.mark.parametrize("count", [1, 2, 3, 16])
+def test_shards_hold_each_batch_and_each_trial_once_and_in_order(num_batches: int, count: int) -> None:
+    shards = [Shard(number, count) for number in range(1, count + 1)]
+    parts = [shard.batches(num_batches) for shard in shards]
+    assert [batch for part in parts for batch in part] == list(range(num_batches))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    num_trials = max(3 * num_batches - 1, 0)
+    trials = [trial for shard in shards for trial in shard.trials(num_trials, 3)]
+    assert trials == list(range(num_trials))
+
+
+@pytest.mark.parametrize(("number", "count"), [(0, 2), (3, 2), (1, 0)])
+def test_a_shard_that_is_none_is_refused(number: int, count: int) -> None:
+    with pytest.raises(ValueError, match="shard: found"):
+        Shard(number, count)
+
+
+def test_the_lines_are_those_of_the_score_file_below_what_made_them(tmp_path) -> None:
+    content = write_partial(tmp_path / "partial", made_with={"track": "LA", "model": "a"})
+    assert content.decode().splitlines() == [
+        '{"track": "LA", "model": "a"}',
+        "t0 -0.100000001",
+        "t1 -2.5",
+        "t2 -13.8427134",
+        "t3 nan",
+        "t4 -1.00000001e-07",
+    ]
+
+
+def test_a_trial_that_is_scored_again_keeps_its_place(tmp_path) -> None:
+    write_partial(tmp_path / "partial")
+    write_partial(tmp_path / "partial", [(["t2", "t3"], [-13.5, 0.0])])
+    found = read_partial(tmp_path / "partial")
+    assert found is not None
+    assert found.lines() == ["t0 -0.100000001\n", "t1 -2.5\n", "t2 -13.5\n", "t3 0\n", "t4 -1.00000001e-07\n"]
+    assert found.covers(["t2", "t3"])
+    assert not found.covers(["t4", "t5"])
+
+
+def test_a_recording_that_could_not_be_read_is_not_covered(tmp_path) -> None:
+    write_partial(tmp_path / "partial")
+    found = read_partial(tmp_path / "partial")
+    assert found is not None
+    assert [found.covers([name]) for name in ("t2", "t3")] == [True, False]
+    assert found.lines()[3] == ""
 
 
 def test_a_power_cut_costs_the_work_of_one_interval_at_most(tmp_path, monkeypatch) -> None:
     clock, synced = [0.0], []
     monkeypatch.setattr(partial_scores.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(partial_scores.os, "fsync", lambda _: synced.append(clock[0]))
-    with ScoreJournal(tmp_path / "journal", HEADER, "remedy") as journal:
+    with closing(PartialWriter(tmp_path / "partial", MADE_WITH, None)) as partial:
         for batch in range(8):
             clock[0] = 2.0 * batch
-            journal.append(batch, ["t"], np.float32([0]))
+            partial.append([f"t{batch}"], [0.0])
         clock[0] = 15.0
     assert synced == [0, 6, 12, 15]
-    assert journal.done == set(range(8))
 
 
-def test_a_journal_cut_at_any_byte_is_continued_to_the_same_bytes(tmp_path) -> None:
-    path = tmp_path / "journal"
-    whole = write_journal(path)
+def test_a_partial_file_cut_at_any_byte_is_continued_to_the_same_scores(tmp_path) -> None:
+    path = tmp_path / "partial"
+    whole = write_partial(path)
+    expected = read_partial(path)
+    assert expected is not None
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
-        with ScoreJournal(path, HEADER, "remedy") as journal:
-            known = set(journal.done)
-            assert known == set(list(BATCHES)[: max(whole[:length].count(b"\n") - 1, 0)])
-            for number, (names, scores) in BATCHES.items():
-                if number not in known:
-                    journal.append(number, names, np.float32(scores))
-        assert path.read_bytes() == whole, length
+        found = read_partial(path)
+        known = list(found.scores) if found else []
+        assert known == list(expected.scores)[: max(whole[:length].count(b"\n") - 1, 0)]
+        write_partial(path, [batch for batch in BATCHES if not found or not found.covers(batch[0])])
+        again = read_partial(path)
+        assert again is not None
+        assert list(again.scores.items()) == list(expected.scores.items()), length
 
 
-@pytest.mark.parametrize("damage", [b"\0", b"7", b"\n"])
-def test_what_follows_a_damaged_line_is_not_believed(tmp_path, damage: bytes) -> None:
-    path = tmp_path / "journal"
-    whole = bytearray(write_journal(path))
-    second_record = whole.index(b"\n", whole.index(b"\n") + 1) + 1
-    whole[second_record + 12 : second_record + 13] = damage
-    path.write_bytes(whole)
-    content = read_journal(path)
-    assert content is not None
-    assert set(content.batches) == {0}
+@pytest.mark.parametrize("place", [b"t3", b"nan\n"])
+def test_what_follows_a_damaged_line_is_not_believed(tmp_path, place: bytes) -> None:
+    path = tmp_path / "partial"
+    whole = write_partial(path)
+    # As a power cut may leave it: a block of zeros.
+    at = whole.index(place)
+    path.write_bytes(whole[:at] + bytes(2) + whole[at + 2 :])
+    found = read_partial(path)
+    assert found is not None
+    assert list(found.scores) == ["t0", "t1", "t2"]
+    write_partial(path, BATCHES[1:])
+    assert b"\0" not in path.read_bytes()
 
 
-def test_scores_of_something_else_are_refused_by_what_differs(tmp_path) -> None:
-    path = tmp_path / "journal"
-    whole = write_journal(path)
-    other = JournalHeader({**HEADER.binding, "model": "b"}, {})
-    with pytest.raises(ValueError, match=r"journal: found scores with model a, expected model b; remedy$"):
-        ScoreJournal(path, other, "remedy")
-    assert path.read_bytes() == whole
+@pytest.mark.parametrize("content", ["my thesis\n", '6c63f185 {"binding": {"model": "a"}, "about": {}}\n'])
+def test_a_file_that_holds_no_partial_scores_is_left_alone(tmp_path, content: str) -> None:
+    path = tmp_path / "partial"
+    path.write_text(content)
+    with pytest.raises(ValueError, match="partial: found no partial scores"):
+        read_partial(path)
+    assert path.read_text() == content
 
 
-def test_scores_from_before_there_was_a_choice_of_resampler_are_of_soxr(tmp_path) -> None:
-    path = tmp_path / "journal"
-    write_journal(path, JournalHeader({"model": "a", "precision": "fp32"}, {}))
-    with ScoreJournal(path, HEADER, "remedy") as journal:
-        assert journal.done == set(BATCHES)
-    other = JournalHeader({**HEADER.binding, "resampler": "kaiser_best"}, {})
-    with pytest.raises(ValueError, match="found scores with resampler soxr, expected resampler kaiser_best"):
-        ScoreJournal(path, other, "remedy")
-
-
-def test_a_file_that_is_no_journal_is_left_alone(tmp_path) -> None:
-    path = tmp_path / "journal"
-    path.write_text("my thesis\n")
-    with pytest.raises(ValueError, match="found no journal of scores"):
-        ScoreJournal(path, HEADER, "remedy")
-    assert path.read_text() == "my thesis\n"
-
-
-def test_a_journal_that_cannot_grow_is_named(tmp_path) -> None:
+def test_a_partial_file_that_cannot_grow_is_named(tmp_path) -> None:
     # As a full disk does: the system says what is wrong, and not where.
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
     try:
-        with pytest.raises(OSError, match=r"File too large: '.*/journal'"):
-            ScoreJournal(tmp_path / "journal", HEADER, "")
+        with pytest.raises(OSError, match=r"File too large: '.*/partial'"):
+            PartialWriter(tmp_path / "partial", MADE_WITH, None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_shards_are_joined_in_the_order_of_the_list(tmp_path, count: int) -> None:
+    write_shards(tmp_path / "df.txt", count)
+    made_with, lines = join_shards(
+        tmp_path / "df.txt", [Shard(number, count) for number in range(1, count + 1)]
+    )
+    assert made_with == MADE_WITH
+    assert [line.split()[0] for line in lines] == ["t0", "t1", "t2", "t3", "t4"]
+
+
+def test_shards_that_do_not_hold_all_trials_are_not_joined(tmp_path) -> None:
+    first, second = write_shards(tmp_path / "df.txt")
+    write_partial(second, [BATCHES[1]])
+    with pytest.raises(ValueError, match=r"df.txt: 1 of 5 trials are not scored, the first of them number 4"):
+        join_shards(tmp_path / "df.txt", [Shard(1, 2), Shard(2, 2)])
+    first.unlink()
+    with pytest.raises(ValueError, match=r"number 1; found df.txt.2-of-2.partial"):
+        join_shards(tmp_path / "df.txt", [Shard(1, 2), Shard(2, 2)])
+
+
+def test_a_shard_under_the_name_of_another_is_not_joined(tmp_path) -> None:
+    shards = write_shards(tmp_path / "df.txt", 3)
+    shards[0].replace(shards[1])
+    with pytest.raises(ValueError, match="df.txt: "):
+        join_shards(tmp_path / "df.txt", find_shards(tmp_path / "df.txt"))
+
+
+def test_shards_are_found_whatever_the_name_of_their_file_and_none_of_a_longer_name(tmp_path) -> None:
+    write_shards(tmp_path / "[df]*.txt", 3)
+    assert find_shards(tmp_path / "[df]*.txt") == [Shard(number, 3) for number in (1, 2, 3)]
+    assert find_shards(tmp_path / "[df]*") == []
+    with pytest.raises(FileNotFoundError, match="found no shards of it"):
+        join_shards(tmp_path / "[df]*", [WHOLE])

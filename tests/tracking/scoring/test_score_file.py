@@ -1,53 +1,60 @@
-"""Score files on the disk, and the journals beside them."""
+"""Score files on the disk, and the partial files beside them."""
 
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sls.config import ComputeConfig, ScoringConfig
-from sls.engine.scoring.partial_scores import JournalHeader, ScoreJournal
-from sls.engine.scoring.settings import binding_key, settings_of
-from sls.engine.scoring.shards import Shard, find_shards, journal_path
-from sls.tracking.scoring.score_file import is_finished, write_score_file
+from sls.engine.scoring.partial_scores import PartialWriter, Shard, find_shards, partial_path
+from sls.engine.scoring.settings import settings_of
+from sls.tracking.scoring.score_file import is_finished, known_batch_size, write_score_file
 
-HEADER = JournalHeader({"num_trials": 2, "eval_batch_size": 1}, {})
+MADE_WITH = {"num_trials": 2, "eval_batch_size": 1}
+LINES = ["t0 0\n", "t1 1\n"]
 
 
 def write_shards(output: Path) -> list[Path]:
-    paths = [journal_path(output, Shard(number, 2)) for number in (1, 2)]
+    paths = [partial_path(output, Shard(number, 2)) for number in (1, 2)]
     for batch, path in enumerate(paths):
-        with ScoreJournal(path, HEADER, "") as journal:
-            journal.append(batch, [f"t{batch}"], np.array([batch]))
+        with closing(PartialWriter(path, MADE_WITH, None)) as partial:
+            partial.append([f"t{batch}"], [batch])
     return paths
 
 
 def test_a_score_file_leaves_the_shards_of_one_whose_name_goes_on(tmp_path) -> None:
     shards = write_shards(tmp_path / "df.txt")
-    write_score_file(tmp_path / "df", HEADER, ["t0", "t1"], np.zeros(2))
+    write_score_file(tmp_path / "df", MADE_WITH, LINES)
     assert all(path.is_file() for path in shards)
-    with pytest.raises(FileNotFoundError, match="df: found no shards of it"):
-        find_shards(tmp_path / "df")
+    assert (tmp_path / "df").read_text() == "t0 0\nt1 1\n"
 
 
-def test_shards_are_found_and_removed_whatever_the_name_of_their_file(tmp_path) -> None:
+def test_shards_are_removed_whatever_the_name_of_their_file(tmp_path) -> None:
     output = tmp_path / "[df]*.txt"
     shards = write_shards(output)
-    assert [content.source for content in find_shards(output)] == shards
-    write_score_file(output, HEADER, ["t0", "t1"], np.zeros(2))
+    assert [partial_path(output, shard) for shard in find_shards(output)] == shards
+    write_score_file(output, MADE_WITH, LINES)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["[df]*.txt", "[df]*.txt.json"]
 
 
 def test_a_score_file_is_of_its_resampler_and_an_earlier_one_of_soxr(tmp_path) -> None:
     of = {name: settings_of(ComputeConfig(), ScoringConfig(name)) for name in ("soxr", "kaiser_best")}
     earlier = {name: value for name, value in of["soxr"].items() if name != "resampler"}
-    assert binding_key(earlier) == binding_key(of["soxr"]) != binding_key(of["kaiser_best"])
     for made, alike, other in (
         (earlier, "soxr", "kaiser_best"),
         (of["soxr"], "soxr", "kaiser_best"),
         (of["kaiser_best"], "kaiser_best", "soxr"),
     ):
-        write_score_file(tmp_path / "df.txt", JournalHeader(made, {}), ["t0"], np.zeros(1))
+        write_score_file(tmp_path / "df.txt", made, LINES)
         assert is_finished(tmp_path / "df.txt", of[alike])
         with pytest.raises(ValueError, match=f"scores with resampler {alike}, expected resampler {other}"):
             is_finished(tmp_path / "df.txt", of[other])
+
+
+def test_an_automatic_batch_size_is_that_of_what_is_there(tmp_path) -> None:
+    output = tmp_path / "df.txt"
+    assert known_batch_size(output) == 0
+    with closing(PartialWriter(partial_path(output), {"eval_batch_size": 64}, None)):
+        assert known_batch_size(output) == 64
+    write_score_file(output, {"eval_batch_size": 32}, LINES)
+    assert known_batch_size(output) == 32

@@ -9,7 +9,7 @@ from sls.config import ComputeConfig
 from sls.data.loading.trial_lists import TrialList
 from sls.engine.compute.ranks import Ranks
 from sls.tracking.registry.checkpoints import ModelSource
-from sls.tracking.scoring.preparation import ScoringOptions, follow_scoring
+from sls.tracking.scoring.scoring_run import ScoringOptions, follow_scoring
 
 
 class SecondRank(Ranks):

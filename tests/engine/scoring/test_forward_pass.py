@@ -1,0 +1,61 @@
+"""How windows go through a countermeasure: the arithmetic of linear layers, and how many at once."""
+
+import pytest
+import torch
+
+from sls.config import ComputeConfig
+from sls.engine.scoring import forward_pass
+from sls.engine.scoring.forward_pass import (
+    LARGEST_BATCH_SIZE,
+    largest_fitting,
+    linear_arithmetic,
+    score_windows,
+)
+from tests.engine.scoring.loudness import Loudness
+
+CPU = torch.device("cpu")
+
+
+def test_a_cpu_packs_the_precisions_that_it_can(monkeypatch) -> None:
+    monkeypatch.setattr(forward_pass, "can_pack", lambda dtype: dtype == torch.float32)
+    assert linear_arithmetic(ComputeConfig(precision="fp32"), CPU) == "packed"
+    assert linear_arithmetic(ComputeConfig(precision="bf16"), CPU) == "plain"
+
+
+def test_a_gpu_packs_nothing(monkeypatch) -> None:
+    monkeypatch.setattr(forward_pass, "can_pack", lambda dtype: True)
+    assert linear_arithmetic(ComputeConfig(), torch.device("cuda")) == "plain"
+
+
+def test_compiled_layers_are_another_arithmetic_than_packed_ones(monkeypatch) -> None:
+    monkeypatch.setattr(forward_pass, "can_pack", lambda dtype: True)
+    ways = [linear_arithmetic(compute, CPU) for compute in (ComputeConfig(), ComputeConfig(compile=True))]
+    assert ways == ["packed", "compiled"]
+
+
+def test_a_batch_that_does_not_fit_says_what_to_lower() -> None:
+    with pytest.raises(
+        ValueError, match="eval_batch_size: found 8, which does not fit into the memory of cpu"
+    ):
+        score_windows(Loudness(4), torch.zeros(8, 10), 8, ComputeConfig(), CPU)
+
+
+def test_compiled_models_get_whole_batches_alone() -> None:
+    """Another size would be compiled anew, at the end of every list."""
+    windows = torch.arange(7.0)[:, None].expand(7, 10)
+    for compute, sizes in ((ComputeConfig(compile=True), [4, 4]), (ComputeConfig(), [4, 3])):
+        model = Loudness()
+        assert score_windows(model, windows, 4, compute, CPU).tolist() == list(range(7))
+        assert model.batch_sizes == sizes
+
+
+@pytest.mark.parametrize(("capacity", "found"), [(1, 1), (5, 4), (64, 64), (10**6, LARGEST_BATCH_SIZE)])
+def test_the_automatic_batch_is_the_greatest_power_of_two_that_fits(capacity: int, found: int) -> None:
+    model = Loudness(capacity)
+    assert largest_fitting(lambda size: model(torch.zeros(size, 10)), "cuda:0") == found
+
+
+def test_a_gpu_too_small_for_one_utterance_is_named() -> None:
+    model = Loudness(0)
+    with pytest.raises(ValueError, match="not even one utterance fits into the memory of cuda:0"):
+        largest_fitting(lambda size: model(torch.zeros(size, 10)), "cuda:0")
