@@ -20,7 +20,6 @@ from sls.reports.figure_style import (
     GRID_COLOUR,
     LABEL_SIZE,
     MUTED_COLOUR,
-    PLAIN_BOX,
     SPOOF_COLOUR,
     SYSTEM_COLOURS,
     TICK_SIZE,
@@ -34,8 +33,6 @@ DET_TICKS_PERCENT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 40, 5
 DET_MARGIN = 1.1
 """How far a DET plot reaches beyond its EERs, in normal deviates."""
 LEAST_RATE = 1e-4
-FAR_RIGHT = 0.75
-"""Share of the scores' range beyond which the note on the threshold stands on its left."""
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
@@ -108,35 +105,18 @@ def score_figure(evaluation: Evaluation) -> Figure:
         label = f"{name} ({int(counts.sum()):,})"
         axes.stairs(share, histogram.edges, color=colour, fill=True, alpha=0.35)
         axes.stairs(share, histogram.edges, color=colour, linewidth=1.6, label=label)
-    _mark_threshold(axes, evaluation)
+    threshold = f"EER {format_measure(evaluation.eer)} at {evaluation.eer_threshold:.3g}"
+    style: dict[str, Any] = {"color": MUTED_COLOUR, "linestyle": "--", "linewidth": 1.4}
+    axes.axvline(evaluation.eer_threshold, label=threshold, **style)
     what = "log-likelihood ratio" if evaluation.is_calibrated else "score"
     axes.set_xlabel(f"{what} (higher is more bona fide)", fontsize=LABEL_SIZE)
     axes.set_ylabel("trials of the class, %", fontsize=LABEL_SIZE)
     draw_grid(axes, "y")
-    axes.set_ylim(0, 1.12 * axes.get_ylim()[1])
+    axes.set_ylim(0, 1.2 * axes.get_ylim()[1])
     axes.legend(fontsize=TICK_SIZE, frameon=False, loc="best")
     note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
     set_title(figure, axes, f"Scores, {note}", evaluation.system, evaluation.corpus)
     return figure
-
-
-def _mark_threshold(axes: Axes, evaluation: Evaluation) -> None:
-    """Draws the EER threshold of a score figure, and its note on the side where there is room."""
-    threshold, edges = evaluation.eer_threshold, evaluation.histogram.edges
-    is_right = threshold > (1 - FAR_RIGHT) * edges[0] + FAR_RIGHT * edges[-1]
-    axes.axvline(threshold, color=MUTED_COLOUR, linestyle="--", linewidth=1.4)
-    axes.annotate(
-        f"EER {format_measure(evaluation.eer)}\nat {threshold:.3g}",
-        (threshold, 0.98),
-        xycoords=("data", "axes fraction"),
-        xytext=(-6 if is_right else 6, 0),
-        ha="right" if is_right else "left",
-        textcoords="offset points",
-        va="top",
-        fontsize=TICK_SIZE,
-        color=MUTED_COLOUR,
-        bbox=PLAIN_BOX,
-    )
 
 
 def _name_curve(evaluation: Evaluation) -> str:

@@ -150,12 +150,12 @@ def _find_disagreements(
 
     Ranks, since the scores of two systems have no common scale.
     """
-    size = rankings[0].trials.size
-    ranks = np.empty((len(rankings), size))
-    for row, ranking in enumerate(rankings):
-        # Equal scores share the rank of the first of them.
-        starts = np.searchsorted(ranking.scores, ranking.scores, side="left")
-        ranks[row, ranking.trials] = starts / max(size - 1, 1)
+    # Equal scores share the rank of the first of them.
+    below = [
+        np.searchsorted(ranking.scores, joined.scores, side="left")
+        for ranking, joined in zip(rankings, systems.values(), strict=True)
+    ]
+    ranks = np.stack(below) / max(rankings[0].trials.size - 1, 1)
     spread = ranks.max(axis=0) - ranks.min(axis=0)
     first = next(iter(systems.values()))
     is_bonafide = first.is_bonafide
