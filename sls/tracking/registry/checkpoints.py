@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow import MlflowClient
@@ -13,8 +15,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_local_uri
 
 from sls.files import check_is_file
+from sls.tracking.run import TrackedRun
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions, get_run
 from sls.tracking.tags import CHECKPOINT_TAG, CHOSEN_EPOCH_TAG, MODEL_TAGS, WEIGHTS_DELETED, WEIGHTS_TAG
+
+if TYPE_CHECKING:  # they load PyTorch, for which doors without neural work are not to wait
+    from sls.models.checkpoints import CheckpointInfo
+    from sls.models.countermeasure import Countermeasure
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,29 @@ class ModelSource(FoundModel):
 def epoch_name(epoch: int) -> str:
     """Returns the name of an epoch's LoggedModel."""
     return f"epoch_{epoch}"
+
+
+def log_checkpoint(
+    run: TrackedRun, model: Countermeasure, info: CheckpointInfo, tags: Mapping[str, str]
+) -> str:
+    """Records a checkpoint as a LoggedModel; its weights are written once.
+
+    Returns:
+        A handle that `run.log_metrics` and `run.delete_checkpoint` take; of a run without a journal the id of the
+        LoggedModel.
+    """
+    from sls.models.checkpoints import save_checkpoint
+
+    known = {"recipe": info.recipe, "epoch": None if info.epoch is None else str(info.epoch), **tags}
+    description = {
+        "name": "imported" if info.epoch is None else epoch_name(info.epoch),
+        "tags": {name: str(value) for name, value in known.items() if value},
+        "params": {name: value for name in ("recipe", "epoch") if (value := known[name])},
+        "step": info.epoch or 0,
+    }
+    with run.staging() as directory:
+        save_checkpoint(directory / CHECKPOINT_FILE, model, info)
+        return run.log_model(description, directory)
 
 
 def resolve_model(client: MlflowClient, name: str, directory: Path | None = None) -> ModelSource:

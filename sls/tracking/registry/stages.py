@@ -16,8 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
-from sls.tracking.registry.model_card import find_train_corpus
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_versions
 from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
 
 PRODUCTION = "production"
@@ -224,8 +223,11 @@ def eer_tag(place: str) -> str:
 
 def _corpus_of(client: MlflowClient, version: str) -> str:
     tags = get_version(client, version).tags
+    if CORPUS_TAG in tags:
+        return str(tags[CORPUS_TAG])
     # Versions of before that tag know the run alone.
-    return str(tags.get(CORPUS_TAG) or find_train_corpus(client, tags.get("run_id", "")))
+    run = find_known_run(client, tags.get("run_id", ""))
+    return run.data.tags.get(CORPUS_TAG, "") if run else ""
 
 
 def _set_stage(client: MlflowClient, version: str, stage: str) -> None:
