@@ -114,7 +114,11 @@ def find_model(client: MlflowClient, name: str) -> FoundModel:
     """
     name = name or f"models:/{REGISTERED_MODEL_NAME}@champion"
     if name.startswith("models:/m-"):
-        return _from_logged_model(_get_logged_model(client, name.removeprefix("models:/")), name)
+        model_id = name.removeprefix("models:/")
+        try:
+            return _from_logged_model(client.get_logged_model(model_id), name)
+        except MlflowException as error:
+            raise ValueError(f"model: the tracking store has no model {model_id}") from error
     if name.startswith("models:/"):
         return _from_registry(client, name)
     if name.startswith("runs:/"):
@@ -197,13 +201,6 @@ def _from_run(client: MlflowClient, uri: str) -> FoundModel:
             f"model: run {run_id} has no checkpoint of epoch {epoch}; it has {sorted(models) or 'none'}"
         )
     return _from_logged_model(models[int(epoch)], f"runs:/{run_id}/{epoch_name(int(epoch))}")
-
-
-def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel:
-    try:
-        return client.get_logged_model(model_id)
-    except MlflowException as error:
-        raise ValueError(f"model: the tracking store has no model {model_id}") from error
 
 
 def _from_logged_model(model: LoggedModel, uri: str) -> FoundModel:

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Run
@@ -27,8 +28,7 @@ MAX_LINKS = 8
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, order=True)
-class Place:
+class Place(NamedTuple):
     """Where an EER was measured; one of one place does not take that of another."""
 
     corpus: str
