@@ -46,21 +46,11 @@ def running_server(
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    command = [
-        "mlflow",
-        "models",
-        "serve",
-        "-m",
-        str(bundle),
-        "--env-manager",
-        env_manager,
-        "-h",
-        "127.0.0.1",
-    ]
+    options = f"--env-manager {env_manager} -h 127.0.0.1 -p {port}".split()
     log_path = directory / "log.txt"
     with log_path.open("w") as log:
         process = subprocess.Popen(
-            [*command, "-p", str(port)],
+            ["mlflow", "models", "serve", "-m", str(bundle), *options],
             cwd=directory,
             env={**os.environ, "PATH": path, **variables},
             stdout=log,

@@ -40,10 +40,10 @@ from sls.models.checkpoints import (
     save_checkpoint,
 )
 from sls.serving.bundle import save_served_model
+from sls.serving.contract import PRECISIONS
 
 CLIENTS = (1, 4, 16)
 NUM_RECORDINGS = 16
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 # 16 clients of a large model on two cores wait longer than the minute that the server gives a request by itself.
 ENVIRONMENT = {"MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "600"}
 WARM_UP = 3

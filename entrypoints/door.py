@@ -20,7 +20,7 @@ from sls.config_file import RETIRED, check_field_name, config_fields
 from sls.engine.compute.launch import Launch
 from sls.quotation import did_you_mean
 from sls.tracking.offline.run_writer import RunTakenOver
-from sls.tracking.run import TrackedRun, one_line, tracked_run
+from sls.tracking.run import one_line, tracked_run
 from sls.tracking.signals import Terminated
 
 EXIT_FAILURE = 1
@@ -47,7 +47,8 @@ def door_command(kind: str, *, journal: bool = False) -> Callable[[Callable[...,
         @click.pass_context
         @functools.wraps(function)
         def command(context: click.Context, **options: Any) -> None:
-            with door(kind, journal=journal, resume=options.get("resume", "")) as run:
+            resume = options.get("resume", "")
+            with errors_exit(kind), tracked_run(kind, journal=journal, resume=resume) as run:
                 refuse_unknown(context)
                 function(run, **options)
 
@@ -70,15 +71,6 @@ def refuse_unknown(context: click.Context) -> None:
         raise ValueError(f"{context.command.name} does not take {name}{hint}")
     if context.args:
         raise ValueError(f"{context.command.name}: found {context.args[0]}, expected --name value")
-
-
-@contextmanager
-def door(
-    kind: str, name: str | None = None, *, journal: bool = False, resume: str = ""
-) -> Iterator[TrackedRun]:
-    """Opens the run of a door (see `tracked_run`) and turns errors into one line and an exit code."""
-    with errors_exit(kind), tracked_run(kind, name, journal=journal, resume=resume) as run:
-        yield run
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from entrypoints.door import console, door_command
 from entrypoints.options import text_option
 from sls.config import check_name
-from sls.tracking.registry.importing import ImportRequest, track_import
+from sls.tracking.registry.versions import ImportRequest, track_import
 from sls.tracking.run import TrackedRun
 
 

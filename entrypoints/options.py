@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -63,17 +62,24 @@ def read_config(path: str | Path, options: Mapping[str, str]) -> Config:
 
 def data_config(options: Mapping[str, str]) -> DataConfig:
     """Returns where the corpora lie, for a door that needs no more of the configuration."""
-    return _with_data_root(build_config(_only("data", options))).data
+    data_root = options.get("data_root") or os.environ.get(DATA_ROOT_VARIABLE, "")
+    return _typed_config({**options, "data_root": data_root}).data
 
 
 def compute_config(options: Mapping[str, str]) -> ComputeConfig:
     """Returns where to compute, for a door that needs no more of the configuration."""
-    return build_config(_only("compute", options)).compute
+    return _typed_config(options).compute
 
 
 def scoring_config(options: Mapping[str, str]) -> ScoringConfig:
     """Returns what of a long recording is scored, for a door that needs no more of the configuration."""
-    return build_config(_only("scoring", options)).scoring
+    return _typed_config(options).scoring
+
+
+def _typed_config(options: Mapping[str, str]) -> Config:
+    """Returns the defaults with what was typed of them; options that are no field are the door's own."""
+    names = {spec.name for spec in config_fields()}
+    return build_config({name: value for name, value in given(options).items() if name in names})
 
 
 def parse_shard(text: str) -> Shard:
@@ -134,13 +140,3 @@ def parse_count(name: str, text: str, default: int) -> int:
     if text and not text.isdecimal():
         raise ValueError(f"{name}: found {quote(text)}, expected a whole number, 0 or more")
     return int(text) if text else default
-
-
-def _only(section: str, options: Mapping[str, str]) -> dict[str, str]:
-    names = {spec.name for spec in config_fields() if spec.section == section}
-    return {name: value for name, value in given(options).items() if name in names}
-
-
-def _with_data_root(config: Config) -> Config:
-    root = config.data.data_root or os.environ.get(DATA_ROOT_VARIABLE, "")
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, data_root=root))

@@ -31,21 +31,10 @@ def ui(port: int) -> None:
     print(f"All runs:            {ui_address(uri, port)}/#/experiments/{experiment}/runs", flush=True)
     if not is_local:
         return
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "ui",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
+    command = f"-m mlflow ui --host 127.0.0.1 --port {port} --workers 1 --backend-store-uri".split()
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_TRACKING_URI": uri}
     # In the place of this process, so that what stops it stops the UI.
-    os.execve(sys.executable, [*command, "--backend-store-uri", uri], environment)
+    os.execve(sys.executable, [sys.executable, *command, uri], environment)
 
 
 def _check_is_free(port: int) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 import torch
 
 from sls.data.audio.recording import AudioError
-from sls.data.audio.uploads import Upload, decode_base64, read_samples, read_upload
+from sls.data.audio.uploads import decode_base64, read_samples, read_upload
 from sls.data.audio.windows import fit_length, window_starts
 from sls.data.tables.protocols import Label
 from sls.engine.compute.precision import Precision, arithmetic
@@ -40,12 +41,8 @@ BATCH_SIZE = 8
 CPU = torch.device("cpu")
 
 
-@dataclass(frozen=True)
-class _Window:
-    """What the countermeasure says of one stretch."""
-
-    score: float
-    layer_weights: np.ndarray
+Window = tuple[float, np.ndarray]
+"""What the countermeasure says of one stretch: its score, and the weight of each layer."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class Answerer:
         rows: list[dict[str, Any]] = []
         recordings: list[_Recording] = []
         num_windows_left = self.limits.max_windows
-        for values in zip(*(table[name] for name in given), strict=True):
+        for values in table[given].itertuples(index=False, name=None):
             try:
                 recording = self._read(dict(zip(given, values, strict=True)), params, num_windows_left)
             except AudioError as error:
@@ -110,20 +107,32 @@ class Answerer:
             rows.append(recording.row)
         windows = iter(self._explain([piece for item in recordings for piece in item.stretches]))
         for recording in recordings:
-            self._fill(recording, [next(windows) for _ in recording.stretches], params)
+            self._fill(recording, list(islice(windows, len(recording.stretches))), params)
         if all(row["error"] for row in rows):
             count = f"none of {len(rows)} recordings can be used; the first: " if len(rows) > 1 else ""
             raise RefusedRequest(count + rows[0]["error"])
         return self._tabulate(rows, params)
 
     def _read(self, given: Mapping[str, Any], params: RequestParams, max_windows: int) -> _Recording:
-        info = self.checkpoint.info
-        upload = self._read_upload(given)
-        used_s = min(upload.duration_s, info.num_samples / info.sample_rate_hz)
+        """Reads a row that brings a file or a list of samples; what it does not bring is None or NaN."""
+        info, limits = self.checkpoint.info, self.limits
+        rate_hz = info.sample_rate_hz
+        brought = [name for name in (AUDIO, SAMPLES) if not _is_missing(given.get(name))]
+        if len(brought) > 1:
+            raise AudioError(f"found {AUDIO} and {SAMPLES} in one row, expected one of them")
+        name = brought[0] if brought else AUDIO
+        try:
+            if name == SAMPLES:
+                upload = read_samples(given[SAMPLES], given.get(RATE), rate_hz, limits)
+            else:
+                upload = read_upload(decode_base64(given.get(AUDIO), limits.max_bytes), rate_hz, limits)
+        except AudioError as error:
+            raise AudioError(f"{name}: {error}") from None
+        used_s = min(upload.duration_s, info.num_samples / rate_hz)
         row = {"duration_used_s": used_s, "warnings": ", ".join(upload.warnings(used_s)), "error": ""}
         starts = [0]
         if params.curve_hop_s is not None:
-            hop = max(1, round(params.curve_hop_s * info.sample_rate_hz))
+            hop = max(1, round(params.curve_hop_s * rate_hz))
             starts = window_starts(len(upload.waveform), info.num_samples, hop).tolist()
             if len(starts) > max_windows:
                 raise AudioError(
@@ -134,42 +143,27 @@ class Answerer:
             fit_length(upload.waveform[start : start + info.num_samples], info.num_samples).copy()
             for start in starts
         ]
-        return _Recording(row, stretches, [start / info.sample_rate_hz for start in starts])
+        return _Recording(row, stretches, [start / rate_hz for start in starts])
 
-    def _read_upload(self, given: Mapping[str, Any]) -> Upload:
-        """Reads a row that brings a file or a list of samples; what it does not bring is None or NaN."""
-        rate_hz, limits = self.checkpoint.info.sample_rate_hz, self.limits.upload
-        brought = [name for name in (AUDIO, SAMPLES) if not _is_missing(given.get(name))]
-        if len(brought) > 1:
-            raise AudioError(f"found {AUDIO} and {SAMPLES} in one row, expected one of them")
-        name = brought[0] if brought else AUDIO
-        try:
-            if name == SAMPLES:
-                return read_samples(given[SAMPLES], given.get(RATE), rate_hz, limits)
-            return read_upload(decode_base64(given.get(AUDIO), limits.max_bytes), rate_hz, limits)
-        except AudioError as error:
-            raise AudioError(f"{name}: {error}") from None
-
-    def _explain_batch(self, waveforms: list[np.ndarray]) -> list[_Window]:
+    def _explain_batch(self, waveforms: list[np.ndarray]) -> list[Window]:
         with torch.inference_mode(), arithmetic(self.precision, CPU):
             explanation = self.checkpoint.model.explain(torch.from_numpy(np.stack(waveforms)))
-        scores = explanation.log_probs[:, Label.BONAFIDE].double().numpy()
-        weights = explanation.layer_weights.double().numpy()
-        return [_Window(float(score), by_layer) for score, by_layer in zip(scores, weights, strict=True)]
+        scores = explanation.log_probs[:, Label.BONAFIDE].double().tolist()
+        return list(zip(scores, explanation.layer_weights.double().numpy(), strict=True))
 
-    def _fill(self, recording: _Recording, windows: list[_Window], params: RequestParams) -> None:
-        row, first = recording.row, windows[0]
-        if not all(math.isfinite(window.score) for window in windows):
+    def _fill(self, recording: _Recording, windows: list[Window], params: RequestParams) -> None:
+        row, scores = recording.row, [score for score, _ in windows]
+        if not all(map(math.isfinite, scores)):
             row["error"] = "the score of this recording is not finite"
             return
-        row["score"] = first.score
+        row["score"], layer_weights = windows[0]
         if params.with_layer_weights:
-            row[LAYER_WEIGHTS] = json.dumps([round(float(weight), 6) for weight in first.layer_weights])
+            row[LAYER_WEIGHTS] = json.dumps([round(float(weight), 6) for weight in layer_weights])
         if params.curve_hop_s is not None:
-            points = zip(recording.starts_s, windows, strict=True)
-            row[CURVE] = json.dumps([{"start_s": start_s, "score": item.score} for start_s, item in points])
+            points = zip(recording.starts_s, scores, strict=True)
+            row[CURVE] = json.dumps([{"start_s": start_s, "score": score} for start_s, score in points])
         if self.calibration is not None:
-            row |= asdict(decide(float(self.calibration.apply(first.score)), params.costs))
+            row |= asdict(decide(float(self.calibration.apply(scores[0])), params.costs))
 
     def _tabulate(self, rows: list[dict[str, Any]], params: RequestParams) -> pd.DataFrame:
         names = [*OUTPUTS, *(CALIBRATED_OUTPUTS if self.calibration is not None else ())]

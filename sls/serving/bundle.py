@@ -1,4 +1,4 @@
-"""The served model as a bundle: code, weights, calibration, signature, an example and the packages it needs."""
+"""The served model as a bundle: code, weights, calibration, signature, an example and the packages that it needs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,33 @@ import base64
 import io
 import shutil
 import wave
+from functools import cache
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from sls.config import PROJECT_ROOT
 from sls.files import scratch_directory
 from sls.serving.contract import AUDIO, make_signature
-from sls.serving.packages import serving_constraints, serving_requirements
+
+# What the served model imports, and no more; a test holds this list to the imports.
+SERVING_PACKAGES = (
+    "mlflow",
+    "torch",
+    "torchaudio",
+    "numpy",
+    "pandas",
+    "safetensors",
+    "soundfile",
+    "av",
+    "soxr",
+)
 
 EXAMPLE_RATE_HZ = 8_000
 EXAMPLE_DURATION_S = 0.5
@@ -45,7 +62,7 @@ def save_served_model(path: Path, checkpoint: Path, calibration: Path | None = N
             code_paths=[str(code)],
             signature=make_signature(calibration is not None),
             input_example=pd.DataFrame({AUDIO: [example_recording()]}),
-            pip_requirements=[*serving_requirements(), f"-c {constraints}"],
+            pip_requirements=[*map(_pin, SERVING_PACKAGES), f"-c {constraints}"],
         )
 
 
@@ -62,3 +79,37 @@ def example_recording() -> str:
         file.setframerate(EXAMPLE_RATE_HZ)
         file.writeframes(samples.tobytes())
     return base64.b64encode(content.getvalue()).decode("ascii")
+
+
+def serving_constraints() -> list[str]:
+    """Returns the pins of `SERVING_PACKAGES` and of all that they bring along, as they are installed here.
+
+    Without them an environment that is built next year would hold that year's packages.
+    """
+    pins: dict[str, str] = {}
+    waiting = [Requirement(name) for name in SERVING_PACKAGES]
+    asked: set[tuple[str, str]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in {"", *requirement.extras}:
+            if (name, extra) in asked:
+                continue
+            asked.add((name, extra))
+            try:
+                pins[name] = _pin(name)
+            except PackageNotFoundError:
+                continue  # conda, for one, brings the libraries of CUDA under names of its own
+            waiting += _requirements_of(name, extra)
+    return sorted(pins.values())
+
+
+@cache
+def _requirements_of(name: str, extra: str) -> tuple[Requirement, ...]:
+    found = map(Requirement, requires(name) or ())
+    return tuple(one for one in found if one.marker is None or one.marker.evaluate({"extra": extra}))
+
+
+def _pin(name: str) -> str:
+    """Pins a package without the local part of its version, such as +cu128, which the public registry lacks."""
+    return f"{name}=={Version(version(name)).public}"

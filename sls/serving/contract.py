@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
-from typing import Any, get_args
+from dataclasses import dataclass, fields
+from typing import Any
 
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -19,18 +19,11 @@ from sls.serving.errors import RefusedRequest
 
 AUDIO, SAMPLES, RATE = "audio", "samples", "sample_rate_hz"
 LAYER_WEIGHTS, CURVE, CURVE_HOP = "layer_weights", "curve", "curve_hop_s"
-MAX_ROWS = 64
-MAX_WINDOWS = 128
-MAX_REQUEST_BYTES = 128 * 2**20
 DEFAULT_CURVE_HOP_S = 2.0
-LIMIT_VARIABLES = {
-    "max_bytes": "SLS_SERVE_MAX_BYTES",
-    "max_duration_s": "SLS_SERVE_MAX_DURATION_S",
-    "max_rows": "SLS_SERVE_MAX_ROWS",
-    "max_windows": "SLS_SERVE_MAX_WINDOWS",
-    "max_request_bytes": "SLS_SERVE_MAX_REQUEST_BYTES",
-}
+LIMIT_PREFIX = "SLS_SERVE_"
+"""Of the environment variables that set a limit, such as SLS_SERVE_MAX_BYTES."""
 PRECISION_VARIABLE = "SLS_SERVE_PRECISION"
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
 
 _STRING, _DOUBLE = DataType.string, DataType.double
 OUTPUTS = {"score": _DOUBLE, "duration_used_s": _DOUBLE, "warnings": _STRING, "error": _STRING}
@@ -44,14 +37,13 @@ ALWAYS_PRESENT = ("warnings", "error")
 
 
 @dataclass(frozen=True)
-class ServingLimits:
-    """What one request may hold."""
+class ServingLimits(UploadLimits):
+    """What one request may hold, beside the limits of each recording."""
 
-    upload: UploadLimits = field(default_factory=UploadLimits)
-    max_rows: int = MAX_ROWS
-    max_windows: int = MAX_WINDOWS
+    max_rows: int = 64
+    max_windows: int = 128
     """Of all curves together: each window costs as much as a row."""
-    max_request_bytes: int = MAX_REQUEST_BYTES
+    max_request_bytes: int = 128 * 2**20
     """Of all of it, as it comes over HTTP."""
 
 
@@ -115,27 +107,21 @@ def read_params(params: dict[str, Any] | None) -> RequestParams:
 
 
 def limits_from_environment() -> ServingLimits:
-    """Returns the limits: the defaults, or what the environment says (`LIMIT_VARIABLES`).
+    """Returns the limits: the defaults, or what the environment says (`LIMIT_PREFIX`).
 
     Raises:
         ValueError: one of them is not a positive number.
     """
-    given = {name: _read_limit(variable) for name, variable in LIMIT_VARIABLES.items()}
-    found = {name: value for name, value in given.items() if value is not None}
-    upload = UploadLimits()
-    return ServingLimits(
-        UploadLimits(
-            int(found.pop("max_bytes", upload.max_bytes)),
-            found.pop("max_duration_s", upload.max_duration_s),
-        ),
-        **{name: int(value) for name, value in found.items()},
-    )
+    given: dict[str, Any] = {}
+    for limit in fields(ServingLimits):
+        variable = f"{LIMIT_PREFIX}{limit.name.upper()}"
+        if text := os.environ.get(variable):
+            value = _read_positive(variable, text)
+            given[limit.name] = value if isinstance(limit.default, float) else int(value)
+    return ServingLimits(**given)
 
 
-def _read_limit(variable: str) -> float | None:
-    text = os.environ.get(variable, "")
-    if not text:
-        return None
+def _read_positive(variable: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -151,9 +137,8 @@ def precision_from_environment() -> Precision:
     Raises:
         ValueError: it is neither.
     """
-    text = os.environ.get(PRECISION_VARIABLE, "") or "fp32"
-    known: tuple[Precision, ...] = tuple(name for name in get_args(Precision) if name != "tf32")
-    for name in known:
+    text = os.environ.get(PRECISION_VARIABLE) or "fp32"
+    for name in PRECISIONS:
         if text == name:
             return name
-    raise ValueError(f"{PRECISION_VARIABLE}: found {quote(text)}, expected one of {', '.join(known)}")
+    raise ValueError(f"{PRECISION_VARIABLE}: found {quote(text)}, expected one of {', '.join(PRECISIONS)}")

@@ -1,19 +1,27 @@
-"""How the served model says no: 400 and one sentence, without a stack trace and without what was sent."""
+"""How the served model says no: 400 and one sentence, without a stack trace and without what was sent.
+
+The model refuses by an `MlflowException`, as MLflow documents it. What breaks before the model is asked (no JSON, a
+parameter of the wrong type, a broken table) MLflow's server answers by itself, with the data or a stack trace:
+`guard_server` is the one place that holds it to a sentence.
+"""
 
 from __future__ import annotations
 
-import asyncio
+import inspect
 import json
 import logging
 import sys
-from collections.abc import Awaitable, Callable
-from functools import wraps
+from collections.abc import Callable
+from functools import partial, wraps
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
-from mlflow.exceptions import DEADLINE_EXCEEDED, INVALID_PARAMETER_VALUE, MlflowException
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 SCORING_SERVER = "mlflow.pyfunc.scoring_server"
+GUARDED_PARAMETERS = ("data", "content_type", "model", "input_schema")
+"""Of the server's function `invocations`, from the bytes of a request to its answer."""
 JSON_TYPE = "application/json"
 INPUT_FORMATS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 PARAMS = "params"
@@ -31,8 +39,8 @@ logger = logging.getLogger(__name__)
 class RefusedRequest(MlflowException):
     """Answered by the server with 400 and one sentence.
 
-    MLflow's server puts the request's data before an error's message; here the message stays as it was written,
-    so that the answer does not hold the audio.
+    MLflow's server writes the request's data before an error's message; here the message stays as it was, so that
+    the answer does not hold the audio.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -41,68 +49,29 @@ class RefusedRequest(MlflowException):
     @property
     def message(self) -> str:
         """The sentence."""
-        return self._sentence
+        return str(self)
 
     @message.setter
     def message(self, text: str) -> None:
-        self._sentence: str = self.__dict__.get("_sentence", text)
-
-
-class _StrictModel:
-    """The server's model, which refuses parameters that are misspelt or stand in a row; MLflow leaves them out.
-
-    A decision at another prior than the one that was asked for would look like any other.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
-
-    def predict(self, data: Any, params: Any = None) -> Any:
-        """Predicts as the model does.
-
-        Raises:
-            RefusedRequest: a parameter is unknown (its name is not quoted: a client may have put anything there),
-                or a column of the input.
-        """
-        known = [spec.name for spec in self._model.metadata.get_params_schema() or ()]
-        if isinstance(params, dict) and not set(params) <= set(known):
-            raise RefusedRequest(
-                f"params: found one that the signature does not have, expected some of {', '.join(known)}"
-            )
-        misplaced = ", ".join(sorted(_columns_of(data).intersection(known)))
-        if misplaced:
-            raise RefusedRequest(f"rows: found {misplaced}, expected it in {PARAMS}, beside the input")
-        return self._model.predict(data, params=params)
-
-
-def _columns_of(data: Any) -> set[str]:
-    """Returns the names of the columns of an input, in whichever form the server parsed it."""
-    tables = data if isinstance(data, list) else [data]
-    return {str(name) for table in tables if isinstance(table, (dict, pd.DataFrame)) for name in table}
+        """Leaves the sentence as it is."""
 
 
 def guard_server(max_bytes: int) -> None:
     """Holds MLflow's scoring server, where this process is one, to refusals of one sentence.
 
-    What breaks before the model is asked (no JSON, a parameter of the wrong type, a broken table) the server
-    answers by itself: with the data, or with a stack trace; and what takes too long, with a text that is called
-    JSON. It has no place to change that but its functions.
+    A server whose function is not the one that is known here answers as MLflow does, and the log says so.
 
     Args:
         max_bytes: of a request; a longer one is refused before it is parsed.
     """
-    server = sys.modules.get(SCORING_SERVER)
-    if server is not None and not hasattr(server.invocations, "__wrapped__"):
-        server.invocations = guard(server.invocations, max_bytes)  # type: ignore[attr-defined]
-        # The server is not yet made: the model is loaded first, and its routes pass through this decorator.
-        catch = server._async_catch_mlflow_exception
-        limit_s = server.MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.get()
-        # A little less than the server's own limit, which would come first otherwise.
-        own_s = limit_s - min(1, limit_s / 4)
-        server._async_catch_mlflow_exception = lambda handle: catch(limit_time(handle, own_s))  # type: ignore[attr-defined]
+    server: Any = sys.modules.get(SCORING_SERVER)
+    invocations = getattr(server, "invocations", None)
+    if server is None or hasattr(invocations, "__wrapped__"):
+        return
+    if invocations is None or tuple(inspect.signature(invocations).parameters) != GUARDED_PARAMETERS:
+        logger.warning("MLflow's server has changed: its own errors may hold what was sent")
+        return
+    server.invocations = guard(invocations, max_bytes)
 
 
 def guard(invocations: Callable[..., Any], max_bytes: int) -> Callable[..., Any]:
@@ -116,7 +85,8 @@ def guard(invocations: Callable[..., Any], max_bytes: int) -> Callable[..., Any]
         try:
             # The server takes parsed JSON as it takes its bytes.
             body = _parse(data) if kind.partition(";")[0].strip() == JSON_TYPE else data
-            answer = invocations(body, kind, _StrictModel(model), input_schema)
+            strict = SimpleNamespace(metadata=model.metadata, predict=partial(_predict_strictly, model))
+            answer = invocations(body, kind, strict, input_schema)
         except RefusedRequest:
             raise
         except Exception as error:
@@ -130,20 +100,6 @@ def guard(invocations: Callable[..., Any], max_bytes: int) -> Callable[..., Any]
         return answer._replace(response=RefusedRequest(UNKNOWN_TYPE).serialize_as_json(), mimetype=JSON_TYPE)
 
     return guarded
-
-
-def limit_time(handle: Callable[..., Awaitable[Any]], limit_s: float) -> Callable[..., Awaitable[Any]]:
-    """Returns the server's handler of requests, which gives up after `limit_s` seconds: 504 and one sentence."""
-
-    @wraps(handle)
-    async def limited(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return await asyncio.wait_for(handle(*args, **kwargs), limit_s)
-        except TimeoutError:
-            sentence = f"request: took more than {limit_s:g} s; send fewer rows, or raise curve_hop_s"
-            raise MlflowException(sentence, DEADLINE_EXCEEDED) from None
-
-    return limited
 
 
 def _parse(data: bytes) -> dict[str, Any]:
@@ -164,3 +120,24 @@ def _parse(data: bytes) -> dict[str, Any]:
                 f"request: found {name} beside the input, expected one of {', '.join(INPUT_FORMATS)}, and {PARAMS}"
             )
     return body
+
+
+def _predict_strictly(model: Any, data: Any, params: Any = None) -> Any:
+    """Predicts as the server's model does, which leaves out parameters that are misspelt or stand in a row.
+
+    A decision at another prior than the one that was asked for would look like any other.
+
+    Raises:
+        RefusedRequest: there is such a parameter; its name is not quoted: a client may have put anything there.
+    """
+    known = [spec.name for spec in model.metadata.get_params_schema() or ()]
+    if isinstance(params, dict) and not set(params) <= set(known):
+        raise RefusedRequest(
+            f"params: found one that the signature does not have, expected some of {', '.join(known)}"
+        )
+    tables = data if isinstance(data, list) else [data]
+    columns = {str(name) for table in tables if isinstance(table, (dict, pd.DataFrame)) for name in table}
+    misplaced = ", ".join(sorted(columns.intersection(known)))
+    if misplaced:
+        raise RefusedRequest(f"rows: found {misplaced}, expected it in {PARAMS}, beside the input")
+    return model.predict(data, params=params)

@@ -1,4 +1,4 @@
-"""Tests of `bundle` and `packages`: the bundle holds all that serving needs, and names the packages."""
+"""Tests of `bundle`: it holds all that serving needs, and names the packages."""
 
 import ast
 import importlib.metadata
@@ -14,9 +14,12 @@ import pytest
 from benchmarks.model_server import running_server
 from sls.engine.evaluation.calibration import save_calibration
 from sls.metrics.calibration import LogisticCalibration
-from sls.serving import packages
-from sls.serving.bundle import example_recording, save_served_model
-from sls.serving.packages import SERVING_PACKAGES
+from sls.serving.bundle import (
+    SERVING_PACKAGES,
+    example_recording,
+    save_served_model,
+    serving_constraints,
+)
 from tests.servers import post
 from tests.serving.uploads import FLAC, WAV, base64_of, frame_of
 
@@ -138,8 +141,8 @@ def test_pins_are_of_public_versions_and_of_installed_packages(monkeypatch) -> N
             raise importlib.metadata.PackageNotFoundError(name)
         return f"{real_version(name)}+cu128" if name == "torch" else real_version(name)
 
-    monkeypatch.setattr(packages, "version", version)
-    pins = packages.serving_constraints()
+    monkeypatch.setattr("sls.serving.bundle.version", version)
+    pins = serving_constraints()
     assert f"torch=={real_version('torch').split('+')[0]}" in pins
     assert not [pin for pin in pins if pin.startswith("nvidia-") or "+" in pin]
     assert {"mlflow-skinny", "uvicorn", "cffi"} <= {pin.split("==")[0] for pin in pins}

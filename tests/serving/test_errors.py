@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import json
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +12,9 @@ from mlflow.pyfunc import scoring_server
 from mlflow.types import DataType, ParamSchema, ParamSpec
 
 from sls.serving.contract import make_signature
-from sls.serving.errors import RefusedRequest, guard, guard_server
+from sls.serving.errors import GUARDED_PARAMETERS, RefusedRequest, guard, guard_server
+
+MODEL = SimpleNamespace(metadata=None)
 
 
 def answer(response: Any) -> scoring_server.InvocationsResponse:
@@ -31,7 +32,7 @@ def test_message_stays_as_it_was_written_and_is_answered_with_400() -> None:
 def test_long_request_is_refused_before_it_is_parsed() -> None:
     guarded = guard(lambda *_: pytest.fail("it was parsed"), max_bytes=10)
     with pytest.raises(RefusedRequest, match="found 11 bytes, expected at most 10"):
-        guarded(b"x" * 11, "application/json", None, None)
+        guarded(b"x" * 11, "application/json", MODEL, None)
 
 
 @pytest.mark.parametrize("error", [MlflowException("data: UklG"), KeyError("UklG"), RecursionError("UklG")])
@@ -40,14 +41,14 @@ def test_any_error_becomes_one_sentence_without_the_data(error: Exception, caplo
         raise error
 
     with pytest.raises(RefusedRequest, match="does not fit the signature") as caught:
-        guard(invocations, max_bytes=10)(b"{}", "application/json", None, None)
+        guard(invocations, max_bytes=10)(b"{}", "application/json", MODEL, None)
     assert "UklG" not in caught.value.serialize_as_json() + caplog.text
     assert type(error).__name__ in caplog.text
 
 
 def test_request_without_a_content_type_is_read_as_json() -> None:
     guarded = guard(lambda data, content_type, *_: answer(content_type), max_bytes=10)
-    assert guarded(b"{}", None, None, None).response == "application/json"
+    assert guarded(b"{}", None, MODEL, None).response == "application/json"
 
 
 def test_parameter_that_the_signature_does_not_have_is_refused_and_not_quoted() -> None:
@@ -94,14 +95,14 @@ def test_key_that_the_server_would_leave_out_is_refused_by_name(kind: str | None
     guarded = guard(lambda *_: pytest.fail("it was answered"), max_bytes=100)
     body = json.dumps({"dataframe_records": [], extra: 0.5}).encode()
     with pytest.raises(RefusedRequest, match=f"found '{extra}' beside the input, expected one of") as caught:
-        guarded(body, kind, None, None)
+        guarded(body, kind, MODEL, None)
     assert caught.value.get_http_status_code() == 400
 
 
 @pytest.mark.parametrize("key", ["UklG" * 8, "UklG\n", "UklG=="])
 def test_key_that_may_be_a_recording_is_not_quoted(key: str) -> None:
     with pytest.raises(RefusedRequest, match="found a key beside the input") as caught:
-        guard(answer, max_bytes=100)(json.dumps({key: 1}).encode(), None, None, None)
+        guard(answer, max_bytes=100)(json.dumps({key: 1}).encode(), None, MODEL, None)
     assert "UklG" not in caught.value.message
 
 
@@ -109,7 +110,7 @@ def test_key_that_may_be_a_recording_is_not_quoted(key: str) -> None:
 def test_every_input_format_reaches_the_server_parsed(format: str) -> None:
     guarded = guard(lambda data, *_: answer(data), max_bytes=100)
     body = {format: [1], "params": {}}
-    assert guarded(json.dumps(body).encode(), None, None, None).response == body
+    assert guarded(json.dumps(body).encode(), None, MODEL, None).response == body
 
 
 @pytest.mark.parametrize(
@@ -117,25 +118,32 @@ def test_every_input_format_reaches_the_server_parsed(format: str) -> None:
 )
 def test_text_of_the_server_becomes_one_sentence_in_json(kind: str) -> None:
     invocations = inspect.unwrap(scoring_server.invocations)
-    found = guard(invocations, max_bytes=100)(b'{"inputs": []}', kind, None, None)
+    found = guard(invocations, max_bytes=100)(b'{"inputs": []}', kind, MODEL, None)
     assert (found.status, found.mimetype) == (415, "application/json")
     assert json.loads(found.response)["message"].startswith("content type: found one that is not taken")
     assert "UklG" not in found.response
 
 
-def test_request_that_takes_too_long_is_answered_with_504_and_one_sentence(monkeypatch) -> None:
-    """Of the server as `mlflow models serve` makes it: the model is loaded, and guards it, before it is made."""
-    monkeypatch.setenv("MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT", "1")
-    monkeypatch.setattr(scoring_server, "invocations", lambda *_: time.sleep(1.2))
-    monkeypatch.setattr(
-        scoring_server, "_async_catch_mlflow_exception", scoring_server._async_catch_mlflow_exception
-    )
-    guard_server(max_bytes=100)
+def test_mlflow_has_the_function_that_is_guarded_and_looks_it_up_for_each_request(monkeypatch) -> None:
+    """If this fails, MLflow has changed its scoring server: `guard_server` is to follow, or to go."""
+    invocations = inspect.unwrap(scoring_server.invocations)
+    assert tuple(inspect.signature(invocations).parameters) == GUARDED_PARAMETERS
+    assert answer("").status == 200
+    # The server is made after the model was loaded, and may have been made before the guard came.
+    monkeypatch.setattr(scoring_server, "invocations", invocations)
     app = scoring_server.init(SimpleNamespace(metadata=SimpleNamespace(get_input_schema=lambda: None)))
-    start, *parts = asyncio.run(post(app, b'{"inputs": []}'))
-    assert start["status"] == 504
-    message = json.loads(b"".join(part.get("body", b"") for part in parts))["message"]
-    assert message.startswith("request: took more than 0.75 s; send fewer rows")
+    guard_server(max_bytes=1)
+    start, *parts = asyncio.run(post(app, b"{}"))
+    assert start["status"] == 400
+    assert b"found 2 bytes, expected at most 1" in b"".join(part.get("body", b"") for part in parts)
+
+
+def test_server_that_has_changed_is_left_to_answer_as_mlflow_does(monkeypatch, caplog) -> None:
+    for changed in (lambda request: request, None):
+        monkeypatch.setattr(scoring_server, "invocations", changed)
+        guard_server(max_bytes=1)
+        assert scoring_server.invocations is changed
+    assert "its own errors may hold what was sent" in caplog.text
 
 
 async def post(app: Any, body: bytes) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ UNKNOWN = 2**62
 """libsndfile's number of samples where a header does not tell."""
 _STREAMED_WAV_BYTES = 2**31 - 2**16  # sizes from here on are what writers to a pipe put for "not known"
 
+UNREADABLE = (soundfile.SoundFileError, av.error.FFmpegError, OSError, MemoryError, TypeError, ValueError)
+"""What the decoders raise where they do not read a recording."""
+
 Limit = Callable[[int, int], int]
 """From the rate in Hz and the number of channels, the most samples of each channel; may raise AudioError."""
 
@@ -36,6 +39,25 @@ class NotReadableError(AudioError):
     """A recording that neither decoder reads; the message quotes both."""
 
 
+def decode(
+    content: str | bytes, limit: Limit | None = None, final: type[AudioError] = CutShortError
+) -> tuple[np.ndarray, int]:
+    """Decodes a recording, a path or the content of a file, by libsndfile or else by FFmpeg.
+
+    Args:
+        content: the recording.
+        limit: what it may hold; None for anything.
+        final: the errors of one decoder after which the other is not asked.
+
+    Returns:
+        The samples, shape `(num_samples, channels)`, float32 in [-1, 1]; and their rate in Hz.
+
+    Raises:
+        AudioError: it is cut short, over the limit, or neither decoder reads it.
+    """
+    return try_decoders(decode_by_soundfile, decode_by_av, content, limit, final=final)
+
+
 def try_decoders(
     by_soundfile: Callable[..., Result],
     by_av: Callable[..., Result],
@@ -49,19 +71,15 @@ def try_decoders(
     Raises:
         AudioError: of the class that is `final`, as it is, or NotReadableError where neither reads it.
     """
-    try:
-        return by_soundfile(*given)
-    except final:
-        raise
-    except (soundfile.SoundFileError, OSError, MemoryError, TypeError, ValueError) as error:
-        soundfile_words = one_line(error)
-    try:
-        return by_av(*given)
-    except final:
-        raise
-    except (av.error.FFmpegError, OSError, MemoryError, ValueError) as error:
-        av_words = one_line(error)
-    raise NotReadableError(f"not readable: soundfile: {soundfile_words}; PyAV: {av_words}")
+    words = []
+    for decoder, ask in (("soundfile", by_soundfile), ("PyAV", by_av)):
+        try:
+            return ask(*given)
+        except final:
+            raise
+        except UNREADABLE as error:
+            words.append(f"{decoder}: {one_line(error)}")
+    raise NotReadableError(f"not readable: {'; '.join(words)}")
 
 
 def one_line(error: BaseException) -> str:
@@ -71,14 +89,11 @@ def one_line(error: BaseException) -> str:
 
 
 def decode_by_soundfile(content: str | bytes, limit: Limit | None = None) -> tuple[np.ndarray, int]:
-    """Decodes a recording, a path or the content of a file, with libsndfile.
-
-    Returns:
-        The samples, shape `(num_samples, channels)`, float32 in [-1, 1]; and their rate in Hz.
+    """Decodes with libsndfile, as `decode` says.
 
     Raises:
         AudioError: it is cut short, or has more samples than the limit.
-        SoundFileError, OSError, MemoryError, TypeError, ValueError: libsndfile does not read it.
+        UNREADABLE: libsndfile does not read it.
     """
     with soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else content) as file:
         _check_wav_size(file)
@@ -91,11 +106,11 @@ def decode_by_soundfile(content: str | bytes, limit: Limit | None = None) -> tup
 
 
 def decode_by_av(content: str | bytes, limit: Limit | None = None) -> tuple[np.ndarray, int]:
-    """Decodes a recording, a path or the content of a file, with FFmpeg; for the rest as `decode_by_soundfile`.
+    """Decodes with FFmpeg, as `decode` says.
 
     Raises:
         AudioError: it has no audio, is cut short, or has more samples than the limit.
-        FFmpegError, OSError, MemoryError, ValueError: FFmpeg does not read it.
+        UNREADABLE: FFmpeg does not read it.
     """
     with open_container(content) as container:
         stream = audio_stream(container)
@@ -131,7 +146,7 @@ def audio_stream(container: InputContainer) -> av.AudioStream:
 
 
 def check_duration(count: int, most: int | None, rate_hz: int) -> None:
-    """Raises AudioError where a recording has more samples of each channel than may be read; None for any number."""
+    """Raises AudioError where there are more samples of each channel than `most`; None is any number."""
     if most is not None and count > most:
         longest_s = round(most / rate_hz, 2)
         raise AudioError(f"found a recording of more than {longest_s:g} s, expected at most that")

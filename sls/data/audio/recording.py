@@ -19,8 +19,7 @@ from sls.data.audio.decoders import (
     UNKNOWN,
     AudioError,
     audio_stream,
-    decode_by_av,
-    decode_by_soundfile,
+    decode,
     one_line,
     try_decoders,
 )
@@ -159,7 +158,7 @@ def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:
         content: str | bytes = _existing_path(source, name)
     else:
         content = source if isinstance(source, bytes) else source.read()
-    samples, rate_hz = try_decoders(decode_by_soundfile, decode_by_av, content)
+    samples, rate_hz = decode(content)
     if len(samples) == 0:
         raise AudioError(_NO_SAMPLES)
     return mix_down(samples), rate_hz

@@ -16,14 +16,7 @@ from typing import Any
 import numpy as np
 
 from sls.data.audio.containers import HEAD_BYTES, count_tag_bytes, name_container
-from sls.data.audio.decoders import (
-    AudioError,
-    NotReadableError,
-    check_duration,
-    decode_by_av,
-    decode_by_soundfile,
-    try_decoders,
-)
+from sls.data.audio.decoders import AudioError, NotReadableError, check_duration, decode
 from sls.data.audio.recording import mix_down, resample
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
@@ -120,9 +113,18 @@ def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Up
         raise AudioError("found no bytes, expected a recording")
     if len(content) > limits.max_bytes:
         raise AudioError(f"found {len(content)} bytes, expected at most {limits.max_bytes}")
-    content = _without_id3(content)
-    container = _name_taken(content)
-    samples, rate_hz = _decode(content, container, limits)
+    try:
+        # Without ID3 tags the first bytes tell the format.
+        content = content[count_tag_bytes(io.BytesIO(content)) :]
+    except ValueError as error:
+        raise AudioError(str(error)) from None
+    container = name_container(content[:HEAD_BYTES])
+    if container not in _TAKEN:
+        raise AudioError("not a WAV, FLAC, MP3 or OGG file")
+    try:
+        samples, rate_hz = decode(content, partial(_most_frames, limits), final=AudioError)
+    except NotReadableError:
+        raise AudioError(f"found a {container.upper()} file that cannot be decoded") from None
     if len(samples) == 0:
         raise AudioError(f"found a {container.upper()} file without samples, expected a recording")
     return _to_upload(samples, rate_hz, sample_rate_hz)
@@ -173,30 +175,6 @@ def _to_upload(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload
     except AudioError:
         raise AudioError("found samples that are NaN or infinite") from None
     return Upload(resample(mono, rate_hz, sample_rate_hz), samples, rate_hz)
-
-
-def _without_id3(content: bytes) -> bytes:
-    """Drops ID3 tags, so that the first bytes tell the format."""
-    try:
-        return content[count_tag_bytes(io.BytesIO(content)) :]
-    except ValueError as error:
-        raise AudioError(str(error)) from None
-
-
-def _name_taken(content: bytes) -> str:
-    """Returns FFmpeg's name of a format that is taken from strangers."""
-    container = name_container(content[:HEAD_BYTES])
-    if container not in _TAKEN:
-        raise AudioError("not a WAV, FLAC, MP3 or OGG file")
-    return container
-
-
-def _decode(content: bytes, container: str, limits: UploadLimits) -> tuple[np.ndarray, int]:
-    limit = partial(_most_frames, limits)
-    try:
-        return try_decoders(decode_by_soundfile, decode_by_av, content, limit, final=AudioError)
-    except NotReadableError:
-        raise AudioError(f"found a {container.upper()} file that cannot be decoded") from None
 
 
 def _most_frames(limits: UploadLimits, rate_hz: int, channels: int) -> int:

@@ -21,7 +21,8 @@ from sls.reports.report import (
 )
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
-from sls.tracking.registry.lineage import link_checkpoint, note_evaluations
+from sls.tracking.registry.lineage import link_checkpoint
+from sls.tracking.registry.model_card import note_evaluations
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import MODEL_ID_TAG, NOT_COMPARABLE_TAG, SCORE_RUN_TAG, TRAIN_RUN_TAG
 

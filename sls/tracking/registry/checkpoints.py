@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow import MlflowClient
@@ -13,8 +15,15 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_local_uri
 
 from sls.files import check_is_file
+from sls.tracking.run import TrackedRun
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions, get_run
 from sls.tracking.tags import CHECKPOINT_TAG, CHOSEN_EPOCH_TAG, MODEL_TAGS, WEIGHTS_DELETED, WEIGHTS_TAG
+
+if TYPE_CHECKING:  # they load PyTorch, for which doors without neural work are not to wait
+    from sls.models.checkpoints import CheckpointInfo
+    from sls.models.countermeasure import Countermeasure
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,29 @@ def epoch_name(epoch: int) -> str:
     return f"epoch_{epoch}"
 
 
+def log_checkpoint(
+    run: TrackedRun, model: Countermeasure, info: CheckpointInfo, tags: Mapping[str, str]
+) -> str:
+    """Records a checkpoint as a LoggedModel; its weights are written once.
+
+    Returns:
+        A handle that `run.log_metrics` and `run.delete_checkpoint` take; of a run without a journal the id of the
+        LoggedModel.
+    """
+    from sls.models.checkpoints import save_checkpoint
+
+    known = {"recipe": info.recipe, "epoch": None if info.epoch is None else str(info.epoch), **tags}
+    description = {
+        "name": "imported" if info.epoch is None else epoch_name(info.epoch),
+        "tags": {name: str(value) for name, value in known.items() if value},
+        "params": {name: value for name in ("recipe", "epoch") if (value := known[name])},
+        "step": info.epoch or 0,
+    }
+    with run.staging() as directory:
+        save_checkpoint(directory / CHECKPOINT_FILE, model, info)
+        return run.log_model(description, directory)
+
+
 def resolve_model(client: MlflowClient, name: str, directory: Path | None = None) -> ModelSource:
     """Finds the checkpoint that a user names, and its file.
 
@@ -82,7 +114,11 @@ def find_model(client: MlflowClient, name: str) -> FoundModel:
     """
     name = name or f"models:/{REGISTERED_MODEL_NAME}@champion"
     if name.startswith("models:/m-"):
-        return _from_logged_model(_get_logged_model(client, name.removeprefix("models:/")), name)
+        model_id = name.removeprefix("models:/")
+        try:
+            return _from_logged_model(client.get_logged_model(model_id), name)
+        except MlflowException as error:
+            raise ValueError(f"model: the tracking store has no model {model_id}") from error
     if name.startswith("models:/"):
         return _from_registry(client, name)
     if name.startswith("runs:/"):
@@ -165,13 +201,6 @@ def _from_run(client: MlflowClient, uri: str) -> FoundModel:
             f"model: run {run_id} has no checkpoint of epoch {epoch}; it has {sorted(models) or 'none'}"
         )
     return _from_logged_model(models[int(epoch)], f"runs:/{run_id}/{epoch_name(int(epoch))}")
-
-
-def _get_logged_model(client: MlflowClient, model_id: str) -> LoggedModel:
-    try:
-        return client.get_logged_model(model_id)
-    except MlflowException as error:
-        raise ValueError(f"model: the tracking store has no model {model_id}") from error
 
 
 def _from_logged_model(model: LoggedModel, uri: str) -> FoundModel:

@@ -1,6 +1,7 @@
-"""What a checkpoint's runs and versions say of each other.
+"""Where a checkpoint comes from and what was made of it: read from the store once, and told by its runs and versions.
 
-The descriptions of its runs lead to its other runs and its versions; its versions say how it was evaluated.
+The descriptions of its runs lead to its other runs and its versions. The tags of its versions say how it was
+evaluated, and their description, the `model_card`, tells both.
 """
 
 from __future__ import annotations
@@ -8,24 +9,123 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import LifecycleStage, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sls.tracking.registry.model_card import newest_evaluations, renew_evaluations
 from sls.tracking.registry.stages import eer_tag, evaluated_place, key_tag
 from sls.tracking.run import one_line, run_link
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_active_run, find_runs_of_checkpoint, find_versions
-from sls.tracking.tags import CHECKPOINT_TAG, NOT_COMPARABLE_TAG, NOTE_TAG, SCORE_RUN_TAG
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_runs_of_checkpoint, find_versions
+from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, NOT_COMPARABLE_TAG, NOTE_TAG, SCORE_RUN_TAG
 
 MAX_LINKS = 8
 """Of each sort; a description has its limit."""
-# What stands between these lines is written anew; the rest is left to its readers.
-_BEGIN, _END = "<!-- lineage -->", "<!-- /lineage -->"
 
 logger = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """Where an EER was measured; one of one place does not take that of another."""
+
+    corpus: str
+    track: str
+    subset: str
+    precision: str
+    """Of the scores, where that is not fp32."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What the tracking store knows of a checkpoint."""
+
+    origin: Run | None = None
+    """The run that trained or imported it; a deleted one too."""
+    scorings: Sequence[Run] = ()
+    """The oldest first; those under way too, failed ones not."""
+    evaluations: Sequence[Run] = ()
+    """Likewise."""
+
+    @property
+    def active_origin(self) -> Run | None:
+        """The origin, unless it is deleted: then nothing can be written on it, and no link leads there."""
+        is_active = self.origin is not None and self.origin.info.lifecycle_stage == LifecycleStage.ACTIVE
+        return self.origin if is_active else None
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether others trained it."""
+        return self.origin is not None and self.origin.data.tags.get("kind") == "import_checkpoint"
+
+    @property
+    def train_corpus(self) -> str:
+        """The corpus that it was trained on; empty where the store does not know it."""
+        return self.origin.data.tags.get(CORPUS_TAG, "") if self.origin else ""
+
+    def scoring_of(self, evaluation: Run) -> Run | None:
+        """Returns the run that made the scores of an evaluation; those of a file were made by no run."""
+        score_run_id = evaluation.data.tags.get(SCORE_RUN_TAG, "")
+        return next((run for run in self.scorings if run.info.run_id == score_run_id), None)
+
+    def newest_evaluations(self) -> dict[Place, Run]:
+        """Returns the newest evaluation of each place, in order of the places.
+
+        Those of some of the trials, of windows, or calibrated are left out. An evaluation under way counts once it
+        has its EER, since the card is renewed before it ends.
+        """
+        newest = {}
+        for run in self.evaluations:
+            tags, track = run.data.tags, run.data.tags.get("track", "")
+            subset, precision = tags.get("subset", ""), tags.get("precision", "").replace("fp32", "")
+            is_of_a_subset = tags.get(NOT_COMPARABLE_TAG, "") in ("", f"subset {subset}")
+            if f"{track}/eer_percent" in run.data.metrics and is_of_a_subset:
+                newest[Place(tags.get(CORPUS_TAG, ""), track, subset, precision)] = run
+        return dict(sorted(newest.items(), key=lambda item: item[0]))
+
+    def eer_tags(self) -> dict[str, str]:
+        """Returns the version tags for the newest evaluation of each track: its EER, and what that rests on.
+
+        Evaluations that do not compare with those of other versions, such as of another subset, are left out.
+        """
+        tags = {}
+        for place, run in self.newest_evaluations().items():
+            if NOT_COMPARABLE_TAG in run.data.tags:
+                continue
+            name = evaluated_place(place.corpus, place.track, place.precision)
+            tags[eer_tag(name)] = f"{run.data.metrics[f'{place.track}/eer_percent']:.4f}"
+            if "key_sha256" in run.data.tags:
+                tags[key_tag(name)] = run.data.tags["key_sha256"]
+        return tags
+
+
+def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> Lineage:
+    """Reads what is known of a checkpoint.
+
+    Args:
+        client: the tracking store.
+        checkpoint_model_id: the checkpoint's LoggedModel; with none, no run is known to be of it.
+        train_run_id: the run that made it.
+    """
+    scorings, evaluations = (
+        find_runs_of_checkpoint(client, kind, checkpoint_model_id) if checkpoint_model_id else []
+        for kind in ("score", "evaluate")
+    )
+    return Lineage(find_known_run(client, train_run_id), scorings, evaluations)
+
+
+def make_section(name: str, text: str) -> str:
+    """Returns a section of a description: it is written anew, and what people write around it stays."""
+    return f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
+
+
+def renew_section(description: str, name: str, text: str) -> str | None:
+    """Returns a description with a section written anew, or None where it has no such section."""
+    pattern = f"<!-- {re.escape(name)} -->.*<!-- /{re.escape(name)} -->"
+    renewed, count = re.subn(pattern, lambda _: make_section(name, text), description, flags=re.DOTALL)
+    return renewed if count else None
 
 
 def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id: str = "") -> None:
@@ -41,67 +141,31 @@ def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id
     if not checkpoint_model_id:
         return
     try:
-        _link(client, checkpoint_model_id, train_run_id)
+        _link(client, checkpoint_model_id, read_lineage(client, checkpoint_model_id, train_run_id))
     except MlflowException as error:
         logger.warning("The runs of %s could not be linked: %s", checkpoint_model_id, one_line(error))
 
 
-def note_evaluations(client: MlflowClient, checkpoint_model_id: str) -> None:
-    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
-    tags = evaluated_eer_tags(client, checkpoint_model_id)
-    for version in find_versions(client):
-        if version.tags.get(CHECKPOINT_TAG) != checkpoint_model_id:
-            continue
-        for name, value in tags.items():
-            client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
-        card = version.description or ""
-        renewed = renew_evaluations(client, card, checkpoint_model_id, version.tags.get("run_id", ""))
-        if renewed != card:
-            client.update_model_version(REGISTERED_MODEL_NAME, version.version, renewed)
+def _link(client: MlflowClient, checkpoint_model_id: str, lineage: Lineage) -> None:
+    versions, origin = find_versions(client), lineage.active_origin
+    own = _version_links(item for item in versions if item.tags.get(CHECKPOINT_TAG) == checkpoint_model_id)
+    for run in (*lineage.scorings, *lineage.evaluations):
+        links = {
+            "Scores": _run_links([lineage.scoring_of(run)]),
+            "Import" if lineage.is_imported else "Training": _run_links([origin]),
+            "Evaluation": _run_links(
+                [item for item in lineage.evaluations if item.data.tags.get(SCORE_RUN_TAG) == run.info.run_id]
+            ),
+            "Version": own,
+        }
+        _write(client, run, links)
+    if origin:
+        of_training = (item for item in versions if item.tags.get("run_id") == origin.info.run_id)
+        _write(client, origin, {"Version": _version_links(of_training)})
 
 
-def evaluated_eer_tags(client: MlflowClient, checkpoint_model_id: str) -> dict[str, str]:
-    """Returns the version tags for a checkpoint's newest evaluation of each track: its EER, and what that rests on.
-
-    Evaluations that do not compare with those of other versions, such as of another subset, are left out.
-    """
-    tags = {}
-    for run in newest_evaluations(client, checkpoint_model_id):
-        if NOT_COMPARABLE_TAG in run.data.tags:
-            continue
-        known, track = run.data.tags, run.data.tags["track"]
-        place = evaluated_place(known.get("corpus", ""), track, known.get("precision", ""))
-        tags[eer_tag(place)] = f"{run.data.metrics[f'{track}/eer_percent']:.4f}"
-        if "key_sha256" in known:
-            tags[key_tag(place)] = known["key_sha256"]
-    return tags
-
-
-def _link(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> None:
-    versions = find_versions(client)
-    own = [item for item in versions if item.tags.get(CHECKPOINT_TAG) == checkpoint_model_id]
-    scorings = find_runs_of_checkpoint(client, "score", checkpoint_model_id)
-    evaluations = find_runs_of_checkpoint(client, "evaluate", checkpoint_model_id)
-    training = find_active_run(client, train_run_id)
-    origin = _origin_link(training) if training else {}
-    for run in scorings:
-        of_run = [item for item in evaluations if item.data.tags.get(SCORE_RUN_TAG) == run.info.run_id]
-        _write(client, run, {**origin, "Evaluation": _links(of_run), "Version": _version_links(own)})
-    for run in evaluations:
-        scores = [item for item in scorings if run.data.tags.get(SCORE_RUN_TAG) == item.info.run_id]
-        _write(client, run, {"Scores": _links(scores), **origin, "Version": _version_links(own)})
-    if training:
-        of_training = [item for item in versions if item.tags.get("run_id") == train_run_id]
-        _write(client, training, {"Version": _version_links(of_training)})
-
-
-def _origin_link(run: Run) -> dict[str, list[str]]:
-    is_import = run.data.tags.get("kind") == "import_checkpoint"
-    return {"Import" if is_import else "Training": [run_link(run)]}
-
-
-def _links(runs: Sequence[Run]) -> list[str]:
-    return [run_link(run) for run in runs[-MAX_LINKS:]]
+def _run_links(runs: Sequence[Run | None]) -> list[str]:
+    return [run_link(run) for run in runs[-MAX_LINKS:] if run]
 
 
 def _version_links(versions: Iterable[ModelVersion]) -> list[str]:
@@ -114,14 +178,11 @@ def _version_links(versions: Iterable[ModelVersion]) -> list[str]:
 
 
 def _write(client: MlflowClient, run: Run, links: dict[str, list[str]]) -> None:
-    lines = [f"{name}: {', '.join(found)}" for name, found in links.items() if found]
-    section = "\n".join([_BEGIN, "  \n".join(lines), _END])
+    text = "  \n".join(f"{name}: {', '.join(found)}" for name, found in links.items() if found)
     note = run.data.tags.get(NOTE_TAG, "")
-    has_section = _BEGIN in note and _END in note
-    if has_section:
-        renewed = re.sub(f"{re.escape(_BEGIN)}.*{re.escape(_END)}", lambda _: section, note, flags=re.DOTALL)
-    else:
-        renewed = f"{note}\n\n{section}".strip()
+    renewed = renew_section(note, "lineage", text)
     # A section whose last version was deleted is emptied; an empty one is not begun.
-    if (lines or has_section) and renewed != note:
+    if renewed is None and text:
+        renewed = f"{note}\n\n{make_section('lineage', text)}".strip()
+    if renewed is not None and renewed != note:
         client.set_tag(run.info.run_id, NOTE_TAG, renewed)

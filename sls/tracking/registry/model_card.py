@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import DatasetInput, Run
 
 from sls.data.corpora.corpus import DEMO_CORPUS
 from sls.metrics.calibration import Calibration
-from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.registry.lineage import Lineage, Place, make_section, read_lineage, renew_section
 from sls.tracking.run import run_link
-from sls.tracking.store import find_active_run, find_known_run, find_runs_of_checkpoint
-from sls.tracking.tags import NOT_COMPARABLE_TAG, SCORE_RUN_TAG
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
+from sls.tracking.tags import CHECKPOINT_TAG
 
 MAX_CARD_LENGTH = 5_000
 """What MLflow's databases hold of a version's description."""
@@ -25,95 +25,54 @@ SYNTHETIC_LINE = (
     "**Synthetic corpus: this version was trained or evaluated on the made demo corpus. Its figures say nothing "
     "about real deepfakes, and it must not be used to judge recordings.**"
 )
+TABLE_HEAD = """
+| corpus | track | subset | EER % | 95 % over trials | 95 % over speakers and attacks | from |
+|---|---|---|---|---|---|---|"""
 INTENDED_USE = """### Intended use and limits
 - For: research on speech anti-spoofing, and as one sign among others when a recording is examined. \
 Not for: the only ground of a decision about a person.
-- It hears the first {heard} of a recording, as one channel (stereo is averaged, shorter recordings are repeated); \
-what comes later is not heard.
+- It hears the first {heard_s:.2f} s of a recording, as one channel (stereo is averaged, shorter recordings are \
+repeated); what comes later is not heard.
 - It knows the attacks, languages and channels of its training data. On others its error rate is higher, often \
 by much: evaluate it on recordings like yours before use.
 - A score is no probability and has no natural threshold. {calibration}"""
 CALIBRATED = "This version is served with a calibration; it holds for data like those on which it was fitted."
 UNCALIBRATED = "This version has no calibration, so that it is served without a decision."
 
-# Between these lines the card is written anew when a version is evaluated; the rest is left to its readers.
-_BEGIN, _END = "<!-- evaluations -->", "<!-- /evaluations -->"
-
 
 def write_card(
-    client: MlflowClient, source: ModelSource, recipe: str, heard_s: float, calibration: Calibration | None
+    lineage: Lineage, recipe: str, epoch: str, heard_s: float, calibration: Calibration | None
 ) -> str:
     """Returns the card of a checkpoint, at most as long as a description may be.
 
     Args:
-        client: the tracking store.
-        source: the checkpoint.
+        lineage: where the checkpoint comes from, and how it was evaluated.
         recipe: name of its recipe.
+        epoch: its epoch.
         heard_s: seconds of a recording that it hears.
         calibration: with which it is served, if with one.
     """
-    origin = find_known_run(client, source.train_run_id)
     parts = [
-        f"Recipe {recipe or 'unknown'}, epoch {source.epoch or 'unknown'}.",
-        _describe_origin(origin),
-        evaluation_section(client, source.model_id, _corpus(origin)),
-        INTENDED_USE.format(heard=f"{heard_s:.2f} s", calibration=_describe_calibration(calibration)),
+        f"Recipe {recipe or 'unknown'}, epoch {epoch or 'unknown'}.",
+        _describe_origin(lineage),
+        make_section("evaluations", _describe_evaluations(lineage)),
+        INTENDED_USE.format(heard_s=heard_s, calibration=_describe_calibration(calibration)),
     ]
     return "\n\n".join(parts)[:MAX_CARD_LENGTH]
 
 
-def renew_evaluations(client: MlflowClient, card: str, checkpoint_model_id: str, train_run_id: str) -> str:
-    """Returns a card with its evaluations as they are now; what people wrote around them stays."""
-    origin = find_known_run(client, train_run_id)
-    section = evaluation_section(client, checkpoint_model_id, _corpus(origin))
-    pattern = f"{re.escape(_BEGIN)}.*{re.escape(_END)}"
-    renewed = re.sub(pattern, lambda _: section, card, flags=re.DOTALL)
-    return renewed if len(renewed) <= MAX_CARD_LENGTH else card
-
-
-def evaluation_section(client: MlflowClient, checkpoint_model_id: str, train_corpus: str = "") -> str:
-    """Returns the table of EERs by track with 95 % intervals, and says so where the corpus is synthetic."""
-    runs = newest_evaluations(client, checkpoint_model_id)
-    corpora = {train_corpus, *(_corpus(run) for run in runs)}
-    lines = [_BEGIN]
-    if DEMO_CORPUS in corpora:
-        lines += [SYNTHETIC_LINE, ""]
-    lines += ["### EER by track"]
-    rows = _rows(client, runs)
-    if runs:
-        lines += [
-            "",
-            "| corpus | track | subset | EER % | 95 % over trials | 95 % over speakers and attacks | from |",
-            "|---|---|---|---|---|---|---|",
-            *rows,
-        ]
-        if len(runs) > len(rows):
-            lines += ["", f"And {len(runs) - len(rows)} more, in the runs of kind evaluate."]
-    else:
-        lines.append("Not evaluated yet.")
-    return "\n".join([*lines, _END])
-
-
-def newest_evaluations(client: MlflowClient, checkpoint_model_id: str) -> list[Run]:
-    """Returns the newest evaluation of a checkpoint for each corpus, track, subset and precision, in that order.
-
-    Those of some of the trials, of windows, or calibrated are left out. An evaluation under way counts once it has
-    its EER, since it renews the card before it ends.
-    """
-    if not checkpoint_model_id:
-        return []
-    newest = {
-        (_corpus(run), run.data.tags["track"], run.data.tags.get("subset", ""), _precision(run)): run
-        for run in find_runs_of_checkpoint(client, "evaluate", checkpoint_model_id)
-        if _eer_name(run) in run.data.metrics
-        and run.data.tags.get(NOT_COMPARABLE_TAG, "") in ("", f"subset {run.data.tags.get('subset')}")
-    }
-    return [newest[place] for place in sorted(newest)]
-
-
-def find_train_corpus(client: MlflowClient, train_run_id: str) -> str:
-    """Returns the corpus that a checkpoint was trained on; empty where the store does not know it."""
-    return _corpus(find_known_run(client, train_run_id))
+def note_evaluations(client: MlflowClient, checkpoint_model_id: str) -> None:
+    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
+    for version in find_versions(client):
+        if version.tags.get(CHECKPOINT_TAG) != checkpoint_model_id:
+            continue
+        lineage = read_lineage(client, checkpoint_model_id, version.tags.get("run_id", ""))
+        for name, value in lineage.eer_tags().items():
+            client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
+        card = version.description or ""
+        renewed = renew_section(card, "evaluations", _describe_evaluations(lineage))
+        if renewed is not None and renewed != card and len(renewed) <= MAX_CARD_LENGTH:
+            client.update_model_version(REGISTERED_MODEL_NAME, version.version, renewed)
 
 
 def _describe_calibration(calibration: Calibration | None) -> str:
@@ -125,50 +84,54 @@ def _describe_calibration(calibration: Calibration | None) -> str:
     return f"{CALIBRATED} Their scores were {low:g} to {high:g}."
 
 
-def _describe_origin(run: Run | None) -> str:
+def _describe_origin(lineage: Lineage) -> str:
+    run = lineage.origin
     if run is None:
         return "Origin unknown."
-    is_deleted = run.info.lifecycle_stage != LifecycleStage.ACTIVE
-    name = f"{run.info.run_name} (deleted)" if is_deleted else run_link(run)
-    tags = run.data.tags
-    if tags.get("kind") == "import_checkpoint":
-        source, licence = (tags.get(name, "unknown") for name in ("source", "licence"))
+    name = run_link(run) if lineage.active_origin else f"{run.info.run_name} (deleted)"
+    if lineage.is_imported:
+        source, licence = (_escape(run.data.tags.get(name, "unknown")) for name in ("source", "licence"))
         return f"Imported from {source}, licence {licence}: {name}"
     data = [_describe_dataset(item) for item in (run.inputs.dataset_inputs if run.inputs else ())]
-    lines = [f"Training: {name}", f"Corpus: {_corpus(run) or 'unknown'}", *data]
-    return "  \n".join(lines)
+    return "  \n".join([f"Training: {name}", f"Corpus: {_escape(lineage.train_corpus) or 'unknown'}", *data])
 
 
-def _describe_dataset(given: object) -> str:
-    dataset, tags = given.dataset, given.tags  # type: ignore[attr-defined]
-    context = next((tag.value for tag in tags if tag.key == "mlflow.data.context"), "data")
+def _describe_dataset(given: DatasetInput) -> str:
+    context = next((tag.value for tag in given.tags if tag.key == "mlflow.data.context"), "data")
     try:
-        profile = json.loads(dataset.profile or "{}")
+        profile = json.loads(given.dataset.profile or "{}")
     except ValueError:
         profile = {}
     counts = ", ".join(f"{value} {name}" for name, value in profile.items() if isinstance(value, int))
-    return f"{context.capitalize()}: {dataset.name}{f' ({counts})' if counts else ''}"
+    return f"{context.capitalize()}: {_escape(given.dataset.name)}{f' ({counts})' if counts else ''}"
 
 
-def _rows(client: MlflowClient, runs: Sequence[Run]) -> list[str]:
-    """Returns a row for each evaluation, as many as fit."""
-    rows: list[str] = []
-    for run in runs:
-        # Those of a file were made by no run.
-        row = _row(run, find_active_run(client, run.data.tags.get(SCORE_RUN_TAG, "")))
-        if sum(map(len, rows)) + len(row) > MAX_TABLE_LENGTH:
+def _describe_evaluations(lineage: Lineage) -> str:
+    """Returns the table of EERs by track with 95 % intervals, and says so where the corpus is synthetic."""
+    newest = lineage.newest_evaluations()
+    is_synthetic = DEMO_CORPUS in {lineage.train_corpus, *(place.corpus for place in newest)}
+    lines = [SYNTHETIC_LINE, ""] if is_synthetic else []
+    lines.append("### EER by track")
+    if not newest:
+        return "\n".join([*lines, "Not evaluated yet."])
+    lines.append(TABLE_HEAD)
+    length = 0
+    for number, (place, run) in enumerate(newest.items()):
+        row = _row(place, run, lineage.scoring_of(run))
+        length += len(row)
+        if length > MAX_TABLE_LENGTH:
+            lines += ["", f"And {len(newest) - number} more, in the runs of kind evaluate."]
             break
-        rows.append(row)
-    return rows
+        lines.append(row)
+    return "\n".join(lines)
 
 
-def _row(run: Run, scoring: Run | None) -> str:
-    name = _eer_name(run)
-    metrics, tags = run.data.metrics, run.data.tags
+def _row(place: Place, run: Run, scoring: Run | None) -> str:
+    metrics, name = run.data.metrics, f"{place.track}/eer_percent"
     cells: Sequence[str] = (
-        _corpus(run),
-        tags["track"],
-        f"{tags.get('subset', '')}{f', {_precision(run)}' if _precision(run) else ''}",
+        _escape(place.corpus),
+        _escape(place.track),
+        _escape(", ".join(filter(None, [place.subset, place.precision]))),
         f"{metrics[name]:.2f}",
         _interval(metrics, name),
         _interval(metrics, f"{name}_clustered"),
@@ -182,14 +145,6 @@ def _interval(metrics: dict[str, float], name: str) -> str:
     return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
-def _eer_name(run: Run) -> str:
-    return f"{run.data.tags.get('track', '')}/eer_percent"
-
-
-def _precision(run: Run) -> str:
-    """Returns in what precision was scored, where that is not fp32."""
-    return run.data.tags.get("precision", "").replace("fp32", "")
-
-
-def _corpus(run: Run | None) -> str:
-    return run.data.tags.get("corpus", "") if run is not None else ""
+def _escape(text: str) -> str:
+    """Returns a user's text with what would mean something in Markdown made plain."""
+    return re.sub(r"([\\`*|\[\]<>])", r"\\\1", text)

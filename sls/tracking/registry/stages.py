@@ -16,8 +16,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
-from sls.tracking.registry.model_card import find_train_corpus
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_versions
 from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
 
 PRODUCTION = "production"
@@ -44,6 +43,14 @@ class StageMove:
     """The champion now; empty if there is none."""
 
 
+@dataclass(frozen=True)
+class Champion:
+    """The version that a policy prefers, and why."""
+
+    version: str
+    reason: str
+
+
 def check_stage(stage: str) -> str:
     """Returns a stage.
 
@@ -66,15 +73,10 @@ def move_stage(client: MlflowClient, version: str, stage: str) -> StageMove:
             production is no longer one version.
     """
     check_stage(stage)
-    moved = get_version(client, version)
-    before = moved.tags.get(STAGE_TAG, "")
-    archived = []
-    if stage == PRODUCTION:
-        for other in in_production(client):
-            if other != version:
-                _set_stage(client, other, ARCHIVED)
-                archived.append(other)
-    _set_stage(client, version, stage)
+    before = get_version(client, version).tags.get(STAGE_TAG, "")
+    leaving = [other for other in in_production(client) if other != version] if stage == PRODUCTION else []
+    for number, new in [*((other, ARCHIVED) for other in leaving), (version, stage)]:
+        client.set_model_version_tag(REGISTERED_MODEL_NAME, number, STAGE_TAG, new)
     if stage == PRODUCTION:
         client.set_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION, version)
         found = in_production(client)
@@ -84,7 +86,7 @@ def move_stage(client: MlflowClient, version: str, stage: str) -> StageMove:
             )
     elif find_champion(client) == version and (before == PRODUCTION or stage == ARCHIVED):
         client.delete_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION)
-    return StageMove(version, before, stage, tuple(archived), find_champion(client))
+    return StageMove(version, before, stage, tuple(leaving), find_champion(client))
 
 
 def get_version(client: MlflowClient, version: str) -> ModelVersion:
@@ -93,9 +95,9 @@ def get_version(client: MlflowClient, version: str) -> ModelVersion:
     Raises:
         ValueError: there is none of that number; the message says which there are.
     """
-    numbers = sorted((item.version for item in find_versions(client)), key=int)
-    if version not in [str(number) for number in numbers]:
-        have = ", ".join(str(number) for number in numbers) or "none"
+    numbers = sorted(int(item.version) for item in find_versions(client))
+    if version not in map(str, numbers):
+        have = ", ".join(map(str, numbers)) or "none"
         raise ValueError(
             f"version: found {version}, expected a version of {REGISTERED_MODEL_NAME}; there are {have}"
         )
@@ -120,14 +122,6 @@ def find_alias(client: MlflowClient, alias: str) -> str:
         return ""
 
 
-@dataclass(frozen=True)
-class Champion:
-    """The version that a policy prefers, and why."""
-
-    version: str
-    reason: str
-
-
 def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champion:
     """Chooses the version with the lowest EER on a track, the newer one of equals; archived ones are left out.
 
@@ -138,30 +132,23 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champi
     Raises:
         ValueError: no version has been evaluated there.
     """
-    tag = eer_tag(place)
-    versions = find_versions(client)
-    evaluated = {
-        int(version.version): float(version.tags[tag])
-        for version in versions
-        if tag in version.tags and version.tags.get(STAGE_TAG) != ARCHIVED
-    }
+    candidates = [item for item in find_versions(client) if item.tags.get(STAGE_TAG) != ARCHIVED]
+    evaluated = {int(item.version): item.tags for item in candidates if eer_tag(place) in item.tags}
     if not evaluated:
         suffix = eer_tag("")
-        tracks = sorted(
-            {
-                name.removesuffix(suffix)
-                for item in versions
-                for name in item.tags
-                if name.endswith(suffix) and item.tags.get(STAGE_TAG) != ARCHIVED
-            }
-        )
-        have = f"; there are evaluations on {', '.join(tracks)}" if tracks else ""
+        names = {name for item in candidates for name in item.tags if name.endswith(suffix)}
+        tracks = ", ".join(sorted(name.removesuffix(suffix) for name in names))
+        have = f"; there are evaluations on {tracks}" if tracks else ""
         raise ValueError(
             f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {place}{have}"
         )
     # Error rates on different data do not compare: only versions evaluated on the newest one's key take part.
-    key_of = {int(version.version): version.tags.get(key_tag(place), "") for version in versions}
-    rivals = {version: eer for version, eer in evaluated.items() if key_of[version] == key_of[max(evaluated)]}
+    key = evaluated[max(evaluated)].get(key_tag(place))
+    rivals = {
+        version: float(tags[eer_tag(place)])
+        for version, tags in evaluated.items()
+        if tags.get(key_tag(place)) == key
+    }
     best = min(rivals, key=lambda version: (rivals[version], -version))
     reason = (
         f"version {best} has the lowest EER on {place}, {rivals[best]:.2f} %, "
@@ -225,8 +212,5 @@ def eer_tag(place: str) -> str:
 def _corpus_of(client: MlflowClient, version: str) -> str:
     tags = get_version(client, version).tags
     # Versions of before that tag know the run alone.
-    return str(tags.get(CORPUS_TAG) or find_train_corpus(client, tags.get("run_id", "")))
-
-
-def _set_stage(client: MlflowClient, version: str, stage: str) -> None:
-    client.set_model_version_tag(REGISTERED_MODEL_NAME, version, STAGE_TAG, stage)
+    run = None if CORPUS_TAG in tags else find_known_run(client, tags.get("run_id", ""))
+    return str((run.data.tags if run else tags).get(CORPUS_TAG, ""))

@@ -1,7 +1,8 @@
-"""The model registry: versions of `xlsr-sls`, told apart by tags and aliases."""
+"""The model registry: versions of `xlsr-sls`, of our checkpoints and of those that others trained."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from sls.engine.evaluation.calibration import load_calibration
 from sls.files import scratch_directory
 from sls.models.checkpoints import load_checkpoint
 from sls.serving.bundle import save_served_model
-from sls.tracking.registry.checkpoints import ModelSource
-from sls.tracking.registry.lineage import evaluated_eer_tags, link_checkpoint
-from sls.tracking.registry.model_card import find_train_corpus, write_card
+from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resolve_model
+from sls.tracking.registry.lineage import link_checkpoint, read_lineage
+from sls.tracking.registry.model_card import write_card
 from sls.tracking.registry.stages import PRODUCTION, STAGES, check_stage, move_stage, point_alias
+from sls.tracking.run import TrackedRun
 from sls.tracking.store import REGISTERED_MODEL_NAME
 from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, STAGE_TAG
 
@@ -62,18 +64,22 @@ def register(
     info = load_checkpoint(source.path).info
     fitted = load_calibration(calibration) if calibration is not None else None
     model_id = _log_served_model(client, experiment, source, calibration)
-    card = write_card(client, source, recipe, info.num_samples / info.sample_rate_hz, fitted)
+    lineage = read_lineage(client, source.model_id, source.train_run_id)
     _ensure_registered_model(client)
     version = client.create_model_version(
         REGISTERED_MODEL_NAME,
         source=f"models:/{model_id}",
         model_id=model_id,
-        description=card,
+        description=write_card(lineage, recipe, source.epoch, info.num_samples / info.sample_rate_hz, fitted),
         # A version enters production by the move below, which makes room there.
         tags={
             "recipe": recipe,
             STAGE_TAG: STAGES[0] if stage == PRODUCTION else stage,
-            **_origin_tags(client, source),
+            "epoch": source.epoch,
+            "run_id": source.train_run_id,
+            CHECKPOINT_TAG: source.model_id,
+            **({CORPUS_TAG: lineage.train_corpus} if lineage.train_corpus else {}),
+            **lineage.eer_tags(),
             **(tags or {}),
         },
     )
@@ -86,16 +92,45 @@ def register(
     return RegisteredVersion(number, recipe, source.epoch, f"models:/{REGISTERED_MODEL_NAME}/{number}")
 
 
-def _origin_tags(client: MlflowClient, source: ModelSource) -> dict[str, str]:
-    """Returns what a version says of its checkpoint and of how that was evaluated."""
-    corpus = find_train_corpus(client, source.train_run_id)
-    return {
-        "epoch": source.epoch,
-        "run_id": source.train_run_id,
-        CHECKPOINT_TAG: source.model_id,
-        **({CORPUS_TAG: corpus} if corpus else {}),
-        **evaluated_eer_tags(client, source.model_id),
+@dataclass(frozen=True)
+class ImportRequest:
+    """A foreign checkpoint and what its owner says of it."""
+
+    checkpoint: str
+    """A file or a hub reference, hf://owner/repo/file."""
+    recipe: str
+    stage: str
+    xlsr: str = ""
+    """The pre-trained XLS-R that it started from, for its configuration, where the shapes do not tell."""
+    source: str = ""
+    """Where it comes from; the checkpoint's own name if empty."""
+    licence: str = ""
+
+
+def track_import(run: TrackedRun, request: ImportRequest) -> RegisteredVersion:
+    """Reads a published checkpoint, records it as ours and registers it as a version of `xlsr-sls`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no SLS countermeasure, or its weights do not fit.
+    """
+    loaded = load_checkpoint(request.checkpoint, xlsr=request.xlsr or None)
+    tags = {
+        "source": request.source or request.checkpoint,
+        "source_sha256": loaded.digest,
+        "licence": request.licence or "unknown",
     }
+    run.set_tags({"recipe": request.recipe, **tags})
+    info = dataclasses.replace(
+        loaded.info,
+        recipe=request.recipe,
+        run_id=run.run_id,
+        provenance={**loaded.info.provenance, **tags},
+    )
+    model_id = log_checkpoint(run, loaded.model, info, tags)
+    with scratch_directory() as directory:
+        source = resolve_model(run.client, f"models:/{model_id}", directory)
+        return register(run.client, run.experiment_id, source, request.stage, request.recipe, tags)
 
 
 def _log_served_model(

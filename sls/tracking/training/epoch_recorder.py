@@ -11,8 +11,7 @@ from sls.config import Config
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
 from sls.models.checkpoints import CheckpointInfo
-from sls.tracking.registry.checkpoint_recording import log_checkpoint
-from sls.tracking.registry.checkpoints import epoch_name
+from sls.tracking.registry.checkpoints import epoch_name, log_checkpoint
 from sls.tracking.registry.epoch_choice import TrainedModel, choose_by
 from sls.tracking.run import TrackedRun
 from sls.tracking.training.resuming import Past

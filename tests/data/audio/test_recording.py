@@ -12,7 +12,7 @@ import soxr
 import torch
 import torchaudio
 
-from sls.data.audio import recording
+from sls.data.audio import decoders
 from sls.data.audio.recording import AudioError, inspect_audio, read_audio, resample_kaiser_best
 
 RATE_HZ = 16_000
@@ -102,10 +102,10 @@ def test_both_decoders_give_the_same_samples(tmp_path, monkeypatch, name, subtyp
     soundfile.write(tmp_path / name, rng.uniform(-1, 1, (5000, num_channels)), RATE_HZ, subtype=subtype)
     by_soundfile = read_audio(tmp_path / name)
 
-    def refuse(_: object) -> None:
+    def refuse(*_: object) -> None:
         raise AudioError("psf_fseek")
 
-    monkeypatch.setattr(recording, "decode_by_soundfile", refuse)
+    monkeypatch.setattr(decoders, "decode_by_soundfile", refuse)
     np.testing.assert_allclose(read_audio(tmp_path / name), by_soundfile, atol=1e-7, rtol=0)
 
 
@@ -114,10 +114,10 @@ def test_real_flac_is_the_same_by_both_decoders(reference_dir, monkeypatch):
     assert len(paths) == 3
     by_soundfile = [read_audio(path) for path in paths]
 
-    def refuse(_: object) -> None:
+    def refuse(*_: object) -> None:
         raise AudioError("psf_fseek")
 
-    monkeypatch.setattr(recording, "decode_by_soundfile", refuse)
+    monkeypatch.setattr(decoders, "decode_by_soundfile", refuse)
     for path, expected in zip(paths, by_soundfile, strict=True):
         np.testing.assert_array_equal(read_audio(path), expected)
 
@@ -245,7 +245,7 @@ def test_pyav_alone_knows_a_format_by_its_content_and_not_by_its_name(tmp_path, 
     def refuse(*_):
         raise soundfile.SoundFileError("refused")
 
-    monkeypatch.setattr(recording, "decode_by_soundfile", refuse)
+    monkeypatch.setattr(decoders, "decode_by_soundfile", refuse)
     tag = b"ID3\x04\0\0\0\0\x01\x02" + bytes(130)
     for misnamed in (content, tag + content) if name in ("a.flac", "a.mp3") else (content,):
         path = tmp_path / "misnamed.bin"

@@ -15,8 +15,7 @@ from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_ch
 from sls.tracking.evaluation.score_sources import find_scores
 from sls.tracking.registry import versions
 from sls.tracking.registry.calibrations import CALIBRATION_FILE, find_calibration
-from sls.tracking.registry.checkpoint_recording import log_checkpoint
-from sls.tracking.registry.checkpoints import ModelSource, find_model, resolve_model
+from sls.tracking.registry.checkpoints import ModelSource, find_model, log_checkpoint, resolve_model
 from sls.tracking.run import tracked_run
 from sls.tracking.scoring.score_file import fetch_finished
 from sls.tracking.store import connect, experiment_id

@@ -14,10 +14,9 @@ from sls.metrics.calibration import LogisticCalibration
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.serving.bundle import example_recording
 from sls.tracking.registry import versions
-from sls.tracking.registry.checkpoint_recording import log_checkpoint
-from sls.tracking.registry.checkpoints import ModelSource, resolve_model
-from sls.tracking.registry.lineage import note_evaluations
-from sls.tracking.registry.model_card import MAX_CARD_LENGTH, newest_evaluations, write_card
+from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resolve_model
+from sls.tracking.registry.lineage import Lineage, read_lineage
+from sls.tracking.registry.model_card import MAX_CARD_LENGTH, note_evaluations, write_card
 from sls.tracking.registry.stages import (
     appoint_champion,
     choose_champion,
@@ -222,13 +221,13 @@ def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store
     coarse = make_evaluation(1, 5.0, precision="bf16")
     other_track = make_evaluation(6, 6.0, track="DF")
     other_corpus = make_evaluation(7, 7.0, corpus="a copy")
-    found = [run.info.run_id for run in newest_evaluations(client, "m-1")]
+    found = [run.info.run_id for run in read_lineage(client, "m-1", "").newest_evaluations().values()]
     assert found == [other_corpus, other_track, under_way, coarse, progress]
-    assert newest_evaluations(client, "") == []
+    assert read_lineage(client, "", "") == Lineage(None, [], [])
 
 
-def test_card_is_no_longer_than_a_description_may_be(store) -> None:
-    card = write_card(connect(), ModelSource("a", path=Path("a")), "v" * MAX_CARD_LENGTH, 4.0, None)
+def test_card_is_no_longer_than_a_description_may_be() -> None:
+    card = write_card(Lineage(), "v" * MAX_CARD_LENGTH, "2", 4.0, None)
     assert len(card) == MAX_CARD_LENGTH
 
 
