@@ -13,6 +13,7 @@ from sls.engine.evaluation.calibration import save_calibration
 from sls.metrics.calibration import LogisticCalibration
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.serving.bundle import example_recording
+from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry import versions
 from sls.tracking.registry.checkpoint_recording import log_checkpoint
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
@@ -29,7 +30,6 @@ from sls.tracking.registry.stages import (
     move_stage,
     point_alias,
 )
-from sls.tracking.run import tracked_run
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
 
 NUM_SAMPLES = 8_000
