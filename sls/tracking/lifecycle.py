@@ -12,7 +12,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 
 from mlflow import MlflowClient
@@ -20,14 +20,21 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from sls.engine.compute.launch import Launch
+from sls.files import hold_lock
 from sls.tracking import provenance
-from sls.tracking.offline.journal_files import find_journals
-from sls.tracking.offline.sender import journaled_run, send_journal, short_calls
-from sls.tracking.offline.server_errors import is_refusal
+from sls.tracking.offline.journal import create_journal
+from sls.tracking.offline.journal_files import find_journals, journal_directory
+from sls.tracking.offline.sender import Sender, send_journal
+from sls.tracking.offline.server_calls import OPENING_TIMEOUT_S, is_refusal, short_calls
 from sls.tracking.opening import Opening, RunTakenOver, new_writer, open_run, read_writer
 from sls.tracking.run import TrackedRun, one_line
 from sls.tracking.signals import Terminated, sigterm_raises
 from sls.tracking.store import connect, find_run, wanted_experiment
+
+FLUSH_LIMIT_S = 600.0
+"""How long the end of a run waits while entries are being sent."""
+SIGNAL_LIMIT_S = 10.0
+"""How long a run that a signal stops may take to say so."""
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +91,7 @@ def _opened(kind: str, name: str | None, has_journal: bool, resume: str) -> Iter
     try:
         opening = _make_opening(client, kind, name, has_journal, resume, launched)
         if has_journal:
-            with journaled_run(client, opening) as run:
+            with _journaled_run(client, opening) as run:
                 is_open = True
                 yield run
         else:
@@ -96,6 +103,37 @@ def _opened(kind: str, name: str | None, has_journal: bool, resume: str) -> Iter
             client.set_tag(launched, "error", str(error))
             client.set_terminated(launched, "FAILED")
         raise
+
+
+@contextmanager
+def _journaled_run(client: MlflowClient, opening: Opening) -> Iterator[TrackedRun]:
+    """Opens a run whose recordings go to a journal, from which they are sent in the background.
+
+    Trouble with the server never reaches the `with` block; its end waits, within bounds, until all is sent.
+
+    Raises:
+        MlflowException: the server refuses the run.
+        RunTakenOver: another process writes the run.
+        ValueError: another process goes on with the run, begun since its journals were looked for.
+    """
+    with ExitStack() as stack:
+        if opening.run_id:
+            stack.enter_context(hold_lock(journal_directory() / f"run {opening.run_id}"))
+        sender = Sender(client, create_journal(opening))
+        with short_calls(OPENING_TIMEOUT_S):
+            run = TrackedRun(client, sender.start(), journal=sender.journal)
+        stack.enter_context(short_calls())
+        try:
+            yield run
+        except BaseException as error:
+            is_signalled = isinstance(error, (KeyboardInterrupt, Terminated))
+            sender.finish(SIGNAL_LIMIT_S if is_signalled else FLUSH_LIMIT_S)
+            if sender.journal.stopped and not isinstance(error, RunTakenOver):
+                logger.warning("%s", sender.journal.stopped)
+            raise
+        sender.finish(FLUSH_LIMIT_S)
+        if sender.journal.stopped:
+            raise sender.journal.stopped
 
 
 def _make_opening(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -15,23 +13,15 @@ from typing import TypeVar
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sls.files import hold_lock
-from sls.tracking.offline.journal import CALLS, Journal, create_journal
-from sls.tracking.offline.journal_files import Entry, journal_directory
-from sls.tracking.offline.server_errors import is_away, is_race, is_refusal
-from sls.tracking.opening import Opening, RunTakenOver, expect_writer, open_run
+from sls.tracking.offline.journal import CALLS, Journal
+from sls.tracking.offline.journal_files import Entry
+from sls.tracking.offline.server_calls import describe, is_race, is_refusal, short_calls
+from sls.tracking.opening import RunTakenOver, expect_writer, open_run
 from sls.tracking.run import TrackedRun
-from sls.tracking.signals import Terminated
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
-OPENING_TIMEOUT_S, CALL_TIMEOUT_S = 15, 60
-"""How long a run waits for an answer when it begins, and the sender afterwards."""
 AWAY_PATIENCE_S = 10.0
 """How long the end of a run waits for a server that is away."""
-FLUSH_LIMIT_S = 600.0
-"""How long the end of a run waits while entries are being sent."""
-SIGNAL_LIMIT_S = 10.0
-"""How long a run that a signal stops may take to say so."""
 REFUSED_TAG = "refused"
 
 logger = logging.getLogger(__name__)
@@ -174,47 +164,16 @@ class Sender:
                 raise
 
     def _note_away(self, error: Exception) -> None:
-        self._away_reason = _reason(error)
+        trouble, self._away_reason = describe(error)
         if self._away_since is None:
             self._away_since = time.monotonic()
             message = "%s; the run goes on and its entries stay in %s (%s)"
-            logger.warning(message, _trouble(error), self.journal.path, self._away_reason)
+            logger.warning(message, trouble, self.journal.path, self._away_reason)
 
     def _note_back(self) -> None:
         if self._away_since is not None:
             self._away_since = None
             logger.warning("the tracking server is back; %d entries to send", len(self.journal.pending))
-
-
-@contextmanager
-def journaled_run(client: MlflowClient, opening: Opening) -> Iterator[TrackedRun]:
-    """Opens a run whose recordings go to a journal, from which they are sent in the background.
-
-    Trouble with the server never reaches the `with` block; its end waits, within bounds, until all is sent.
-
-    Raises:
-        MlflowException: the server refuses the run.
-        RunTakenOver: another process writes the run.
-        ValueError: another process goes on with the run, begun since its journals were looked for.
-    """
-    with ExitStack() as stack:
-        if opening.run_id:
-            stack.enter_context(hold_lock(journal_directory() / f"run {opening.run_id}"))
-        sender = Sender(client, create_journal(opening))
-        with short_calls(OPENING_TIMEOUT_S):
-            run = TrackedRun(client, sender.start(), journal=sender.journal)
-        stack.enter_context(short_calls())
-        try:
-            yield run
-        except BaseException as error:
-            is_signalled = isinstance(error, (KeyboardInterrupt, Terminated))
-            sender.finish(SIGNAL_LIMIT_S if is_signalled else FLUSH_LIMIT_S)
-            if sender.journal.stopped and not isinstance(error, RunTakenOver):
-                logger.warning("%s", sender.journal.stopped)
-            raise
-        sender.finish(FLUSH_LIMIT_S)
-        if sender.journal.stopped:
-            raise sender.journal.stopped
 
 
 @dataclass(frozen=True)
@@ -258,26 +217,13 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
         left = f"{len(journal.pending)} entries stay in {path}, to be removed if nobody needs them"
         raise RunTakenOver(f"{error}; {left}") from error
     except Exception as error:
+        trouble, reason = describe(error)
         raise ConnectionError(
-            f"{_trouble(error)}; {len(journal.pending)} entries stay in {path} ({_reason(error)})"
+            f"{trouble}; {len(journal.pending)} entries stay in {path} ({reason})"
         ) from error
     finally:
         journal.close()
     return SentJournal(journal.position.run_id, num_entries, len(journal.position.refused), path)
-
-
-@contextmanager
-def short_calls(timeout_s: int = CALL_TIMEOUT_S) -> Iterator[None]:
-    """Keeps MLflow from waiting minutes within one call, unless the user has set how long it should."""
-    # Without tries of MLflow's own: the sender tries again by itself.
-    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s)}
-    added = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def _try(call: Callable[[], Result]) -> Result:
@@ -288,12 +234,3 @@ def _try(call: Callable[[], Result]) -> Result:
         if not is_race(error):
             raise
         return call()
-
-
-def _trouble(error: Exception) -> str:
-    return "the tracking server is away" if is_away(error) else "recordings could not be sent"
-
-
-def _reason(error: Exception) -> str:
-    """Says what went wrong in at most 200 characters of one line."""
-    return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))[:200]

@@ -34,6 +34,7 @@ from sls.tracking.offline import sender
 from sls.tracking.offline.journal import Journal
 from sls.tracking.offline.journal_files import find_journals, read_entries, read_position
 from sls.tracking.offline.sender import send_journal
+from sls.tracking.offline.server_calls import short_calls
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import find_run
@@ -431,7 +432,7 @@ def closed_port_error() -> MlflowException:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         client = MlflowClient(f"http://127.0.0.1:{probe.getsockname()[1]}")
-        with sender.short_calls(), pytest.raises(MlflowException) as caught:
+        with short_calls(), pytest.raises(MlflowException) as caught:
             client.get_run("0" * 32)
     return caught.value
 
@@ -449,7 +450,7 @@ def torn_answer_error() -> MlflowException:
         thread = threading.Thread(target=answer, args=(server,), daemon=True)
         thread.start()
         client = MlflowClient(f"http://127.0.0.1:{server.getsockname()[1]}")
-        with sender.short_calls(), pytest.raises(MlflowException) as caught:
+        with short_calls(), pytest.raises(MlflowException) as caught:
             client.get_run("0" * 32)
         thread.join()
     return caught.value

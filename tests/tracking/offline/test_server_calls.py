@@ -11,8 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import RunTag
 
 from sls.tracking.artifacts import open_artifacts
-from sls.tracking.offline.sender import short_calls
-from sls.tracking.offline.server_errors import is_away, is_refusal
+from sls.tracking.offline.server_calls import is_away, is_refusal, short_calls
 
 Answer = tuple[int, str, str]
 HTML = "<html><body><h1>{}</h1></body></html>"

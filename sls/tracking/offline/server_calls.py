@@ -1,12 +1,17 @@
-"""What an error of the tracking server or of its artifact store means for what was being sent."""
+"""Calls to the tracking server and its artifact store: how long one may take, and what its error means."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import requests
 from mlflow.exceptions import MlflowException
 
+OPENING_TIMEOUT_S, CALL_TIMEOUT_S = 15, 60
+"""How long a run waits for an answer when it begins, and the sender afterwards."""
 # What MLflow says of the request itself. Anything else, a missing permission too, may be well another time.
 REFUSAL_CODES = {
     "BAD_REQUEST",
@@ -29,6 +34,20 @@ NO_ANSWER = (
 RACES = ("UniqueViolation", "UNIQUE constraint failed", "Duplicate entry")
 
 
+@contextmanager
+def short_calls(timeout_s: int = CALL_TIMEOUT_S) -> Iterator[None]:
+    """Keeps MLflow from waiting minutes within one call, unless the user has set how long it should."""
+    # Without tries of MLflow's own: the sender tries again by itself.
+    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s)}
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
 def is_refusal(error: Exception) -> bool:
     """Says whether MLflow will never take this request, as against being away or out of order.
 
@@ -49,6 +68,12 @@ def is_race(error: Exception) -> bool:
 def is_away(error: Exception) -> bool:
     """Says whether the server did not answer."""
     return any(isinstance(link, NO_ANSWER) for link in (error, error.__context__))
+
+
+def describe(error: Exception) -> tuple[str, str]:
+    """Returns what went wrong in words, and the error in at most 200 characters of one line."""
+    trouble = "the tracking server is away" if is_away(error) else "recordings could not be sent"
+    return trouble, ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))[:200]
 
 
 def _error_code(response: requests.Response | None) -> Any:
