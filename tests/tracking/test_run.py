@@ -1,3 +1,5 @@
+"""A run from its beginning to its end (`lifecycle`), and what it records (`run`)."""
+
 import json
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A journal on the disk: whole wherever its process is killed, and held by one."""
+"""A journal on the disk (`journal`, `journal_files`): whole wherever its process is killed, and held by one."""
 
 import fcntl
 import json
@@ -93,6 +93,20 @@ def test_killed_at_any_moment_the_journal_holds_what_was_taken_in(tmp_path, monk
         left.close()
         shutil.rmtree(journal.path)
     assert moment > 20
+
+
+def test_files_that_are_being_sent_stay_until_they_are(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
+    journal = create_journal(OPENING)
+    record(journal)
+    held = journal.pending[5]
+    with journal.hold_files(held) as files:
+        journal.append("delete_states", {"handle": "state"})
+        assert files is not None
+        assert (files / "state.pt").read_text() == "5"
+    assert not files.exists()
+    with journal.hold_files(held) as files:
+        assert files is None
 
 
 def test_create_killed_at_any_moment_leaves_no_half_journal(tmp_path, monkeypatch) -> None:
