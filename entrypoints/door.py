@@ -19,8 +19,9 @@ from rich.logging import RichHandler
 from sls.config_file import RETIRED, check_field_name, config_fields
 from sls.engine.compute.launch import Launch
 from sls.quotation import did_you_mean
-from sls.tracking.offline.run_writer import RunTakenOver
-from sls.tracking.run import one_line, tracked_run
+from sls.tracking.lifecycle import tracked_run
+from sls.tracking.opening import RunTakenOver
+from sls.tracking.run import one_line
 from sls.tracking.signals import Terminated
 
 EXIT_FAILURE = 1

@@ -17,6 +17,7 @@ from sls.files import scratch_directory
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import Pipeline, evaluation_tracks
+from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
 from sls.tracking.registry.stages import (
     CHAMPION_TRACK,
@@ -27,7 +28,7 @@ from sls.tracking.registry.stages import (
     find_champion,
 )
 from sls.tracking.registry.versions import RegisteredVersion, register
-from sls.tracking.run import TrackedRun, tracked_run
+from sls.tracking.run import TrackedRun
 from sls.tracking.training.training_run import track_training
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")

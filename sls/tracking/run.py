@@ -1,18 +1,13 @@
-"""One tracked run: what it records, and how it ends.
-
-A run ends FINISHED, FAILED with the error as a tag, or KILLED; it is never left RUNNING by a process that could
-still speak.
-"""
+"""One tracked run: what it records, and the calls to the server by which it does so."""
 
 from __future__ import annotations
 
 import json
-import logging
 import shutil
+import tempfile
 import time
-import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,41 +15,67 @@ from typing import Any
 import mlflow
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import Dataset
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModel,
+    LoggedModelOutput,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunTag,
+)
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 from sls.config import Config
 from sls.data.tables.protocols import Protocol
-from sls.tracking import provenance
-from sls.tracking.offline.recorders import Recorder
-from sls.tracking.offline.run_opening import open_recorder, opening_tags
-from sls.tracking.offline.run_writer import RunTakenOver
-from sls.tracking.signals import Terminated, sigterm_raises
-from sls.tracking.store import connect
+from sls.tracking.artifacts import delete_states, open_artifacts, upload_directory, upload_state
+from sls.tracking.offline.journal import Journal, recorded
+from sls.tracking.tags import WEIGHTS_DELETED, WEIGHTS_TAG
 
-logger = logging.getLogger(__name__)
-
+HANDLE_TAG = "checkpoint"
 MAX_TAG_LENGTH = 4_000
 MAX_PARAM_LENGTH = 4_000
+MAX_PARAMS_IN_A_CALL = 100
 # MLflow's databases hold 36 characters of a digest.
 DATASET_DIGEST_LENGTH = 32
 
 
 class TrackedRun:
-    """A run on the tracking server, by which everything is recorded."""
+    """A run on the tracking server, by which everything is recorded.
 
-    def __init__(self, client: MlflowClient, recorder: Recorder) -> None:
-        self.client = client
-        self.run_id = recorder.run_id
-        self._recorder = recorder
+    What is marked `recorded` is a call to the server that raises where it fails, or with a journal an entry there, by
+    which `sls.tracking.offline.sender` makes the call; made twice, it changes nothing.
+    """
 
-    @property
-    def experiment_id(self) -> str:
-        """The run's experiment; empty where a server that is away has not made the run yet."""
-        return self._recorder.experiment_id
+    def __init__(
+        self,
+        client: MlflowClient,
+        run_id: str,
+        experiment_id: str = "",
+        journal: Journal | None = None,
+        is_silent: bool = False,
+    ) -> None:
+        """Stands for a run that is open.
+
+        Args:
+            client: the tracking store.
+            run_id: the run; with a journal it may be one that the server does not know yet.
+            experiment_id: its experiment; empty with a journal.
+            journal: takes in what is recorded.
+            is_silent: records nothing.
+        """
+        self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
+        self.journal, self.is_silent = journal, is_silent
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; values are cut at what every store can hold."""
-        self._recorder.record("tags", {key: str(value)[:MAX_TAG_LENGTH] for key, value in tags.items()})
+        self._set_tags({key: str(value)[:MAX_TAG_LENGTH] for key, value in tags.items()})
+
+    @recorded
+    def _set_tags(self, tags: Mapping[str, str]) -> None:
+        self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def log_config(self, config: Config) -> None:
         """Records the whole configuration: as parameters `cfg/NAME`, and as `config.yaml` to run it again.
@@ -62,10 +83,15 @@ class TrackedRun:
         The prefix keeps them apart from the parameters that `mlflow run` records as they were typed.
         """
         flat = config.to_flat()
-        params = {f"cfg/{name}": str(value)[:MAX_PARAM_LENGTH] for name, value in flat.items()}
-        self._recorder.record("params", params)
+        self._log_params({f"cfg/{name}": str(value)[:MAX_PARAM_LENGTH] for name, value in flat.items()})
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
         self.log_text(yaml.safe_dump(plain, sort_keys=False), "config.yaml")
+
+    @recorded
+    def _log_params(self, values: Mapping[str, str]) -> None:
+        params = [Param(name, value) for name, value in values.items()]
+        for start in range(0, len(params), MAX_PARAMS_IN_A_CALL):
+            self.client.log_batch(self.run_id, params=params[start : start + MAX_PARAMS_IN_A_CALL])
 
     def log_metrics(
         self,
@@ -75,15 +101,22 @@ class TrackedRun:
         dataset: Dataset | None = None,
     ) -> None:
         """Records metrics, tied to a checkpoint (`model_id`, or its handle) and a dataset where given."""
-        payload = {
-            "metrics": {key: float(value) for key, value in metrics.items()},
-            "timestamp_ms": int(time.time() * 1000),
-            "step": step,
-            "handle": model_id,
-            "dataset_name": dataset.name if dataset else None,
-            "dataset_digest": dataset.digest if dataset else None,
-        }
-        self._recorder.record("metrics", payload)
+        values = {name: float(value) for name, value in metrics.items()}
+        data = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
+        self._log_metrics(values, int(time.time() * 1000), step, model_id, data)
+
+    @recorded
+    def _log_metrics(
+        self,
+        values: Mapping[str, float],
+        time_ms: int,
+        step: int,
+        model: str | None,
+        dataset: Mapping[str, str],
+    ) -> None:
+        about = {"model_id": self._model_id(model) if model else None, "run_id": self.run_id, **dataset}
+        metrics = [Metric(name, value, time_ms, step, **about) for name, value in values.items()]
+        self.client.log_batch(self.run_id, metrics=metrics)
 
     def log_dataset(self, protocol: Protocol, name: str, context: str) -> Dataset:
         """Records a protocol or key as an MLflow dataset, with its digest and its counts."""
@@ -100,141 +133,153 @@ class TrackedRun:
             source=json.dumps({"uri": source}),
             profile=json.dumps(dict(counts)),
         )
-        self._recorder.record("dataset", {"dataset": dataset.to_dictionary(), "context": context})
+        self._log_dataset(dataset.to_dictionary(), context)
         return dataset
+
+    @recorded
+    def _log_dataset(self, dataset: Mapping[str, Any], context: str) -> None:
+        tags = [InputTag("mlflow.data.context", context)]
+        self.client.log_inputs(self.run_id, [DatasetInput(Dataset(**dataset), tags)])
 
     def log_text(self, text: str, name: str) -> None:
         """Records a text as an artifact."""
         path = PurePosixPath(name)
-        with self.staging() as directory:
-            (directory / path.name).write_text(text, encoding="utf-8")
-            self._log_files(directory, str(path.parent))
+        with self.staging() as staging:
+            (staging / path.name).write_text(text, encoding="utf-8")
+            self._log_files(str(path.parent), files=staging)
 
     def log_json(self, value: Any, name: str) -> None:
         """Records a value as a JSON artifact."""
         self.log_text(json.dumps(value, indent=2, default=str) + "\n", name)
 
-    def log_file(self, path: Path, directory: str | None = None) -> None:
+    def log_file(self, path: Path, directory: str = "") -> None:
         """Records a file, as it is now, as an artifact."""
         with self.staging() as staging:
             shutil.copy2(path, staging / path.name)
-            self._log_files(staging, directory)
+            self._log_files(directory, files=staging)
 
-    def log_directory(self, path: Path, directory: str | None = None) -> None:
+    def log_directory(self, path: Path, directory: str = "") -> None:
         """Records all files of a directory, as they are now, as artifacts."""
         with self.staging() as staging:
             shutil.copytree(path, staging, dirs_exist_ok=True)
-            self._log_files(staging, directory)
+            self._log_files(directory, files=staging)
 
-    def replace_directory(self, path: Path, name: str) -> None:
-        """Records a directory in place of the former one of that name, to be read with `read_directory`.
+    @recorded
+    def _log_files(self, directory: str, *, files: Path | None) -> None:
+        if files is not None:
+            upload_directory(self._artifacts(), files, directory)
 
-        The directory is taken over: it is gone afterwards. Made by `staging`, it is not copied.
+    def keep_state(self, directory: Path, name: str, epoch: int, batch: int) -> None:
+        """Records a state of the training in place of the former one of that name, for `download_state`.
+
+        Args:
+            directory: holds the state, one file; it is taken over, and not copied if made by `staging`.
+            name: what the state is called.
+            epoch: where the training stands, and
+            batch: the next one of that epoch: the further state counts.
         """
-        payload = {"name": name, "recorded_ns": time.time_ns()}
         with self.staging() as staging:
             # A rename within the journal's disk; elsewhere a copy.
-            shutil.move(path, staging / name)
-            self._recorder.record("state", payload, staging / name)
+            shutil.move(directory, staging / name)
+            self._keep_state(name, epoch, batch, files=staging / name)
 
-    def delete_directory(self, name: str) -> None:
-        """Removes a directory that `replace_directory` recorded."""
-        self._recorder.record("state_removal", {"name": name})
+    @recorded
+    def _keep_state(self, handle: str, epoch: int, batch: int, *, files: Path | None) -> None:
+        if files is not None:
+            upload_state(self._artifacts(), files, handle, epoch, batch)
 
-    def log_model(self, description: Mapping[str, Any], files: Path) -> str:
-        """Records a LoggedModel with its files; see `log_checkpoint`."""
+    @recorded
+    def delete_states(self, handle: str) -> None:
+        """Removes the states of a name."""
+        delete_states(self._artifacts(), handle)
+
+    def log_model(
+        self, name: str, step: int, tags: Mapping[str, str], params: Mapping[str, str], files: Path
+    ) -> str:
+        """Records a LoggedModel with its files, a directory that is taken over.
+
+        Returns:
+            What `log_metrics` and `delete_checkpoint` take: its id, or with a journal a handle that stands for it.
+        """
         handle = uuid.uuid4().hex
-        self._recorder.record("checkpoint", {"handle": handle, **description}, files)
-        return self._recorder.model_handle(handle)
+        self._log_model(handle, name, step, dict(tags), dict(params), files=files)
+        return handle if self.journal or self.is_silent else self._model_id(handle)
 
+    @recorded
+    def _log_model(
+        self,
+        handle: str,
+        name: str,
+        step: int,
+        tags: dict[str, str],
+        params: dict[str, str],
+        *,
+        files: Path | None,
+    ) -> None:
+        model = self._find_model(handle) or self.client.create_logged_model(
+            self.experiment_id, name, self.run_id, {**tags, HANDLE_TAG: handle}, params, "checkpoint"
+        )
+        if model.status != LoggedModelStatus.READY:
+            if files is None:
+                self.client.set_logged_model_tags(model.model_id, {WEIGHTS_TAG: WEIGHTS_DELETED})
+            else:
+                upload_directory(open_artifacts(self.client, model.artifact_location), files)
+            self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        outputs = self.client.get_run(self.run_id).outputs
+        known = [output.model_id for output in outputs.model_outputs] if outputs else []
+        if model.model_id not in known:
+            self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
+
+    @recorded
     def delete_checkpoint(self, handle: str) -> None:
         """Removes the weights of a checkpoint; its LoggedModel and its metrics stay, tagged `weights=deleted`."""
-        self._recorder.record("removal", {"handle": handle})
+        model = self.client.get_logged_model(self._model_id(handle))
+        # The word first: nobody finds a checkpoint empty without one.
+        self.client.set_logged_model_tags(model.model_id, {WEIGHTS_TAG: WEIGHTS_DELETED})
+        store = open_artifacts(self.client, model.artifact_location)
+        for item in store.list_artifacts():
+            store.delete_artifacts(item.path)
 
-    def end(self, status: str, is_signalled: bool = False) -> None:
+    def end(self, status: str) -> None:
         """Ends the run; nothing can be recorded any more."""
-        self._recorder.record("end", {"status": status, "end_ms": int(time.time() * 1000)})
-        self._recorder.finish(is_signalled)
+        self._end(status, int(time.time() * 1000))
+
+    @recorded
+    def _end(self, status: str, end_ms: int) -> None:
+        self.client.set_terminated(self.run_id, status, end_ms)
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A directory for files on their way, on the disk where they are kept; recording may take it over."""
-        directory = self._recorder.staging_directory()
+        directory = (
+            self.journal.staging_directory() if self.journal else Path(tempfile.mkdtemp(prefix="sls-"))
+        )
         try:
             yield directory
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _log_files(self, staging: Path, directory: str | None) -> None:
-        self._recorder.record("artifacts", {"directory": "" if directory == "." else directory}, staging)
+    def _artifacts(self) -> ArtifactRepository:
+        return open_artifacts(self.client, self.client.get_run(self.run_id).info.artifact_uri)
 
+    def _model_id(self, handle: str) -> str:
+        """Returns the id of a LoggedModel by its handle; an id stands for itself."""
+        if handle.startswith("m-"):
+            return handle
+        model = self._find_model(handle)
+        if model is None:
+            raise KeyError(f"no checkpoint {handle} on the server")
+        return str(model.model_id)
 
-@contextmanager
-def tracked_run(
-    kind: str,
-    name: str | None = None,
-    tags: Mapping[str, object] | None = None,
-    *,
-    journal: bool = False,
-    resume: str = "",
-) -> Iterator[TrackedRun]:
-    """Opens a run for the duration of a `with` block.
-
-    The run that `mlflow run` has opened (MLFLOW_RUN_ID) is taken over by the first call in a process. Of several
-    processes that a launcher has started, those after the first (RANK) record nothing.
-
-    Args:
-        kind: the door, recorded as the tag `kind`: train, score, evaluate and so on.
-        name: the run's name; None leaves it to MLflow.
-        tags: further tags.
-        journal: keeps everything on the local disk until the tracking server has it. Trouble with the server
-            then never reaches the block, and `run.client` may still know nothing of what was recorded.
-        resume: the id of a run to take up again, after what a journal of it still holds has been sent.
-
-    Raises:
-        ValueError: there is no run to resume, or another process is still at it.
-        RunTakenOver: another process has taken the run up, and goes on with it.
-        MlflowException: the server fails; with a journal only if it refuses the run itself.
-    """
-    client = connect()
-    run = TrackedRun(client, open_recorder(client, kind, name, journal, resume))
-    with sigterm_raises():
-        try:
-            run.set_tags(opening_tags(kind, tags, bool(resume)))
-            environment = {"packages": provenance.package_versions(), "hardware": provenance.hardware()}
-            run.log_json(environment, "environment_resumed.json" if resume else "environment.json")
-            yield run
-        except (KeyboardInterrupt, Terminated):
-            _end_badly(run, "KILLED", {"error": "stopped by a signal"})
-            raise
-        except BaseException as error:
-            _end_badly(run, "FAILED", {"error": one_line(error)})
-            raise
-        run.end("FINISHED")
+    def _find_model(self, handle: str) -> LoggedModel | None:
+        condition = f"tags.{HANDLE_TAG} = '{handle}'"
+        found = self.client.search_logged_models([self.experiment_id], condition, max_results=1)
+        return found[0] if found else None
 
 
 def one_line(error: BaseException) -> str:
     """Returns an error's message as one line, or the name of its class where it has none."""
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def _end_badly(run: TrackedRun, status: str, tags: Mapping[str, str]) -> None:
-    """Ends a run while an error is under way, which a tracking server that fails must not hide."""
-    text = traceback.format_exc()
-    steps: list[Callable[[], object]] = [
-        lambda: run.set_tags(tags),
-        lambda: run.log_text(text, "traceback.txt"),
-        lambda: run.end(status, is_signalled=status == "KILLED"),
-    ]
-    for step in steps:
-        try:
-            step()
-        except RunTakenOver as lost:  # no longer its run
-            if one_line(lost) != tags["error"]:
-                logger.warning("%s", lost)
-            return
-        except Exception as error:  # whatever the server does, the next step is still tried
-            logger.warning("run %s: could not be ended as %s: %s", run.run_id, status, one_line(error))
 
 
 def run_link(run: mlflow.entities.Run) -> str:

@@ -4,7 +4,7 @@ import pytest
 import requests
 
 from entrypoints.door import EXIT_BAD_INPUT, EXIT_FAILURE, errors_exit
-from sls.tracking.offline.run_writer import RunTakenOver
+from sls.tracking.opening import RunTakenOver
 
 
 @pytest.mark.parametrize(

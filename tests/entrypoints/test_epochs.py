@@ -26,7 +26,8 @@ from sls.tracking.evaluation.epochs import find_newest_trainings, find_training_
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_evaluation
 from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
 from sls.tracking.evaluation.score_sources import ScoreSource
-from sls.tracking.run import TrackedRun, tracked_run
+from sls.tracking.lifecycle import tracked_run
+from sls.tracking.run import TrackedRun
 from sls.tracking.store import connect
 
 pytestmark = pytest.mark.slow

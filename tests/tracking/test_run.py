@@ -1,3 +1,5 @@
+"""A run from its beginning to its end (`lifecycle`), and what it records (`run`)."""
+
 import json
 import os
 import signal
@@ -10,7 +12,7 @@ from mlflow import MlflowClient
 
 from sls.config import Config
 from sls.config_file import build_config
-from sls.tracking.run import tracked_run
+from sls.tracking.lifecycle import tracked_run
 from sls.tracking.signals import Terminated
 from sls.tracking.store import EXPERIMENT_NAME, connect
 

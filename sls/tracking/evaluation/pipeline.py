@@ -17,8 +17,8 @@ from sls.engine.evaluation.evaluation import Evaluation
 from sls.files import scratch_directory
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comparison, track_evaluation
 from sls.tracking.evaluation.score_sources import find_scores, find_systems
+from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry.checkpoints import ModelSource
-from sls.tracking.run import tracked_run
 from sls.tracking.scoring.scoring_run import ScoringOptions, track_scoring
 
 TRAINING_TRACKS = ("train", "dev")

@@ -1,12 +1,23 @@
-"""A run's journal: every recording on the local disk, in order, until the tracking server has it.
+"""A training's journal: all that it records lies on the local disk, in order, until the tracking server has it.
 
-A journal is a directory: `entries.jsonl`, one numbered entry a line; `files/NUMBER`, the files of an entry;
-`position.json`, how far it has been sent; and `lock`, held by the process that writes or sends it. Journals lie
-under `outputs/journal/` at the project root, or where SLS_JOURNAL_DIR says.
+What holds, wherever a process is killed and however long the server is away:
+
+- What is recorded is on the disk before the training goes on. That is why it is written first and then sent, and not
+  only written when the server does not answer: a call that is under way at a kill would be lost.
+- It is sent in order, one entry at a time; the position moves on when the server has said that it has the entry. An
+  entry that was cut off is sent again, which changes nothing on the server (see `sls.tracking.run`).
+- Files leave this disk when the entry that brought them was sent, or when a later entry that is on the disk has made
+  them needless; the journal leaves it when all of it was sent and nothing refused.
+- One process at a time holds a journal, and nothing is added to one that was left.
+
+A journal is a directory: `opening.json`, how the run begins; `entries.jsonl`, one numbered entry a line;
+`files/NUMBER`, the files of an entry; `position.json`, how far it has been sent; and `lock`.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import shutil
@@ -14,98 +25,173 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec
 
-from sls.config import PROJECT_ROOT
 from sls.files import take_lock, write_whole
-from sls.tracking.offline.entries import Entry, read_entries, read_position
+from sls.tracking.offline.journal_files import (
+    ENTRIES_FILE,
+    OPENING_FILE,
+    POSITION_FILE,
+    Entry,
+    journal_directory,
+    read_entries,
+    read_opening,
+    read_position,
+)
+from sls.tracking.opening import Opening
 
-JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
+if TYPE_CHECKING:
+    from sls.tracking.run import TrackedRun
+
+P = ParamSpec("P")
+Call = Callable[Concatenate["TrackedRun", P], None]
+
+CALLS: dict[str, Callable[..., None]] = {}
+"""The calls to the server that an entry may ask for, by name."""
+
+
+def recorded(call: Call[P]) -> Call[P]:
+    """Makes of a call to the server what a run with a journal writes down there, for its sender to make the call.
+
+    The arguments are JSON, but for `files`, given by name: a directory that is taken over and that nobody will
+    change; None where it has become needless. A `handle` names the files that a call brings or takes away: those of
+    an earlier call with the same one are needless from then on.
+    """
+    names = list(inspect.signature(call).parameters)[1:]
+    CALLS[call.__name__] = call
+
+    @functools.wraps(call)
+    def record(run: TrackedRun, *args: P.args, **kwargs: P.kwargs) -> None:
+        if run.is_silent:
+            return
+        if run.journal is None:
+            call(run, *args, **kwargs)
+            return
+        arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
+        files = arguments.pop("files", None)
+        run.journal.append(call.__name__, arguments, files)
+
+    return record
 
 
 class Journal:
-    """The journal of one run; entries are appended by one process and sent in order."""
+    """The journal of one run; entries are appended by one thread and sent by another."""
 
     def __init__(self, path: Path) -> None:
-        """Opens a journal for the one process that holds it; see `create_journal` and `open_journal`.
+        """Opens a journal for the one process that holds it; see `create_journal`.
 
         Raises:
-            ValueError: an entry before the last cannot be read.
+            ValueError: the opening or an entry before the last cannot be read.
             BlockingIOError: another process holds it.
             FileNotFoundError: it was sent in the meantime.
         """
         self.path = path
         self.changed = threading.Condition()
+        self.stopped: BaseException | None = None
+        """Why nothing more is taken in."""
         self._lock = _lock(path)
         try:
+            self.opening = read_opening(path)
             self.position = read_position(path)
-            entries = read_entries(path / "entries.jsonl")
+            entries = read_entries(path)
+            self._file = (path / ENTRIES_FILE).open("ab", buffering=0)
         except BaseException:
             self._lock.close()
             raise
-        self.first = entries[0] if entries else None
         self._num_entries = len(entries)
-        self._file: Any = None
-        self._dropped: set[int] = set()
-        self._files_of: dict[str, int] = {}
+        self._held = -1
+        self._needless: set[int] = set()
+        self._files_by_handle: dict[Any, int] = {}
         for entry in entries:
-            self._note(entry)
+            self._note_files(entry)
         self.pending = deque(entry for entry in entries if entry.number >= self.position.next)
 
-    def append(self, kind: str, payload: Mapping[str, Any], files: Path | None = None) -> Entry:
+    @property
+    def is_sent(self) -> bool:
+        """Whether the server has all of it."""
+        return bool(self.position.run_id) and not self.pending
+
+    @property
+    def run_id(self) -> str:
+        """The run's id; that of the journal until the server has made the run."""
+        return self.position.run_id or self.opening.run_id or self.opening.journal
+
+    def append(self, call: str, arguments: Mapping[str, Any], files: Path | None = None) -> None:
         """Writes an entry down to the disk; a directory of files becomes the journal's own.
 
         Raises:
             OSError: it could not be written, as on a full disk; the journal is as it was, and the files are gone.
+            RunTakenOver: another process writes the run by now.
         """
         with self.changed:
-            entry = Entry(self._num_entries, kind, dict(payload))
-            line = json.dumps({"number": entry.number, "kind": kind, "payload": entry.payload})
-            if self._file is None:
-                self._file = (self.path / "entries.jsonl").open("ab", buffering=0)
-                _sync(self.path)
+            if self.stopped is not None:
+                raise self.stopped
+            entry = Entry(self._num_entries, call, arguments, files is not None)
+            line = json.dumps(asdict(entry)).encode() + b"\n"
+            place = self._place(entry.number)
             # Not `tell`: after a cut it is still beyond the end.
             end = self._file.seek(0, os.SEEK_END)
             try:
                 if files is not None:
-                    _sync_files(files)
-                    self.files(entry).parent.mkdir(exist_ok=True)
-                    files.rename(self.files(entry))
-                    _sync(self.files(entry).parent)
-                _write_all(self._file, line.encode() + b"\n")
+                    for path in [*files.rglob("*"), files]:
+                        _sync(path)
+                    place.parent.mkdir(exist_ok=True)
+                    files.rename(place)
+                    _sync(place.parent)
+                    _sync(self.path)
+                while line:
+                    line = line[self._file.write(line) :]
+                os.fsync(self._file.fileno())
             except OSError:
                 # The next entry takes this number and this place in the file.
                 self._file.truncate(end)
-                shutil.rmtree(self.files(entry), ignore_errors=True)
+                shutil.rmtree(place, ignore_errors=True)
                 raise
             self._num_entries += 1
             self.pending.append(entry)
-            self._note(entry)
+            self._note_files(entry)
             self.changed.notify_all()
-            return entry
 
-    def files(self, entry: Entry) -> Path:
-        """Returns where the files of an entry lie."""
-        return self.path / "files" / f"{entry.number:06d}"
-
-    def is_dropped(self, entry: Entry) -> bool:
-        """Says whether a later entry made the files of this one needless."""
+    @contextmanager
+    def hold_files(self, entry: Entry) -> Iterator[Path | None]:
+        """Gives the files of an entry, which stay for the `with` block; None where they are needless by now."""
         with self.changed:
-            return entry.number in self._dropped
+            self._held = entry.number
+            place = self._place(entry.number)
+            files = place if place.is_dir() and entry.number not in self._needless else None
+        try:
+            yield files
+        finally:
+            with self.changed:
+                self._held = -1
+                if entry.number in self._needless:
+                    self._free_files(entry.number)
 
-    def mark_sent(self, entry: Entry) -> None:
-        """Moves the position beyond the first pending entry, and frees its files."""
+    def mark_opened(self, run_id: str) -> None:
+        """Notes that the server has opened the run."""
+        with self.changed:
+            self.position.run_id = run_id
+            self._write_position()
+
+    def mark_sent(self, entry: Entry, refusal: str = "") -> None:
+        """Moves the position beyond the first pending entry, and frees its files unless they were refused."""
         with self.changed:
             self.pending.popleft()
             self.position.next = entry.number + 1
-            with write_whole(self.path / "position.json") as temporary:
-                temporary.write_text(json.dumps(asdict(self.position), indent=2), encoding="utf-8")
-            if str(entry.number) not in self.position.refused:
+            if refusal:
+                self.position.refused[str(entry.number)] = refusal
+            self._write_position()
+            if not refusal:
                 self._free_files(entry.number)
+
+    def stop(self, reason: BaseException) -> None:
+        """Takes nothing more in."""
+        with self.changed:
+            self.stopped = reason
             self.changed.notify_all()
 
     def staging_directory(self) -> Path:
@@ -113,78 +199,52 @@ class Journal:
         return Path(tempfile.mkdtemp(prefix="staging-", dir=self.path))
 
     def close(self) -> None:
-        """Lets other processes have it; removes it if all of it was sent and nothing refused."""
+        """Lets other processes have it; removes it if nothing of it is left: sent and not refused, or never begun."""
         with self.changed:
-            if self._file is not None:
-                self._file.close()
-            if not self.pending and not self.position.refused:
+            self._file.close()
+            is_never_begun = self.stopped is not None and self._num_entries == 0
+            if is_never_begun or (self.is_sent and not self.position.refused):
                 # Under the lock, and out of the way in one step: nobody finds half a journal.
                 gone = self.path.with_name(f".{self.path.name}.sent")
                 self.path.rename(gone)
                 shutil.rmtree(gone, ignore_errors=True)
             self._lock.close()
 
-    def _note(self, entry: Entry) -> None:
-        """Keeps account of which files a later entry replaces or removes, and frees those at once."""
-        key = _file_key(entry)
-        former = self._files_of.get(key)
+    def _place(self, number: int) -> Path:
+        return self.path / "files" / f"{number:06d}"
+
+    def _note_files(self, entry: Entry) -> None:
+        """Keeps account of which files a later entry replaces or takes away, and frees those at once."""
+        handle = entry.arguments.get("handle")
+        former = self._files_by_handle.pop(handle, None)
         if former is not None:
-            self._dropped.add(former)
+            self._needless.add(former)
             self._free_files(former)
-        if entry.kind in ("checkpoint", "state"):
-            self._files_of[key] = entry.number
+        if handle and entry.has_files:
+            self._files_by_handle[handle] = entry.number
 
     def _free_files(self, number: int) -> None:
-        path = self.path / "files" / f"{number:06d}"
-        gone = path.with_name(path.name + ".gone")
-        # Renamed first: a sender that is reading them sees all of them or none.
-        try:
-            path.rename(gone)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(gone, ignore_errors=True)
+        if number != self._held:
+            shutil.rmtree(self._place(number), ignore_errors=True)
+
+    def _write_position(self) -> None:
+        with write_whole(self.path / POSITION_FILE) as temporary:
+            temporary.write_text(json.dumps(asdict(self.position), indent=2), encoding="utf-8")
+        self.changed.notify_all()
 
 
-def create_journal(journal_id: str) -> Journal:
-    """Starts the journal of a new run; the directories sort by the time of their making."""
-    path = journal_directory() / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{journal_id}"
-    path.mkdir(parents=True, mode=0o700)
-    return Journal(path)
-
-
-def journal_directory() -> Path:
-    """Returns where journals lie."""
-    given = os.environ.get(JOURNAL_DIR_VARIABLE)
-    return Path(given).resolve() if given else PROJECT_ROOT / "outputs" / "journal"
-
-
-def find_journals(run_id: str = "") -> list[Path]:
-    """Returns the journals on this disk, the oldest first: all, or those of one run."""
-    root = journal_directory()
-    paths = sorted(path for path in root.glob("[0-9]*-*") if path.is_dir()) if root.is_dir() else []
-    return [path for path in paths if not run_id or run_id in _names(path)]
-
-
-def journal_id(path: Path) -> str:
-    """Returns the id by which a run is known before the server has given it one."""
-    return path.name.rpartition("-")[2]
-
-
-def _names(path: Path) -> set[str]:
-    """The ids by which the run of a journal may be known."""
-    names = {read_position(path).run_id, journal_id(path)}
-    with suppress(FileNotFoundError), (path / "entries.jsonl").open("rb") as file:
-        first = file.readline()
-        if first.endswith(b"\n"):
-            names.add(json.loads(first)["payload"]["run_id"])
-    return names
-
-
-def _write_all(file: Any, data: bytes) -> None:
-    """Writes to an unbuffered file, down to the disk."""
-    while data:
-        data = data[file.write(data) :]
-    os.fsync(file.fileno())
+def create_journal(opening: Opening) -> Journal:
+    """Starts the journal of a run; the directories sort by the time of their making."""
+    path = journal_directory() / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{opening.journal}"
+    unfinished = path.with_name(f".{path.name}.part")
+    unfinished.mkdir(parents=True, mode=0o700)
+    with write_whole(unfinished / OPENING_FILE) as temporary:
+        temporary.write_text(json.dumps(asdict(opening), indent=2), encoding="utf-8")
+    unfinished.rename(path)
+    journal = Journal(path)
+    _sync(path)
+    _sync(path.parent)
+    return journal
 
 
 def _lock(path: Path) -> BinaryIO:
@@ -195,18 +255,6 @@ def _lock(path: Path) -> BinaryIO:
         raise BlockingIOError(f"{path} is held by {error}, which sends it") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} was sent in the meantime") from error
-
-
-def _file_key(entry: Entry) -> str:
-    """Names the files that an entry brings or takes away."""
-    if entry.kind in ("checkpoint", "removal"):
-        return f"checkpoint {entry.payload['handle']}"
-    return f"state {entry.payload['name']}" if entry.kind in ("state", "state_removal") else ""
-
-
-def _sync_files(directory: Path) -> None:
-    for path in [*directory.rglob("*"), directory]:
-        _sync(path)
 
 
 def _sync(path: Path) -> None:

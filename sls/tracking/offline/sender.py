@@ -3,182 +3,177 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
-from sls.tracking.offline.entries import Entry
-from sls.tracking.offline.journal import Journal, journal_id
-from sls.tracking.offline.requests import Delivery, is_away, is_race, is_refusal
-from sls.tracking.offline.run_writer import RunTakenOver
+from sls.tracking.offline.journal import CALLS, Journal
+from sls.tracking.offline.journal_files import Entry
+from sls.tracking.offline.server_calls import describe, is_race, is_refusal, short_calls
+from sls.tracking.opening import RunTakenOver, expect_writer, open_run
+from sls.tracking.run import TrackedRun
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
-# The courier tries again by itself; within a call it would only wait.
-CALL_SETTINGS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
 AWAY_PATIENCE_S = 10.0
 """How long the end of a run waits for a server that is away."""
-FLUSH_LIMIT_S = 600.0
-"""How long the end of a run waits while entries are being sent."""
+REFUSED_TAG = "refused"
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 
-class Courier:
-    """Sends the entries of a journal in order, and waits where the server is away."""
+
+class Sender:
+    """Makes the calls of a journal in order, and waits where the server is away."""
 
     def __init__(self, client: MlflowClient, journal: Journal) -> None:
         self.journal = journal
-        self.delivery = Delivery(client, journal.position)
-        self.away_since: float | None = None
-        self.away_reason = ""
-        self.taken_over: RunTakenOver | None = None
-        """Why nothing more is sent."""
-        self._is_closing = False
-        self._is_stopped = threading.Event()
-        self._hurry = threading.Event()
+        self._run = TrackedRun(client, journal.position.run_id)
+        self._away_since: float | None = None
+        self._away_reason = ""
+        self._is_closing = self._is_ended = False
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
 
-    def start(self) -> None:
-        """Sends in the background from now on."""
-        self._thread.start()
-
     def send_next(self) -> None:
-        """Sends the first pending entry; one that the server refuses is noted and passed over.
+        """Opens the run, or sends the first pending entry; one that the server refuses is noted and passed over.
 
         Raises:
             RunTakenOver: another process writes the run by now, and no entry is sent any more.
             Exception: the server is away or could not take it, and the entry stays pending.
         """
-        entry = self.journal.pending[0]
+        journal = self.journal
+        if not journal.position.run_id:
+            self._run.run_id = _try(lambda: open_run(self._run.client, journal.opening)).info.run_id
+            journal.mark_opened(self._run.run_id)
+            return
+        entry, refusal = journal.pending[0], ""
         try:
-            self._deliver(entry)
+            _try(lambda: self._call(entry))
         except Exception as error:
-            if self.journal.is_dropped(entry) or is_race(error):
-                # Its files went while they were being sent, and now it goes without them; or what another client
-                # recorded at the same time is there by now.
-                self._deliver(entry)
-            elif is_refusal(error):
-                self._refuse(entry, error)
-            else:
+            if not is_refusal(error):
                 raise
-        self.journal.mark_sent(entry)
+            refusal = " ".join(str(error).split())
+            self._note_refusal(entry, refusal)
+        journal.mark_sent(entry, refusal)
 
-    def wait_for_run(self, limit_s: float) -> str:
-        """Waits until the server has made the run, is away or refuses; returns the run's id or nothing."""
-        position = self.journal.position
-        with self.journal.changed:
-            self.journal.changed.wait_for(
-                lambda: position.next > 0 or self.away_since is not None or self.taken_over, timeout=limit_s
-            )
-        return position.run_id
+    def start(self) -> str:
+        """Opens the run, or else lets it be opened once the server is back, and sends in the background from now on.
 
-    def finish(self, away_patience_s: float = AWAY_PATIENCE_S, limit_s: float = FLUSH_LIMIT_S) -> int:
-        """Waits, within bounds, until all is sent; returns the number of entries that are left."""
-        started = time.monotonic()
-        with self.journal.changed:
+        Returns:
+            The run's id, or the journal's until the server has made the run.
+
+        Raises:
+            MlflowException: the server refuses the run.
+            RunTakenOver: another process has opened it: since its writer was looked for, or before, where the
+                run that `mlflow run` made is opened a second time and not resumed.
+        """
+        try:
+            self.send_next()
+        except BaseException as error:
+            if not isinstance(error, Exception) or isinstance(error, RunTakenOver) or is_refusal(error):
+                self.journal.stop(error)
+                self.journal.close()
+                raise
+            self._note_away(error)
+        self._thread.start()
+        return self.journal.run_id
+
+    def finish(self, limit_s: float) -> None:
+        """Waits, within bounds, until all is sent; says what is kept otherwise."""
+        journal, started = self.journal, time.monotonic()
+        with journal.changed:
             self._is_closing = True
-            self.journal.changed.notify_all()
-            self._hurry.set()
-            while self.journal.pending and not self.taken_over:
+            journal.changed.notify_all()
+            while not journal.is_sent and not journal.stopped:
                 now = time.monotonic()
-                away_s = 0.0 if self.away_since is None else now - max(self.away_since, started)
-                if now - started > limit_s or away_s > away_patience_s:
+                away_s = 0.0 if self._away_since is None else now - max(self._away_since, started)
+                if now - started > limit_s or away_s > AWAY_PATIENCE_S:
                     break
-                self.journal.changed.wait(0.1)
-        self._is_stopped.set()
+                journal.changed.wait(0.1)
+            self._is_ended = True
+            journal.changed.notify_all()
         self._thread.join(timeout=1)
-        return len(self.journal.pending)
+        if journal.pending and not journal.stopped:
+            logger.warning(
+                "%d entries of run %s are kept in %s (%s); `mlflow run . -e sync` sends them once the server is back",
+                len(journal.pending),
+                journal.run_id,
+                journal.path,
+                self._away_reason or "not sent in time",
+            )
+        if num_refused := len(journal.position.refused):
+            logger.warning(
+                "%d entries of run %s were refused; they are in %s", num_refused, journal.run_id, journal.path
+            )
 
     def _work(self) -> None:
         delay_s = FIRST_DELAY_S
-        while self._wait_for_entry():
+        while self._wait_for_work():
             try:
                 self.send_next()
             except RunTakenOver as error:
-                with self.journal.changed:
-                    self.taken_over = error
-                    self.journal.changed.notify_all()
+                left = f"this one stops, and what it had not sent stays in {self.journal.path}"
+                self.journal.stop(RunTakenOver(f"{error}; {left}"))
             except Exception as error:  # whatever it is, training goes on and the entry is kept
                 self._note_away(error)
-                self._hurry.wait(delay_s)
-                if self._hurry.is_set():
-                    self._is_stopped.wait(FIRST_DELAY_S)
+                self._wait_to_try_again(delay_s)
                 delay_s = min(2 * delay_s, MAX_DELAY_S)
             else:
                 self._note_back()
                 delay_s = FIRST_DELAY_S
         self.journal.close()
 
-    def _wait_for_entry(self) -> bool:
+    def _wait_for_work(self) -> bool:
+        journal = self.journal
+        with journal.changed:
+            journal.changed.wait_for(lambda: self._is_closing or journal.stopped or not journal.is_sent)
+            return not (journal.is_sent or journal.stopped or self._is_ended)
+
+    def _wait_to_try_again(self, delay_s: float) -> None:
         with self.journal.changed:
-            self.journal.changed.wait_for(
-                lambda: self._is_closing or (self.journal.pending and not self.taken_over)
-            )
-            return bool(self.journal.pending) and not (self.taken_over or self._is_stopped.is_set())
+            if self.journal.changed.wait_for(lambda: self._is_closing, delay_s):
+                self.journal.changed.wait_for(lambda: self._is_ended, FIRST_DELAY_S)
 
-    def _deliver(self, entry: Entry) -> None:
-        if entry.kind != "open":  # which looks for itself, before it puts its own token there
-            self.delivery.expect_own_run()
-        path = self.journal.files(entry)
-        has_files = entry.kind in ("artifacts", "checkpoint", "state") and not self.journal.is_dropped(entry)
-        self.delivery.deliver(entry, path if has_files else None)
+    def _call(self, entry: Entry) -> None:
+        run = self._run.client.get_run(self._run.run_id)
+        expect_writer(run, self.journal.opening.writer)
+        self._run.experiment_id = run.info.experiment_id
+        with self.journal.hold_files(entry) as files:
+            given = {"files": files} if entry.has_files else {}
+            CALLS[entry.call](self._run, **entry.arguments, **given)
 
-    def _refuse(self, entry: Entry, error: Exception) -> None:
-        message = " ".join(str(error).split())
-        if not self.journal.position.refused:
+    def _note_refusal(self, entry: Entry, refusal: str) -> None:
+        """Says on the run that an entry was refused."""
+        refused = self.journal.position.refused
+        if not refused:
+            title = f"entry {entry.number} ({entry.call.lstrip('_')})"
             logger.warning(
-                "the tracking server refuses %s: %s; it is kept in %s",
-                entry.title,
-                message,
-                self.journal.path,
+                "the tracking server refuses %s: %s; it is kept in %s", title, refusal, self.journal.path
             )
-        self.delivery.note_refusal(entry, message)
+        names = ", ".join([*refused, str(entry.number)])
+        try:
+            self._run.client.set_tag(self._run.run_id, REFUSED_TAG, f"entries {names}"[:500])
+        except MlflowException as error:
+            if not is_refusal(error):
+                raise
 
     def _note_away(self, error: Exception) -> None:
-        self.away_reason = _reason(error)
-        with self.journal.changed:
-            if self.away_since is not None:
-                return
-            self.away_since = time.monotonic()
-            self.journal.changed.notify_all()
-        logger.warning(
-            "%s; the run goes on and its entries stay in %s (%s)",
-            _trouble(error),
-            self.journal.path,
-            self.away_reason,
-        )
+        trouble, self._away_reason = describe(error)
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            message = "%s; the run goes on and its entries stay in %s (%s)"
+            logger.warning(message, trouble, self.journal.path, self._away_reason)
 
     def _note_back(self) -> None:
-        if self.away_since is not None:
-            self.away_since = None
+        if self._away_since is not None:
+            self._away_since = None
             logger.warning("the tracking server is back; %d entries to send", len(self.journal.pending))
-
-
-def _trouble(error: Exception) -> str:
-    return "the tracking server is away" if is_away(error) else "recordings could not be sent"
-
-
-def _reason(error: Exception) -> str:
-    """Says what went wrong in at most 200 characters of one line."""
-    return ": ".join(filter(None, (type(error).__name__, " ".join(str(error).split()))))[:200]
-
-
-@contextmanager
-def short_calls() -> Iterator[None]:
-    """Keeps MLflow from waiting minutes within one call, unless the user has set how long it should."""
-    added = {name: value for name, value in CALL_SETTINGS.items() if name not in os.environ}
-    os.environ.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 @dataclass(frozen=True)
@@ -214,20 +209,28 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
     journal = Journal(path)
     num_entries = len(journal.pending)
     try:
-        if journal.first is not None and num_entries:
-            client = MlflowClient(tracking_uri or journal.first.payload["tracking_uri"])
-            courier = Courier(client, journal)
-            with short_calls():
-                while journal.pending:
-                    courier.send_next()
+        with short_calls():
+            sender = Sender(MlflowClient(tracking_uri or journal.opening.tracking_uri), journal)
+            while not journal.is_sent:
+                sender.send_next()
     except RunTakenOver as error:
         left = f"{len(journal.pending)} entries stay in {path}, to be removed if nobody needs them"
         raise RunTakenOver(f"{error}; {left}") from error
     except Exception as error:
+        trouble, reason = describe(error)
         raise ConnectionError(
-            f"{_trouble(error)}; {len(journal.pending)} entries stay in {path} ({_reason(error)})"
+            f"{trouble}; {len(journal.pending)} entries stay in {path} ({reason})"
         ) from error
     finally:
         journal.close()
-    num_refused = len(journal.position.refused)
-    return SentJournal(journal.position.run_id or journal_id(path), num_entries, num_refused, path)
+    return SentJournal(journal.position.run_id, num_entries, len(journal.position.refused), path)
+
+
+def _try(call: Callable[[], Result]) -> Result:
+    """Makes a call, and once more where another client made the same at the same time: it finds that then."""
+    try:
+        return call()
+    except Exception as error:
+        if not is_race(error):
+            raise
+        return call()

@@ -69,21 +69,17 @@ def log_checkpoint(
     """Records a checkpoint as a LoggedModel; its weights are written once.
 
     Returns:
-        A handle that `run.log_metrics` and `run.delete_checkpoint` take; of a run without a journal the id of the
-        LoggedModel.
+        What `run.log_metrics` and `run.delete_checkpoint` take; see `run.log_model`.
     """
     from sls.models.checkpoints import save_checkpoint
 
     known = {"recipe": info.recipe, "epoch": None if info.epoch is None else str(info.epoch), **tags}
-    description = {
-        "name": "imported" if info.epoch is None else epoch_name(info.epoch),
-        "tags": {name: str(value) for name, value in known.items() if value},
-        "params": {name: value for name in ("recipe", "epoch") if (value := known[name])},
-        "step": info.epoch or 0,
-    }
+    given = {name: str(value) for name, value in known.items() if value}
+    params = {name: value for name, value in given.items() if name in ("recipe", "epoch")}
+    name = "imported" if info.epoch is None else epoch_name(info.epoch)
     with run.staging() as directory:
         save_checkpoint(directory / CHECKPOINT_FILE, model, info)
-        return run.log_model(description, directory)
+        return run.log_model(name, info.epoch or 0, given, params, files=directory)
 
 
 def resolve_model(client: MlflowClient, name: str, directory: Path | None = None) -> ModelSource:

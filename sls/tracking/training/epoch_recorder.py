@@ -1,20 +1,25 @@
-"""What a training run records of its epochs: metrics tied to checkpoints, what is kept of them, and the choice."""
+"""What a training run records: steps, epochs with their checkpoints, the choice, and the state to go on from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mlflow.entities import Dataset
 
 from sls.config import Config
+from sls.engine.training.loop import Training
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
 from sls.models.checkpoints import CheckpointInfo
 from sls.tracking.registry.checkpoints import epoch_name, log_checkpoint
 from sls.tracking.registry.epoch_choice import TrainedModel, choose_by
 from sls.tracking.run import TrackedRun
-from sls.tracking.training.resuming import Past
+from sls.tracking.signals import StopRequest
+from sls.tracking.training.resuming import STATE_DIRECTORY, Past
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -101,3 +106,69 @@ class EpochRecorder:
             provenance={"corpus": self.corpus},
         )
         return log_checkpoint(self.run, result.model, info, {"corpus": self.corpus})
+
+
+class Session:
+    """A training while it runs: what is recorded of its steps and epochs, and its state to resume from.
+
+    Every process of a launch holds one. The runs of those after the first record nothing; their part in a state is
+    that of their generators.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        recorder: EpochRecorder,
+        stop: StopRequest,
+        on_step: Callable[[StepResult], None] | None,
+    ) -> None:
+        self.training, self.recorder, self.stop, self.on_step = training, recorder, stop, on_step
+        self.accelerator = training.accelerator
+        self.settings = training.config.training
+
+    def after_step(self, step: StepResult) -> None:
+        """Records a step; keeps the state where it is due, and where the process is asked to stop."""
+        self.recorder.record_step(step)
+        if self.on_step is not None:
+            self.on_step(step)
+        self.stop_if_asked()
+        every = self.settings.save_every_steps
+        if every and (step.step + 1) % every == 0 and (step.step + 1) % step.num_steps:
+            self._keep_state(with_weights=True)
+
+    def stop_if_asked(self) -> None:
+        """Keeps the state where the process is asked to stop, and stops; in a validation, it begins anew then."""
+        if not self._is_asked_to_stop():
+            return
+        self._keep_state(with_weights=True)
+        if self.accelerator.is_main_process:
+            run_id = self.recorder.run.run_id
+            logger.info("Kept a state; go on with: mlflow run . -e train -P resume=%s", run_id)
+        # A launcher ends the first process where another is gone, and the state would be lost.
+        self.accelerator.wait_for_everyone()
+        raise self.stop.error()
+
+    def record(self, epoch: EpochResult) -> None:
+        """Records an epoch, then the state that follows it, and only then drops what need not be kept."""
+        self.recorder.note_loss(epoch)
+        if self.accelerator.is_main_process:
+            self.recorder.record(epoch)
+        # The checkpoint of this epoch holds the weights, unless it is not kept, holds averaged ones, or was
+        # recorded before a resume, perhaps by other hardware.
+        is_averaged = epoch.model is not self.training.model
+        is_older = epoch.epoch in self.recorder.past.handles_by_epoch
+        self._keep_state(with_weights=is_averaged or is_older or self.settings.keep == "best")
+        self.recorder.drop_weights(epoch.epoch)
+
+    def _keep_state(self, *, with_weights: bool) -> None:
+        run, progress = self.recorder.run, self.training.progress
+        with run.staging() as directory:
+            self.training.save(directory, with_weights=with_weights)
+            run.keep_state(directory, STATE_DIRECTORY, progress.epoch, progress.batch)
+
+    def _is_asked_to_stop(self) -> bool:
+        if self.accelerator.num_processes == 1:
+            return self.stop.signal > 0
+        # Launchers signal every process, but not all between the same two steps.
+        asked = self.training.class_weights.new_tensor(float(self.stop.signal > 0))
+        return self.accelerator.reduce(asked, "sum").item() > 0

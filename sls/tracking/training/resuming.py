@@ -16,7 +16,7 @@ from sls.config import Config
 from sls.config_file import build_config, read_config_values
 from sls.engine.training.state import read_state
 from sls.files import scratch_directory
-from sls.tracking.offline.artifacts import read_directory
+from sls.tracking.artifacts import download_state
 from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, has_weights, resolve_model
 from sls.tracking.store import connect, find_run
 
@@ -95,7 +95,7 @@ def read_past(client: MlflowClient, run_id: str, monitored: str) -> Past:
     if not any(item.path.startswith(STATE_DIRECTORY) for item in client.list_artifacts(run_id)):
         # Stopped before there was a state: it begins anew, and repeats what it has recorded.
         return Past(steps, handles, losses)
-    directory = read_directory(client, run_id, STATE_DIRECTORY)
+    directory = download_state(client, run_id, STATE_DIRECTORY)
     state = read_state(directory)
     checkpoint = None
     if "weights" not in state:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NoReturn
 
 from mlflow.entities import Dataset
 
@@ -20,8 +19,8 @@ from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
-from sls.tracking.signals import StopRequest, stop_on_request
-from sls.tracking.training.epoch_recorder import EpochRecorder
+from sls.tracking.signals import stop_on_request
+from sls.tracking.training.epoch_recorder import EpochRecorder, Session
 from sls.tracking.training.resuming import CHANGEABLE, STATE_DIRECTORY, Past, read_past
 
 logger = logging.getLogger(__name__)
@@ -65,9 +64,9 @@ def track_training(
     with lost_process_raises(f"resume={run.run_id} goes on from the last state"):
         training, recorder = _prepare(run, config, corpus, resume)
         with stop_on_request() as stop:
-            session = _Session(run, training, recorder, stop, on_step)
+            session = Session(training, recorder, stop, on_step)
             try:
-                for epoch in training.epochs(session.after_step, session.before_validation_batch):
+                for epoch in training.epochs(session.after_step, session.stop_if_asked):
                     session.record(epoch)
                     if on_epoch is not None:
                         on_epoch(epoch)
@@ -76,7 +75,7 @@ def track_training(
                     f"{error}; last good checkpoint: {recorder.last_good_checkpoint}"
                 ) from error
     trained = recorder.choose()
-    run.delete_directory(STATE_DIRECTORY)
+    run.delete_states(STATE_DIRECTORY)
     return trained
 
 
@@ -133,72 +132,3 @@ def _open_model(config: Config, past: Past) -> Countermeasure:
     return build_countermeasure(
         config.model.xlsr_model, config.audio.audio_max_len, config.training.seed, config.compute.backend
     )
-
-
-class _Session:
-    """Keeps a training safe while it runs: records its steps and epochs, and its state to resume from."""
-
-    def __init__(
-        self,
-        run: TrackedRun,
-        training: Training,
-        recorder: EpochRecorder,
-        stop: StopRequest,
-        on_step: Callable[[StepResult], None] | None,
-    ) -> None:
-        self.run, self.training, self.recorder, self.stop = run, training, recorder, stop
-        self.accelerator, self.on_step = training.accelerator, on_step
-        self.settings = training.config.training
-
-    def after_step(self, step: StepResult) -> None:
-        """Records a step; keeps the state where it is due, and where the process is asked to stop."""
-        if self.accelerator.is_main_process:
-            self.recorder.record_step(step)
-        if self.on_step is not None:
-            self.on_step(step)
-        if self._is_asked_to_stop():
-            self._stop()
-        every = self.settings.save_every_steps
-        if every and (step.step + 1) % every == 0 and (step.step + 1) % step.num_steps:
-            self._keep_state(with_weights=True)
-
-    def before_validation_batch(self) -> None:
-        """Keeps the state where the process is asked to stop; what is left of the epoch is its validation."""
-        if self._is_asked_to_stop():
-            self._stop()
-
-    def record(self, epoch: EpochResult) -> None:
-        """Records an epoch, then the state that follows it, and only then drops what need not be kept."""
-        self.recorder.note_loss(epoch)
-        if self.accelerator.is_main_process:
-            self.recorder.record(epoch)
-        # The checkpoint of this epoch holds the weights, unless it is not kept, holds averaged ones, or was
-        # recorded before a resume, perhaps by other hardware.
-        is_averaged = epoch.model is not self.training.model
-        is_older = epoch.epoch in self.recorder.past.handles_by_epoch
-        self._keep_state(with_weights=is_averaged or is_older or self.settings.keep == "best")
-        if self.accelerator.is_main_process:
-            self.recorder.drop_weights(epoch.epoch)
-
-    def _keep_state(self, *, with_weights: bool) -> None:
-        with self.run.staging() as staging:
-            directory = staging / STATE_DIRECTORY
-            directory.mkdir()
-            self.training.save(directory, with_weights=with_weights)
-            if self.accelerator.is_main_process:
-                self.run.replace_directory(directory, STATE_DIRECTORY)
-
-    def _is_asked_to_stop(self) -> bool:
-        if self.accelerator.num_processes == 1:
-            return self.stop.signal > 0
-        # Launchers signal every process, but not all between the same two steps.
-        asked = self.training.class_weights.new_tensor(float(self.stop.signal > 0))
-        return self.accelerator.reduce(asked, "sum").item() > 0
-
-    def _stop(self) -> NoReturn:
-        self._keep_state(with_weights=True)
-        if self.accelerator.is_main_process:
-            logger.info("Kept a state; go on with: mlflow run . -e train -P resume=%s", self.run.run_id)
-        # A launcher ends the first process where another is gone, and the state would be lost.
-        self.accelerator.wait_for_everyone()
-        raise self.stop.error()

@@ -1,436 +1,174 @@
-"""Runs through a server that goes away, with a real `mlflow server` that is killed and started again."""
+"""A journal on the disk (`journal`, `journal_files`): whole wherever its process is killed, and held by one."""
 
 import fcntl
+import json
 import os
-import re
 import resource
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import mlflow
-import numpy as np
 import pytest
-import requests
-from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
-from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import ErrorCode
 
-from sls.config import PROJECT_ROOT
-from sls.data.tables.protocols import Protocol
-from sls.data.tables.text_columns import Texts
-from sls.tracking.offline import recorders, sender
-from sls.tracking.offline.artifacts import read_directory
-from sls.tracking.offline.journal import Journal, create_journal, find_journals
+from sls.tracking.lifecycle import tracked_run
+from sls.tracking.offline import sender
+from sls.tracking.offline.journal import Journal, create_journal
+from sls.tracking.offline.journal_files import find_journals
 from sls.tracking.offline.sender import send_journal
-from sls.tracking.registry.checkpoints import resolve_model
-from sls.tracking.run import TrackedRun, tracked_run
-from sls.tracking.store import find_run
+from sls.tracking.opening import Opening
+from sls.tracking.store import Experiment
 
-FIGURES = ("train/loss", "val/loss")
-
-
-LOOKS_TOO_EARLY = """
-from sls.tracking.offline import run_opening
-from sls.tracking import run
-run_opening.find_journals = lambda run_id: []
-with run.tracked_run("train", journal=True, resume={!r}):
-    pass
-"""
-"""Resumes a run as if no other process had made its journal yet."""
+OPENING = Opening(
+    source="entrypoints.train",
+    name=None,
+    tracking_uri="",
+    experiment=asdict(Experiment("", "xlsr-sls")),
+    start_ms=0,
+    journal="abc",
+)
 
 
-class Server:
-    """A tracking server on loopback, with artifacts by its own hands."""
-
-    def __init__(self, directory: Path, database: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.directory, self.database = directory, database
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.database}"]
-        command += ["--artifacts-destination", str(self.directory / "artifacts")]
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        with (self.directory / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=log, start_new_session=True
-            )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise TimeoutError((self.directory / "server.log").read_text())
-
-    def kill(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours handles it."""
 
 
-@pytest.fixture
-def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server that is not started yet; doors find it by the environment."""
-    server = Server(tmp_path, store)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    monkeypatch.setattr(sender, "MAX_DELAY_S", 0.5)
-    yield server
-    server.kill()
-    mlflow.set_tracking_uri(None)
+class KillsAt:
+    """Wraps functions so that the process is killed before one of their calls, counted over all, and after it."""
+
+    def __init__(self, moment: int) -> None:
+        self.moment, self.num_moments = moment, 0
+
+    def wrap(self, function: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self._pass()
+            result = function(*arguments, **options)
+            self._pass()
+            return result
+
+        return call
+
+    def _pass(self) -> None:
+        self.num_moments += 1
+        if self.num_moments == self.moment:
+            raise Killed
 
 
-def log_epoch(run: TrackedRun, epoch: int) -> str:
-    """Records what an epoch of a training leaves, with files in place of weights."""
-    for step in range(3 * epoch, 3 * epoch + 3):
-        run.log_metrics({"train/step_loss": 1 / (1 + step)}, step)
-    with run.staging() as directory:
-        (directory / "checkpoint.safetensors").write_bytes(b"weights of %d" % epoch)
-        tags = {"epoch": str(epoch)}
-        handle = run.log_model(
-            {"name": f"epoch_{epoch}", "tags": tags, "params": tags, "step": epoch}, directory
-        )
-    run.log_metrics(dict.fromkeys(FIGURES, 1 / (1 + epoch)), epoch, handle)
-    with run.staging() as directory:
-        (directory / "deep").mkdir()
-        (directory / "deep" / "state.bin").write_bytes(b"state after %d" % epoch)
-        run.replace_directory(directory, "state")
-    return handle
+def record(journal: Journal) -> int:
+    """Appends entries, some with files that a later one makes needless, until killed; returns how many were taken."""
+    for number in range(6):
+        try:
+            files = journal.staging_directory() if number % 3 else None
+            if files:
+                (files / "state.pt").write_text(str(number))
+            journal.append("_keep_state", {"handle": "state", "epoch": number, "batch": 0}, files)
+        except Killed:
+            return number
+    return 6
 
 
-def assert_whole(num_epochs: int, kept: set[int], status: str = "FINISHED") -> None:
-    """Everything that `log_epoch` recorded is on the server, once."""
-    client = MlflowClient()
-    runs = client.search_runs([experiment.experiment_id for experiment in client.search_experiments()])
-    assert len(runs) == 1
-    run = client.get_run(runs[0].info.run_id)
-    assert run.info.status == status
-    steps = client.get_metric_history(run.info.run_id, "train/step_loss")
-    assert [(item.step, item.value) for item in steps] == [(n, 1 / (1 + n)) for n in range(3 * num_epochs)]
-    for name in FIGURES:
-        history = client.get_metric_history(run.info.run_id, name)
-        assert [(item.step, item.value) for item in history] == [(n, 1 / (1 + n)) for n in range(num_epochs)]
-    assert [item.dataset.name for item in run.inputs.dataset_inputs] == ["demo-train"]
-    models = [client.get_logged_model(output.model_id) for output in run.outputs.model_outputs]
-    assert sorted(int(model.tags["epoch"]) for model in models) == list(range(num_epochs))
-    assert len(client.search_logged_models([run.info.experiment_id])) == num_epochs
-    for model in models:
-        epoch = int(model.tags["epoch"])
-        assert model.status == LoggedModelStatus.READY
-        assert sorted((item.key, item.value) for item in model.metrics) == [
-            (name, 1 / (1 + epoch)) for name in FIGURES
-        ]
-        files = client.list_logged_model_artifacts(model.model_id)
-        assert [item.path for item in files] == (["checkpoint.safetensors"] if epoch in kept else [])
-        assert model.tags.get("weights") == (None if epoch in kept else "deleted")
-        if epoch in kept:
-            path = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}"))
-            assert (path / "checkpoint.safetensors").read_bytes() == b"weights of %d" % epoch
-    state = read_directory(client, run.info.run_id, "state")
-    assert (state / "deep" / "state.bin").read_bytes() == b"state after %d" % (num_epochs - 1)
+def test_killed_at_any_moment_the_journal_holds_what_was_taken_in(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
+    moment, num_taken = 0, -1
+    while num_taken < 6:
+        moment += 1
+        journal = create_journal(OPENING)
+        with monkeypatch.context() as patches:
+            kills = KillsAt(moment)
+            for owner, name in ((os, "fsync"), (Path, "rename"), (shutil, "rmtree")):
+                patches.setattr(owner, name, kills.wrap(getattr(owner, name)))
+            num_taken = record(journal)
+        journal.close()
+        left = Journal(journal.path)
+        entries = list(left.pending)
+        # The one that was being written is there or not.
+        assert len(entries) in (num_taken, num_taken + 1)
+        assert [entry.arguments["epoch"] for entry in entries] == list(range(len(entries)))
+        with_files = [entry for entry in entries if entry.has_files]
+        for entry in with_files:
+            with left.hold_files(entry) as files:
+                text = (files / "state.pt").read_text() if files else None
+            assert text == (str(entry.number) if entry is with_files[-1] and entry is entries[-1] else None)
+        left.close()
+        shutil.rmtree(journal.path)
+    assert moment > 20
 
 
-def record_training(run: TrackedRun, num_epochs: int, before_epoch=lambda epoch: None) -> None:
-    protocol = Protocol(Path("protocol.txt"), "0" * 64, Texts.encode(["T_1"]), np.array([0], np.int8))
-    run.log_dataset(protocol, "demo-train", "training")
-    former = None
-    for epoch in range(num_epochs):
-        before_epoch(epoch)
-        handle = log_epoch(run, epoch)
-        if former:
-            run.delete_checkpoint(former)
-        former = handle
+def test_files_that_are_being_sent_stay_until_they_are(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
+    journal = create_journal(OPENING)
+    record(journal)
+    held = journal.pending[5]
+    with journal.hold_files(held) as files:
+        journal.append("delete_states", {"handle": "state"})
+        assert files is not None
+        assert (files / "state.pt").read_text() == "5"
+    assert not files.exists()
+    with journal.hold_files(held) as files:
+        assert files is None
 
 
-def test_local_store_gets_all_of_it_and_the_journal_goes(store) -> None:
-    with tracked_run("train", journal=True) as run:
-        record_training(run, 3)
-    assert_whole(3, {2})
-    assert find_journals() == []
-    assert MlflowClient().get_run(run.run_id).data.tags["kind"] == "train"
+def test_create_killed_at_any_moment_leaves_no_half_journal(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
+    moment, journal = 0, None
+    while journal is None:
+        moment += 1
+        with monkeypatch.context() as patches, suppress(Killed):
+            kills = KillsAt(moment)
+            for owner, name in ((os, "fsync"), (Path, "rename"), (Path, "mkdir")):
+                patches.setattr(owner, name, kills.wrap(getattr(owner, name)))
+            journal = create_journal(OPENING)
+        for path in find_journals():
+            Journal(path).close()
+        shutil.rmtree(tmp_path)
+        tmp_path.mkdir()
+    assert moment > 5
 
 
-@pytest.mark.slow
-def test_server_killed_and_started_again_in_the_middle(server: Server, caplog) -> None:
-    server.start()
-
-    def disturb(epoch: int) -> None:
-        if epoch == 1:
-            server.kill()
-        if epoch == 4:
-            server.start()
-
-    with tracked_run("train", journal=True) as run:
-        record_training(run, 6, disturb)
-    assert_whole(6, {5})
-    assert find_journals() == []
-    said = [record.message for record in caplog.records if "tracking server is" in record.message]
-    assert [message.split(";")[0] for message in said] == [
-        "the tracking server is away",
-        "the tracking server is back",
-    ]
-
-
-@pytest.mark.slow
-def test_server_away_for_good_and_synchronised_later_by_one_of_two(server: Server, monkeypatch) -> None:
-    monkeypatch.setattr(recorders, "AWAY_PATIENCE_S", 0.5)
-    with tracked_run("train", journal=True) as run:
-        record_training(run, 3)
-    (path,) = find_journals(run.run_id)
-    assert len(list((path / "files").glob("*/checkpoint.safetensors"))) == 1
-    assert len(list((path / "files").glob("*/deep"))) == 1
-    sync = [sys.executable, "-m", "entrypoints.sync"]
-    away = subprocess.run(sync, cwd=PROJECT_ROOT, capture_output=True, text=True)
-    assert away.returncode == 1
-    assert "the tracking server is away" in away.stderr
-    assert len(away.stderr.splitlines()) == 1
-    server.start()
-    journal = Journal(path)
-    held = subprocess.run(sync, cwd=PROJECT_ROOT, capture_output=True, text=True)
-    assert held.returncode == 1
-    assert f"is held by process {os.getpid()} on" in held.stderr
-    journal.close()
-    both = [subprocess.Popen(sync, cwd=PROJECT_ROOT, stderr=subprocess.PIPE) for _ in range(2)]
-    for process in both:
-        process.communicate()
-    assert 0 in {process.returncode for process in both}
-    assert_whole(3, {2})
-    assert find_journals() == []
-    assert find_run(MlflowClient(), run.run_id).info.status == "FINISHED"
-
-
-def test_everything_sent_twice_is_there_once(store, monkeypatch) -> None:
-    monkeypatch.setattr(Journal, "close", lambda journal: journal._lock.close())
-    monkeypatch.setattr(Journal, "_free_files", lambda journal, number: None)
-    with tracked_run("train", journal=True) as run:
-        record_training(run, 3)
-    (path,) = find_journals(run.run_id)
-    (path / "position.json").unlink()
-    sent = send_journal(path)
-    assert sent.run_id == run.run_id
-    assert sent.num_refused == 0
-    assert_whole(3, {2})
-
-
-KILLED_TRAINING = """
-import os, signal, sys
-sys.path[:0] = [{tests!r}, {root!r}]
-from test_journal import record_training
-from sls.tracking.run import tracked_run
-with tracked_run("train", journal=True) as run:
-    record_training(run, 3)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.slow
-def test_training_killed_while_the_server_is_away_is_sent_and_resumed(server: Server, caplog) -> None:
-    script = KILLED_TRAINING.format(tests=str(Path(__file__).parent), root=str(PROJECT_ROOT))
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    (path,) = find_journals()
-    with (path / "entries.jsonl").open("a") as file:
-        file.write('{"number": 99, "kind": "met')
-    server.start()
-    sent = send_journal(path)
-    assert "was cut off in writing and is dropped" in caplog.text
-    assert sent.num_refused == 0
-    assert_whole(3, {2}, "RUNNING")
-    with tracked_run("train", journal=True, resume=sent.run_id) as run:
-        assert run.run_id == sent.run_id
-        handle = log_epoch(run, 3)
-        run.delete_checkpoint(handle)
-    assert_whole(4, {2})
-    tags = MlflowClient().get_run(run.run_id).data.tags
-    assert tags["kind"] == "train"
-    assert tags["resumed.git.commit"] == tags["git.commit"]
-
-
-def test_resumed_run_first_sends_what_its_journal_still_holds(store, monkeypatch) -> None:
-    client = MlflowClient()
-    launched = client.create_run("0").info.run_id
+@pytest.mark.parametrize("text", ["", '{"next": 1', "[]", '{"next": 1, "run_id": ""}'])
+def test_position_that_cannot_be_read_does_not_block_a_resume(store, monkeypatch, caplog, text: str) -> None:
+    """As an older version could leave it at a power cut: the file has its name, and nothing in it."""
     with monkeypatch.context() as away:
-        away.setattr(sender.Courier, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
-        away.setattr(recorders, "AWAY_PATIENCE_S", 0.1)
+        away.setattr(sender, "AWAY_PATIENCE_S", 0.0)
         with suppress(KeyboardInterrupt), tracked_run("train", journal=True) as run:
             run.log_metrics({"train/loss": 1.0}, 0)
+            while not run.client.get_metric_history(run.run_id, "train/loss"):
+                pass
+            away.setattr(sender.Sender, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
+            run.log_metrics({"train/loss": 0.5}, 1)
             raise KeyboardInterrupt
-        assert len(find_journals(run.run_id)) == 1
-    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
-    with tracked_run("train", journal=True, resume=run.run_id) as resumed:
-        run_id = resumed.run_id
-        assert client.get_run(run_id).info.status == "RUNNING"
-        assert [item.value for item in client.get_metric_history(run_id, "train/loss")] == [1.0]
-        resumed.log_metrics({"train/loss": 0.5}, 1)
-    found = client.get_run(run_id)
-    assert found.info.status == "FINISHED"
-    assert found.data.tags["error"] == ""
-    assert [item.value for item in client.get_metric_history(run_id, "train/loss")] == [1.0, 0.5]
-    former = client.get_run(launched)
-    assert (former.info.status, former.data.tags["resumed_run_id"]) == ("FINISHED", run_id)
+    (path,) = find_journals(run.run_id)
+    (path / "position.json").write_text(text)
+    journal_id = path.name.rpartition("-")[2]
+    with tracked_run("train", journal=True, resume=journal_id) as resumed:
+        points = resumed.client.get_metric_history(run.run_id, "train/loss")
+        assert [(point.step, point.value) for point in points] == [(0, 1.0), (1, 0.5)]
+    assert "position.json cannot be read, and all of the journal is sent again" in caplog.text
     assert find_journals() == []
 
 
-@pytest.mark.slow
-def test_run_is_resumed_by_one_of_two_that_begin_at_once(store) -> None:
-    with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
-        raise KeyboardInterrupt
-    with tracked_run("train", journal=True, resume=run.run_id):
-        command = [sys.executable, "-c", LOOKS_TOO_EARLY.format(run.run_id)]
-        refused = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-    assert f"run {run.run_id}: found process {os.getpid()} on" in refused.stderr
-    assert run.client.get_run(run.run_id).info.status == "FINISHED"
-
-
-def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
-    with tracked_run("train", journal=True) as run:
-        run.log_metrics({"not/valid/%": 1.0})
-        run.log_metrics({"train/loss": 1.0})
-    found = MlflowClient().get_run(run.run_id)
-    assert found.info.status == "FINISHED"
-    assert found.data.metrics == {"train/loss": 1.0}
-    (path,) = find_journals(run.run_id)
-    assert found.data.tags["refused"].startswith("entries ")
-    assert sum("the tracking server refuses entry" in record.message for record in caplog.records) == 1
-    assert send_journal(path).num_refused == 1
-
-
-def test_what_another_client_records_at_the_same_time_is_tried_once_more(store, monkeypatch) -> None:
-    """MLflow answers BAD_REQUEST where two clients make the same row, such as a dataset's, in a database."""
-    tried = []
-    log_batch = MlflowClient.log_batch
-
-    def lose_the_first_race(client: MlflowClient, run_id: str, **records) -> None:
-        tried.append(records)
-        if len(tried) == 1:
-            code = ErrorCode.Value("BAD_REQUEST")
-            raise MlflowException('(psycopg2.errors.UniqueViolation) duplicate key, "dataset_pk"', code)
-        log_batch(client, run_id, **records)
-
-    monkeypatch.setattr(MlflowClient, "log_batch", lose_the_first_race)
-    with tracked_run("train", journal=True) as run:
-        run.log_metrics({"train/loss": 1.0})
-    found = MlflowClient().get_run(run.run_id)
-    assert len(tried) > 1
-    assert found.data.metrics == {"train/loss": 1.0}
-    assert "refused" not in found.data.tags
-    assert find_journals(run.run_id) == []
-
-
-def closed_port_error() -> MlflowException:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        client = MlflowClient(f"http://127.0.0.1:{probe.getsockname()[1]}")
-        with sender.short_calls(), pytest.raises(MlflowException) as caught:
-            client.get_run("0" * 32)
-    return caught.value
-
-
-def torn_answer_error() -> MlflowException:
-    """What comes of a server that is killed while it answers."""
-
-    def answer(server: socket.socket) -> None:
-        connection, _ = server.accept()
-        with connection:
-            connection.recv(4096)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
-
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=answer, args=(server,), daemon=True)
-        thread.start()
-        client = MlflowClient(f"http://127.0.0.1:{server.getsockname()[1]}")
-        with sender.short_calls(), pytest.raises(MlflowException) as caught:
-            client.get_run("0" * 32)
-        thread.join()
-    return caught.value
-
-
-@pytest.mark.parametrize(
-    ("error", "said"),
-    [
-        (closed_port_error, r"the tracking server is away; .* \(MlflowException: API request .*\)"),
-        (torn_answer_error, r"the tracking server is away; .* \(MlflowException: API request .*\)"),
-        (requests.ReadTimeout("60 s"), r"the tracking server is away; .* \(ReadTimeout: 60 s\)"),
-        (PermissionError("no entry"), r"recordings could not be sent; .* \(PermissionError: no entry\)"),
-        (AssertionError(), r"recordings could not be sent; .* \(AssertionError\)"),
-    ],
-    ids=["no-connection", "half-an-answer", "no-answer", "no-permission", "bug"],
-)
-def test_only_a_server_that_does_not_answer_is_called_away(
-    store, monkeypatch, caplog, error: Exception | Callable[[], Exception], said: str
-) -> None:
-    found = error if isinstance(error, Exception) else error()
-
-    def fail(self: sender.Courier) -> None:
-        raise found
-
-    monkeypatch.setattr(sender.Courier, "send_next", fail)
-    monkeypatch.setattr(recorders, "AWAY_PATIENCE_S", 0.0)
-    with tracked_run("train", journal=True) as run:
-        run.log_metrics({"train/loss": 1.0}, 0)
-    (path,) = find_journals(run.run_id)
-    with pytest.raises(ConnectionError, match=f"^{said}$") as caught:
-        send_journal(path)
-    assert f"entries stay in {path}" in str(caught.value)
-    (warning,) = [record.message for record in caplog.records if "the run goes on" in record.message]
-    assert re.fullmatch(said, warning)
-
-
-def test_run_that_the_server_refuses_is_no_run(store, monkeypatch) -> None:
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    with pytest.raises(MlflowException, match="not found"), tracked_run("train", journal=True):
-        pytest.fail("the block ran")
-    assert find_journals() == []
-
-
-def test_unknown_run_cannot_be_resumed(store) -> None:
-    with (
-        pytest.raises(ValueError, match="resume: the tracking store has no run 1234"),
-        tracked_run("train", resume="1234"),
+def test_journal_of_an_earlier_version_is_named(store, tmp_path) -> None:
+    path = tmp_path / "journal" / "20260101-000000-abc"
+    path.mkdir(parents=True)
+    (path / "entries.jsonl").write_text('{"number": 0, "kind": "open", "payload": {}}\n')
+    (path / "position.json").write_text(
+        json.dumps(
+            {"next": 1, "run_id": "a1", "experiment_id": "0", "writer": "", "models": {}, "refused": {}}
+        )
+    )
+    for names in ("abc", "a1"):
+        assert find_journals(names) == [path]
+    with pytest.raises(
+        ValueError, match=f"^{path}: found no readable opening.json .*, expected a journal of this"
     ):
-        pytest.fail("the block ran")
-
-
-def test_directory_cut_off_in_sending_leaves_the_former_one(store) -> None:
-    with tracked_run("train") as run:
-        for epoch in range(3):
-            with run.staging() as directory:
-                (directory / "state.bin").write_text(f"epoch {epoch}")
-                run.replace_directory(directory, "state")
-    slots = next(store.parent.rglob("state-a")).parent
-    assert (slots / "state-a" / "state.bin").read_text() == "epoch 2"
-    assert (slots / "state-b" / "state.bin").read_text() == "epoch 1"
-    client = MlflowClient()
-    client.log_text(run.run_id, "epoch 3, torn", "state-a/state.bin")
-    assert (read_directory(client, run.run_id, "state") / "state.bin").read_text() == "epoch 1"
-    client.log_text(run.run_id, "torn too", "state-b/state.bin")
-    with pytest.raises(ValueError, match=r"state is not whole: state-a/state.bin has the digest") as caught:
-        read_directory(client, run.run_id, "state")
-    assert "\n" not in str(caught.value)
-    with pytest.raises(ValueError, match="holds no weights"):
-        read_directory(client, run.run_id, "weights")
+        send_journal(path)
 
 
 def test_damaged_journal_names_the_line(store, tmp_path) -> None:
     path = tmp_path / "journal" / "20260101-000000-abc"
     path.mkdir(parents=True)
+    (path / "opening.json").write_text(json.dumps(asdict(OPENING)))
     (path / "entries.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="entries.jsonl:1: found .*, expected an entry"):
         send_journal(path)
@@ -438,8 +176,8 @@ def test_damaged_journal_names_the_line(store, tmp_path) -> None:
 
 def test_a_journal_that_another_process_sends_meanwhile_is_not_made_anew(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
-    journal = create_journal("abc")
-    journal.append("tags", {"a": "1"})
+    journal = create_journal(OPENING)
+    journal.append("_set_tags", {"a": "1"})
     lockf = fcntl.lockf
 
     def lose(*arguments: Any) -> None:
@@ -456,43 +194,25 @@ def test_a_journal_that_another_process_sends_meanwhile_is_not_made_anew(tmp_pat
 @pytest.mark.parametrize("has_files", [False, True])
 def test_entry_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path, monkeypatch, has_files: bool) -> None:
     monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
-    journal = create_journal("abc")
+    journal = create_journal(OPENING)
     staged = []
     for name in ("lost", "kept"):
         staged.append(journal.staging_directory())
         (staged[-1] / name).touch()
     lost, kept = staged if has_files else (None, None)
-    journal.append("tags", {"a": "1"})
+    journal.append("_set_tags", {"a": "1"})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     size = (journal.path / "entries.jsonl").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, limits[1]))
     try:
         for files in (lost, None):
             with pytest.raises(OSError, match="too large"):
-                journal.append("artifacts", {"lost": "2"}, files)
+                journal.append("_log_files", {"lost": "2"}, files)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    entry = journal.append("artifacts", {"kept": "3"}, kept)
-    if has_files:
-        assert [path.name for path in journal.files(entry).iterdir()] == ["kept"]
+    journal.append("_log_files", {"kept": "3"}, kept)
     journal.close()
-    assert [dict(entry.payload) for entry in Journal(journal.path).pending] == [{"a": "1"}, {"kept": "3"}]
-
-
-def test_weights_are_linked_into_a_local_store_and_not_copied(store) -> None:
-    with tracked_run("train", journal=True) as run, run.staging() as directory:
-        file = directory / "checkpoint.safetensors"
-        file.write_bytes(b"weights")
-        number = file.stat().st_ino
-        run.log_model({"name": "epoch_0", "tags": {"epoch": "0"}, "params": {}, "step": 0}, directory)
-    (stored,) = store.parent.rglob("checkpoint.safetensors")
-    assert stored.stat().st_ino == number
-    assert stored.stat().st_nlink == 1
-
-
-def test_model_whose_weights_were_deleted_says_so(store) -> None:
-    with tracked_run("train", journal=True) as run:
-        handle = log_epoch(run, 0)
-        run.delete_checkpoint(handle)
-    with pytest.raises(ValueError, match=f"the weights of runs:/{run.run_id}/epoch_0 were not kept"):
-        resolve_model(MlflowClient(), f"runs:/{run.run_id}/epoch_0")
+    entries = Journal(journal.path).pending
+    assert [dict(entry.arguments) for entry in entries] == [{"a": "1"}, {"kept": "3"}]
+    with journal.hold_files(entries[1]) as files:
+        assert (files and [path.name for path in files.iterdir()]) == (["kept"] if has_files else None)

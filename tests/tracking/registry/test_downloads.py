@@ -13,10 +13,10 @@ from entrypoints.register import register as register_door
 from sls.engine.training.state import write_state
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_checkpoint
 from sls.tracking.evaluation.score_sources import find_scores
+from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry import versions
 from sls.tracking.registry.calibrations import CALIBRATION_FILE, find_calibration
 from sls.tracking.registry.checkpoints import ModelSource, find_model, log_checkpoint, resolve_model
-from sls.tracking.run import tracked_run
 from sls.tracking.scoring.score_file import fetch_finished
 from sls.tracking.store import connect, experiment_id
 from sls.tracking.tags import KEY_TAG
@@ -122,7 +122,7 @@ def test_weights_to_go_on_from_go_with_the_state(trained, fetched, tmp_path) -> 
         log_checkpoint(run, loaded.model, loaded.info, {})
         (tmp_path / STATE_DIRECTORY).mkdir()
         write_state(tmp_path / STATE_DIRECTORY, {"progress": {"epoch": 3}})
-        run.replace_directory(tmp_path / STATE_DIRECTORY, STATE_DIRECTORY)
+        run.keep_state(tmp_path / STATE_DIRECTORY, STATE_DIRECTORY, 3, 0)
     past = read_past(connect(), run.run_id, "val/loss")
     assert past.checkpoint.is_file()
     past.forget_state()

@@ -4,10 +4,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
+from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry import versions
 from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resolve_model
 from sls.tracking.registry.lineage import MAX_LINKS, link_checkpoint
-from sls.tracking.run import tracked_run
 from sls.tracking.store import connect
 from sls.tracking.tags import NOTE_TAG
 

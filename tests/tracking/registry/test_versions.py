@@ -13,6 +13,7 @@ from sls.engine.evaluation.calibration import save_calibration
 from sls.metrics.calibration import LogisticCalibration
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.serving.bundle import example_recording
+from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry import versions
 from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resolve_model
 from sls.tracking.registry.lineage import Lineage, read_lineage
@@ -28,7 +29,6 @@ from sls.tracking.registry.stages import (
     move_stage,
     point_alias,
 )
-from sls.tracking.run import tracked_run
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
 
 NUM_SAMPLES = 8_000

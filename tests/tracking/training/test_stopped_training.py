@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sls.config import PROJECT_ROOT
-from sls.tracking.offline.journal import find_journals, journal_id
+from sls.tracking.offline.journal_files import find_journals
 from sls.tracking.registry.checkpoints import checkpoints_of
 
 pytestmark = pytest.mark.slow
@@ -96,14 +96,14 @@ def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None
         time.sleep(0.05)
 
 
-def manifests(store: Path) -> dict[Path, int]:
+def states(store: Path) -> dict[Path, int]:
     """The states that the store keeps, with the time of each; unlike `rglob`, `walk` minds no file that goes."""
     found = {}
     for directory, _, names in os.walk(store.parent / "mlruns"):
-        path = Path(directory, "manifest.json")
-        if path.name in names and path.parent.name.startswith("state-"):
-            with suppress(FileNotFoundError):
-                found[path] = path.stat().st_mtime_ns
+        for name in names:
+            if Path(directory).name == "state" and name.endswith(".pt"):
+                with suppress(FileNotFoundError):
+                    found[Path(directory, name)] = Path(directory, name).stat().st_mtime_ns
     return found
 
 
@@ -116,17 +116,17 @@ def test_killed_stopped_and_resumed_it_gives_the_losses_of_an_undisturbed_run(
     whole = newest_run(client)
     assert whole.info.status == "FINISHED"
 
-    seen = manifests(store)
+    seen = states(store)
     process = start(options)
-    wait_for(lambda: manifests(store) != seen, process)
+    wait_for(lambda: states(store) != seen, process)
     process.kill()
     process.communicate()
     run_id = newest_run(client).info.run_id
     assert run_id != whole.info.run_id
 
-    seen = manifests(store)
+    seen = states(store)
     process = start(["--resume", run_id, "--num_workers", "2"])
-    wait_for(lambda: manifests(store) != seen, process)
+    wait_for(lambda: states(store) != seen, process)
     os.killpg(process.pid, signal.SIGTERM)  # as `timeout` or Slurm do, the workers of the loader too
     errors = finish(process, expected=143)
     assert f"-P resume={run_id}" in errors
@@ -145,7 +145,7 @@ def test_killed_stopped_and_resumed_it_gives_the_losses_of_an_undisturbed_run(
     weights = sorted(path.name for path in store.parent.rglob("models/*/artifacts/*.safetensors"))
     assert len(weights) == 2 * len(kept)
 
-    assert not list(store.parent.rglob("state.pt"))
+    assert not list(store.parent.rglob("*state.pt"))
 
     errors = finish(start(["--resume", run_id]), expected=2)
     assert f"run {run_id} has finished" in errors
@@ -160,9 +160,9 @@ def test_two_machines_stopped_and_resumed_give_the_losses_of_one_process(
     finish(start(arguments))
     alone = newest_run(client).info.run_id
 
-    seen = manifests(store)
+    seen = states(store)
     first, second = start_nodes(arguments, arguments, journals=tmp_path)
-    wait_for(lambda: manifests(store) != seen, first)
+    wait_for(lambda: states(store) != seen, first)
     second.send_signal(signal.SIGTERM)
     finish(second, expected=1)
     finish(first, expected=1)
@@ -194,10 +194,10 @@ def test_a_machine_that_fails_or_is_killed_ends_the_others_with_a_line(
     for node in (first, second):
         assert "train: lr: found 0.001 in the first process and 0.5 in rank 1" in finish(node, expected=1)
 
-    seen = manifests(store)
+    seen = states(store)
     endless = [*options, "--num_epochs", "1000", "--patience", "1000"]
     first, second = start_nodes(endless, endless, journals=tmp_path)
-    wait_for(lambda: manifests(store) != seen, first)
+    wait_for(lambda: states(store) != seen, first)
     psutil.Process(second.pid).children()[0].kill()
     finish(second, expected=1)
     errors = finish(first, expected=1)
@@ -220,9 +220,9 @@ def test_processes_resume_together_what_is_still_in_a_journal(store: Path, optio
     (journal,) = find_journals()
     psutil.wait_procs(workers)
 
-    seen = manifests(store)
-    process = start(["--resume", journal_id(journal)], TWO_PROCESSES)
-    wait_for(lambda: len(set(manifests(store).values()) - set(seen.values())) > 1, process)
+    seen = states(store)
+    process = start(["--resume", journal.name.rpartition("-")[2]], TWO_PROCESSES)
+    wait_for(lambda: len(set(states(store).values()) - set(seen.values())) > 1, process)
     process.send_signal(signal.SIGTERM)
     finish(process, expected=1)
     run = newest_run(client)

@@ -10,11 +10,13 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from entrypoints.sync import sync
-from sls.tracking.offline import recorders, run_opening, sender
-from sls.tracking.offline.journal import find_journals
-from sls.tracking.offline.run_writer import RunTakenOver
+from sls.tracking import lifecycle
+from sls.tracking.lifecycle import tracked_run
+from sls.tracking.offline import sender
+from sls.tracking.offline.journal_files import find_journals
 from sls.tracking.offline.sender import send_journal
-from sls.tracking.run import TrackedRun, tracked_run
+from sls.tracking.opening import RunTakenOver
+from sls.tracking.run import TrackedRun
 from sls.tracking.tags import WRITER_TAG
 
 NAME = "train/loss"
@@ -55,11 +57,9 @@ def leave_a_journal(monkeypatch, **resumed: str) -> str:
     with monkeypatch.context() as patches, tracked_run("train", journal=True, **resumed) as run:
         run.log_metrics({NAME: 1.0}, 0)
         wait_for_steps(run, [0])
-        patches.setattr(sender.Courier, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
-        patches.setattr(recorders, "AWAY_PATIENCE_S", 0.0)
-        patches.setattr(
-            TrackedRun, "end", lambda run, status, is_signalled=False: run._recorder.finish(False)
-        )
+        patches.setattr(sender.Sender, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
+        patches.setattr(sender, "AWAY_PATIENCE_S", 0.0)
+        patches.setattr(TrackedRun, "end", lambda run, status: None)
         run.log_metrics({NAME: 1.0}, 1)
     return run.run_id
 
@@ -175,8 +175,8 @@ def test_an_opening_that_was_left_does_not_take_the_run_back(machine, monkeypatc
         raise KeyboardInterrupt
     machine("B")
     with monkeypatch.context() as away:
-        away.setattr(sender.Courier, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
-        away.setattr(recorders, "AWAY_PATIENCE_S", 0.0)
+        away.setattr(sender.Sender, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
+        away.setattr(sender, "AWAY_PATIENCE_S", 0.0)
         with tracked_run("train", journal=True, resume=run.run_id):
             pass
     (path,) = find_journals(run.run_id)
@@ -205,10 +205,6 @@ def test_a_run_without_a_writer_is_sent_and_resumed(machine, monkeypatch) -> Non
     run_id = leave_a_journal(monkeypatch)
     client.delete_tag(run_id, WRITER_TAG)
     (path,) = find_journals(run_id)
-    # As journals were before they named their writer.
-    position = (path / "position.json").read_text()
-    lines = [line for line in position.splitlines() if '"writer"' not in line]
-    (path / "position.json").write_text("\n".join(lines))
     assert send_journal(path).num_sent == 1
     assert WRITER_TAG not in client.get_run(run_id).data.tags
     with tracked_run("train", journal=True, resume=run_id) as run:
@@ -226,7 +222,7 @@ def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> 
     with tracked_run("train", journal=True, resume=run.run_id):
         machine("B")
         monkeypatch.setenv("MLFLOW_RUN_ID", launched)
-        monkeypatch.setattr(run_opening, "find_run", lambda client, run_id: found)
+        monkeypatch.setattr(lifecycle, "find_run", lambda client, run_id: found)
         with (
             pytest.raises(RunTakenOver, match=said),
             tracked_run("train", journal=True, resume=run.run_id),

@@ -1,0 +1,202 @@
+"""From the beginning of a run to its end: new, opened by `mlflow run`, or taken up again.
+
+A run ends FINISHED, FAILED with the error as a tag, or KILLED; it is never left RUNNING by a process that could
+still speak.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from sls.engine.compute.launch import Launch
+from sls.files import hold_lock
+from sls.tracking import provenance
+from sls.tracking.offline.journal import create_journal
+from sls.tracking.offline.journal_files import find_journals, journal_directory
+from sls.tracking.offline.sender import Sender, send_journal
+from sls.tracking.offline.server_calls import OPENING_TIMEOUT_S, is_refusal, short_calls
+from sls.tracking.opening import Opening, RunTakenOver, new_writer, open_run, read_writer
+from sls.tracking.run import TrackedRun, one_line
+from sls.tracking.signals import Terminated, sigterm_raises
+from sls.tracking.store import connect, find_run, wanted_experiment
+
+FLUSH_LIMIT_S = 600.0
+"""How long the end of a run waits while entries are being sent."""
+SIGNAL_LIMIT_S = 10.0
+"""How long a run that a signal stops may take to say so."""
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def tracked_run(
+    kind: str,
+    name: str | None = None,
+    tags: Mapping[str, object] | None = None,
+    *,
+    journal: bool = False,
+    resume: str = "",
+) -> Iterator[TrackedRun]:
+    """Opens a run for the duration of a `with` block.
+
+    The run that `mlflow run` has opened (MLFLOW_RUN_ID) is taken over by the first call in a process. Of several
+    processes that a launcher has started, those after the first (RANK) record nothing.
+
+    Args:
+        kind: the door, recorded as the tag `kind`: train, score, evaluate and so on.
+        name: the run's name; None leaves it to MLflow.
+        tags: further tags.
+        journal: keeps everything on the local disk until the tracking server has it. Trouble with the server
+            then never reaches the block, and `run.client` may still know nothing of what was recorded.
+        resume: the id of a run to take up again, after what a journal of it still holds has been sent.
+
+    Raises:
+        ValueError: there is no run to resume, or another process is still at it.
+        RunTakenOver: another process has taken the run up, and goes on with it.
+        MlflowException: the server fails; with a journal only if it refuses the run itself.
+    """
+    with sigterm_raises(), _opened(kind, name, journal, resume) as run:
+        try:
+            run.set_tags(_opening_tags(kind, tags, bool(resume)))
+            environment = {"packages": provenance.package_versions(), "hardware": provenance.hardware()}
+            run.log_json(environment, "environment_resumed.json" if resume else "environment.json")
+            yield run
+        except (KeyboardInterrupt, Terminated):
+            _end_badly(run, "KILLED", {"error": "stopped by a signal"})
+            raise
+        except BaseException as error:
+            _end_badly(run, "FAILED", {"error": one_line(error)})
+            raise
+        run.end("FINISHED")
+
+
+@contextmanager
+def _opened(kind: str, name: str | None, has_journal: bool, resume: str) -> Iterator[TrackedRun]:
+    client, launched = connect(), os.environ.pop("MLFLOW_RUN_ID", "")
+    if Launch.read().rank > 0:
+        yield TrackedRun(client, resume or launched, is_silent=True)
+        return
+    is_open = False
+    try:
+        opening = _make_opening(client, kind, name, has_journal, resume, launched)
+        if has_journal:
+            with _journaled_run(client, opening) as run:
+                is_open = True
+                yield run
+        else:
+            info = open_run(client, opening).info
+            is_open = True
+            yield TrackedRun(client, info.run_id, info.experiment_id)
+    except (ValueError, RunTakenOver) as error:
+        if not is_open and resume and launched and launched != resume:
+            client.set_tag(launched, "error", str(error))
+            client.set_terminated(launched, "FAILED")
+        raise
+
+
+@contextmanager
+def _journaled_run(client: MlflowClient, opening: Opening) -> Iterator[TrackedRun]:
+    """Opens a run whose recordings go to a journal, from which they are sent in the background.
+
+    Trouble with the server never reaches the `with` block; its end waits, within bounds, until all is sent.
+
+    Raises:
+        MlflowException: the server refuses the run.
+        RunTakenOver: another process writes the run.
+        ValueError: another process goes on with the run, begun since its journals were looked for.
+    """
+    with ExitStack() as stack:
+        if opening.run_id:
+            stack.enter_context(hold_lock(journal_directory() / f"run {opening.run_id}"))
+        sender = Sender(client, create_journal(opening))
+        with short_calls(OPENING_TIMEOUT_S):
+            run = TrackedRun(client, sender.start(), journal=sender.journal)
+        stack.enter_context(short_calls())
+        try:
+            yield run
+        except BaseException as error:
+            is_signalled = isinstance(error, (KeyboardInterrupt, Terminated))
+            sender.finish(SIGNAL_LIMIT_S if is_signalled else FLUSH_LIMIT_S)
+            if sender.journal.stopped and not isinstance(error, RunTakenOver):
+                logger.warning("%s", sender.journal.stopped)
+            raise
+        sender.finish(FLUSH_LIMIT_S)
+        if sender.journal.stopped:
+            raise sender.journal.stopped
+
+
+def _make_opening(
+    client: MlflowClient, kind: str, name: str | None, has_journal: bool, resume: str, launched: str
+) -> Opening:
+    run = _prepare_to_resume(client, resume) if resume else None
+    run_id, journal = run.info.run_id if run else launched, uuid.uuid4().hex
+    return Opening(
+        source=f"entrypoints.{kind}",
+        name=name,
+        tracking_uri=client.tracking_uri,
+        experiment=asdict(wanted_experiment()),
+        start_ms=int(time.time() * 1000),
+        journal=journal,
+        run_id=run_id,
+        launched=launched if launched != run_id else "",
+        writer=new_writer(journal) if has_journal else "",
+        former_writer=read_writer(run) if run else "",
+    )
+
+
+def _prepare_to_resume(client: MlflowClient, run_id: str) -> Run:
+    """Sends what a journal of the run still holds, and returns the run as it then is on the server."""
+    for path in find_journals(run_id):
+        try:
+            send_journal(path, client.tracking_uri)
+        except BlockingIOError as error:
+            raise ValueError(f"resume: run {run_id} is still at work: {error}") from error
+        except RunTakenOver as error:
+            # Left behind before the run went on elsewhere, from where it now comes back.
+            logger.warning("%s", error)
+    try:
+        with short_calls():
+            run = find_run(client, run_id)
+    except MlflowException as error:
+        if is_refusal(error):
+            raise ValueError(f"resume: the tracking store has no run {run_id}") from error
+        raise
+    if run.info.status == "FINISHED":
+        raise ValueError(f"resume: run {run_id} has finished; there is nothing to go on with")
+    return run
+
+
+def _opening_tags(kind: str, tags: Mapping[str, object] | None, is_resumed: bool) -> dict[str, object]:
+    """What a run says of its code; one that is resumed keeps the tags of its beginning and adds its own."""
+    code = provenance.code_tags()
+    if is_resumed:
+        return {**{f"resumed.{name}": value for name, value in code.items()}, "error": "", **dict(tags or {})}
+    return {"kind": kind, **code, **dict(tags or {})}
+
+
+def _end_badly(run: TrackedRun, status: str, tags: Mapping[str, str]) -> None:
+    """Ends a run while an error is under way, which a tracking server that fails must not hide."""
+    text = traceback.format_exc()
+    steps: list[Callable[[], object]] = [
+        lambda: run.set_tags(tags),
+        lambda: run.log_text(text, "traceback.txt"),
+        lambda: run.end(status),
+    ]
+    for step in steps:
+        try:
+            step()
+        except RunTakenOver:  # no longer its run
+            return
+        except Exception as error:  # whatever the server does, the next step is still tried
+            logger.warning("run %s: could not be ended as %s: %s", run.run_id, status, one_line(error))

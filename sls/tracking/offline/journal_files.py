@@ -1,0 +1,115 @@
+"""Where journals lie, under `outputs/journal/` or SLS_JOURNAL_DIR, and what is read from them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sls.config import PROJECT_ROOT
+from sls.quotation import quote
+from sls.tracking.opening import Opening
+
+JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
+OPENING_FILE, ENTRIES_FILE, POSITION_FILE = "opening.json", "entries.jsonl", "position.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A call to the server that is yet to be made."""
+
+    number: int
+    """Counts from 0 within its journal."""
+    call: str
+    """The method of `TrackedRun`."""
+    arguments: Mapping[str, Any]
+    has_files: bool
+
+
+@dataclass
+class Position:
+    """How far a journal has been sent."""
+
+    next: int = 0
+    """The number of the first entry that is still to be sent."""
+    run_id: str = ""
+    """Empty until the server has opened the run."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """What the server said to entries that it will not take, by number."""
+
+
+def journal_directory() -> Path:
+    """Returns where journals lie."""
+    given = os.environ.get(JOURNAL_DIR_VARIABLE)
+    return Path(given).resolve() if given else PROJECT_ROOT / "outputs" / "journal"
+
+
+def find_journals(run_id: str = "") -> list[Path]:
+    """Returns the journals on this disk, the oldest first: all, or those of the run of an id."""
+    root = journal_directory()
+    paths = sorted(path for path in root.glob("[0-9]*-*") if path.is_dir()) if root.is_dir() else []
+    return [path for path in paths if not run_id or run_id in _ids(path)]
+
+
+def _ids(path: Path) -> set[str]:
+    """The ids by which the run of a journal may be known."""
+    ids = {path.name.rpartition("-")[2], read_position(path).run_id}
+    with suppress(ValueError):  # who opens it will say so
+        ids.add(read_opening(path).run_id)
+    return ids
+
+
+def read_opening(path: Path) -> Opening:
+    """Reads how the run of a journal begins.
+
+    Raises:
+        ValueError: nothing readable says so, as where the journal was left by an earlier version.
+    """
+    try:
+        return Opening(**json.loads((path / OPENING_FILE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError) as error:
+        message = f"{path}: found no readable {OPENING_FILE} ({error}), expected a journal of this version"
+        raise ValueError(message) from error
+
+
+def read_position(path: Path) -> Position:
+    """Reads how far a journal has been sent; where nothing readable says so, it is sent anew from its beginning."""
+    try:
+        values = json.loads((path / POSITION_FILE).read_text(encoding="utf-8"))
+        return Position(values["next"], values["run_id"], values["refused"])
+    except FileNotFoundError:
+        return Position()
+    except (ValueError, TypeError, KeyError) as error:
+        logger.warning(
+            "%s cannot be read, and all of the journal is sent again (%s)", path / POSITION_FILE, error
+        )
+        return Position()
+
+
+def read_entries(journal: Path) -> list[Entry]:
+    """Reads the entries of a journal; a last line that was cut off in writing is dropped with a warning.
+
+    Raises:
+        ValueError: another line is no entry, or not the next one.
+    """
+    path = journal / ENTRIES_FILE
+    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
+    if lines[-1]:
+        logger.warning("%s:%d was cut off in writing and is dropped", path, len(lines))
+    entries = []
+    for number, line in enumerate(lines[:-1]):
+        try:
+            entry = Entry(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}:{number + 1}: found {quote(line)}, expected an entry") from error
+        if entry.number != number:
+            raise ValueError(f"{path}:{number + 1}: found entry {entry.number}, expected {number}")
+        entries.append(entry)
+    return entries

@@ -1,0 +1,101 @@
+"""How a run is opened on the server, and who may write it from then on: the last process that opened it.
+
+On one machine the lock of a journal keeps two processes apart. Nothing does between machines, so whoever opens a run
+with a journal puts a token on it, the tag `writer`, and before each recording compares the run's with its own. MLflow
+cannot compare and write in one step: a recording that is on its way while the token changes still arrives.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from sls.files import this_process
+from sls.tracking.store import Experiment, experiment_id, find_by_journal
+from sls.tracking.tags import JOURNAL_TAG, WRITER_TAG
+
+
+class RunTakenOver(Exception):
+    """Another process writes the run now, and nothing more of this one may reach it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What the server is asked for when a run begins: a new run, or one that is there."""
+
+    source: str
+    """The door, by its module."""
+    name: str | None
+    """None leaves it to MLflow."""
+    tracking_uri: str
+    experiment: dict[str, str]
+    """The fields of an `Experiment`."""
+    start_ms: int
+    journal: str
+    """The id by which a new run is known until the server has made it."""
+    run_id: str = ""
+    """The run to go on with."""
+    launched: str = ""
+    """The run that `mlflow run` has opened, where another one is resumed in its place."""
+    writer: str = ""
+    """The token of this process; empty without a journal."""
+    former_writer: str = ""
+    """The token on the run that is taken up again."""
+
+
+def open_run(client: MlflowClient, opening: Opening) -> Run:
+    """Opens a run; done again after it was cut off, it opens the same one.
+
+    Raises:
+        RunTakenOver: another process has opened it since `former_writer` was read.
+        Exception: the server is away, or refuses the run.
+    """
+    run = client.get_run(opening.run_id) if opening.run_id else _make_run(client, opening)
+    run_id = run.info.run_id
+    if opening.writer:
+        # However late this comes, it takes the run from nobody who resumed it since then.
+        try:
+            expect_writer(run, opening.writer, opening.former_writer)
+        except RunTakenOver as error:
+            raise RunTakenOver(f"{error}; resume={run_id} goes on from its last state") from None
+        client.set_tag(run_id, WRITER_TAG, opening.writer)
+    if opening.run_id:
+        client.update_run(run_id, status="RUNNING", name=opening.name)
+    if opening.launched:
+        client.set_tag(opening.launched, "resumed_run_id", run_id)
+        client.set_terminated(opening.launched, "FINISHED")
+    return run
+
+
+def new_writer(journal: str) -> str:
+    """Returns the token of this process for the run of a journal; the journal's id makes it unique."""
+    now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    return f"{this_process()} since {now} (journal {journal})"
+
+
+def read_writer(run: Run) -> str:
+    """Returns the token on a run; empty where it was never opened with a journal."""
+    return str(run.data.tags.get(WRITER_TAG, ""))
+
+
+def expect_writer(run: Run, *expected: str) -> None:
+    """Compares the token on a run, where there is one, with those that may be there.
+
+    Raises:
+        RunTakenOver: it is another one.
+    """
+    writer = read_writer(run)
+    if writer and writer not in expected:
+        raise RunTakenOver(f"run {run.info.run_id} is written by {writer.partition(' (journal')[0]}")
+
+
+def _make_run(client: MlflowClient, opening: Opening) -> Run:
+    """Makes a run, or finds it where an attempt has made it."""
+    experiment = experiment_id(client, Experiment(**opening.experiment))
+    tags: dict[str, Any] = {"mlflow.source.name": opening.source, JOURNAL_TAG: opening.journal}
+    found = find_by_journal(client, opening.journal, [experiment])
+    return found or client.create_run(experiment, opening.start_ms, tags, opening.name)
