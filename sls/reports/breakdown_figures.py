@@ -136,9 +136,8 @@ def _keep_hardest(rows: Sequence[Row], hardness: Callable[[Row], float]) -> tupl
     """Returns the rows to draw, in their order, and how many of how many these are where some are left out."""
     if len(rows) <= MAX_ROWS:
         return list(rows), ""
-    least = sorted(map(hardness, rows), reverse=True)[MAX_ROWS - 1]
-    kept = [row for row in rows if hardness(row) >= least][:MAX_ROWS]
-    return kept, f"; the {MAX_ROWS} hardest of {len(rows)}"
+    hardest = sorted(range(len(rows)), key=lambda place: hardness(rows[place]), reverse=True)[:MAX_ROWS]
+    return [rows[place] for place in sorted(hardest)], f"; the {MAX_ROWS} hardest of {len(rows)}"
 
 
 def _hardness_of(row: Sequence[str | Number]) -> float:

@@ -79,6 +79,10 @@ def test_long_breakdowns_draw_the_hardest_and_say_so(evaluation):
     assert any(f"the {MAX_ROWS} hardest of 50" in text for text in texts)
     assert "S049" in texts
     assert "S000" not in texts
+    # Of rows that are as hard as each other, none takes the place of a harder one.
+    cells = tuple(Cell((f"S{number:03d}",), 9, 9, 0.2 if number < 49 else 0.3) for number in range(50))
+    texts = texts_of(interval_figure(evaluation, Breakdown(("speaker",), (False,), cells)))
+    assert "S049" in texts
 
 
 def test_the_det_curve_passes_through_its_eer_point(evaluation):
