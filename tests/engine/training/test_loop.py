@@ -135,7 +135,7 @@ def test_loss_that_is_not_finite_names_epoch_step_and_trials(small_corpus) -> No
 
 def test_batch_larger_than_the_corpus_is_refused(small_corpus) -> None:
     settings = config(batch_size=10_000)
-    with pytest.raises(ValueError, match="batch_size: found 10000, but there are"):
+    with pytest.raises(ValueError, match="batch_size: found 10000, expected at most"):
         train(small_corpus, settings)
 
 
