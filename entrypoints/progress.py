@@ -24,6 +24,9 @@ from sls.engine.training.stopping import MONITORED_METRICS
 LOG_INTERVAL_S = 60.0
 """Seconds between two lines of progress where no terminal shows a bar."""
 
+RATE_INTERVAL_S = 600.0
+"""Seconds over which a rate is taken."""
+
 SHOWN_METRICS = {
     "train/loss": "train loss {:.6f}",
     "val/loss": "val loss {:.6f}",
@@ -45,47 +48,27 @@ def progress_bar(text: str, total: int) -> Iterator[Advance]:
 
 @contextmanager
 def scoring_progress(text: str, total: int) -> Iterator[Advance]:
-    """A bar with rate and time left; without a terminal, a line in the log once a minute."""
-    pace = _Pace(text, total)
+    """A bar with rate and time left; without a terminal, a line in the log once a minute.
+
+    The first number that it is advanced by is what was there before, which the rate leaves out.
+    """
+    logged_s = time.monotonic()
     with _bar() as progress:
-        task = progress.add_task(text, total=total, note="")
+        number = progress.add_task(text, total=total, note="")
+        task = progress.tasks[0]
 
         def advance(amount: int) -> None:
-            pace.advance(amount)
-            progress.update(task, advance=amount, note=f"{pace.rate:.1f}/s")
-            if not console.is_terminal:
-                pace.log()
+            nonlocal logged_s
+            progress.advance(number, amount)
+            rate, left_s = task.speed or 0.0, task.time_remaining
+            progress.update(number, note=f"{rate:.1f}/s")
+            if console.is_terminal or left_s is None or time.monotonic() - logged_s < LOG_INTERVAL_S:
+                return
+            logged_s = time.monotonic()
+            done = int(task.completed)
+            logger.info("%s: %d of %d, %.1f/s, %.0f s left", text, done, total, rate, left_s)
 
         yield advance
-
-
-class _Pace:
-    """Counts units, and says how fast they come; the first count is what was there before."""
-
-    def __init__(self, text: str, total: int) -> None:
-        self.text, self.total = text, total
-        self.done = self.kept = 0
-        self.is_started = False
-        self.start_s = self.logged_s = time.monotonic()
-
-    @property
-    def rate(self) -> float:
-        """Units in a second."""
-        return (self.done - self.kept) / max(time.monotonic() - self.start_s, 1e-9)
-
-    def advance(self, amount: int) -> None:
-        """Adds units."""
-        self.done += amount
-        if not self.is_started:
-            self.is_started, self.kept, self.start_s = True, amount, time.monotonic()
-
-    def log(self) -> None:
-        """Says where the work stands, once a minute."""
-        if time.monotonic() - self.logged_s < LOG_INTERVAL_S or not self.rate:
-            return
-        self.logged_s = time.monotonic()
-        left_s = (self.total - self.done) / self.rate
-        logger.info("%s: %d of %d, %.1f/s, %.0f s left", self.text, self.done, self.total, self.rate, left_s)
 
 
 @contextmanager
@@ -142,6 +125,7 @@ def _bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
+        speed_estimate_period=RATE_INTERVAL_S,
         disable=not console.is_terminal,
         transient=True,
     )

@@ -93,16 +93,6 @@ def open_accelerator(compute: ComputeConfig) -> Accelerator:
                 os.environ[DEVICE_VARIABLE] = before
 
 
-def check_batch_size(batch_size: int, num_trials: int, num_processes: int) -> None:
-    """Raises ValueError where there are fewer trials than a batch has, or processes that cannot share it equally."""
-    if num_trials < batch_size:
-        raise ValueError(f"batch_size: found {batch_size}, but there are {num_trials} training trials")
-    if batch_size % num_processes:
-        raise ValueError(
-            f"batch_size: found {batch_size}, expected a multiple of the {num_processes} processes that share it"
-        )
-
-
 def sum_over_processes(value: Tensor, accelerator: Accelerator) -> Tensor:
     """Returns the sum of what every process has, in each of them."""
     return accelerator.reduce(value, "sum") if accelerator.num_processes > 1 else value

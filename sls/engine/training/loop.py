@@ -25,7 +25,6 @@ from sls.data.loading.training_batches import Batch, EpochBatches
 from sls.engine.compute.memory import full_memory_raises, peak_memory_gib, reset_peak_memory
 from sls.engine.compute.precision import arithmetic
 from sls.engine.compute.training_processes import (
-    check_batch_size,
     expect_unused_weights,
     share_batch_statistics,
     sum_over_processes,
@@ -73,10 +72,9 @@ class Training:
                 equally, or more layers to freeze than there are.
         """
         self.train, self.validation, self.config, self.accelerator = train, validation, config, accelerator
-        check_batch_size(config.training.batch_size, len(train), accelerator.num_processes)
+        self.num_batches = len(self._batches(epoch=0))
         # Dropout and layer drop, where a checkpoint's configuration has them.
         torch.manual_seed(config.training.seed + accelerator.process_index)
-        self.num_batches = len(train) // config.training.batch_size
         self.model = model.to(accelerator.device)
         _prepare_model(model, config, accelerator)
         optimizer = make_optimizer(model, config.optimizer)
@@ -252,19 +250,21 @@ class Training:
         self.schedule.step()
         self.average.after_step()
 
-    def _loader(self) -> Iterator[Batch]:
-        batches = EpochBatches(
+    def _batches(self, epoch: int) -> EpochBatches:
+        return EpochBatches(
             self.train,
             batch_size=self.config.training.batch_size,
-            epoch=self.progress.epoch,
+            epoch=epoch,
             shuffle=True,
             drop_last=True,
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
         )
+
+    def _loader(self) -> Iterator[Batch]:
         return load_batches(
-            batches,
-            range(self.progress.batch, len(batches)),
+            self._batches(self.progress.epoch),
+            range(self.progress.batch, self.num_batches),
             self.config.compute.num_workers,
             pin_memory=self.accelerator.device.type == "cuda",
         )
