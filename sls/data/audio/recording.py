@@ -7,7 +7,6 @@ import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -15,14 +14,7 @@ import soxr
 
 from sls.config import SAMPLE_RATE_HZ, Resampler
 from sls.data.audio.containers import open_container
-from sls.data.audio.decoders import (
-    UNKNOWN,
-    AudioError,
-    audio_stream,
-    decode,
-    one_line,
-    try_decoders,
-)
+from sls.data.audio.decoders import UNKNOWN, AudioError, audio_stream, decode, one_line, try_decoders
 
 SOXR_QUALITY = "HQ"
 """Of soxr. The published scores were made with librosa 0.9.1, whose default is kaiser_best: `resample_kaiser_best`.
@@ -35,8 +27,6 @@ _BETA = 14.769656459379492
 
 _NO_SAMPLES = "found no samples, expected a recording"
 
-AudioSource = str | Path | bytes | BinaryIO
-
 
 @dataclass(frozen=True)
 class AudioFacts:
@@ -48,7 +38,7 @@ class AudioFacts:
 
 
 def read_audio(
-    source: AudioSource,
+    source: str | Path | bytes,
     sample_rate_hz: int = SAMPLE_RATE_HZ,
     name: str | None = None,
     resampler: Resampler = "soxr",
@@ -58,7 +48,7 @@ def read_audio(
     A recording that neither decoder reads is an error, never silence.
 
     Args:
-        source: a path, the content of a file, or a binary file.
+        source: a path, or the content of a file.
         sample_rate_hz: the sampling rate to return, Hz.
         name: what errors call the recording; by default its path.
         resampler: how a recording at another rate is resampled.
@@ -70,7 +60,7 @@ def read_audio(
         FileNotFoundError: there is no such file.
         AudioError: neither decoder reads it, or it is empty, cut short, or has samples that are not finite.
     """
-    name = name or (str(source) if isinstance(source, (str, Path)) else "recording")
+    name = name or ("recording" if isinstance(source, bytes) else str(source))
     try:
         return resample(*_read_mono(source, name), sample_rate_hz, resampler)
     except AudioError as error:
@@ -152,13 +142,9 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
         raise AudioError(f"{name}: {error}") from None
 
 
-def _read_mono(source: AudioSource, name: str) -> tuple[np.ndarray, int]:
+def _read_mono(source: str | Path | bytes, name: str) -> tuple[np.ndarray, int]:
     """Returns the finite samples of a recording, `(num_samples,)` float32, and its rate in Hz."""
-    if isinstance(source, (str, Path)):
-        content: str | bytes = _existing_path(source, name)
-    else:
-        content = source if isinstance(source, bytes) else source.read()
-    samples, rate_hz = decode(content)
+    samples, rate_hz = decode(source if isinstance(source, bytes) else _existing_path(source, name))
     if len(samples) == 0:
         raise AudioError(_NO_SAMPLES)
     return mix_down(samples), rate_hz
