@@ -121,8 +121,9 @@ def _journaled_run(client: MlflowClient, opening: Opening) -> Iterator[TrackedRu
             stack.enter_context(hold_lock(journal_directory() / f"run {opening.run_id}"))
         sender = Sender(client, create_journal(opening))
         with short_calls(OPENING_TIMEOUT_S):
-            run = TrackedRun(client, sender.start(), journal=sender.journal)
+            run = TrackedRun(client, sender.open(), journal=sender.journal)
         stack.enter_context(short_calls())
+        sender.start()
         try:
             yield run
         except BaseException as error:

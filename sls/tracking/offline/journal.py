@@ -37,12 +37,15 @@ from sls.tracking.offline.journal_files import (
     OPENING_FILE,
     POSITION_FILE,
     Entry,
+    FilesGone,
     journal_directory,
     read_entries,
     read_opening,
     read_position,
+    refuse_lost_entries,
 )
 from sls.tracking.opening import Opening
+from sls.tracking.signals import Terminated
 
 if TYPE_CHECKING:
     from sls.tracking.run import TrackedRun
@@ -85,7 +88,7 @@ class Journal:
         """Opens a journal for the one process that holds it; see `create_journal`.
 
         Raises:
-            ValueError: the opening or an entry before the last cannot be read.
+            ValueError: the opening or an entry before the last cannot be read, or entries are gone.
             BlockingIOError: another process holds it.
             FileNotFoundError: it was sent in the meantime.
         """
@@ -98,6 +101,7 @@ class Journal:
             self.opening = read_opening(path)
             self.position = read_position(path)
             entries = read_entries(path)
+            refuse_lost_entries(path, len(entries), self.position)
             self._file = (path / ENTRIES_FILE).open("ab", buffering=0)
         except BaseException:
             self._lock.close()
@@ -146,7 +150,7 @@ class Journal:
                 while line:
                     line = line[self._file.write(line) :]
                 os.fsync(self._file.fileno())
-            except OSError:
+            except (OSError, KeyboardInterrupt, Terminated):
                 # The next entry takes this number and this place in the file.
                 self._file.truncate(end)
                 shutil.rmtree(place, ignore_errors=True)
@@ -158,11 +162,17 @@ class Journal:
 
     @contextmanager
     def hold_files(self, entry: Entry) -> Iterator[Path | None]:
-        """Gives the files of an entry, which stay for the `with` block; None where they are needless by now."""
+        """Gives the files of an entry, which stay for the `with` block; None where they are needless by now.
+
+        Raises:
+            FilesGone: somebody else has removed them.
+        """
         with self.changed:
+            place, is_needed = self._place(entry.number), entry.number not in self._needless
+            files = place if place.is_dir() and is_needed else None
+            if entry.has_files and is_needed and not files and not self.position.was_lost:
+                raise FilesGone(f"{place} is gone")
             self._held = entry.number
-            place = self._place(entry.number)
-            files = place if place.is_dir() and entry.number not in self._needless else None
         try:
             yield files
         finally:
@@ -240,8 +250,10 @@ def create_journal(opening: Opening) -> Journal:
     unfinished.mkdir(parents=True, mode=0o700)
     with write_whole(unfinished / OPENING_FILE) as temporary:
         temporary.write_text(json.dumps(asdict(opening), indent=2), encoding="utf-8")
+    # Nobody else finds it before this process holds it.
+    journal = Journal(unfinished)
     unfinished.rename(path)
-    journal = Journal(path)
+    journal.path = path
     _sync(path)
     _sync(path.parent)
     return journal

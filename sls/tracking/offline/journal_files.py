@@ -21,6 +21,10 @@ OPENING_FILE, ENTRIES_FILE, POSITION_FILE = "opening.json", "entries.jsonl", "po
 logger = logging.getLogger(__name__)
 
 
+class FilesGone(Exception):
+    """The files that an entry brought are not in the journal, although they were never sent."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A call to the server that is yet to be made."""
@@ -43,6 +47,8 @@ class Position:
     """Empty until the server has opened the run."""
     refused: dict[str, str] = field(default_factory=dict)
     """What the server said to entries that it will not take, by number."""
+    was_lost: bool = False
+    """Whether there was a further one, which is lost: of entries sent before, the files are gone."""
 
 
 def journal_directory() -> Path:
@@ -83,14 +89,14 @@ def read_position(path: Path) -> Position:
     """Reads how far a journal has been sent; where nothing readable says so, it is sent anew from its beginning."""
     try:
         values = json.loads((path / POSITION_FILE).read_text(encoding="utf-8"))
-        return Position(values["next"], values["run_id"], values["refused"])
+        return Position(values["next"], values["run_id"], values["refused"], values.get("was_lost", False))
     except FileNotFoundError:
         return Position()
     except (ValueError, TypeError, KeyError) as error:
         logger.warning(
             "%s cannot be read, and all of the journal is sent again (%s)", path / POSITION_FILE, error
         )
-        return Position()
+        return Position(was_lost=True)
 
 
 def read_entries(journal: Path) -> list[Entry]:
@@ -113,3 +119,18 @@ def read_entries(journal: Path) -> list[Entry]:
             raise ValueError(f"{path}:{number + 1}: found entry {entry.number}, expected {number}")
         entries.append(entry)
     return entries
+
+
+def refuse_lost_entries(journal: Path, num_entries: int, position: Position) -> None:
+    """Compares the number of entries with what else the journal holds of them.
+
+    Raises:
+        ValueError: there were more; what is left would pass for all.
+    """
+    # The files of the one that was cut off in writing may be there.
+    with_files = max((int(path.name) for path in (journal / "files").glob("[0-9]*")), default=0)
+    expected = max(position.next, with_files)
+    if num_entries < expected:
+        raise ValueError(
+            f"{journal / ENTRIES_FILE}: found {num_entries} entries, expected at least {expected}"
+        )

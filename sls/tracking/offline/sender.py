@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sls.tracking.offline.journal import CALLS, Journal
-from sls.tracking.offline.journal_files import Entry
+from sls.tracking.offline.journal_files import Entry, FilesGone
 from sls.tracking.offline.server_calls import describe, is_race, is_refusal, short_calls
 from sls.tracking.opening import RunTakenOver, expect_writer, open_run
 from sls.tracking.run import TrackedRun
@@ -41,7 +41,9 @@ class Sender:
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
 
     def send_next(self) -> None:
-        """Opens the run, or sends the first pending entry; one that the server refuses is noted and passed over.
+        """Opens the run, or sends the first pending entry; one that cannot be sent is noted and passed over.
+
+        That is one that the server refuses, or whose files are gone.
 
         Raises:
             RunTakenOver: another process writes the run by now, and no entry is sent any more.
@@ -56,14 +58,14 @@ class Sender:
         try:
             _try(lambda: self._call(entry))
         except Exception as error:
-            if not is_refusal(error):
+            if not (is_refusal(error) or isinstance(error, FilesGone)):
                 raise
             refusal = " ".join(str(error).split())
             self._note_refusal(entry, refusal)
         journal.mark_sent(entry, refusal)
 
-    def start(self) -> str:
-        """Opens the run, or else lets it be opened once the server is back, and sends in the background from now on.
+    def open(self) -> str:
+        """Opens the run, or else lets it be opened once the server is back.
 
         Returns:
             The run's id, or the journal's until the server has made the run.
@@ -81,8 +83,11 @@ class Sender:
                 self.journal.close()
                 raise
             self._note_away(error)
-        self._thread.start()
         return self.journal.run_id
+
+    def start(self) -> None:
+        """Sends in the background from now on."""
+        self._thread.start()
 
     def finish(self, limit_s: float) -> None:
         """Waits, within bounds, until all is sent; says what is kept otherwise."""
@@ -153,9 +158,7 @@ class Sender:
         refused = self.journal.position.refused
         if not refused:
             title = f"entry {entry.number} ({entry.call.lstrip('_')})"
-            logger.warning(
-                "the tracking server refuses %s: %s; it is kept in %s", title, refusal, self.journal.path
-            )
+            logger.warning("%s cannot be sent: %s; it is kept in %s", title, refusal, self.journal.path)
         names = ", ".join([*refused, str(entry.number)])
         try:
             self._run.client.set_tag(self._run.run_id, REFUSED_TAG, f"entries {names}"[:500])

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
+from sls.files import this_process
 from sls.tracking.lifecycle import tracked_run
 from sls.tracking.offline import sender
 from sls.tracking.offline.journal import Journal, create_journal
-from sls.tracking.offline.journal_files import find_journals
+from sls.tracking.offline.journal_files import Position, find_journals, read_position
 from sls.tracking.offline.sender import send_journal
 from sls.tracking.opening import Opening
+from sls.tracking.signals import Terminated
 from sls.tracking.store import Experiment
 
 OPENING = Opening(
@@ -126,6 +129,21 @@ def test_create_killed_at_any_moment_leaves_no_half_journal(tmp_path, monkeypatc
     assert moment > 5
 
 
+def test_journal_is_held_before_others_can_find_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
+    rename, holders = Path.rename, []
+
+    def note_holder(path: Path, target: Path) -> Path:
+        holders.append((path / "lock").read_text().strip())
+        return rename(path, target)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(Path, "rename", note_holder)
+        journal = create_journal(OPENING)
+    assert holders == [this_process()]
+    assert find_journals() == [journal.path]
+
+
 @pytest.mark.parametrize("text", ["", '{"next": 1', "[]", '{"next": 1, "run_id": ""}'])
 def test_position_that_cannot_be_read_does_not_block_a_resume(store, monkeypatch, caplog, text: str) -> None:
     """As an older version could leave it at a power cut: the file has its name, and nothing in it."""
@@ -163,6 +181,64 @@ def test_journal_of_an_earlier_version_is_named(store, tmp_path) -> None:
         ValueError, match=f"^{path}: found no readable opening.json .*, expected a journal of this"
     ):
         send_journal(path)
+
+
+def leave_journal(away: pytest.MonkeyPatch) -> Path:
+    """Ends a training whose recordings all stay in its journal, and returns that."""
+    away.setattr(sender, "AWAY_PATIENCE_S", 0.0)
+    away.setattr(sender.Sender, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
+    with tracked_run("train", journal=True) as run:
+        run.log_text("num_epochs: 1", "config.yaml")
+        run.log_metrics({"train/loss": 1.0})
+    (path,) = find_journals(run.run_id)
+    return path
+
+
+@pytest.mark.parametrize("num_sent", [0, 5])
+@pytest.mark.parametrize("num_left", [None, 0, 1])
+def test_journal_that_lost_entries_does_not_pass_for_sent(
+    store, monkeypatch, num_sent: int, num_left: int | None
+) -> None:
+    with monkeypatch.context() as away:
+        path = leave_journal(away)
+    lines = (path / "entries.jsonl").read_text().splitlines(keepends=True)
+    assert [json.loads(line)["call"] for line in lines][2:] == ["_log_files", "_log_metrics", "_end"]
+    (path / "position.json").write_text(json.dumps(asdict(Position(num_sent, "a1"))))
+    (path / "entries.jsonl").unlink()
+    if num_left is not None:
+        (path / "entries.jsonl").write_text("".join(lines[:num_left]))
+    expected = num_sent or 2
+    with pytest.raises(
+        ValueError, match=f"entries.jsonl: found {num_left or 0} entries, expected at least {expected}"
+    ):
+        send_journal(path)
+    assert find_journals() == [path]
+
+
+def test_files_that_somebody_removed_are_named_and_not_passed_over(store, monkeypatch) -> None:
+    with monkeypatch.context() as away:
+        path = leave_journal(away)
+    shutil.rmtree(path / "files" / "000002")
+    sent = send_journal(path)
+    assert (sent.num_refused, find_journals()) == (1, [path])
+    assert "000002 is gone" in read_position(path).refused["2"]
+    found = MlflowClient().get_run(sent.run_id)
+    assert (found.info.status, found.data.tags["refused"]) == ("FINISHED", "entries 2")
+    assert found.data.metrics == {"train/loss": 1.0}
+
+
+@pytest.mark.parametrize("signalled", [KeyboardInterrupt, Terminated])
+def test_entry_that_a_signal_cuts_off_leaves_no_trace(tmp_path, monkeypatch, signalled: type) -> None:
+    """Most of its time goes into the waiting for the disk, and there the signal arrives."""
+    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path))
+    journal = create_journal(OPENING)
+    with monkeypatch.context() as patches:
+        patches.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(signalled))
+        with pytest.raises(signalled):
+            journal.append("_set_tags", {"cut": "off"})
+    journal.append("_set_tags", {"error": "stopped by a signal"})
+    journal.close()
+    assert [entry.arguments for entry in Journal(journal.path).pending] == [{"error": "stopped by a signal"}]
 
 
 def test_damaged_journal_names_the_line(store, tmp_path) -> None:
