@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -284,4 +285,10 @@ def one_line(error: BaseException) -> str:
 
 def run_link(run: mlflow.entities.Run) -> str:
     """Returns the Markdown link to a run within the tracking UI."""
-    return f"[{run.info.run_name}](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id})"
+    name = escape_markdown(run.info.run_name or "")
+    return f"[{name}](#/experiments/{run.info.experiment_id}/runs/{run.info.run_id})"
+
+
+def escape_markdown(text: str) -> str:
+    """Returns a user's text with what would mean something in Markdown made plain."""
+    return re.sub(r"([\\`*|\[\]<>])", r"\\\1", text)

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from sls.config import Config
 from sls.config_file import build_config
 from sls.tracking.lifecycle import tracked_run
+from sls.tracking.run import run_link
 from sls.tracking.signals import Terminated
 from sls.tracking.store import EXPERIMENT_NAME, connect
 
@@ -31,6 +32,13 @@ def test_run_lands_in_the_experiment_and_says_what_it_was_made_with(store) -> No
     environment = json.loads(mlflow.artifacts.load_text(f"runs:/{run.run_id}/environment.json"))
     assert environment["packages"]["torch"]
     assert environment["hardware"]["cpu_cores"] == os.cpu_count()
+
+
+def test_the_name_of_a_run_is_text_in_a_link(store) -> None:
+    with tracked_run("train", "a|b](c)") as run:
+        pass
+    link = run_link(connect().get_run(run.run_id))
+    assert link.startswith(r"[a\|b\](c)](#/experiments/"), link
 
 
 def test_artifacts_lie_beside_the_database_whatever_the_working_directory(

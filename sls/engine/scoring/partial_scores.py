@@ -104,9 +104,9 @@ def read_partial(path: Path, remedy: str = REMEDY) -> PartialScores | None:
         first = file.readline()
         if not first.endswith(b"\n"):
             return None
-        if not first.startswith(b"{"):
+        made_with = _parse_head(first)
+        if made_with is None:
             raise ValueError(f"{path}: found no partial scores, expected some or no file; {remedy}")
-        made_with = json.loads(first)
         scores, num_bytes = {}, len(first)
         for line in file:
             match = _LINE.fullmatch(line)
@@ -115,6 +115,16 @@ def read_partial(path: Path, remedy: str = REMEDY) -> PartialScores | None:
             scores[match[1].decode()] = match[2].decode()
             num_bytes += len(line)
     return PartialScores(path, made_with, scores, num_bytes)
+
+
+def _parse_head(line: bytes) -> dict[str, Any] | None:
+    """Returns what scores are made with; None where the line does not say it."""
+    try:
+        made_with = json.loads(line)
+    except ValueError:
+        return None
+    is_whole = isinstance(made_with, dict) and {"num_trials", "eval_batch_size"} <= made_with.keys()
+    return made_with if is_whole else None
 
 
 class PartialWriter:

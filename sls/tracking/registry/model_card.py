@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 
 from mlflow import MlflowClient
@@ -12,7 +11,7 @@ from mlflow.entities import DatasetInput, Run
 from sls.data.corpora.corpus import DEMO_CORPUS
 from sls.metrics.calibration import Calibration
 from sls.tracking.registry.lineage import Lineage, Place, make_section, read_lineage, renew_section
-from sls.tracking.run import run_link
+from sls.tracking.run import escape_markdown, run_link
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
 from sls.tracking.tags import CHECKPOINT_TAG
 
@@ -88,12 +87,16 @@ def _describe_origin(lineage: Lineage) -> str:
     run = lineage.origin
     if run is None:
         return "Origin unknown."
-    name = run_link(run) if lineage.active_origin else f"{run.info.run_name} (deleted)"
+    name = run_link(run) if lineage.active_origin else f"{escape_markdown(run.info.run_name or '')} (deleted)"
     if lineage.is_imported:
-        source, licence = (_escape(run.data.tags.get(name, "unknown")) for name in ("source", "licence"))
+        source, licence = (
+            escape_markdown(run.data.tags.get(name, "unknown")) for name in ("source", "licence")
+        )
         return f"Imported from {source}, licence {licence}: {name}"
     data = [_describe_dataset(item) for item in (run.inputs.dataset_inputs if run.inputs else ())]
-    return "  \n".join([f"Training: {name}", f"Corpus: {_escape(lineage.train_corpus) or 'unknown'}", *data])
+    return "  \n".join(
+        [f"Training: {name}", f"Corpus: {escape_markdown(lineage.train_corpus) or 'unknown'}", *data]
+    )
 
 
 def _describe_dataset(given: DatasetInput) -> str:
@@ -103,7 +106,7 @@ def _describe_dataset(given: DatasetInput) -> str:
     except ValueError:
         profile = {}
     counts = ", ".join(f"{value} {name}" for name, value in profile.items() if isinstance(value, int))
-    return f"{context.capitalize()}: {_escape(given.dataset.name)}{f' ({counts})' if counts else ''}"
+    return f"{context.capitalize()}: {escape_markdown(given.dataset.name)}{f' ({counts})' if counts else ''}"
 
 
 def _describe_evaluations(lineage: Lineage) -> str:
@@ -129,9 +132,9 @@ def _describe_evaluations(lineage: Lineage) -> str:
 def _row(place: Place, run: Run, scoring: Run | None) -> str:
     metrics, name = run.data.metrics, f"{place.track}/eer_percent"
     cells: Sequence[str] = (
-        _escape(place.corpus),
-        _escape(place.track),
-        _escape(", ".join(filter(None, [place.subset, place.precision]))),
+        escape_markdown(place.corpus),
+        escape_markdown(place.track),
+        escape_markdown(", ".join(filter(None, [place.subset, place.precision]))),
         f"{metrics[name]:.2f}",
         _interval(metrics, name),
         _interval(metrics, f"{name}_clustered"),
@@ -143,8 +146,3 @@ def _row(place: Place, run: Run, scoring: Run | None) -> str:
 def _interval(metrics: dict[str, float], name: str) -> str:
     low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
     return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
-
-
-def _escape(text: str) -> str:
-    """Returns a user's text with what would mean something in Markdown made plain."""
-    return re.sub(r"([\\`*|\[\]<>])", r"\\\1", text)

@@ -188,9 +188,10 @@ def track_join(run: TrackedRun, output: Path) -> bool:
             made_with, lines = join_shards(output, shards)
             write_score_file(output, made_with, lines)
         elif shards:
-            found = read_partial(partial_path(output, shards[0]), JOIN_REMEDY)
-            if found is not None:
-                check_same(made_with, found.made_with, output, JOIN_REMEDY)
+            for shard in shards:
+                found = read_partial(partial_path(output, shard), JOIN_REMEDY)
+                if found is not None:
+                    check_same(made_with, found.made_with, output, JOIN_REMEDY)
             remove_partial_files(output)
         describe_scores(run, made_with, scores_key(made_with))
         named = {name: made_with[name] for name in ("protocol", "protocol_sha256")}

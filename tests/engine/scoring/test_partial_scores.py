@@ -130,7 +130,16 @@ def test_what_follows_a_damaged_line_is_not_believed(tmp_path, place: bytes) -> 
     assert b"\0" not in path.read_bytes()
 
 
-@pytest.mark.parametrize("content", ["my thesis\n", '6c63f185 {"binding": {"model": "a"}, "about": {}}\n'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "my thesis\n",
+        '6c63f185 {"binding": {"model": "a"}, "about": {}}\n',
+        '{"num_trials": 5, \0\0\0\0\n',
+        '{"checkpoint_sha256": "a"}\n',
+        "5\n",
+    ],
+)
 def test_a_file_that_holds_no_partial_scores_is_left_alone(tmp_path, content: str) -> None:
     path = tmp_path / "partial"
     path.write_text(content)

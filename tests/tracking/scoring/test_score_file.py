@@ -2,13 +2,14 @@
 
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from sls.config import ComputeConfig, ScoringConfig
 from sls.engine.scoring.partial_scores import PartialWriter, Shard, find_shards, partial_path
 from sls.engine.scoring.settings import settings_of
-from sls.tracking.scoring.score_file import is_finished, known_batch_size, write_score_file
+from sls.tracking.scoring.score_file import is_finished, known_batch_size, track_join, write_score_file
 
 MADE_WITH = {"num_trials": 2, "eval_batch_size": 1}
 LINES = ["t0 0\n", "t1 1\n"]
@@ -37,6 +38,17 @@ def test_shards_are_removed_whatever_the_name_of_their_file(tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["[df]*.txt", "[df]*.txt.json"]
 
 
+def test_a_join_that_finds_the_score_file_removes_no_shard_of_something_else(tmp_path) -> None:
+    output = tmp_path / "df.txt"
+    write_score_file(output, MADE_WITH, LINES)
+    shards = write_shards(output)
+    with closing(PartialWriter(shards[1], {**MADE_WITH, "precision": "bf16"}, None)):
+        pass
+    with pytest.raises(ValueError, match=r"df\.txt: found scores with precision None, .* bf16"):
+        track_join(Mock(), output)
+    assert all(path.is_file() for path in shards)
+
+
 def test_a_score_file_is_of_its_resampler_and_an_earlier_one_of_soxr(tmp_path) -> None:
     of = {name: settings_of(ComputeConfig(), ScoringConfig(name)) for name in ("soxr", "kaiser_best")}
     earlier = {name: value for name, value in of["soxr"].items() if name != "resampler"}
@@ -54,7 +66,7 @@ def test_a_score_file_is_of_its_resampler_and_an_earlier_one_of_soxr(tmp_path) -
 def test_an_automatic_batch_size_is_that_of_what_is_there(tmp_path) -> None:
     output = tmp_path / "df.txt"
     assert known_batch_size(output) == 0
-    with closing(PartialWriter(partial_path(output), {"eval_batch_size": 64}, None)):
+    with closing(PartialWriter(partial_path(output), {**MADE_WITH, "eval_batch_size": 64}, None)):
         assert known_batch_size(output) == 64
     write_score_file(output, {"eval_batch_size": 32}, LINES)
     assert known_batch_size(output) == 32
