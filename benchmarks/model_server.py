@@ -34,10 +34,10 @@ def running_server(
     """Serves a bundle for the duration of a `with` block, from a directory that is not the project.
 
     Args:
-        bundle: what `save_served_model` wrote.
-        directory: where to start it; its log is written there.
-        env_manager: local or uv.
-        variables: of its environment, beside those of this process.
+        bundle: What `save_served_model` wrote.
+        directory: Where to start it; its log is written there.
+        env_manager: Local or uv.
+        variables: Of its environment, beside those of this process.
 
     Raises:
         RuntimeError: it does not start; the message ends with its log.

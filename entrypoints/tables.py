@@ -169,11 +169,11 @@ def recipe_table(
     """Recipe by track: EER in percent, and min t-DCF where there is one.
 
     Args:
-        corpus: the corpus, named in the title.
-        tracks: the columns.
-        versions: the rows.
-        metrics: by recipe, then by track, the metrics of the evaluation.
-        champion: the version that the alias `champion` points at.
+        corpus: The corpus, named in the title.
+        tracks: The columns.
+        versions: The rows.
+        metrics: By recipe, then by track, the metrics of the evaluation.
+        champion: The version that the alias `champion` points at.
     """
     columns = [
         (track, name)

@@ -50,9 +50,9 @@ def check_is_file(path: Path, parameter: str = "", expected: str = "a regular fi
     """Refuses what is no regular file; a pipe, for one, can be read once only.
 
     Args:
-        path: what the user named.
-        parameter: by which parameter, for the error; empty for a file that was found.
-        expected: what should be there, for the error.
+        path: What the user named.
+        parameter: By which parameter, for the error; empty for a file that was found.
+        expected: What should be there, for the error.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -72,8 +72,8 @@ def hold_lock(path: Path, waits: bool = False) -> Iterator[None]:
     """Holds `PATH.lock` for the duration of a `with` block; see `take_lock`.
 
     Args:
-        path: what the lock is for; it need not be there.
-        waits: whether to wait until another process lets go of it, or else to be refused.
+        path: What the lock is for; it need not be there.
+        waits: Whether to wait until another process lets go of it, or else to be refused.
 
     Raises:
         ValueError: another process holds it; the error names its process id and host.

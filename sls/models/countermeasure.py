@@ -53,8 +53,8 @@ class SlsClassifier(nn.Module):
     part of the published model.
 
     Args:
-        dim: dimension of each layer's output.
-        num_frames: frames of each layer's output.
+        dim: Dimension of each layer's output.
+        num_frames: Frames of each layer's output.
 
     Raises:
         ValueError: if there are too few frames or dimensions to pool.
@@ -80,7 +80,7 @@ class SlsClassifier(nn.Module):
         when no gradient is asked for.
 
         Args:
-            layer_outputs: the output of each layer, first layer first. Shape of each: `(batch, frames, dim)`.
+            layer_outputs: The output of each layer, first layer first. Shape of each: `(batch, frames, dim)`.
         """
         fused: Tensor | None = None
         weights = []
@@ -110,9 +110,9 @@ class Countermeasure(nn.Module):
     itself, so several threads may call it at once.
 
     Args:
-        encoder: shape of the encoder.
-        num_samples: length of the waveforms, on which the classifier's size depends.
-        xlsr: an encoder to use in place of our own, which yields layer outputs as `Xlsr` does.
+        encoder: Shape of the encoder.
+        num_samples: Length of the waveforms, on which the classifier's size depends.
+        xlsr: An encoder to use in place of our own, which yields layer outputs as `Xlsr` does.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Countermeasure(nn.Module):
         """Returns the log-probabilities of spoof (column 0) and bona fide (column 1).
 
         Args:
-            waveforms: raw samples, not normalised. Shape: `(batch, num_samples)`.
+            waveforms: Raw samples, not normalised. Shape: `(batch, num_samples)`.
 
         Returns:
             Shape: `(batch, 2)`.
@@ -150,7 +150,7 @@ class Countermeasure(nn.Module):
         In a training step with layer drop, a dropped layer has no weight.
 
         Args:
-            waveforms: raw samples, not normalised. Shape: `(batch, num_samples)`.
+            waveforms: Raw samples, not normalised. Shape: `(batch, num_samples)`.
 
         Raises:
             ValueError: on waveforms of another shape.
@@ -165,7 +165,7 @@ class Countermeasure(nn.Module):
         """Leaves the lowest layers of the encoder untrained, with the convolutions below them.
 
         Args:
-            num_layers: how many; -1 for the whole encoder, 0 for nothing.
+            num_layers: How many; -1 for the whole encoder, 0 for nothing.
 
         Raises:
             ValueError: if the encoder has fewer.

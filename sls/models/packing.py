@@ -20,9 +20,9 @@ class PackedLinear(nn.Module):
     casts its weights to bf16 again in every call. The products are those of `nn.Linear` but for rounding.
 
     Args:
-        linear: the layer whose weights are copied.
-        dtype: of weights, input and output; fp32 or bf16.
-        activation: what follows, in the same pass over memory.
+        linear: The layer whose weights are copied.
+        dtype: Of weights, input and output; fp32 or bf16.
+        activation: What follows, in the same pass over memory.
     """
 
     def __init__(
@@ -59,8 +59,8 @@ def packed_for_scoring(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     every encoder but `Xlsr`.
 
     Args:
-        model: changed in place.
-        dtype: precision of the products, fp32 or bf16.
+        model: Changed in place.
+        dtype: Precision of the products, fp32 or bf16.
     """
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     encoders = [module for module in model.modules() if isinstance(module, Xlsr)]

@@ -20,7 +20,7 @@ class Xlsr(nn.Module):
     do not.
 
     Args:
-        config: shape, normalisation and dropouts of the encoder.
+        config: Shape, normalisation and dropouts of the encoder.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -58,7 +58,7 @@ class Xlsr(nn.Module):
         left out, the last one runs.
 
         Args:
-            waveforms: samples at the rate of pre-training, 16 kHz. Shape: `(batch, num_samples)`.
+            waveforms: Samples at the rate of pre-training, 16 kHz. Shape: `(batch, num_samples)`.
 
         Yields:
             Shape: `(batch, frames, dim)`.

@@ -61,10 +61,10 @@ class Answerer:
     """Answers requests with one countermeasure. Threads may share it: what they ask for is computed together.
 
     Args:
-        checkpoint: the countermeasure, in evaluation mode.
-        calibration: from scores to log-likelihood ratios; without one, answers hold no decision.
-        limits: what a request may hold.
-        precision: of the arithmetic.
+        checkpoint: The countermeasure, in evaluation mode.
+        calibration: From scores to log-likelihood ratios; without one, answers hold no decision.
+        limits: What a request may hold.
+        precision: Of the arithmetic.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class Answerer:
         """Returns one row for each recording, in order.
 
         Args:
-            table: columns `audio`, or `samples` and `sample_rate_hz`.
-            params: of the request.
+            table: Columns `audio`, or `samples` and `sample_rate_hz`.
+            params: Of the request.
 
         Raises:
             RefusedRequest: no row can be used, or there are none or too many.

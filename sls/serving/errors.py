@@ -62,7 +62,7 @@ def guard_server(max_bytes: int) -> None:
     A server whose function is not the one that is known here answers as MLflow does, and the log says so.
 
     Args:
-        max_bytes: of a request; a longer one is refused before it is parsed.
+        max_bytes: Of a request; a longer one is refused before it is parsed.
     """
     server: Any = sys.modules.get(SCORING_SERVER)
     invocations = getattr(server, "invocations", None)

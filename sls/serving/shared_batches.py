@@ -19,8 +19,8 @@ class SharedBatches(Generic[Item, Result]):
     fill. One batch is computed at a time, so that the threads do not compete for the same cores.
 
     Args:
-        compute: returns one result for each item of a batch, in order.
-        max_batch_size: the most items of a batch; bounds the memory.
+        compute: Returns one result for each item of a batch, in order.
+        max_batch_size: The most items of a batch; bounds the memory.
     """
 
     def __init__(self, compute: Callable[[list[Item]], Sequence[Result]], max_batch_size: int) -> None:

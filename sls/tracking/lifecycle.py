@@ -54,12 +54,12 @@ def tracked_run(
     processes that a launcher has started, those after the first (RANK) record nothing.
 
     Args:
-        kind: the door, recorded as the tag `kind`: train, score, evaluate and so on.
-        name: the run's name; None leaves it to MLflow.
-        tags: further tags.
-        journal: keeps everything on the local disk until the tracking server has it. Trouble with the server
+        kind: The door, recorded as the tag `kind`: train, score, evaluate and so on.
+        name: The run's name; None leaves it to MLflow.
+        tags: Further tags.
+        journal: Keeps everything on the local disk until the tracking server has it. Trouble with the server
             then never reaches the block, and `run.client` may still know nothing of what was recorded.
-        resume: the id of a run to take up again, after what a journal of it still holds has been sent.
+        resume: The id of a run to take up again, after what a journal of it still holds has been sent.
 
     Raises:
         ValueError: there is no run to resume, or another process is still at it.

@@ -61,11 +61,11 @@ class TrackedRun:
         """Stands for a run that is open.
 
         Args:
-            client: the tracking store.
-            run_id: the run; with a journal it may be one that the server does not know yet.
-            experiment_id: its experiment; empty with a journal.
-            journal: takes in what is recorded.
-            is_silent: records nothing.
+            client: The tracking store.
+            run_id: The run; with a journal it may be one that the server does not know yet.
+            experiment_id: Its experiment; empty with a journal.
+            journal: Takes in what is recorded.
+            is_silent: Records nothing.
         """
         self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
         self.journal, self.is_silent = journal, is_silent
@@ -174,10 +174,10 @@ class TrackedRun:
         """Records a state of the training in place of the former one of that name, for `download_state`.
 
         Args:
-            directory: holds the state, one file; it is taken over, and not copied if made by `staging`.
-            name: what the state is called.
-            epoch: where the training stands, and
-            batch: the next one of that epoch: the further state counts.
+            directory: Holds the state, one file; it is taken over, and not copied if made by `staging`.
+            name: What the state is called.
+            epoch: Where the training stands, and
+            batch: The next one of that epoch: the further state counts.
         """
         with self.staging() as staging:
             # A rename within the journal's disk; elsewhere a copy.

@@ -45,9 +45,9 @@ def decode(
     """Decodes a recording, a path or the content of a file, by libsndfile or else by FFmpeg.
 
     Args:
-        content: the recording.
-        limit: what it may hold; None for anything.
-        final: the errors of one decoder after which the other is not asked.
+        content: The recording.
+        limit: What it may hold; None for anything.
+        final: The errors of one decoder after which the other is not asked.
 
     Returns:
         The samples, shape `(num_samples, channels)`, float32 in [-1, 1]; and their rate in Hz.

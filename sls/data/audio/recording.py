@@ -48,10 +48,10 @@ def read_audio(
     A recording that neither decoder reads is an error, never silence.
 
     Args:
-        source: a path, or the content of a file.
-        sample_rate_hz: the sampling rate to return, Hz.
-        name: what errors call the recording; by default its path.
-        resampler: how a recording at another rate is resampled.
+        source: A path, or the content of a file.
+        sample_rate_hz: The sampling rate to return, Hz.
+        name: What errors call the recording; by default its path.
+        resampler: How a recording at another rate is resampled.
 
     Returns:
         The waveform, full scale at 1. Shape: `(num_samples,)`, float32.
@@ -97,9 +97,9 @@ def resample_kaiser_best(mono: np.ndarray, rate_hz: int, new_rate_hz: int) -> np
     44.1 and 48 kHz, and by -46 dB or less at lower rates.
 
     Args:
-        mono: shape `(num_samples,)`.
-        rate_hz: its sampling rate, Hz.
-        new_rate_hz: the sampling rate to return, Hz.
+        mono: Shape `(num_samples,)`.
+        rate_hz: Its sampling rate, Hz.
+        new_rate_hz: The sampling rate to return, Hz.
 
     Returns:
         Shape `(ceil(num_samples * new_rate_hz / rate_hz),)`, whose last sample is 0 where that was rounded up; or

@@ -102,9 +102,9 @@ def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Up
     """Decodes a WAV, FLAC, MP3 or OGG file, mono by mean over channels, as `read_audio` does, resampled by soxr.
 
     Args:
-        content: the file.
-        sample_rate_hz: the sampling rate to return, Hz.
-        limits: what is taken.
+        content: The file.
+        sample_rate_hz: The sampling rate to return, Hz.
+        limits: What is taken.
 
     Raises:
         AudioError: anything else; the message quotes nothing of the content.
@@ -134,10 +134,10 @@ def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadL
     """Takes one channel of samples as a list of numbers, 1 at full scale.
 
     Args:
-        values: the list.
-        rate_hz: its sampling rate, Hz, a whole number.
-        sample_rate_hz: the sampling rate to return, Hz.
-        limits: what is taken; `max_bytes` counts four bytes for each number.
+        values: The list.
+        rate_hz: Its sampling rate, Hz, a whole number.
+        sample_rate_hz: The sampling rate to return, Hz.
+        limits: What is taken; `max_bytes` counts four bytes for each number.
 
     Raises:
         AudioError: anything else; the message quotes nothing of the list but its peak.

@@ -16,8 +16,8 @@ def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarr
     """Repeats a short waveform and cuts a long one, as the published system does.
 
     Args:
-        waveform: shape `(n,)`; repeated floor(num_samples / n) + 1 times where n < num_samples.
-        num_samples: samples to return: the first ones.
+        waveform: Shape `(n,)`; repeated floor(num_samples / n) + 1 times where n < num_samples.
+        num_samples: Samples to return: the first ones.
 
     Returns:
         Shape: `(num_samples,)`.
@@ -54,9 +54,9 @@ def window_starts(num_samples: int, window: int, hop: int) -> np.ndarray:
     sample is heard.
 
     Args:
-        num_samples: length of the recording.
-        window: samples in a window.
-        hop: samples from one window to the next; 0 for the first window alone, as published.
+        num_samples: Length of the recording.
+        window: Samples in a window.
+        hop: Samples from one window to the next; 0 for the first window alone, as published.
 
     Returns:
         Shape: `(windows,)`, int64, at least one window.
@@ -78,9 +78,9 @@ def cut_windows(waveform: np.ndarray, window: int = NUM_SAMPLES, hop: int = 0) -
     """Cuts a waveform into windows, see `window_starts`; one that is shorter than a window is repeated.
 
     Args:
-        waveform: shape `(num_samples,)`.
-        window: samples in a window.
-        hop: samples from one window to the next; 0 for the first window alone.
+        waveform: Shape `(num_samples,)`.
+        window: Samples in a window.
+        hop: Samples from one window to the next; 0 for the first window alone.
 
     Returns:
         Shape: `(windows, window)`.
@@ -97,8 +97,8 @@ def combine_scores(scores: np.ndarray, combination: Combination) -> float:
     """Returns one score for a recording.
 
     Args:
-        scores: log P(bona fide) of each window. Shape: `(windows,)`.
-        combination: mean, median, min (the most suspicious window), or log-mean.
+        scores: Log P(bona fide) of each window. Shape: `(windows,)`.
+        combination: Mean, median, min (the most suspicious window), or log-mean.
 
     Raises:
         ValueError: there are no scores.

@@ -29,10 +29,10 @@ class TrialDataset:
         """Prepares a dataset.
 
         Args:
-            trials: the trials, in the order of their protocol.
-            audio: sampling rate, length, and whether to crop at random.
-            rawboost: the augmentation; None, or algorithm 0, for none.
-            seed: seed of order and augmentation.
+            trials: The trials, in the order of their protocol.
+            audio: Sampling rate, length, and whether to crop at random.
+            rawboost: The augmentation; None, or algorithm 0, for none.
+            seed: Seed of order and augmentation.
 
         Raises:
             ValueError: there are no trials, or the seed is negative.

@@ -54,11 +54,11 @@ def load_batches(
     traceback of the worker into the message of an exception that a worker raised.
 
     Args:
-        batches: makes a batch of its number.
-        numbers: which, in their order.
-        num_workers: processes that make them; 0 works in this one. It does not change the batches.
-        pin_memory: put batches into page-locked memory, for a GPU.
-        max_failures: recordings that may be unreadable before it is an error.
+        batches: Makes a batch of its number.
+        numbers: Which, in their order.
+        num_workers: Processes that make them; 0 works in this one. It does not change the batches.
+        pin_memory: Put batches into page-locked memory, for a GPU.
+        max_failures: Recordings that may be unreadable before it is an error.
 
     Raises:
         AudioError: more recordings are missing or cannot be read, as one line that names them.

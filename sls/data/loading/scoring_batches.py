@@ -42,10 +42,10 @@ class ScoringBatches(Dataset[ScoringBatch]):
     """The batches of a list of trials, for `load_batches`: batch k holds trials k * batch_size and on.
 
     Args:
-        trials: the trials.
-        batch_size: trials in a batch.
-        window_hop: see `cut_windows`.
-        resampler: see `read_audio`.
+        trials: The trials.
+        batch_size: Trials in a batch.
+        window_hop: See `cut_windows`.
+        resampler: See `read_audio`.
 
     Raises:
         ValueError: a hop longer than a window.

@@ -106,13 +106,13 @@ class EpochBatches(Dataset[Batch]):
         """Prepares the order.
 
         Args:
-            dataset: the trials.
-            batch_size: utterances in a batch, over all ranks together; a multiple of `world_size`.
-            epoch: the epoch, from 0; with the dataset's seed it decides order and augmentation.
-            shuffle: mix the trials; else they come in the order of the dataset.
-            drop_last: leave out the last batch where it is incomplete.
-            rank: which of the `world_size` contiguous parts of each batch to make.
-            world_size: number of parts, all of one size. All ranks get equally many batches; an incomplete
+            dataset: The trials.
+            batch_size: Utterances in a batch, over all ranks together; a multiple of `world_size`.
+            epoch: The epoch, from 0; with the dataset's seed it decides order and augmentation.
+            shuffle: Mix the trials; else they come in the order of the dataset.
+            drop_last: Leave out the last batch where it is incomplete.
+            rank: Which of the `world_size` contiguous parts of each batch to make.
+            world_size: Number of parts, all of one size. All ranks get equally many batches; an incomplete
                 last one is divided as evenly as can be, and may be empty for some.
 
         Raises:

@@ -36,9 +36,9 @@ def track_trials(corpus: Corpus, name: str, *, require_audio: bool = True) -> Tr
     """Finds the trials of a track.
 
     Args:
-        corpus: where it lies.
-        name: the track.
-        require_audio: raise where a recording is missing; otherwise it is a failure of the scoring run.
+        corpus: Where it lies.
+        name: The track.
+        require_audio: Raise where a recording is missing; otherwise it is a failure of the scoring run.
 
     Raises:
         FileNotFoundError: the protocol or a recording is missing.
@@ -55,10 +55,10 @@ def listed_trials(
     """Finds the trials of any protocol and audio directory, or, without a protocol, all recordings in it.
 
     Args:
-        protocol: lists the trials, in any known form.
-        audio_dir: the directory of their recordings, of any usual type, or one with them in its `flac` or `wav`.
-        tracks: a tracks file whose formats are known too.
-        require_audio: raise where a recording is missing; otherwise it fails when it is read.
+        protocol: Lists the trials, in any known form.
+        audio_dir: The directory of their recordings, of any usual type, or one with them in its `flac` or `wav`.
+        tracks: A tracks file whose formats are known too.
+        require_audio: Raise where a recording is missing; otherwise it fails when it is read.
 
     Raises:
         FileNotFoundError: the protocol, the directory or a recording is missing.
@@ -83,8 +83,8 @@ def read_any_protocol(path: str | Path, tracks: str | Path | None = None) -> Pro
     """Reads a protocol, a key or a list in whichever known form its first line has.
 
     Args:
-        path: the file.
-        tracks: a tracks file whose formats are known too.
+        path: The file.
+        tracks: A tracks file whose formats are known too.
 
     Raises:
         FileNotFoundError: the file does not exist.

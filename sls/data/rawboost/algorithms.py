@@ -72,11 +72,11 @@ def apply_rawboost(
     """Returns the augmented waveform.
 
     Args:
-        waveform: mono, shape `(num_samples,)`, finite; one sample or more.
-        params: the algorithm and its bounds.
-        rng: a Generator, or a RandomState, which gives what the original implementation gives after
+        waveform: Mono, shape `(num_samples,)`, finite; one sample or more.
+        params: The algorithm and its bounds.
+        rng: A Generator, or a RandomState, which gives what the original implementation gives after
             `numpy.random.seed`. Of the same distribution, a Generator draws in quicker ways.
-        sample_rate_hz: sampling rate in Hz.
+        sample_rate_hz: Sampling rate in Hz.
 
     Returns:
         A new float32 array of the same shape. SSI may leave it beyond [-1, 1], as published.
@@ -184,8 +184,8 @@ def _lnl_gains(notches: FilterDraws, peak: float) -> tuple[np.ndarray, float]:
     """Returns the gain of each power of a waveform that was scaled to a peak of 1.
 
     Args:
-        notches: the filters of the powers 1, 2, ...
-        peak: greatest magnitude of the waveform, above 0.
+        notches: The filters of the powers 1, 2, ...
+        peak: Greatest magnitude of the waveform, above 0.
 
     Returns:
         The gains divided by the greatest of them, shape `(filters,)`, and the greatest.

@@ -53,10 +53,10 @@ def draw_filters(
     """Draws one filter for each pair of bounds of the gain.
 
     Args:
-        params: bounds of the centre, width and number of coefficients of a band, and the number of bands.
-        lowest_db: one bound of each filter's gain, dB, shape `(filters,)`.
-        highest_db: the other bound; it may be the lower one.
-        rng: the generator. Per filter and band: centre, width, coefficients; then the gain.
+        params: Bounds of the centre, width and number of coefficients of a band, and the number of bands.
+        lowest_db: One bound of each filter's gain, dB, shape `(filters,)`.
+        highest_db: The other bound; it may be the lower one.
+        rng: The generator. Per filter and band: centre, width, coefficients; then the gain.
     """
     uniform = rng.random(len(lowest_db) * (3 * params.nBands + 1)).reshape(len(lowest_db), -1)
     bands = uniform[:, :-1].reshape(len(lowest_db), params.nBands, 3)
@@ -79,8 +79,8 @@ def zero_phase_response(draws: FilterDraws, sample_rate_hz: int, num_points: int
     """Returns the real responses of the filters without their delay, the peak of each being 1.
 
     Args:
-        draws: the filters.
-        sample_rate_hz: sampling rate in Hz.
+        draws: The filters.
+        sample_rate_hz: Sampling rate in Hz.
         num_points: FFT length, a multiple of 1,024 and above the length of the filters.
 
     Returns:

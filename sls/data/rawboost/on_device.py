@@ -215,7 +215,7 @@ def _filter_and_sum(signals: torch.Tensor, filters: BatchFilters) -> torch.Tenso
 
     Args:
         signals: `(batch, filters, num_samples)`.
-        filters: a filter for each of them.
+        filters: A filter for each of them.
 
     Returns:
         The sums of the filtered signals, `(batch, num_samples)`.

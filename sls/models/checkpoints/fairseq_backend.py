@@ -21,7 +21,7 @@ class FairseqXlsr(nn.Module):
     """XLS-R as fairseq computes it, in place of `Xlsr`.
 
     Args:
-        config: shape, normalisation and dropouts of the encoder.
+        config: Shape, normalisation and dropouts of the encoder.
 
     Raises:
         ValueError: if fairseq is not installed.

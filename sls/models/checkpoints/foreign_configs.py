@@ -64,8 +64,8 @@ def parse_fairseq_config(checkpoint: Mapping[str, Any], source: str) -> EncoderC
     """Returns the shape of the encoder that a fairseq file holds.
 
     Args:
-        checkpoint: the file's content, with `cfg` (a dictionary) or, in older files, `args`.
-        source: the file, for errors.
+        checkpoint: The file's content, with `cfg` (a dictionary) or, in older files, `args`.
+        source: The file, for errors.
 
     Raises:
         ValueError: if there is no configuration, or it asks for what is not supported.

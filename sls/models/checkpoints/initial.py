@@ -51,8 +51,8 @@ def initialise_encoder(xlsr: Xlsr, filters: str = "") -> None:
     as a filterbank.
 
     Args:
-        xlsr: the encoder, changed in place.
-        filters: one of `FILTERBANKS`, which starts such a first convolution; `linear` by default.
+        xlsr: The encoder, changed in place.
+        filters: One of `FILTERBANKS`, which starts such a first convolution; `linear` by default.
 
     Raises:
         ValueError: there is no such filterbank, or the first convolution is too short for one.

@@ -71,12 +71,12 @@ def build_countermeasure(
     """Returns a countermeasure ready for training: a pre-trained encoder and a new classifier.
 
     Args:
-        xlsr_model: a fairseq file, a safetensors file in Hugging Face's layout with its config.json beside
+        xlsr_model: A fairseq file, a safetensors file in Hugging Face's layout with its config.json beside
             it, `hf://owner/repo/file[@revision]` of either, or `random:NAME` for random weights;
             `random:NAME:FILTERS` where the first convolution is to start as one of `FILTERBANKS`.
-        num_samples: length of the waveforms.
-        seed: seed of all new weights; the global generator is left as it was.
-        backend: whose implementation runs the encoder.
+        num_samples: Length of the waveforms.
+        seed: Seed of all new weights; the global generator is left as it was.
+        backend: Whose implementation runs the encoder.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -118,11 +118,11 @@ def load_checkpoint(
     """Reads a trained countermeasure: one of our own files, or a published SLS file.
 
     Args:
-        source: a path or `hf://owner/repo/file[@revision]`.
-        xlsr: the pre-trained XLS-R that a published file started from, for its configuration; needed where
+        source: A path or `hf://owner/repo/file[@revision]`.
+        xlsr: The pre-trained XLS-R that a published file started from, for its configuration; needed where
             the shapes are not those of a known encoder. Not used for our own files.
-        num_samples: length of the waveforms of a published file; inferred from its shapes if not given.
-        backend: whose implementation runs the encoder.
+        num_samples: Length of the waveforms of a published file; inferred from its shapes if not given.
+        backend: Whose implementation runs the encoder.
 
     Raises:
         FileNotFoundError: if there is no such file.

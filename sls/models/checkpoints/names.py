@@ -93,11 +93,11 @@ def take_weights(
     """Takes from a file the weights of a model, and accounts for every other one.
 
     Args:
-        state: the file's weights, by its names.
-        names: the file's name of each weight that the model needs, by ours.
-        shapes: the shape that the model needs, by our names.
-        unused: what the file may hold besides.
-        source: the file, for the error.
+        state: The file's weights, by its names.
+        names: The file's name of each weight that the model needs, by ours.
+        shapes: The shape that the model needs, by our names.
+        unused: What the file may hold besides.
+        source: The file, for the error.
 
     Returns:
         The weights by our names, and what the file holds besides, by its names.
@@ -135,12 +135,12 @@ def fill_countermeasure(
     """Gives a countermeasure the weights of a file, and what the file keeps of pre-training.
 
     Args:
-        model: changed in place.
-        state: the file's weights, by its names.
-        names: the file's name of each weight of the model, by ours.
-        unused: what the file may hold besides: what is left of pre-training.
-        prefix: what stands before fairseq's names of that.
-        source: the file, for the error.
+        model: Changed in place.
+        state: The file's weights, by its names.
+        names: The file's name of each weight of the model, by ours.
+        unused: What the file may hold besides: what is left of pre-training.
+        prefix: What stands before fairseq's names of that.
+        source: The file, for the error.
 
     Raises:
         ValueError: one line that lists all weights that are missing, unexpected or of another shape.

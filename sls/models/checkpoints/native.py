@@ -51,9 +51,9 @@ def save_checkpoint(path: str | Path, model: Countermeasure, info: CheckpointInf
     """Writes weights and description into one file, whole or not at all.
 
     Args:
-        path: the file to write, by custom `.safetensors`.
-        model: the countermeasure, on any device, with either backend.
-        info: what is known of it, ready for JSON.
+        path: The file to write, by custom `.safetensors`.
+        model: The countermeasure, on any device, with either backend.
+        info: What is known of it, ready for JSON.
 
     Returns:
         The path written.

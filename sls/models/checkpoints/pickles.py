@@ -85,8 +85,8 @@ def to_plain(value: Any, seen: dict[int, Any] | None = None) -> Any:
     """Returns the value with every stand-in replaced by the plain dictionary, list or value that it held.
 
     Args:
-        value: what a file held.
-        seen: the results so far by identity, so that what is shared stays shared; an object inside itself
+        value: What a file held.
+        seen: The results so far by identity, so that what is shared stays shared; an object inside itself
             becomes None.
     """
     seen = {} if seen is None else seen

@@ -35,10 +35,10 @@ def restore_published(
     """Returns the countermeasure that a published file holds.
 
     Args:
-        state: the file's weights, by names with or without `module.`.
-        encoder: shape of its encoder; none: that of the known encoder whose shapes it has.
-        num_samples: length of its waveforms; none: inferred from the classifier.
-        source: the file, for errors.
+        state: The file's weights, by names with or without `module.`.
+        encoder: Shape of its encoder; none: that of the known encoder whose shapes it has.
+        num_samples: Length of its waveforms; none: inferred from the classifier.
+        source: The file, for errors.
 
     Raises:
         ValueError: no known encoder has its shapes, or one line that lists all weights that are missing,
@@ -115,8 +115,8 @@ def export_published(path: str | Path, model: Countermeasure) -> Path:
     over fairseq finds every name. One that started from random weights has none of it, and the log says so.
 
     Args:
-        path: the file to write, by custom `.pth`; written whole or not at all.
-        model: the countermeasure, with either backend.
+        path: The file to write, by custom `.pth`; written whole or not at all.
+        model: The countermeasure, with either backend.
 
     Returns:
         The path written.

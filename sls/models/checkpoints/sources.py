@@ -17,8 +17,8 @@ def fetch(source: str | Path, sibling: str = "") -> Path:
     """Returns the local path of a file, downloading it (once; it is kept in the hub's cache) if need be.
 
     Args:
-        source: a path, or `hf://owner/repo/file[@revision]`.
-        sibling: the name of a file beside that one, to fetch in its place.
+        source: A path, or `hf://owner/repo/file[@revision]`.
+        sibling: The name of a file beside that one, to fetch in its place.
 
     Raises:
         FileNotFoundError: if there is no such file, on disk or on the hub.

@@ -55,10 +55,10 @@ def share_comparison(
     """Keeps the view of an experiment's recipes in the store and returns the link that opens it.
 
     Args:
-        client: the tracking store.
-        experiment: the id of the experiment.
-        compared: what stands in it.
-        port: as of `ui_address`.
+        client: The tracking store.
+        experiment: The id of the experiment.
+        compared: What stands in it.
+        port: As of `ui_address`.
     """
     wanted = [*_WANTED, tagged(corpus=compared.corpus)]
     if compared.main_run_id:
@@ -82,8 +82,8 @@ def ui_address(tracking_uri: str, port: int = LOCAL_PORT) -> str:
     """Returns where the tracking UI is: at the tracking server, without the user of its URI, or on this machine.
 
     Args:
-        tracking_uri: of the store.
-        port: on which the UI of a store on this machine listens.
+        tracking_uri: Of the store.
+        port: On which the UI of a store on this machine listens.
     """
     if not tracking_uri.startswith(("http://", "https://")):
         return f"http://127.0.0.1:{port}"

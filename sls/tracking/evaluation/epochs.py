@@ -65,12 +65,12 @@ def track_epochs(
     settings.
 
     Args:
-        run: the run on which chart, table and metrics `TRACK/eer_percent.RECIPE` (by epoch) are recorded. The
+        run: The run on which chart, table and metrics `TRACK/eer_percent.RECIPE` (by epoch) are recorded. The
             training runs of the same corpus get them too, as `TRACK/eer_percent_by_epoch`, unless windows of long
             recordings are scored.
-        pipeline: how to score and evaluate.
-        trainings: from `find_training_runs`.
-        tracks: from `sls.tracking.evaluation.pipeline.find_tracks`.
+        pipeline: How to score and evaluate.
+        trainings: From `find_training_runs`.
+        tracks: From `sls.tracking.evaluation.pipeline.find_tracks`.
 
     Returns:
         One entry for each epoch and track, in the order of runs, epochs and tracks.

@@ -52,9 +52,9 @@ class Pipeline:
         """Scores a track and returns the id of the scoring run, which keeps the score file.
 
         Args:
-            source: the checkpoint.
-            trials: those of the track.
-            title: what to call the checkpoint in the name of the run, such as its recipe.
+            source: The checkpoint.
+            trials: Those of the track.
+            title: What to call the checkpoint in the name of the run, such as its recipe.
 
         Raises:
             ValueError: recordings cannot be read, or the checkpoint is not one.
@@ -86,8 +86,8 @@ class Pipeline:
         """Compares scoring runs of one track.
 
         Args:
-            score_runs: their ids, by what each system is called.
-            request: the track, and what to compute.
+            score_runs: Their ids, by what each system is called.
+            request: The track, and what to compute.
 
         Raises:
             ValueError: fewer than two, or nothing in common.

@@ -57,13 +57,13 @@ def find_scores(
     """Finds the score file that a user means.
 
     Args:
-        client: the tracking store.
-        scores: a file, the id of a scoring run, or empty for the newest finished scoring run of the track,
+        client: The tracking store.
+        scores: A file, the id of a scoring run, or empty for the newest finished scoring run of the track,
             but for those that a chart of epochs left behind.
-        corpus: the corpus that the track is of.
-        track: the track.
-        directory: where to download the scores of a run.
-        model: for an empty `scores`: only runs of this model, those of a chart too.
+        corpus: The corpus that the track is of.
+        track: The track.
+        directory: Where to download the scores of a run.
+        model: For an empty `scores`: only runs of this model, those of a chart too.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -99,12 +99,12 @@ def find_systems(
     """Finds the score files to compare, by the name of their system.
 
     Args:
-        client: the tracking store.
-        corpus: the corpus that the track is of.
-        track: the track.
-        scores: score files or scoring runs, each of which may be named: `baseline=scores.txt`.
-        models: models, each of which stands for its newest finished scoring run of the track.
-        directory: where to download the scores of runs.
+        client: The tracking store.
+        corpus: The corpus that the track is of.
+        track: The track.
+        scores: Score files or scoring runs, each of which may be named: `baseline=scores.txt`.
+        models: Models, each of which stands for its newest finished scoring run of the track.
+        directory: Where to download the scores of runs.
 
     Raises:
         FileNotFoundError: there is no such file.

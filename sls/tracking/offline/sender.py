@@ -199,8 +199,8 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
     """Sends what is left of a journal, and removes it if nothing was refused.
 
     Args:
-        path: the journal.
-        tracking_uri: where to; by default where the run was meant for.
+        path: The journal.
+        tracking_uri: Where to; by default where the run was meant for.
 
     Raises:
         BlockingIOError: another process holds the journal.

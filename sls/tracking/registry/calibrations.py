@@ -36,9 +36,9 @@ class FittedCalibration:
         """Checks that scores are on the scale of those that it was fitted on, and others, as far as is known.
 
         Args:
-            tags: of the scoring run, or what is known of the model.
-            scores_sha256: digest of the score file.
-            subset: whose scores of that file it is to be applied to.
+            tags: Of the scoring run, or what is known of the model.
+            scores_sha256: Digest of the score file.
+            subset: Whose scores of that file it is to be applied to.
 
         Raises:
             ValueError: they are of another model, of windows where these are not, or the very same scores.
@@ -61,9 +61,9 @@ def find_calibration(client: MlflowClient, name: str, directory: Path) -> Fitted
     """Finds a calibration: a JSON file, or the evaluation run that fitted it; None for an empty name.
 
     Args:
-        client: the tracking store.
-        name: the file, or the id of the run.
-        directory: where to download that of a run, for a caller that removes it after use.
+        client: The tracking store.
+        name: The file, or the id of the run.
+        directory: Where to download that of a run, for a caller that removes it after use.
 
     Raises:
         FileNotFoundError: there is no such file.

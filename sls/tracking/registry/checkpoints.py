@@ -86,10 +86,10 @@ def resolve_model(client: MlflowClient, name: str, directory: Path | None = None
     """Finds the checkpoint that a user names, and its file.
 
     Args:
-        client: the tracking store.
+        client: The tracking store.
         name: `models:/xlsr-sls@recipe-v1`, `models:/xlsr-sls/3`, `models:/MODEL_ID`, `runs:/RUN_ID` (the epoch that
             its recipe chose), `runs:/RUN_ID/epoch_2`, or a file; empty for the champion.
-        directory: where to download a checkpoint from a tracking server, for a caller that removes it after
+        directory: Where to download a checkpoint from a tracking server, for a caller that removes it after
             use; None for a temporary place that stays.
 
     Raises:

@@ -41,9 +41,9 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
     """Chooses the epoch of a training run anew, and records the choice and its rule on that run.
 
     Args:
-        client: the tracking store.
-        run_id: the training run.
-        metric: a loss or an EER that it logged by epoch; empty for what its recipe monitors.
+        client: The tracking store.
+        run_id: The training run.
+        metric: A loss or an EER that it logged by epoch; empty for what its recipe monitors.
 
     Raises:
         ValueError: there is no such run, it logged no such metric, or the weights of that epoch were not kept.

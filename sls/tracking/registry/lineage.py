@@ -105,9 +105,9 @@ def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: s
     """Reads what is known of a checkpoint.
 
     Args:
-        client: the tracking store.
-        checkpoint_model_id: the checkpoint's LoggedModel; with none, no run is known to be of it.
-        train_run_id: the run that made it.
+        client: The tracking store.
+        checkpoint_model_id: The checkpoint's LoggedModel; with none, no run is known to be of it.
+        train_run_id: The run that made it.
     """
     scorings, evaluations = (
         find_runs_of_checkpoint(client, kind, checkpoint_model_id) if checkpoint_model_id else []
@@ -134,9 +134,9 @@ def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id
     Descriptions do not decide how the caller's run ends: what the tracking store refuses is a warning.
 
     Args:
-        client: the tracking store.
-        checkpoint_model_id: the checkpoint's LoggedModel; with none, nothing is known of it and nothing is written.
-        train_run_id: the run that made it; its description names all versions of its epochs.
+        client: The tracking store.
+        checkpoint_model_id: The checkpoint's LoggedModel; with none, nothing is known of it and nothing is written.
+        train_run_id: The run that made it; its description names all versions of its epochs.
     """
     if not checkpoint_model_id:
         return

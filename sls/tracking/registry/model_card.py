@@ -45,11 +45,11 @@ def write_card(
     """Returns the card of a checkpoint, at most as long as a description may be.
 
     Args:
-        lineage: where the checkpoint comes from, and how it was evaluated.
-        recipe: name of its recipe.
-        epoch: its epoch.
-        heard_s: seconds of a recording that it hears.
-        calibration: with which it is served, if with one.
+        lineage: Where the checkpoint comes from, and how it was evaluated.
+        recipe: Name of its recipe.
+        epoch: Its epoch.
+        heard_s: Seconds of a recording that it hears.
+        calibration: With which it is served, if with one.
     """
     parts = [
         f"Recipe {recipe or 'unknown'}, epoch {epoch or 'unknown'}.",

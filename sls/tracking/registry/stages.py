@@ -126,8 +126,8 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champi
     """Chooses the version with the lowest EER on a track, the newer one of equals; archived ones are left out.
 
     Args:
-        client: the tracking store.
-        place: the track, by its `evaluated_place`.
+        client: The tracking store.
+        place: The track, by its `evaluated_place`.
 
     Raises:
         ValueError: no version has been evaluated there.

@@ -47,13 +47,13 @@ def register(
     """Registers a checkpoint as a new version, which can be served, and points `recipe-NAME` at it (`point_alias`).
 
     Args:
-        client: the tracking store.
-        experiment: where the served model is kept.
-        source: the checkpoint.
-        stage: staging, production or archived, a tag; production takes the place of the version there.
-        recipe: name of the recipe; empty for the one that the checkpoint was trained by.
-        tags: further tags of the version.
-        calibration: what turns its scores into log-likelihood ratios when it is served, as JSON.
+        client: The tracking store.
+        experiment: Where the served model is kept.
+        source: The checkpoint.
+        stage: Staging, production or archived, a tag; production takes the place of the version there.
+        recipe: Name of the recipe; empty for the one that the checkpoint was trained by.
+        tags: Further tags of the version.
+        calibration: What turns its scores into log-likelihood ratios when it is served, as JSON.
 
     Raises:
         FileNotFoundError: there is no such calibration.

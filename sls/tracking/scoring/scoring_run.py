@@ -78,14 +78,14 @@ def track_scoring(
     recorded as it is.
 
     Args:
-        run: the run to record on.
-        model: the checkpoint.
-        trials: what to score.
-        options: device, workers, batch size, windows, and which shard.
-        output: the score file to write, with its JSON beside it; None for a place that depends on model,
+        run: The run to record on.
+        model: The checkpoint.
+        trials: What to score.
+        options: Device, workers, batch size, windows, and which shard.
+        output: The score file to write, with its JSON beside it; None for a place that depends on model,
             protocol and settings alone.
-        on_batch: called with the number of trials of each batch, for a progress bar.
-        ranks: the processes of this launch; each scores a shard, and the first one calls this function.
+        on_batch: Called with the number of trials of each batch, for a progress bar.
+        ranks: The processes of this launch; each scores a shard, and the first one calls this function.
 
     Raises:
         ValueError: recordings cannot be read. No score file is written; up to `max_failures` of them, the

@@ -45,12 +45,12 @@ def track_training(
     Every process of a launch calls this; what those after the first record goes nowhere.
 
     Args:
-        run: the run to record on.
-        config: the experiment.
-        corpus: where its trials lie.
-        on_step: called after each step, for a progress bar.
-        on_epoch: called after each epoch has been recorded.
-        resume: the id of the run, where it goes on.
+        run: The run to record on.
+        config: The experiment.
+        corpus: Where its trials lie.
+        on_step: Called after each step, for a progress bar.
+        on_epoch: Called after each epoch has been recorded.
+        resume: The id of the run, where it goes on.
 
     Raises:
         FileNotFoundError: a protocol, an audio file or the pre-trained XLS-R is missing.
