@@ -36,7 +36,7 @@ def running_server(
     Args:
         bundle: What `save_served_model` wrote.
         directory: Where to start it; its log is written there.
-        env_manager: Local or uv.
+        env_manager: `local` or `uv`.
         variables: Of its environment, beside those of this process.
 
     Raises:
