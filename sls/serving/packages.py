@@ -16,6 +16,7 @@ SERVING_PACKAGES = (
     "torchaudio",
     "numpy",
     "pandas",
+    "pyarrow",
     "safetensors",
     "soundfile",
     "av",

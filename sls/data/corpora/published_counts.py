@@ -102,7 +102,7 @@ def check_counts(protocol: Protocol, expected: Counts) -> None:
     is_part = bool(present) and not set(expected) - {ALL_SUBSETS, ASV} <= set(present)
     for subset in present if is_part else (ALL_SUBSETS, *present):
         if subset in expected and subset != ASV:
-            found = protocol.select_subset(subset).counts()
+            found = protocol.counts(subset)
             _compare(protocol.source, found, expected[subset], "trials", f" (subset {subset})")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sls.data.tables.asv_scores import AsvScores, Role
-from sls.data.tables.formats import as_columns
+from sls.data.tables.columns import as_columns
 from sls.engine.evaluation.clusters import ATTACKS
 from sls.engine.evaluation.factors import ATTACK, UNKNOWN, Factor, order_values
 from sls.metrics.det import compute_eer

@@ -27,7 +27,7 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 
 from sls.config import PROJECT_ROOT
 from sls.data.tables.protocols import Protocol
-from sls.data.tables.text_columns import Texts
+from sls.data.tables.texts import Texts
 from sls.tracking.offline import recorders, sender
 from sls.tracking.offline.artifacts import read_directory
 from sls.tracking.offline.journal import Journal, create_journal, find_journals
