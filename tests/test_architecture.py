@@ -15,7 +15,7 @@ ROOMS = {
     "files": (set(), set()),  # and writes
     "config": (set(), {"yaml"}),
     "metrics": (set(), {"numpy", "scipy"}),
-    "data": ({"config"}, {"numpy", "scipy", "soundfile", "soxr", "av", "yaml"}),
+    "data": ({"config"}, {"numpy", "pyarrow", "scipy", "soundfile", "soxr", "av", "yaml"}),
     "models": ({"config"}, {"torch", "torchaudio", "safetensors", "numpy"}),
     "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy"}),
     "reports": ({"config", "data", "engine", "metrics"}, {"jinja2", "matplotlib", "numpy", "scipy"}),

@@ -32,6 +32,7 @@ SERVING_PACKAGES = (
     "soundfile",
     "av",
     "soxr",
+    "pyarrow",
 )
 
 EXAMPLE_RATE_HZ = 8_000

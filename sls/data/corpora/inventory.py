@@ -7,27 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sls.data.corpora.audio_inventory import (
-    AudioInventory,
-    Depth,
-    InventoryProgress,
-    UnreadableFile,
-    inspect_recordings,
-)
+from sls.data.corpora.audio_inventory import AudioInventory, Depth, InventoryProgress, inspect_recordings
 from sls.data.corpora.track import DOWNLOAD_PARTS, NotThereError, Track
 from sls.data.tables.asv_scores import AsvScores
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol
-
-__all__ = [
-    "AudioInventory",
-    "Depth",
-    "InventoryProgress",
-    "KeyInventory",
-    "TrackInventory",
-    "UnreadableFile",
-    "describe_use",
-    "take_inventory",
-]
 
 TRAINING_TRACK = "train"
 """The track that training uses."""

@@ -62,17 +62,6 @@ class FileSearch:
         # From above first: ASV holds metadata of the same name as the key, which are none.
         return next((found for root in (*reachable, path) if (found := self.find_under(root))), None)
 
-    def require(self, root: Path) -> Path:
-        """Returns the file.
-
-        Raises:
-            FileNotFoundError: it is in none of the places; the error names them.
-        """
-        path = self.find(root)
-        if path is None:
-            raise FileNotFoundError(f"no {self.what}: {self.describe(root)}")
-        return path
-
     def describe(self, root: Path) -> str:
         """Says where one looks, for an error."""
         return f"looked under {root} for {' or '.join(self.files)} in {', '.join(self.folders)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sls.data.corpora.track_schema import as_entry
 from sls.data.tables.asv_scores import ROLE_SPELLINGS, AsvScores
 from sls.data.tables.protocols import ALL_SUBSETS, Protocol
 from sls.quotation import quote
@@ -54,17 +55,14 @@ def read_corpus_note(data_root: Path) -> CorpusNote | None:
     path = data_root / CORPUS_NOTE
     if not path.is_file():
         return None
-    content = read_yaml(path)
-    if not isinstance(content, dict) or not isinstance(content.get("corpus"), str):
-        raise ValueError(f"{path}: found no line 'corpus: NAME', expected one")
-    unknown = set(content) - {"corpus", "counts"}
-    if unknown:
-        raise ValueError(f"{path}: found {', '.join(sorted(unknown))}, expected corpus and counts only")
-    counts = content.get("counts") or {}
-    if not isinstance(counts, dict):
-        raise ValueError(f"{path}: counts: found {quote(counts)}, expected track: {{subset: {{trials: N}}}}")
-    parsed = {str(track): parse_counts(value, f"{path}: counts.{track}") for track, value in counts.items()}
-    return CorpusNote(content["corpus"], parsed)
+    note = as_entry(read_yaml(path), str(path))
+    note.check_names(("corpus", "counts"))
+    counts = note.entry("counts") if note.values.get("counts") else None
+    by_track = {} if counts is None else counts.values
+    return CorpusNote(
+        note.text("corpus"),
+        {str(track): parse_counts(value, f"{path}.counts.{track}") for track, value in by_track.items()},
+    )
 
 
 def parse_counts(value: Any, where: str) -> Counts:
@@ -102,7 +100,7 @@ def check_counts(protocol: Protocol, expected: Counts) -> None:
     is_part = bool(present) and not set(expected) - {ALL_SUBSETS, ASV} <= set(present)
     for subset in present if is_part else (ALL_SUBSETS, *present):
         if subset in expected and subset != ASV:
-            found = protocol.select_subset(subset).counts()
+            found = protocol.counts(subset)
             _compare(protocol.source, found, expected[subset], "trials", f" (subset {subset})")
 
 

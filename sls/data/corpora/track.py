@@ -130,35 +130,52 @@ class Track:
                     "tracks file"
                 )
             return None
-        named = Path(asv_scores) if asv_scores else None
-        scores = named if named is not None and named.is_file() else None
-        if scores is None:
-            scores = self.asv_scores_search.find_near(named or key)
-        is_named = scores is not None
-        if scores is None and named is None:
-            scores = self.asv_scores_search.find_under(data_root)
-        if scores is None and named is not None:
-            where = self.asv_scores_search.describe(named)
-            raise FileNotFoundError(f"track {self.name}: no ASV scores: {where}")
+        scores = self._find_named_asv_scores(self.asv_scores_search, key, asv_scores)
+        within = None if scores is not None else Path(data_root)
+        scores = scores or self.asv_scores_search.find_under(data_root)
         if scores is None:
             return None
-        subset = self.default_subset if subset is None else subset
+        is_published = not asv_scores  # those that a user named may be of a system of his own
         if self.asv_metadata_search is None:
-            return self._check_asv(read_asv_scores(scores), named).select_subset(subset)
-        if brings_roles(scores):  # those of another system, of which nothing was published
-            return read_asv_scores(scores).select_subset(subset)
-        metadata = (
-            self.asv_metadata_search.find_near(scores.parent, within=None if is_named else Path(data_root))
-            or self.asv_metadata_search.find_near(key)
-            or self.asv_metadata_search.find_under(data_root)
+            asv = read_asv_scores(scores)
+        elif brings_roles(scores):
+            asv, is_published = read_asv_scores(scores), False
+        else:
+            metadata = self._find_asv_metadata(self.asv_metadata_search, scores, within, key, data_root)
+            asv = join_asv_metadata(
+                scores, self.asv_scores_search.formats, metadata, self.asv_metadata_search.formats
+            )
+        if is_published:
+            check_asv_counts(asv, self._counts_of(asv.source))
+        return asv.select_subset(self.default_subset if subset is None else subset)
+
+    def _find_named_asv_scores(
+        self, search: FileSearch, key: str | Path | None, asv_scores: str | Path | None
+    ) -> Path | None:
+        """Finds the scores that a user named, or those beside the key that he named."""
+        if asv_scores and Path(asv_scores).is_file():
+            return Path(asv_scores)
+        found = search.find_near(asv_scores or key)
+        if found is None and asv_scores:
+            where = search.describe(Path(asv_scores))
+            raise FileNotFoundError(f"track {self.name}: no ASV scores: {where}")
+        return found
+
+    def _find_asv_metadata(
+        self,
+        search: FileSearch,
+        scores: Path,
+        within: Path | None,
+        key: str | Path | None,
+        data_root: str | Path,
+    ) -> Path:
+        found = (
+            search.find_near(scores.parent, within) or search.find_near(key) or search.find_under(data_root)
         )
-        if metadata is None:
-            where = self.asv_metadata_search.describe(scores.parent)
+        if found is None:
+            where = search.describe(scores.parent)
             raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
-        joined = join_asv_metadata(
-            scores, self.asv_scores_search.formats, metadata, self.asv_metadata_search.formats
-        )
-        return self._check_asv(joined, named).select_subset(subset)
+        return found
 
     def trials(
         self,
@@ -221,12 +238,6 @@ class Track:
             return key
         path = search.find(key.source.parent) or search.find_under(data_root)
         return key if path is None else key.with_speakers(read_protocol(path, search.formats))
-
-    def _check_asv(self, asv: AsvScores, named: Path | None) -> AsvScores:
-        """Checks the number of trials, but of scores that a user named: they may be of a system of his own."""
-        if named is None:
-            check_asv_counts(asv, self._counts_of(asv.source))
-        return asv
 
     def _counts_of(self, path: Path) -> Counts:
         """Returns the published counts, or those of the note above a file."""

@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.formats import (
-    Columns,
-    TableFormat,
-    as_columns,
-    make_columns,
-    read_formatted_table,
-    read_spellings,
-)
-from sls.data.tables.protocols import ALL_SUBSETS
-from sls.data.tables.text_table import Table, read_first_line
+from sls.data.tables.columns import Columns, as_columns
+from sls.data.tables.formats import FormattedTable, TableFormat, read_first_line, read_formatted_table
+from sls.data.tables.protocols import ALL_SUBSETS, find_subset
 from sls.quotation import quote
 
 
@@ -89,13 +81,7 @@ class AsvScores:
         """
         if subset == ALL_SUBSETS or "subset" not in self.fields:
             return self
-        mask = self.fields["subset"] == subset
-        if not mask.any():
-            known = ", ".join([*sorted(set(self.fields["subset"].tolist())), ALL_SUBSETS])
-            raise ValueError(
-                f"{self.source}: found no trial of subset {quote(subset)}, expected one of: {known}"
-            )
-        return self.select(mask)
+        return self.select(find_subset(self.source, self.fields, len(self), subset))
 
     def counts(self) -> dict[str, int]:
         """Returns the number of target, non-target and spoofed trials."""
@@ -116,9 +102,8 @@ def read_asv_scores(path: str | Path) -> AsvScores:
         ValueError: another number of columns, an unknown role, a score that is not a finite number, or no
             trial of one of the three roles.
     """
-    table, table_format = read_formatted_table(path, ROLES_AND_SCORES)
-    values = table.floats(table_format.places(table)["score"])
-    return AsvScores(table.source, table.digest, values, *_read_roles(table, table_format))
+    read = read_formatted_table(path, ROLES_AND_SCORES)
+    return AsvScores(read.table.source, read.table.digest, read.floats("score"), *_read_roles(read))
 
 
 def join_asv_metadata(
@@ -143,57 +128,42 @@ def join_asv_metadata(
         ValueError: another number of rows or columns, names that disagree, an unknown role, a score that is
             not a finite number, or no trial of one of the three roles.
     """
-    # Side by side: with 785,281 rows these are the largest files of an evaluation.
-    with ThreadPoolExecutor(1) as pool:
-        read = pool.submit(_read_metadata, metadata, metadata_formats)
-        table, table_format = read_formatted_table(scores, score_formats)
-        places = table_format.places(table)
-        values = table.floats(places["score"])
-        roles_table, roles_places, roles, fields = read.result()
-    _check_same_rows(table, places, roles_table, roles_places)
-    return AsvScores(table.source, table.digest, values, roles, fields)
+    read, read_metadata = (
+        read_formatted_table(scores, score_formats),
+        read_formatted_table(metadata, metadata_formats),
+    )
+    values = read.floats("score")
+    roles, fields = _read_roles(read_metadata)
+    _check_same_rows(read, read_metadata)
+    return AsvScores(read.table.source, read.table.digest, values, roles, fields)
 
 
-def _read_metadata(
-    path: str | Path, formats: TableFormat | Sequence[TableFormat]
-) -> tuple[Table, dict[str, int], np.ndarray, Columns]:
-    table, table_format = read_formatted_table(path, formats)
-    return table, table_format.places(table), *_read_roles(table, table_format)
-
-
-def _read_roles(table: Table, table_format: TableFormat) -> tuple[np.ndarray, Columns]:
+def _read_roles(read: FormattedTable) -> tuple[np.ndarray, Columns]:
     """Returns the role of each row and the other columns, once each role is there."""
-    places = table_format.places(table)
-    makers = make_columns(table, places, leave_out=("trial", "enrolment", "role", "score", "subset"))
-    if "subset" in places:
-        subsets = read_spellings(table, places["subset"], table_format.subsets, "subset")
-        makers["subset"] = lambda: subsets.rename(table_format.subsets)
-    roles = read_spellings(table, places["role"], ROLE_SPELLINGS, "role").numbers(ROLE_SPELLINGS)
+    fields = read.fields(leave_out=("trial", "enrolment", "role", "score"))
+    roles = read.numbers("role", ROLE_SPELLINGS)
     for name, role in ROLE_SPELLINGS.items():
         if not (roles == role).any():
-            raise ValueError(
-                f"{table.source}: found no {name} trial, expected some of each: {', '.join(ROLE_SPELLINGS)}"
-            )
-    return roles, Columns(makers)
+            expected = ", ".join(ROLE_SPELLINGS)
+            raise ValueError(f"{read.table.source}: found no {name} trial, expected some of each: {expected}")
+    return roles, fields
 
 
-def _check_same_rows(
-    scores: Table, score_places: Mapping[str, int], metadata: Table, metadata_places: Mapping[str, int]
-) -> None:
-    if len(scores) != len(metadata):
+def _check_same_rows(scores: FormattedTable, metadata: FormattedTable) -> None:
+    source = metadata.table.source
+    if len(scores.table) != len(metadata.table):
         raise ValueError(
-            f"{scores.source}: found {len(scores)} rows, expected {len(metadata)} as in {metadata.source}, "
+            f"{scores.table.source}: found {len(scores.table)} rows, expected {len(metadata.table)} as in {source}, "
             "since the two are joined row by row"
         )
     for name in ("enrolment", "trial"):
-        if name not in score_places or name not in metadata_places:
+        if name not in scores.places or name not in metadata.places:
             continue
-        differs = scores.texts(score_places[name]).differ(metadata.texts(metadata_places[name]))
+        found, expected = scores.texts(name), metadata.texts(name)
+        differs = found.differ(expected)
         if differs.any():
             row = int(np.argmax(differs))
-            found = scores.value(row, score_places[name])
-            expected = metadata.value(row, metadata_places[name])
             raise ValueError(
-                f"{scores.source}:{scores.line(row)}: found {name} {quote(found)}, expected "
-                f"{quote(expected)} as in line {metadata.line(row)} of {metadata.source}"
+                f"{scores.table.source}:{scores.table.line(row)}: found {name} {quote(found[row])}, expected "
+                f"{quote(expected[row])} as in line {metadata.table.line(row)} of {source}"
             )

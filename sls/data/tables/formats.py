@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import csv
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.text_columns import Categories, Texts
-from sls.data.tables.text_table import WHITESPACE, Table, read_first_line, read_table, split_line
+from sls.data.tables.columns import Categories, Columns
+from sls.data.tables.text_table import WHITESPACE, Table, read_table
+from sls.data.tables.texts import Texts
 from sls.files import check_is_file
 from sls.quotation import quote
 
 IGNORED_COLUMN = "_"
+FIRST_READ = ("trial", "enrolment", "label", "role", "subset", "score")
+"""Columns that every reader of a list needs at once; what a breakdown asks for is read when it does."""
+
+_FIELD = re.compile(r"[^\x00-\x20]+")  # str.split would part at other spaces too
 
 
 @dataclass(frozen=True)
@@ -46,88 +53,98 @@ class TableFormat:
             return f"a header with {', '.join(self.header)} ({self.name})"
         return f"{len(self.columns)} columns ({self.name})"
 
-    def places(self, table: Table) -> dict[str, int]:
-        """Returns the position of each column that is read, by our name."""
-        if table.header is None:
+    def places(self, header: Sequence[str] | None) -> dict[str, int]:
+        """Returns the position of each column that is read, by our name, in a file with or without a header."""
+        if header is None:
             return {name: place for place, name in enumerate(self.columns) if name != IGNORED_COLUMN}
-        places = {name: place for place, name in enumerate(table.header)}
+        places = {name: place for place, name in enumerate(header)}
         mapped = {ours: places[name] for ours, name in zip(self.columns, self.header, strict=True)}
         # A column that the format does not name keeps its own name, unless another is mapped to it: a breakdown
         # may ask for it.
         return {name: place for name, place in places.items() if name not in self.header} | mapped
 
+    def first_places(self) -> list[int] | None:
+        """Returns the positions of `FIRST_READ`; None where only a header tells them."""
+        return None if self.header else [i for i, name in enumerate(self.columns) if name in FIRST_READ]
 
-class Columns(Mapping[str, np.ndarray]):
-    """Columns of a table by name, each made when it is first asked for: a key has many, and few are used.
 
-    Each is an array of str objects, shape `(rows,)`; `categories` gives it as codes.
-    """
+@dataclass(frozen=True)
+class FormattedTable:
+    """A table whose columns have our names."""
 
-    def __init__(self, makers: Mapping[str, Callable[[], Categories]]) -> None:
-        """Prepares columns.
+    table: Table
+    form: TableFormat
+    places: Mapping[str, int]
+    """Position of each column that is read, by our name."""
 
-        Args:
-            makers: by name, what returns the column.
+    def texts(self, name: str) -> Texts:
+        """Returns a column as text. Shape: `(rows,)`."""
+        return self.table.texts(self.places[name])
+
+    def names(self) -> Texts:
+        """Returns the names of the trials. Shape: `(rows,)`.
+
+        Raises:
+            ValueError: a trial stands in two rows (both lines are named), or has no name.
         """
-        self._makers = dict(makers)
-        self._made: dict[str, Categories] = {}
+        names = self.texts("trial")
+        if names.shortest_bytes() and names.are_distinct():
+            return names
+        first_rows: dict[str, int] = {}
+        for row, name in enumerate(names):
+            where = f"{self.table.source}:{self.table.line(row)}"
+            if not name:
+                raise ValueError(f"{where}: found a trial without a name")
+            if name in first_rows:
+                raise ValueError(
+                    f"{where}: found trial {quote(name)} a second time "
+                    f"(first in line {self.table.line(first_rows[name])}), expected each trial once"
+                )
+            first_rows[name] = row
+        raise AssertionError(f"{self.table.source}: every trial has a name and stands there once")
 
-    def categories(self, name: str) -> Categories:
-        """Returns a column as codes."""
-        if name not in self._made:
-            self._made[name] = self._makers[name]()
-        return self._made[name]
+    def floats(self, name: str) -> np.ndarray:
+        """Returns a column of finite numbers. Shape: `(rows,)`, float64."""
+        return self.table.floats(self.places[name])
 
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.categories(name).strings()
+    def numbers(self, name: str, spellings: Mapping[str, int]) -> np.ndarray:
+        """Returns the numbers that the spellings in a column stand for. Shape: `(rows,)`, int8.
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._makers
+        Raises:
+            ValueError: another value; names file, line and value.
+        """
+        return self._spelled(name, spellings).numbers(spellings)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
+    def fields(self, leave_out: Collection[str]) -> Columns:
+        """Returns the other columns, each made when it is first asked for; subsets have the names that we give them.
 
-    def __len__(self) -> int:
-        return len(self._makers)
-
-    def __repr__(self) -> str:
-        return f"Columns({', '.join(self)})"
-
-    def select(self, rows: np.ndarray) -> Columns:
-        """Returns the rows of a Boolean mask, or of row numbers in their order."""
-        return Columns({name: partial(self._select_column, name, rows) for name in self})
-
-    def add(self, name: str, make: Callable[[], Categories]) -> Columns:
-        """Returns the columns with one more."""
-        return Columns({**self._makers, name: make})
-
-    def _select_column(self, name: str, rows: np.ndarray) -> Categories:
-        return self.categories(name).select(rows)
-
-
-def as_columns(columns: Mapping[str, np.ndarray]) -> Columns:
-    """Returns columns that are at hand as `Columns`."""
-    if isinstance(columns, Columns):
+        Raises:
+            ValueError: an unknown subset; names file, line and value.
+        """
+        names = [name for name in self.places if name not in leave_out]
+        columns = Columns({name: partial(self._encode, name) for name in names})
+        if "subset" in self.places:
+            subsets = self._spelled("subset", self.form.subsets).rename(self.form.subsets)
+            columns = columns.add("subset", lambda: subsets)
         return columns
-    return Columns({name: partial(Categories.encode, values) for name, values in columns.items()})
+
+    def _encode(self, name: str) -> Categories:
+        return self.texts(name).categories()
+
+    def _spelled(self, name: str, spellings: Collection[str]) -> Categories:
+        """Returns a column whose values are known; any is, where no spellings are declared."""
+        found = self._encode(name)
+        unknown = [code for code, value in enumerate(found.values) if spellings and value not in spellings]
+        if unknown:
+            row = int(np.flatnonzero(np.isin(found.codes, unknown))[0])
+            raise ValueError(
+                f"{self.table.source}:{self.table.line(row)}: found {name} "
+                f"{quote(found.values[found.codes[row]])}, expected one of: {', '.join(sorted(spellings))}"
+            )
+        return found
 
 
-def make_columns(
-    table: Table, places: Mapping[str, int], leave_out: Collection[str]
-) -> dict[str, Callable[[], Categories]]:
-    """Returns what makes each column of a table, for `Columns`."""
-    return {
-        name: partial(_read_column, table, place) for name, place in places.items() if name not in leave_out
-    }
-
-
-def _read_column(table: Table, place: int) -> Categories:
-    return table.texts(place).categories()
-
-
-def read_formatted_table(
-    path: str | Path, formats: TableFormat | Sequence[TableFormat]
-) -> tuple[Table, TableFormat]:
+def read_formatted_table(path: str | Path, formats: TableFormat | Sequence[TableFormat]) -> FormattedTable:
     """Reads a table of the first form that its first line fits.
 
     Raises:
@@ -137,10 +154,11 @@ def read_formatted_table(
     formats = (formats,) if isinstance(formats, TableFormat) else tuple(formats)
     path = Path(path)
     check_is_file(path)
-    table_format = match_format(path, formats)
-    if table_format is None:
+    form = match_format(path, formats)
+    if form is None:
         raise ValueError(describe_misfit(path, formats))
-    return read_table(path, table_format.delimiter, header=bool(table_format.header)), table_format
+    table = read_table(path, form.delimiter, bool(form.header), form.first_places())
+    return FormattedTable(table, form, form.places(table.header))
 
 
 def match_format(path: Path, formats: Sequence[TableFormat]) -> TableFormat | None:
@@ -163,42 +181,23 @@ def _describe_all(formats: Sequence[TableFormat]) -> str:
     return ", or ".join(candidate.describe() for candidate in formats)
 
 
-def read_names(table: Table, column: int) -> Texts:
-    """Returns the names of trials. Shape: `(rows,)`.
+def split_line(line: str, delimiter: str) -> list[str]:
+    """Splits one line into its fields."""
+    if delimiter == WHITESPACE:
+        return _FIELD.findall(line)
+    fields = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [""])
+    return [value.strip(" ") for value in fields]
+
+
+def read_first_line(path: str | Path) -> str:
+    """Reads the first line of a text file, without its end; empty for an empty file.
 
     Raises:
-        ValueError: a trial stands in two rows (both lines are named), or has no name.
+        ValueError: the file is not UTF-8 text.
     """
-    names = table.texts(column)
-    unnamed = np.flatnonzero(names.words[0] == 0)
-    if len(unnamed):
-        raise ValueError(f"{table.source}:{table.line(int(unnamed[0]))}: found a trial without a name")
-    if names.are_distinct():
-        return names
-    first_rows: dict[str, int] = {}
-    for row, name in enumerate(names):
-        if name in first_rows:
-            first_line = table.line(first_rows[name])
-            raise ValueError(
-                f"{table.source}:{table.line(row)}: found trial {quote(name)} a second time "
-                f"(first in line {first_line}), expected each trial once"
-            )
-        first_rows[name] = row
-    raise AssertionError(f"{table.source}: every trial stands there once")
-
-
-def read_spellings(table: Table, column: int, spellings: Collection[str], what: str) -> Categories:
-    """Returns a column whose values are known; any is, where no spellings are declared.
-
-    Raises:
-        ValueError: another value; names file, line and value.
-    """
-    categories = table.texts(column).categories()
-    unknown = [code for code, value in enumerate(categories.values) if spellings and value not in spellings]
-    if unknown:
-        row = int(np.flatnonzero(np.isin(categories.codes, unknown))[0])
-        raise ValueError(
-            f"{table.source}:{table.line(row)}: found {what} {quote(table.value(row, column))}, "
-            f"expected one of: {', '.join(sorted(spellings))}"
-        )
-    return categories
+    with Path(path).open("rb") as file:
+        line = file.readline(65_536).split(b"\r", 1)[0]
+    try:
+        return line.decode("utf-8-sig").rstrip("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}:1: found bytes that are not UTF-8 text ({error.reason})") from None

@@ -10,16 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.formats import (
-    Columns,
-    TableFormat,
-    as_columns,
-    make_columns,
-    read_formatted_table,
-    read_names,
-    read_spellings,
-)
-from sls.data.tables.text_columns import Texts
+from sls.data.tables.columns import as_columns
+from sls.data.tables.formats import TableFormat, read_formatted_table
+from sls.data.tables.texts import Texts
 from sls.quotation import quote
 
 ALL_SUBSETS = "all"
@@ -108,32 +101,19 @@ class Protocol:
         Raises:
             ValueError: no trial is in that subset.
         """
-        if subset == ALL_SUBSETS:
-            return np.ones(len(self), dtype=bool)
-        mask = np.zeros(len(self), dtype=bool)
-        if "subset" in self.fields:
-            column = as_columns(self.fields).categories("subset")
-            mask = np.array([value == subset for value in column.values], dtype=bool)[column.codes]
-        if not mask.any():
-            known = ", ".join([*self.subsets(), ALL_SUBSETS])
-            raise ValueError(
-                f"{self.source}: found no trial of subset {quote(subset)}, expected one of: {known}"
-            )
-        return mask
+        return find_subset(self.source, self.fields, len(self), subset)
 
     def subsets(self) -> tuple[str, ...]:
         """Returns the names of the subsets, sorted; empty where the corpus has none."""
-        if "subset" not in self.fields:
-            return ()
-        column = as_columns(self.fields).categories("subset")
-        return tuple(sorted({column.values[code] for code in np.flatnonzero(np.bincount(column.codes))}))
+        return list_subsets(self.fields)
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, subset: str = ALL_SUBSETS) -> dict[str, int]:
         """Returns the number of `trials` and, where labels are known, of `bonafide` and `spoof`."""
-        counts = {"trials": len(self)}
+        mask = self.subset_mask(subset)
+        counts = {"trials": int(np.count_nonzero(mask))}
         if self.labels is not None:
-            counts["bonafide"] = int(np.count_nonzero(self.labels == Label.BONAFIDE))
-            counts["spoof"] = len(self) - counts["bonafide"]
+            counts["bonafide"] = int(np.count_nonzero(self.labels[mask] == Label.BONAFIDE))
+            counts["spoof"] = counts["trials"] - counts["bonafide"]
         return counts
 
 
@@ -148,15 +128,29 @@ def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]
         FileNotFoundError: the file does not exist.
         ValueError: another number of columns, an unknown label or subset, or a trial that stands twice.
     """
-    table, table_format = read_formatted_table(path, formats)
-    places = table_format.places(table)
-    names = read_names(table, places["trial"])
-    makers = make_columns(table, places, leave_out=("trial", "label"))
-    if "subset" in places:
-        subsets = read_spellings(table, places["subset"], table_format.subsets, "subset")
-        makers["subset"] = lambda: subsets.rename(table_format.subsets)
-    labels = None
-    if "label" in places:
-        spelled = read_spellings(table, places["label"], table_format.labels, "label")
-        labels = spelled.numbers(table_format.labels)
-    return Protocol(table.source, table.digest, names, labels, Columns(makers))
+    read = read_formatted_table(path, formats)
+    names, fields = read.names(), read.fields(leave_out=("trial", "label"))
+    labels = read.numbers("label", read.form.labels) if "label" in read.places else None
+    return Protocol(read.table.source, read.table.digest, names, labels, fields)
+
+
+def list_subsets(fields: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """Returns the names of the subsets, sorted; empty where the corpus has none."""
+    return tuple(as_columns(fields).categories("subset").occurring()) if "subset" in fields else ()
+
+
+def find_subset(source: Path, fields: Mapping[str, np.ndarray], num_rows: int, subset: str) -> np.ndarray:
+    """Tells which rows of a list are in a subset (for `all`: every one). Shape: `(rows,)`, Boolean.
+
+    Raises:
+        ValueError: none is; names the list.
+    """
+    known = (*list_subsets(fields), ALL_SUBSETS)
+    if subset not in known:
+        raise ValueError(
+            f"{source}: found no trial of subset {quote(subset)}, expected one of: {', '.join(known)}"
+        )
+    if subset == ALL_SUBSETS:
+        return np.ones(num_rows, dtype=bool)
+    column = as_columns(fields).categories("subset")
+    return np.array([value == subset for value in column.values], dtype=bool)[column.codes]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.formats import TableFormat, read_formatted_table, read_names
+from sls.data.tables.formats import TableFormat, read_formatted_table
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol
-from sls.data.tables.text_columns import Texts
+from sls.data.tables.texts import Texts
 from sls.files import write_whole
 from sls.quotation import quote, shorten
 
@@ -137,10 +137,8 @@ def read_scores(path: str | Path, origin: str = "") -> ScoreTable:
         FileNotFoundError: the file does not exist.
         ValueError: another number of columns, a score that is not a finite number, or a trial twice.
     """
-    table, table_format = read_formatted_table(path, SCORE_FORMATS)
-    places = table_format.places(table)
-    names = read_names(table, places["trial"])
-    return ScoreTable(names, table.floats(places["score"]), table.source, table.digest, origin)
+    read = read_formatted_table(path, SCORE_FORMATS)
+    return ScoreTable(read.names(), read.floats("score"), read.table.source, read.table.digest, origin)
 
 
 def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -> JoinedScores:

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from sls.data.tables.formats import as_columns
+from sls.data.tables.columns import as_columns
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.comparison_results import Comparison, Difference, Disagreement, Tested, say_verdict

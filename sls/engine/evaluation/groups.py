@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sls.data.tables.formats import as_columns
+from sls.data.tables.columns import Categories, as_columns
 from sls.data.tables.score_files import JoinedScores
-from sls.data.tables.text_columns import Categories
 from sls.metrics.det import Ranking
 from sls.metrics.sampling import BONAFIDE, SPOOF, Axis, Sampling, count_equal
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sls.data.tables.asv_scores import AsvScores, Role
-from sls.data.tables.formats import as_columns
+from sls.data.tables.columns import as_columns
 from sls.engine.evaluation.groups import ATTACK, ATTACKS, UNKNOWN, Factor, order_values
 from sls.metrics.det import Ranking, compute_eer
 from sls.metrics.intervals import Estimate, estimate_min_cost

@@ -1,4 +1,4 @@
-"""Tests of `text_table` and `field_splitting`, by reading whole tables."""
+"""Tests of `text_table`, by reading whole tables."""
 
 import hashlib
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sls.data.tables import field_splitting
-from sls.data.tables.text_table import read_first_line, read_table
+from sls.data.tables.formats import read_first_line
+from sls.data.tables.text_table import read_table
 
 
 def write(folder: Path, content: str | bytes) -> Path:
@@ -219,12 +219,41 @@ def test_the_first_line_is_read_without_its_end(tmp_path):
     assert read_first_line(write(tmp_path, "\ufeffa b\r\nc d\r\n")) == "a b"
 
 
-@pytest.mark.parametrize("block_bytes", [2, 3, 4, 5, 7])
-def test_runs_of_spaces_are_found_wherever_a_block_ends(tmp_path, monkeypatch, block_bytes):
-    monkeypatch.setattr(field_splitting, "_BLOCK_BYTES", block_bytes)
-    assert rows_of(read_table(write(tmp_path, "ab  c\nde f\n")), 2) == [("ab", "c"), ("de", "f")]
-    with pytest.raises(ValueError, match=r":2: found 1 columns, expected 2"):
-        read_table(write(tmp_path, "ab c\nde  \nf g\n"))
+@pytest.mark.parametrize("row", ["aa  bb", "aa\tbb", " aa bb", "aa bb ", "aa\x1fbb"])
+@pytest.mark.parametrize("place", [2**18 - 6, 2**18 - 3, 2**18 - 2, 2**18 - 1, 2**18])
+def test_blanks_of_every_kind_are_found_wherever_they_stand_in_a_large_file(tmp_path, row, place):
+    before = ["a" * (place % 4 + 1) + " b", *["a b"] * (place // 4 - 1)]  # so that the row begins there
+    table = read_table(write(tmp_path, "\n".join([*before, row, "c d"])))
+    assert rows_of(table, 2)[len(before) :] == [("aa", "bb"), ("c", "d")]
+
+
+@pytest.mark.parametrize("row", ["a  b c", "a b c", "a", "  a", "", " "])
+def test_a_broken_line_late_in_a_large_file_is_named(tmp_path, row):
+    rows = ["a b"] * 70_000
+    rows[69_000] = row
+    with pytest.raises(
+        ValueError, match=r"table.txt:69001: found (3 columns|1 columns|an empty line), expected 2"
+    ):
+        read_table(write(tmp_path, "\n".join(rows)))
+
+
+def test_columns_that_are_read_later_are_the_same(tmp_path):
+    table = read_table(write(tmp_path, "a b c\nd e f\n"), first_columns=[1])
+    assert rows_of(table, 3) == [("a", "b", "c"), ("d", "e", "f")]
+
+
+@pytest.mark.parametrize(
+    "word", ["NA", "nan", "NaN", "null", "NULL", "None", "#N/A", "-", "true", "1e5", "007"]
+)
+@pytest.mark.parametrize("delimiter", [" ", ","])
+def test_no_word_means_that_something_is_missing(tmp_path, word, delimiter):
+    path = write(tmp_path, f"a{delimiter}{word}\n{word}{delimiter}b\n")
+    table = read_table(path, "," if delimiter == "," else "whitespace")
+    assert rows_of(table, 2) == [("a", word), (word, "b")]
+
+
+def test_quotes_between_blanks_are_characters_like_others(tmp_path):
+    assert rows_of(read_table(write(tmp_path, 'a "b\n"c" d\n')), 2) == [("a", '"b'), ('"c"', "d")]
 
 
 def test_columns_of_two_tables_differ_where_their_fields_do(tmp_path):

@@ -9,9 +9,8 @@ import pytest
 from sls.config import PROJECT_ROOT
 from sls.data.corpora.tracks import load_tracks
 from sls.data.tables.asv_scores import ROLE_SPELLINGS, Role
-from sls.data.tables.formats import Columns, as_columns
+from sls.data.tables.columns import Categories, Columns, as_columns
 from sls.data.tables.score_files import Coverage, join_scores, read_scores
-from sls.data.tables.text_columns import Categories
 from sls.data.tables.text_table import MAX_MAGNITUDE
 from sls.engine.evaluation import breakdown
 from sls.engine.evaluation.calibration import fit_calibration, load_calibration, save_calibration

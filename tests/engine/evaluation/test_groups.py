@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sls.data.tables.formats import as_columns
+from sls.data.tables.columns import as_columns
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factor, sample_clusters
