@@ -8,7 +8,7 @@ from sls.data.corpora.tracks import load_tracks
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
 from sls.data.tables.score_files import join_scores, read_scores, write_scores
-from sls.data.tables.texts import Texts
+from sls.data.tables.text_columns import Texts
 from sls.quotation import MAX_QUOTED, did_you_mean, quote, shorten
 
 LONG = "x" * 4_000

@@ -1,7 +1,7 @@
 """From the beginning of a run to its end: new, opened by `mlflow run`, or taken up again.
 
-A run ends FINISHED, FAILED with the error as a tag, or KILLED; it is never left RUNNING by a process that could
-still speak.
+A run ends FINISHED, FAILED with the error as a tag, or KILLED. It stays RUNNING where its process was killed, or was
+stopped by a signal in the moment in which the server opened the run.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _make_opening(
         tracking_uri=client.tracking_uri,
         experiment=asdict(wanted_experiment()),
         start_ms=int(time.time() * 1000),
-        journal=journal,
+        journal_id=journal,
         run_id=run_id,
         launched=launched if launched != run_id else "",
         writer=new_writer(journal) if has_journal else "",

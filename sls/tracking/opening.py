@@ -35,8 +35,8 @@ class Opening:
     experiment: dict[str, str]
     """The fields of an `Experiment`."""
     start_ms: int
-    journal: str
-    """The id by which a new run is known until the server has made it."""
+    journal_id: str
+    """The id of its journal, by which a new run is known until the server has made it."""
     run_id: str = ""
     """The run to go on with."""
     launched: str = ""
@@ -96,6 +96,6 @@ def expect_writer(run: Run, *expected: str) -> None:
 def _make_run(client: MlflowClient, opening: Opening) -> Run:
     """Makes a run, or finds it where an attempt has made it."""
     experiment = experiment_id(client, Experiment(**opening.experiment))
-    tags: dict[str, Any] = {"mlflow.source.name": opening.source, JOURNAL_TAG: opening.journal}
-    found = find_by_journal(client, opening.journal, [experiment])
+    tags: dict[str, Any] = {"mlflow.source.name": opening.source, JOURNAL_TAG: opening.journal_id}
+    found = find_by_journal(client, opening.journal_id, [experiment])
     return found or client.create_run(experiment, opening.start_ms, tags, opening.name)

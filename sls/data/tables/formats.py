@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from sls.data.tables.columns import Categories, Columns
+from sls.data.tables.text_columns import Texts
 from sls.data.tables.text_table import WHITESPACE, Table, read_table
-from sls.data.tables.texts import Texts
 from sls.files import check_is_file
 from sls.quotation import quote
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sls.data.tables.columns import as_columns
 from sls.data.tables.formats import TableFormat, read_formatted_table
-from sls.data.tables.texts import Texts
+from sls.data.tables.text_columns import Texts
 from sls.quotation import quote
 
 ALL_SUBSETS = "all"

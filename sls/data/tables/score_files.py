@@ -11,7 +11,7 @@ import numpy as np
 
 from sls.data.tables.formats import TableFormat, read_formatted_table
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol
-from sls.data.tables.texts import Texts
+from sls.data.tables.text_columns import Texts
 from sls.files import write_whole
 from sls.quotation import quote, shorten
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sls.data.tables.texts import SeparatedText, Texts
+from sls.data.tables.text_columns import SeparatedText, Texts
 from sls.files import check_is_file
 from sls.quotation import quote
 

@@ -122,7 +122,7 @@ class Journal:
     @property
     def run_id(self) -> str:
         """The run's id; that of the journal until the server has made the run."""
-        return self.position.run_id or self.opening.run_id or self.opening.journal
+        return self.position.run_id or self.opening.run_id or self.opening.journal_id
 
     def append(self, call: str, arguments: Mapping[str, Any], files: Path | None = None) -> None:
         """Writes an entry down to the disk; a directory of files becomes the journal's own.
@@ -245,7 +245,7 @@ class Journal:
 
 def create_journal(opening: Opening) -> Journal:
     """Starts the journal of a run; the directories sort by the time of their making."""
-    path = journal_directory() / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{opening.journal}"
+    path = journal_directory() / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{opening.journal_id}"
     unfinished = path.with_name(f".{path.name}.part")
     unfinished.mkdir(parents=True, mode=0o700)
     with write_whole(unfinished / OPENING_FILE) as temporary:

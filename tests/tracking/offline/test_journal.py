@@ -29,7 +29,7 @@ OPENING = Opening(
     tracking_uri="",
     experiment=asdict(Experiment("", "xlsr-sls")),
     start_ms=0,
-    journal="abc",
+    journal_id="abc",
 )
 
 

@@ -27,7 +27,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from sls.config import PROJECT_ROOT
 from sls.data.tables.protocols import Protocol
-from sls.data.tables.texts import Texts
+from sls.data.tables.text_columns import Texts
 from sls.tracking.artifacts import download_state
 from sls.tracking.lifecycle import tracked_run
 from sls.tracking.offline import sender

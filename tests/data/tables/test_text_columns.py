@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sls.data.tables.columns import Categories
-from sls.data.tables.texts import Texts
+from sls.data.tables.text_columns import Texts
 
 STRINGS = st.text(st.characters(exclude_categories=("C",)), max_size=20)
 COLUMNS = st.lists(STRINGS, max_size=30)
