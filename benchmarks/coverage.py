@@ -150,7 +150,7 @@ SHAPES = {
     "bona fide trials of 2 of 30 speakers, 8 attacks": few_bonafide_speakers,
     "unequal blocks (DF)": unequal_blocks,
     "minispoof: 78 x 4, 248 / 372 trials": made_of(248, 372, 78, 4),
-    "demo: 12 x 4, 56 / 84 trials": made_of(56, 84, 12, 4),
+    "small: 12 x 4, 56 / 84 trials": made_of(56, 84, 12, 4),
 }
 PARTLY_KNOWN = (
     ("54 unequal speakers (In-the-Wild)", unequal_speakers, 0.6, 0.0, BOTH_SPEAKERS),

@@ -17,16 +17,17 @@ from pathlib import Path
 
 import click
 import numpy as np
+from torchaudio.functional import melscale_fbanks
 
 from sls.config import SAMPLE_RATE_HZ
 from sls.data.audio.recording import read_audio
 from sls.data.corpora.tracks import load_tracks
 from sls.data.demo_corpus import make_demo_corpus
-from sls.data.demo_corpus.spectra import mel_filters, stft
+from sls.data.demo_corpus.plan import PARTS
+from sls.data.demo_corpus.voice import NUM_BINS, stft
 from sls.data.tables.protocols import Label
 from sls.metrics.det import compute_eer
 
-PARTS = ("train", "dev", "LA", "DF", "In-the-Wild")
 FRAME = SAMPLE_RATE_HZ // 100  # 10 ms
 MEL_BANDS = 40
 
@@ -119,7 +120,8 @@ def _measure_part(data_root: Path, part: str) -> PartFeatures:
 
 
 def _log_mel_statistics(waveform: np.ndarray) -> np.ndarray:
-    log_mel = np.log(np.abs(stft(waveform)) ** 2 @ mel_filters(MEL_BANDS).T + 1e-9)
+    filters = melscale_fbanks(NUM_BINS, 0, SAMPLE_RATE_HZ / 2, MEL_BANDS, SAMPLE_RATE_HZ).numpy()
+    log_mel = np.log(np.abs(stft(waveform)) ** 2 @ filters + 1e-12)
     steps = np.abs(np.diff(log_mel, axis=0)).mean(axis=0)
     return np.concatenate([log_mel.mean(axis=0), log_mel.std(axis=0), steps])
 

@@ -60,7 +60,7 @@ def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo corpus of a few recordings, as a data_root."""
     from sls.data.demo_corpus import make_demo_corpus
 
-    return make_once(tmp_path_factory, "demo", lambda path: make_demo_corpus(path, scale=0.1, num_workers=2))
+    return make_once(tmp_path_factory, "demo", lambda path: make_demo_corpus(path, scale=0.05, num_workers=2))
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from entrypoints.check_data import check_data
 from sls.tracking.store import connect
 
-TRACKS = "train,dev,LA,DF,In-the-Wild"
+TRACKS = "train,dev,ASVspoof2019-LA,LA,DF,In-the-Wild"
 
 
 def newest_run() -> mlflow.entities.Run:
@@ -24,7 +24,7 @@ def test_whole_corpus_is_usable_and_the_report_is_kept(store, small_corpus) -> N
     )
     assert result.exit_code == 0, result.output + result.stderr
     assert "can train on: train" in result.output
-    assert "can score: train, dev, LA, DF, In-the-Wild" in result.output
+    assert f"can score: {TRACKS.replace(',', ', ')}" in result.output
     report = json.loads(mlflow.artifacts.load_text(f"runs:/{newest_run().info.run_id}/check_data.json"))
     assert [item["track"] for item in report] == TRACKS.split(",")
     assert all(item["audio"]["missing"] == 0 and not item["audio"]["unreadable"] for item in report)

@@ -56,7 +56,7 @@ def read_table(run: Run) -> list[dict[str, str]]:
 @pytest.fixture
 def training_run(store: Path, small_corpus: Path) -> Run:
     """A finished training run of two epochs."""
-    words = ["--data_root", str(small_corpus), "--num_epochs", "2", "--lr", "1e-4", *TINY]
+    words = ["--data_root", str(small_corpus), "--num_epochs", "2", "--lr", "1e-4", "--keep", "all", *TINY]
     result = CliRunner().invoke(train, words)
     assert result.exit_code == 0, result.output
     return runs_of("train")[0]
@@ -91,13 +91,13 @@ def test_every_epoch_is_evaluated_once_and_charted(
     assert {row["epoch"] for row in rows if row["is_chosen"] == "True"} == {chosen}
     assert_numbers_lead_back(rows, door, training_run)
 
-    # Known checkpoints are not scored again: not by the second call, nor for the track that it adds. Without ids
+    # Known checkpoints are not scored again: not by the second call, nor for the tracks that it adds. Without ids
     # it takes the newest training of each recipe on the corpus.
     second = call_epochs(small_corpus, [])
     assert second.exit_code == 0, second.output
-    assert "Evaluated 2 of 6; the others were known." in second.output
-    assert len(runs_of("score")) == len(runs_of("evaluate")) == 6
-    known = [row for row in read_table(runs_of("epochs")[0]) if row["track"] != "In-the-Wild"]
+    assert "Evaluated 4 of 8; the others were known." in second.output
+    assert len(runs_of("score")) == len(runs_of("evaluate")) == 8
+    known = [row for row in read_table(runs_of("epochs")[0]) if row["track"] in ("LA", "DF")]
     assert [row["eer_percent"] for row in known] == [row["eer_percent"] for row in rows]
     assert {row["is_new"] for row in known} == {"False"}
     assert_numbers_lead_back(known, door, training_run)
@@ -342,7 +342,7 @@ def test_run_that_trained_nothing_is_named(store: Path, small_corpus: Path) -> N
 def test_default_tracks_are_those_of_evaluation_that_have_data(small_corpus: Path) -> None:
     corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
     assert {"train", "dev", "ASVspoof5"} <= set(corpus.tracks)
-    assert find_tracks(corpus) == ["LA", "DF", "In-the-Wild"]
+    assert find_tracks(corpus) == ["LA", "DF", "In-the-Wild", "ASVspoof2019-LA"]
     assert find_tracks(corpus, ["DF", "LA", "DF"]) == ["DF", "LA"]
 
 

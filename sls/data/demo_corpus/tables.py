@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sls.data.demo_corpus.plan import DemoTrial, Part
+from sls.data.demo_corpus.plan import ATTACKS, BONAFIDE, DemoTrial
 
-AUDIO_DIRECTORIES: dict[Part, str] = {
+AUDIO_DIRECTORIES: dict[str, str] = {
     "train": "LA/ASVspoof2019_LA_train/flac",
     "dev": "LA/ASVspoof2019_LA_dev/flac",
+    "ASVspoof2019-LA": "LA/ASVspoof2019_LA_eval/flac",
     "LA": "ASVspoof2021_LA_eval/flac",
     "DF": "ASVspoof2021_DF_eval/flac",
     "In-the-Wild": "release_in_the_wild",
 }
-PROTOCOLS_2019 = "LA/ASVspoof2019_LA_cm_protocols"
-VOCODERS = {
-    "-": "bonafide",
-    "A05": "waveform_concatenation",
-    "A06": "traditional_vocoder",
-    "A07": "traditional_vocoder",
-    "A08": "waveform_concatenation",
-}
-
-NUM_NONTARGETS = 3
+PROTOCOLS_2019 = "LA/ASVspoof2019_LA_cm_protocols/ASVspoof2019.LA.cm"
+ASV_SCORES_2019 = "LA/ASVspoof2019_LA_asv_scores/ASVspoof2019.LA.asv.eval.gi.trl.scores.txt"
 # Means and standard deviation of the drawn ASV scores: targets against nontargets come to an EER of 4 %.
 TARGET_MEAN, NONTARGET_MEAN, ASV_DEVIATION = 6.0, -1.0, 2.0
-SPOOF_MEANS = {"A05": 1.5, "A06": 2.5, "A07": 4.0, "A08": 5.0}
-TELEPHONE_LOSS = 0.7
+SPOOF_MEANS = np.linspace(1.5, 5.0, 13)  # from A07 to A19
 
 
 def audio_path(trial: DemoTrial) -> Path:
@@ -40,71 +32,72 @@ def audio_path(trial: DemoTrial) -> Path:
 
 def write_tables(root: Path, trials: Sequence[DemoTrial], seed: int) -> None:
     """Writes every protocol, key and ASV file of the corpus under its root."""
-    by_part = {part: [trial for trial in trials if trial.part == part] for part in AUDIO_DIRECTORIES}
-    protocols = f"{PROTOCOLS_2019}/ASVspoof2019.LA.cm"
-    _write(root / f"{protocols}.train.trn.txt", map(_row_2019, by_part["train"]))
-    _write(root / f"{protocols}.dev.trl.txt", map(_row_2019, by_part["dev"]))
+    of = {part: [trial for trial in trials if trial.part == part] for part in AUDIO_DIRECTORIES}
+    for part, name in (("train", "train.trn"), ("dev", "dev.trl"), ("ASVspoof2019-LA", "eval.trl")):
+        rows = (f"{trial.speaker} {trial.name} - {trial.attack} {trial.label}" for trial in of[part])
+        _write(root / f"{PROTOCOLS_2019}.{name}.txt", rows)
     for part in ("LA", "DF"):
-        list_name = f"ASVspoof2021_{part}_eval/ASVspoof2021.{part}.cm.eval.trl.txt"
-        _write(root / list_name, (trial.name for trial in by_part[part]))
-    _write(root / "keys/LA/CM/trial_metadata.txt", map(_row_la, by_part["LA"]))
-    _write(root / "keys/DF/CM/trial_metadata.txt", map(_row_df, by_part["DF"]))
-    wild = [f"{trial.name},{trial.speaker},{_label(trial, 'bona-fide')}" for trial in by_part["In-the-Wild"]]
-    _write(root / "release_in_the_wild/meta.csv", ["file,speaker,label", *wild])
-    _write_asv(root / "keys/LA/ASV", by_part["LA"], np.random.default_rng([seed, len(trials)]))
+        protocol = f"ASVspoof2021_{part}_eval/ASVspoof2021.{part}.cm.eval.trl.txt"
+        _write(root / protocol, (trial.name for trial in of[part]))
+        row_of = _row_la if part == "LA" else _row_df
+        _write(root / f"keys/{part}/CM/trial_metadata.txt", map(row_of, of[part]))
+    meta = [f"{trial.name},{trial.speaker},{trial.label}" for trial in of["In-the-Wild"]]
+    meta = [row.replace("bonafide", "bona-fide") for row in ("file,speaker,label", *meta)]
+    _write(root / "release_in_the_wild/meta.csv", meta)
+    rng = np.random.default_rng([seed, len(trials)])
+    met = _meet(of["ASVspoof2019-LA"], rng)
+    _write(root / ASV_SCORES_2019, (f"{_attack(trial)} {role} {score:.6f}" for trial, _, role, score in met))
+    metadata, scores = [], []
+    for trial, enrolled, role, score in _meet(of["LA"], rng):
+        names = " ".join(f"{name}-{trial.codec}-{trial.transmission}" for name in (enrolled, trial.name))
+        condition = f"{trial.codec} {trial.transmission} {_attack(trial)}"
+        metadata.append(f"{names} {condition} {role} {_end_of_row(trial)}")
+        scores.append(f"{names} {score:.6f}")
+    _write(root / "keys/LA/ASV/trial_metadata.txt", metadata)
+    _write(root / "keys/LA/ASV/ASVTorch_Kaldi/score.txt", scores)
 
 
-def _label(trial: DemoTrial, bonafide: str = "bonafide") -> str:
-    return bonafide if trial.is_bonafide else "spoof"
+def _attack(trial: DemoTrial) -> str:
+    return "bonafide" if trial.attack == BONAFIDE else trial.attack
 
 
-def _row_2019(trial: DemoTrial) -> str:
-    return f"{trial.speaker} {trial.name} - {trial.attack} {_label(trial)}"
+def _end_of_row(trial: DemoTrial) -> str:
+    return f"{'trim' if trial.subset == 'hidden' else 'notrim'} {trial.subset}"
 
 
 def _row_la(trial: DemoTrial) -> str:
-    attack = "bonafide" if trial.is_bonafide else trial.attack
-    return (
-        f"{trial.speaker} {trial.name} {trial.codec} {trial.transmission} {attack} {_label(trial)} "
-        f"{trial.trim} {trial.subset}"
-    )
+    condition = f"{trial.codec} {trial.transmission} {_attack(trial)}"
+    return f"{trial.speaker} {trial.name} {condition} {trial.label} {_end_of_row(trial)}"
 
 
 def _row_df(trial: DemoTrial) -> str:
-    return (
-        f"{trial.speaker} {trial.name} {trial.codec} demo {trial.attack} {_label(trial)} {trial.trim} "
-        f"{trial.subset} {VOCODERS[trial.attack]} - - - -"
-    )
+    source = {"LA_": "asvspoof", "VCC": "vcc2018"}.get(trial.speaker[:3], "vcc2020")
+    conversion = "- - - -"
+    if source != "asvspoof" and trial.attack != BONAFIDE:
+        # Task, team, genders and language; who is imitated gives the last letters of the speaker's name, as in TGF1.
+        genders = "FM"[int(trial.name[-1]) % 2] + trial.speaker[-2]
+        language = trial.speaker[-3] if source == "vcc2020" else "E"
+        conversion = f"{trial.attack.replace('-', ' ')} {genders} {language}"
+    kind = "bonafide" if trial.attack == BONAFIDE else ATTACKS[trial.attack][0]
+    condition = f"{trial.codec} {source} {trial.attack}"
+    return f"{trial.speaker} {trial.name} {condition} {trial.label} {_end_of_row(trial)} {kind} {conversion}"
 
 
-def _write_asv(directory: Path, trials: Sequence[DemoTrial], rng: np.random.Generator) -> None:
-    """Writes the ASV trials and, row by row, scores drawn from normal distributions (no ASV system made them)."""
+def _meet(
+    trials: Sequence[DemoTrial], rng: np.random.Generator
+) -> Iterator[tuple[DemoTrial, str, str, float]]:
+    """Yields each trial with every enrolled speaker that it meets, the role, and a score that no ASV system made."""
     speakers = sorted({trial.speaker for trial in trials})
-    metadata, scores = [], []
     for trial in trials:
-        loss = 0.0 if trial.codec in ("none", "g722", "opus") else TELEPHONE_LOSS
-        for enrolled, label, mean in _enrolments(trial, speakers, rng):
-            condition = f"{trial.codec}-{trial.transmission}"
-            names = f"{enrolled}-{condition} {trial.name}-{condition}"
-            attack = "bonafide" if trial.is_bonafide else trial.attack
-            metadata.append(
-                f"{names} {trial.codec} {trial.transmission} {attack} {label} {trial.trim} {trial.subset}"
-            )
-            scores.append(f"{names} {rng.normal(mean - loss, ASV_DEVIATION):.6f}")
-    _write(directory / "trial_metadata.txt", metadata)
-    _write(directory / "ASVTorch_Kaldi/score.txt", scores)
-
-
-def _enrolments(
-    trial: DemoTrial, speakers: Sequence[str], rng: np.random.Generator
-) -> list[tuple[str, str, float]]:
-    """Returns the enrolled speakers a trial meets, with the label and the mean score of each meeting."""
-    if not trial.is_bonafide:
-        return [(trial.speaker, "spoof", SPOOF_MEANS[trial.attack])]
-    others = [speaker for speaker in speakers if speaker != trial.speaker]
-    strangers = rng.choice(others, size=NUM_NONTARGETS, replace=False)
-    meetings = [(str(stranger), "nontarget", NONTARGET_MEAN) for stranger in strangers]
-    return [(trial.speaker, "target", TARGET_MEAN), *meetings]
+        if trial.attack == BONAFIDE:
+            others = [speaker for speaker in speakers if speaker != trial.speaker]
+            strangers = map(str, rng.choice(others, size=3, replace=False))
+            meetings = [(trial.speaker, "target", TARGET_MEAN)]
+            meetings += [(stranger, "nontarget", NONTARGET_MEAN) for stranger in strangers]
+        else:
+            meetings = [(trial.speaker, "spoof", SPOOF_MEANS[int(trial.attack[1:]) - 7])]
+        for enrolled, role, mean in meetings:
+            yield trial, enrolled, role, rng.normal(mean, ASV_DEVIATION)
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -1,8 +1,7 @@
-"""The voice of the demo corpus: a source-filter synthesizer with natural variation.
+"""The voice of the demo corpus: random syllables, as glottal pulses and noise through moving formants.
 
-The source is a train of glottal pulses (KLGLOTT88's polynomial with an exponential return phase, as the LF
-model has; Klatt and Klatt, JASA 1990) with jitter and shimmer, and breath noise that follows the pulses; the
-filter a cascade of formant resonators (Klatt, JASA 1980) that move every 5 ms.
+A source-filter synthesizer: pulses of KLGLOTT88's shape with a return phase (Klatt and Klatt, JASA 1990), with
+jitter, shimmer and breath, through formants rounded from Peterson and Barney (JASA 1952) and Klatt (JASA 1980).
 """
 
 from __future__ import annotations
@@ -10,138 +9,105 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import lfilter, resample_poly
+from scipy import signal
+from scipy.ndimage import gaussian_filter1d
 
 from sls.config import SAMPLE_RATE_HZ
-from sls.data.demo_corpus.articulation import FRAME_S, Articulation, articulate
 
-FRAME = round(FRAME_S * SAMPLE_RATE_HZ)  # 80 samples
-OVERSAMPLING = 2  # the closure of the glottis is sharper than a sample at 16 kHz
-VOICED_FROM = 0.15
-INAUDIBLE = 1e-8
-BANDWIDTHS_HZ = np.array([70.0, 90.0, 130.0, 190.0, 250.0, 320.0, 400.0])
-UPPER_FORMANTS_HZ = np.array([3500.0, 4500.0, 5500.0, 6500.0])
-
-
-@dataclass(frozen=True)
-class Speaker:
-    """What stays the same between two utterances of one speaker."""
-
-    f0_hz: float
-    tract_scale: float
-    """Formants relative to the tables: above 1, a shorter vocal tract."""
-    open_quotient: float
-    return_phase: float
-    """Time constant of the closure, as a share of the period; longer is softer."""
-    jitter: float
-    shimmer: float
-    breathiness: float
-    pace: float
+FFT_SIZE, HOP = 512, 128  # 32 and 8 ms
+NUM_BINS = FFT_SIZE // 2 + 1
+FRAME_S = HOP / SAMPLE_RATE_HZ
+UPPER_FORMANTS_HZ = (3500, 4500, 5500, 6500)
+BANDWIDTHS_HZ = (70, 90, 130, 190, 250, 320, 400)
+JITTER, SHIMMER, BREATH = 0.01, 0.06, 0.045
+VOWELS_HZ = ((280, 2250, 2900), (550, 1800, 2500), (710, 1100, 2450), (560, 850, 2410), (310, 870, 2250))
+# What stands before a vowel, one sound or two: formants in Hz (0: the vowel's), voicing, noise with its centre and
+# bandwidth in Hz, and seconds.
+CONSONANTS = (
+    ((270, 1600, 2500, 0.5, 0, 4000, 3000, 0.06),),  # n
+    ((0, 0, 0, 0, 0.9, 5600, 1700, 0.1),),  # s
+    ((0, 0, 0, 0, 1.0, 3100, 1300, 0.1),),  # sh
+    ((0, 0, 0, 0.5, 0.5, 5200, 2000, 0.08),),  # z
+    ((0, 0, 0, 0, 0, 4000, 3000, 0.06), (0, 0, 0, 0, 0.8, 4000, 3000, 0.02)),  # t
+    ((0, 0, 0, 0, 0, 4000, 3000, 0.15),),  # a pause
+)
 
 
 @dataclass(frozen=True)
 class Speech:
-    """A dry utterance `(num_samples,)` at 16 kHz, and its pitch by frame of 5 ms (0 where unvoiced)."""
+    """A dry utterance `(num_samples,)` at 16 kHz, and its pitch at every sample (0 where unvoiced)."""
 
     waveform: np.ndarray
     f0_hz: np.ndarray
 
 
-def draw_speaker(rng: np.random.Generator) -> Speaker:
-    """Draws a speaker; lower voices tend to have the longer vocal tract."""
-    height = rng.uniform(0, 1)
-    return Speaker(
-        f0_hz=95 * 2 ** (height * 1.2) * rng.normal(1, 0.06),
-        tract_scale=0.95 + 0.22 * height + rng.normal(0, 0.02),
-        open_quotient=rng.uniform(0.5, 0.7),
-        return_phase=rng.uniform(0.015, 0.05),
-        jitter=rng.uniform(0.005, 0.015),
-        shimmer=rng.uniform(0.03, 0.09),
-        breathiness=rng.uniform(0.02, 0.07),
-        pace=rng.uniform(0.85, 1.2),
+def speak(num_samples: int, speaker: np.random.Generator, rng: np.random.Generator) -> Speech:
+    """Says a random text for `num_samples`; what stays the same of a speaker is drawn from a generator of its own."""
+    tracks = _draw_syllables(-(-num_samples // HOP) + 1, rng)
+    height = speaker.uniform(0, 1)  # of the voice; lower ones have the longer vocal tract
+    melody = np.linspace(2, -2.5, len(tracks)) + 6 * gaussian_filter1d(rng.normal(0, 1, len(tracks)), 12)
+    f0_hz = _at_samples(95 * 2 ** (1.2 * height + melody / 12), num_samples)
+    voicing = _at_samples(tracks[:, 3], num_samples)
+    voiced = stft(
+        voicing * _glottal_source(f0_hz, speaker.uniform(0.5, 0.7), speaker.uniform(0.015, 0.05), rng)
     )
+    for formant_hz, bandwidth_hz in zip((*tracks.T[:3], *UPPER_FORMANTS_HZ), BANDWIDTHS_HZ, strict=True):
+        voiced *= _resonance(formant_hz * (0.95 + 0.22 * height), bandwidth_hz)
+    noise = np.diff(rng.normal(0, 1, num_samples), prepend=0.0) * _at_samples(tracks[:, 4], num_samples)
+    hiss = stft(noise) * _resonance(tracks[:, 5], tracks[:, 6])
+    return Speech(istft(voiced + 0.07 * hiss, num_samples), np.where(voicing > 0.3, f0_hz, 0.0))
 
 
-def speak(
-    speaker: Speaker,
-    num_samples: int,
-    rng: np.random.Generator,
-    pitch_factor: float = 1.0,
-    pace_factor: float = 1.0,
-) -> Speech:
-    """Says a random text for `num_samples`; the factors change pitch and length of sounds."""
-    num_frames = -(-num_samples // FRAME)
-    sounds = articulate(num_frames, speaker.pace * pace_factor, rng)
-    f0_hz = speaker.f0_hz * pitch_factor * 2 ** (sounds.pitch_semitones / 12)
-    source = _source(speaker, sounds, f0_hz, rng)
-    formants_hz = sounds.formants_hz * speaker.tract_scale
-    voiced = _resonate(source, formants_hz, BANDWIDTHS_HZ[:3] * rng.uniform(0.9, 1.3))
-    voiced = _resonate_fixed(voiced, UPPER_FORMANTS_HZ * speaker.tract_scale * rng.normal(1, 0.01))
-    noise = rng.normal(0, 1, len(source)) * np.repeat(sounds.frication, FRAME)
-    hiss = _resonate(
-        np.diff(noise, prepend=0.0), sounds.fricative_hz[:, None], sounds.fricative_bandwidth_hz[:, None]
-    )
-    waveform = (voiced + 0.07 * hiss)[:num_samples]
-    waveform = lfilter([1, -1], [1, -0.985], waveform)  # a recording has no 0 Hz
-    return Speech(waveform, np.where(sounds.voicing > VOICED_FROM, f0_hz, 0.0))
+def stft(waveform: np.ndarray) -> np.ndarray:
+    """Returns the spectra of frames centred on every `HOP` samples, shape `(frames, NUM_BINS)`."""
+    return signal.stft(waveform, nperseg=FFT_SIZE, noverlap=FFT_SIZE - HOP)[2].T
 
 
-def _source(
-    speaker: Speaker, sounds: Articulation, f0_hz: np.ndarray, rng: np.random.Generator
+def istft(spectra: np.ndarray, num_samples: int) -> np.ndarray:
+    """Returns the waveform `(num_samples,)` whose frames are closest to the spectra (least squares)."""
+    return signal.istft(spectra.T, nperseg=FFT_SIZE, noverlap=FFT_SIZE - HOP)[1][:num_samples]
+
+
+def _draw_syllables(num_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns formants, voicing and noise by frame, as in the tables but smooth, `(num_frames, 7)`."""
+    rows: list[np.ndarray] = []
+    while len(rows) < num_frames:
+        vowel_hz = VOWELS_HZ[rng.integers(len(VOWELS_HZ))] * rng.normal(1, 0.05, 3)
+        vowel = (0, 0, 0, rng.uniform(0.8, 1.1), 0, 4000, 3000, 0.13)
+        for sound in (*CONSONANTS[rng.integers(len(CONSONANTS))], vowel):
+            formants_hz = np.where(np.array(sound[:3]) == 0, vowel_hz, sound[:3])
+            duration_s = sound[7] * rng.uniform(0.6, 1.5)
+            rows += [np.append(formants_hz, sound[3:7])] * max(1, round(duration_s / FRAME_S))
+    tracks = np.array(rows[:num_frames])
+    for columns, smoothing_s in ((slice(3), 0.018), (slice(3, 7), 0.007)):
+        tracks[:, columns] = gaussian_filter1d(tracks[:, columns], smoothing_s / FRAME_S, axis=0)
+    return tracks
+
+
+def _glottal_source(
+    f0_hz: np.ndarray, open_quotient: float, return_phase: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Returns the derivative of the glottal flow with breath noise, at 16 kHz."""
-    step = FRAME * OVERSAMPLING
-    times = np.arange(len(f0_hz) * step) / step
-    pitch_hz = np.interp(times, np.arange(len(f0_hz)), f0_hz)
-    cycles = np.cumsum(pitch_hz) / (SAMPLE_RATE_HZ * OVERSAMPLING)
-    period = cycles.astype(int)
-    num_periods = period[-1] + 2
-    wobble = 1 + speaker.jitter * rng.normal(0, 1, num_periods)
-    cycles = np.cumsum(pitch_hz * wobble[period]) / (SAMPLE_RATE_HZ * OVERSAMPLING)
-    period, phase = cycles.astype(int), cycles % 1
-    period = np.minimum(period, num_periods - 1)
-    gain = (1 + speaker.shimmer * rng.normal(0, 1, num_periods))[period]
-    opening = speaker.open_quotient + 0.02 * rng.normal(0, 1, num_periods)
-    open_share = phase / opening[period]
-    closing = (phase - opening[period]) / speaker.return_phase
-    pulse = np.where(open_share < 1, 2 * open_share - 3 * open_share**2, -np.exp(-np.maximum(closing, 0)))
-    pulse = resample_poly(pulse * gain, 1, OVERSAMPLING)
-    is_open = (open_share < 1)[::OVERSAMPLING]
-    noise = rng.normal(0, 1, len(pulse))
-    voicing = np.interp(np.arange(len(pulse)) / FRAME, np.arange(len(f0_hz)), sounds.voicing)
-    aspiration = np.interp(np.arange(len(pulse)) / FRAME, np.arange(len(f0_hz)), sounds.aspiration)
-    breath = speaker.breathiness * (0.4 + is_open) * voicing + 0.12 * aspiration
-    return pulse * voicing + noise * breath
+    """Returns the derivative of the glottal flow, and breath, most of it while the glottis is open.
+
+    `open_quotient` and `return_phase`, the time constant of the closure, are shares of the period.
+    """
+    period = np.cumsum(f0_hz / SAMPLE_RATE_HZ).astype(int)
+    jitter, shimmer = 1 + rng.normal(0, 1, (2, period[-1] + 1)) * [[JITTER], [SHIMMER]]
+    phase = np.cumsum(f0_hz * jitter[period] / SAMPLE_RATE_HZ) % 1
+    share = phase / open_quotient
+    closed = np.exp(-np.maximum(phase - open_quotient, 0) / return_phase)
+    pulses = np.where(share < 1, 2 * share - 3 * share**2, -closed) * shimmer[period]
+    return pulses + BREATH * (0.4 + (share < 1)) * rng.normal(0, 1, len(f0_hz))
 
 
-def _resonate(source: np.ndarray, centres_hz: np.ndarray, bandwidths_hz: np.ndarray) -> np.ndarray:
-    """Filters by a cascade of resonators whose centres `(frames, resonators)` move every frame."""
-    denominators, gains = _resonators(centres_hz, np.broadcast_to(bandwidths_hz, centres_hz.shape))
-    state = np.zeros(denominators.shape[1] - 1)
-    output = np.empty_like(source)
-    for frame, (denominator, gain) in enumerate(zip(denominators, gains, strict=True)):
-        span = slice(frame * FRAME, (frame + 1) * FRAME)
-        if np.abs(state).max() < INAUDIBLE and not source[span].any():
-            output[span], state[:] = 0, 0
-            continue
-        output[span], state = lfilter([gain], denominator, source[span], zi=state)
-    return output
+def _resonance(centres_hz: np.ndarray | float, bandwidths_hz: np.ndarray | float) -> np.ndarray:
+    """Returns the responses `(frames, NUM_BINS)` of resonators that pass 0 Hz at 1; one frame of a fixed one."""
+    radius = np.exp(-np.pi * np.reshape(bandwidths_hz, (-1, 1)) / SAMPLE_RATE_HZ)
+    angle = 2 * np.pi * np.minimum(np.reshape(centres_hz, (-1, 1)) / SAMPLE_RATE_HZ, 0.48)
+    delay = np.exp(-1j * np.linspace(0, np.pi, NUM_BINS))
+    first, second = -2 * radius * np.cos(angle), radius**2
+    return (1 + first + second) / (1 + delay * (first + second * delay))
 
 
-def _resonate_fixed(source: np.ndarray, centres_hz: np.ndarray) -> np.ndarray:
-    denominators, gains = _resonators(centres_hz[None, :], BANDWIDTHS_HZ[None, 3:])
-    return lfilter([gains[0]], denominators[0], source)
-
-
-def _resonators(centres_hz: np.ndarray, bandwidths_hz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the denominators `(frames, 2 * resonators + 1)` and the gains that make 0 Hz pass at 1."""
-    radius = np.exp(-np.pi * bandwidths_hz / SAMPLE_RATE_HZ)
-    angle = 2 * np.pi * np.minimum(centres_hz, 0.48 * SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
-    sections = np.stack([np.ones_like(radius), -2 * radius * np.cos(angle), radius**2], axis=-1)
-    product = np.ones((len(sections), 1))
-    for index in range(sections.shape[1]):
-        longer = np.zeros((len(product), product.shape[1] + 2))
-        for lag in range(3):
-            longer[:, lag : lag + product.shape[1]] += product * sections[:, index, lag, None]
-        product = longer
-    return product, product.sum(axis=1)
+def _at_samples(track: np.ndarray, num_samples: int) -> np.ndarray:
+    return np.interp(np.arange(num_samples) / HOP, np.arange(len(track)), track)
