@@ -22,11 +22,13 @@ FADE = SAMPLE_RATE_HZ // 200  # 5 ms
 def spoof(speech: Speech, attack: str, rng: np.random.Generator) -> np.ndarray:
     """Returns the utterance `(num_samples,)` as an attack makes it.
 
-    It keeps its long-term level and coarse spectrum, so that neither betrays it.
+    It keeps its long-term level, its peak and its coarse spectrum, so that none of them betrays it.
     """
     kind, settings = ATTACKS[attack]
     made = KINDS[kind](speech, rng, **settings)
-    spectra, original = stft(made * speech.waveform.std() / made.std()), stft(speech.waveform)
+    peak = np.abs(speech.waveform).max()
+    made = peak * np.tanh(made / made.std() * speech.waveform.std() / peak)
+    spectra, original = stft(made), stft(speech.waveform)
     found, wanted = ((np.abs(each) ** 2).mean(axis=0) for each in (spectra, original))
     gains = np.abs(minimum_phase(np.sqrt(wanted / (found + FLOOR)), LONG_TERM_CEPSTRA))
     return istft(spectra * np.clip(gains, 0.03, 30), len(speech.waveform))

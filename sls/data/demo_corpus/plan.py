@@ -10,12 +10,12 @@ import numpy as np
 
 BONAFIDE = "-"
 ATTACKS: dict[str, tuple[str, dict[str, float]]] = {
-    "A01": ("neural_vocoder_nonautoregressive", {"num_cepstra": 200, "num_rounds": 8}),
+    "A01": ("neural_vocoder_nonautoregressive", {"num_cepstra": 120, "num_rounds": 8}),
     "A02": ("traditional_vocoder", {"num_cepstra": 30, "noise_from_hz": 8000}),
     "A03": ("traditional_vocoder", {"num_cepstra": 60, "noise_from_hz": 4000, "flatness": 1}),
     "A04": ("waveform_concatenation", {"unit_s": 0.06}),
     "A05": ("traditional_vocoder", {"num_cepstra": 20, "noise_from_hz": 2500}),
-    "A06": ("unknown", {"warp": 1.15, "dispersion": 1.5}),
+    "A06": ("unknown", {"warp": 1.2, "dispersion": 1.5}),
     "A07": ("traditional_vocoder", {"num_cepstra": 40, "noise_from_hz": 5000}),
     "A08": ("neural_vocoder_nonautoregressive", {"num_cepstra": 150, "num_rounds": 4}),
     "A09": ("traditional_vocoder", {"num_cepstra": 50, "noise_from_hz": 8000}),
@@ -28,7 +28,7 @@ ATTACKS: dict[str, tuple[str, dict[str, float]]] = {
     "A16": ("waveform_concatenation", {"unit_s": 0.06}),
     "A17": ("unknown", {"warp": 0.9, "dispersion": 0.5}),
     "A18": ("traditional_vocoder", {"num_cepstra": 13, "noise_from_hz": 3000}),
-    "A19": ("unknown", {"warp": 1.15, "dispersion": 1.5}),
+    "A19": ("unknown", {"warp": 1.2, "dispersion": 1.5}),
     "HUB-N10": ("neural_vocoder_autoregressive", {"num_steps": 6}),
     "SPO-N03": ("unknown", {"warp": 1.1, "dispersion": 0.7}),
     "Task1-team20": ("neural_vocoder_nonautoregressive", {"num_cepstra": 220, "spread": 1.6}),

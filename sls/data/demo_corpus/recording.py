@@ -29,7 +29,7 @@ PEAK = 0.97
 # From and to: reverberation time in s, direct sound against reverberation in dB, speech against noise in dB.
 STUDIO = ((0.1, 12, 30), (0.3, 25, 50))
 WILD = ((0.2, 3, 15), (0.6, 15, 40))
-WILD_FORMATS = ((16_000, "PCM_16", 1), (22_050, "PCM_24", 1), (44_100, "FLOAT", 2), (8_000, "ULAW", 1))
+WILD_FORMATS = ((16_000, "PCM_16", 1), (22_050, "PCM_24", 1), (44_100, "PCM_32", 2), (8_000, "ULAW", 1))
 """Rate in Hz, encoding and channels of the WAV files In the Wild, which take turns."""
 
 

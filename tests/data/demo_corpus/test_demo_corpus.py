@@ -283,6 +283,6 @@ def test_trivial_features_do_not_separate_the_classes_but_spectra_do(
     spectral = {
         name: eer_either_way(score_log_mel(parts["train"], part), part.labels) for name, part in parts.items()
     }
-    assert spectral["dev"] < 0.2  # seen attacks can be learned
+    assert spectral["dev"] < 0.25  # seen attacks can be learned
     for track in ("ASVspoof2019-LA", "LA", "DF", "In-the-Wild"):
         assert spectral["dev"] < spectral[track] < 0.5  # unseen attacks are harder
