@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sls.metrics.cllr import count_by_score, pool_adjacent_violators
-from sls.metrics.det import check_scores
+from sls.metrics.eer import check_scores
 from sls.quotation import quote
 
 MAX_NEWTON_STEPS = 100
@@ -95,28 +95,24 @@ def calibration_from_dict(content: Any) -> Calibration:
     )
 
 
-def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike, spoof_prior: float = 0.5) -> LogisticCalibration:
-    """Fits LLR = scale * score + offset by logistic regression, each class weighted by its prior.
+def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> LogisticCalibration:
+    """Fits LLR = scale * score + offset by logistic regression, both classes weighing the same.
 
     Args:
         bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
         spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
-        spoof_prior: Where on the scale of costs the fit is to be best; 0.5 treats both errors alike.
 
     Raises:
-        ValueError: A class is missing, the scores are NaN, infinite or all the same, the prior is no share,
-            or bona fide trials score lower rather than higher, so that the line would turn scores round.
+        ValueError: A class is missing, the scores are NaN, infinite or all the same, or bona fide trials score
+            lower rather than higher, so that the line would turn scores round.
     """
     bonafide, spoof = check_scores(bonafide, spoof)
-    if not 0 < spoof_prior < 1:
-        raise ValueError(f"spoof_prior: found {spoof_prior:g}, expected a share between 0 and 1")
     scores = np.concatenate([bonafide, spoof])
     centre, spread = float(scores.mean()), float(scores.std())
     inputs = np.stack([(scores - centre) / spread, np.ones(scores.size)])
     is_bonafide = np.arange(scores.size) < bonafide.size
-    importance = np.where(is_bonafide, (1 - spoof_prior) / bonafide.size, spoof_prior / spoof.size)
-    prior_log_odds = math.log((1 - spoof_prior) / spoof_prior)
-    weights = _minimise(inputs, is_bonafide.astype(np.float64), importance, prior_log_odds)
+    importance = np.where(is_bonafide, 0.5 / bonafide.size, 0.5 / spoof.size)
+    weights = _minimise(inputs, is_bonafide.astype(np.float64), importance)
     scale = weights[0] / spread
     if scale <= 0:
         raise ValueError(
@@ -188,22 +184,19 @@ def _check_curve(curve: PavCalibration) -> PavCalibration:
 
 
 def _minimise(
-    inputs: NDArray[np.float64],
-    targets: NDArray[np.float64],
-    importance: NDArray[np.float64],
-    prior_log_odds: float,
+    inputs: NDArray[np.float64], targets: NDArray[np.float64], importance: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Returns the weights `(2,)` of the least weighted cross entropy, by Newton's method."""
     weights = np.zeros(2)
     penalty = np.array([RIDGE, 0.0])
 
     def loss(candidate: NDArray[np.float64]) -> float:
-        logits = candidate @ inputs + prior_log_odds
+        logits = candidate @ inputs
         return float(importance @ (np.logaddexp(0, logits) - targets * logits) + penalty @ candidate**2 / 2)
 
     current = loss(weights)
     for _ in range(MAX_NEWTON_STEPS):
-        chances = np.exp(-np.logaddexp(0, -(weights @ inputs + prior_log_odds)))
+        chances = np.exp(-np.logaddexp(0, -(weights @ inputs)))
         gradient = inputs @ (importance * (chances - targets)) + penalty * weights
         curvature = (inputs * (importance * chances * (1 - chances))) @ inputs.T + np.diag(penalty + 1e-12)
         step = np.linalg.solve(curvature, gradient)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sls.metrics.det import check_scores
+from sls.metrics.eer import check_scores
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from sls.metrics.det import DetCurve, Ranking, eer_of_curve, find_crossing
+from sls.metrics.eer import DetCurve, Ranking, eer_of_curve, find_crossing
 from sls.metrics.sampling import BONAFIDE, SPOOF, Floats, Sampling
 from sls.metrics.tdcf import LinearCost
 

@@ -5,14 +5,14 @@ import pytest
 from scipy import stats
 
 from sls.metrics.dcf import DetectionCosts
-from sls.metrics.det import Ranking, compute_eer, rank_trials
+from sls.metrics.eer import Ranking, compute_eer, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer, estimate_min_cost, find_optimism
 from sls.metrics.paired import PairedDifference, adjust_by_holm
 from sls.metrics.sampling import Axis, Sampling
-from sls.metrics.tdcf import AsvErrorRates, TandemCosts
+from sls.metrics.tdcf import AsvErrorRates, revised_cost
 from tests.metrics.naive import draw_scores
 
-TDCF = TandemCosts().linear_cost(AsvErrorRates(0.02, 0.03, 0.6, 0.0))
+TDCF = revised_cost(AsvErrorRates(0.02, 0.03, 0.6, 0.0))
 DCF = DetectionCosts().linear_cost()
 
 

@@ -23,9 +23,9 @@ from sls.engine.evaluation.groups import (
     sample_trials,
 )
 from sls.engine.evaluation.measures import COST, FRACTION
+from sls.engine.evaluation.min_tdcf import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.results import Evaluation
-from sls.engine.evaluation.tandem import TANDEM_COSTS, make_tandem, pick_tdcf
-from sls.metrics.det import Ranking, rank_trials
+from sls.metrics.eer import Ranking, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
 from sls.metrics.paired import PairedDifference, adjust_by_holm
 from sls.metrics.sampling import Sampling

@@ -13,7 +13,7 @@ from sls.engine.evaluation.breakdown import Condition
 from sls.engine.evaluation.groups import ATTACK, UNKNOWN
 from sls.engine.evaluation.measures import format_measure
 from sls.metrics.calibration import Calibration, PavCalibration
-from sls.metrics.det import Ranking, compute_eer, eer_of_curve, merge_sorted
+from sls.metrics.eer import Ranking, compute_eer, eer_of_curve, merge_sorted
 
 LEAST_SHOWN = 0.00005
 """Half of 0.01 points: a smaller difference of EERs does not show in a table."""
