@@ -22,8 +22,7 @@ from sls.config import Config
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import load_batches
 from sls.data.loading.training_batches import Batch, EpochBatches
-from sls.engine.compute.memory import full_memory_raises, peak_memory_gib, reset_peak_memory
-from sls.engine.compute.precision import arithmetic
+from sls.engine.compute.device import arithmetic, full_memory_raises, peak_memory_gib, reset_peak_memory
 from sls.engine.compute.training_processes import (
     expect_unused_weights,
     share_batch_statistics,
