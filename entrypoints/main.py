@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from entrypoints.door import console, door_command
-from entrypoints.next_commands import print_next_commands
+from entrypoints.door import console, door_command, say
 from entrypoints.options import config_options, read_config, text_option
 from entrypoints.progress import TrainingProgress, progress_bar
-from entrypoints.tables import recipe_table
+from entrypoints.tables import next_commands, recipe_table
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in, open_corpus
 from sls.data.loading.trial_lists import track_trials
@@ -78,10 +77,10 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
         for track in tracks:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
             for verdict in comparison.verdicts:
-                console.print(verdict, highlight=False, soft_wrap=True)
-    console.print(f"Champion: {_why(best, champion)}", soft_wrap=True)
+                say(verdict)
+    say(f"Champion: {_why(best, champion)}")
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
-    print_next_commands(run.client, link)
+    say(next_commands(run.client, link))
 
 
 def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:

@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from entrypoints.door import console
+from entrypoints.door import console, say
 from sls.config import TrainingConfig
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS
@@ -111,9 +111,7 @@ class TrainingProgress:
             if name in epoch.metrics:
                 is_best = epoch.is_best and name == self.monitored
                 values.append(form.format(epoch.metrics[name]) + (" (lowest so far)" if is_best else ""))
-        self._progress.console.print(
-            f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}", soft_wrap=True
-        )
+        say(f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}")
 
 
 def _bar() -> Progress:
