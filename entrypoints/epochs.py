@@ -50,11 +50,11 @@ def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     rest = "" if num_new == len(evaluated) else "; the others were known"
     say(f"Evaluated {num_new} of {len(evaluated)}{rest}.")
     say(f"Chart: runs:/{run.run_id}/{FIGURE_FILE}")
-    link = share_comparison(run.client, run.experiment_id, _compared(trainings, corpus.name))
+    link = share_comparison(run.client, run.experiment_id, choose_compared(trainings, corpus.name))
     say(next_commands(run.client, link))
 
 
-def _compared(trainings: Sequence[TrainingRun], corpus: str) -> Compared:
+def choose_compared(trainings: Sequence[TrainingRun], corpus: str) -> Compared:
     """Returns the trainings' own experiment if they are of one, or else all recipes on the newest one's corpus."""
     newest = max(trainings, key=lambda training: training.run.info.start_time).run.data.tags
     main_runs = {training.run.data.tags.get("main_run_id", "") for training in trainings}

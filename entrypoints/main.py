@@ -69,7 +69,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
                 _, evaluation = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
                 metrics[recipe][track] = evaluation.metrics()
             versions.append(register(run.client, run.experiment_id, source, "staging"))
-    place = _champion_place(settings, corpus.name, tracks)
+    place = champion_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
@@ -78,7 +78,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
             for verdict in comparison.verdicts:
                 say(verdict)
-    say(f"Champion: {_why(best, champion)}")
+    say(f"Champion: {explain_champion(best, champion)}")
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     say(next_commands(run.client, link))
 
@@ -90,7 +90,7 @@ def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:
     return tracks
 
 
-def _champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[str]) -> str:
+def champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[str]) -> str:
     """Returns where the recipes can be compared; empty where they cannot."""
     precisions = {setting.compute.precision for setting in settings}
     has_windows = any(setting.scoring.window_hop for setting in settings)
@@ -99,7 +99,7 @@ def _champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[st
     return evaluated_place(corpus, CHAMPION_TRACK, *precisions)
 
 
-def _why(best: Champion | None, champion: str) -> str:
+def explain_champion(best: Champion | None, champion: str) -> str:
     """Returns which version is the champion, and why."""
     if best and best.version == champion:
         return best.reason

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from sls.data.tables.protocols import Label
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import Condition
 from sls.engine.evaluation.groups import ATTACK, UNKNOWN
@@ -79,8 +78,7 @@ def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
 
 def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: float) -> Iterator[str]:
     """Yields where a calibration makes equals of scores, and where it was not fitted."""
-    is_bonafide = joined.key.labels == Label.BONAFIDE
-    before = compute_eer(joined.scores[is_bonafide], joined.scores[~is_bonafide]).eer
+    before = compute_eer(joined.scores[joined.is_bonafide], joined.scores[~joined.is_bonafide]).eer
     if abs(before - eer) > LEAST_SHOWN:
         yield (
             "the calibration makes equals of scores that the file tells apart: EER "
