@@ -8,7 +8,7 @@ from rich.table import Table
 
 from entrypoints.door import console, door_command, say
 from entrypoints.options import config_options, split_list, text_option, typed_config
-from entrypoints.progress import progress_bar
+from entrypoints.progress import scoring_progress
 from entrypoints.tables import make_table, next_commands
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
@@ -40,7 +40,7 @@ def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     trainings = find_training_runs(run.client, wanted)
     tracks = find_tracks(corpus, split_list(track))
     links = {EPOCHS_TAG: run.run_id}
-    pipeline = Pipeline(run.client, corpus, config.compute, links, progress_bar, config.scoring)
+    pipeline = Pipeline(run.client, corpus, config.compute, links, scoring_progress, config.scoring)
     evaluated = track_epochs(run, pipeline, trainings, tracks)
     console.print(_epochs_table(corpus.name, tracks, evaluated))
     for item in evaluated:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from entrypoints.door import console, door_command, say
 from entrypoints.options import config_options, read_config, text_option
-from entrypoints.progress import TrainingProgress, progress_bar
+from entrypoints.progress import TrainingProgress, scoring_progress
 from entrypoints.tables import next_commands, recipe_table
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in, open_corpus
@@ -60,7 +60,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     for setting in settings:
         recipe = setting.training.recipe
         links = {"main_run_id": run.run_id}
-        pipeline = Pipeline(run.client, corpus, setting.compute, links, progress_bar, setting.scoring)
+        pipeline = Pipeline(run.client, corpus, setting.compute, links, scoring_progress, setting.scoring)
         metrics[recipe] = {}
         with scratch_directory() as directory:
             source = _train(run, setting, corpus, directory)

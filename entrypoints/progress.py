@@ -39,18 +39,11 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress_bar(text: str, total: int) -> Iterator[Advance]:
-    """A bar of `total` units; the block gets a function that advances it."""
-    with _bar() as progress:
-        task = progress.add_task(text, total=total, note="")
-        yield lambda amount: progress.advance(task, amount)
-
-
-@contextmanager
 def scoring_progress(text: str, total: int) -> Iterator[Advance]:
-    """A bar with rate and time left; without a terminal, a line in the log once a minute.
+    """A bar of `total` trials with rate and time left; without a terminal, a line in the log once a minute.
 
-    The first number that it is advanced by is what was there before, which the rate leaves out.
+    The block gets a function that advances it. The first number that it is advanced by is what was there before,
+    which the rate leaves out.
     """
     logged_s = time.monotonic()
     with _bar() as progress:
