@@ -81,11 +81,9 @@ def calibration_from_dict(content: Any) -> Calibration:
     method = content.get("method") if isinstance(content, dict) else None
     try:
         if method == "logistic":
-            scale, offset = (float(content[name]) for name in ("scale", "offset"))
-            return _check_line(LogisticCalibration(scale, offset, _read_range(content.get("score_range"))))
+            return _read_line(content)
         if method == "pav":
-            scores, llrs = (tuple(map(float, content[name])) for name in ("scores", "llrs"))
-            return _check_curve(PavCalibration(scores, llrs))
+            return _read_curve(content)
     except (KeyError, TypeError, OverflowError):
         pass
     except ValueError as error:
@@ -93,6 +91,36 @@ def calibration_from_dict(content: Any) -> Calibration:
     raise ValueError(
         f"not a calibration: found method {quote(method)}, expected logistic or pav with its numbers"
     )
+
+
+def _read_line(content: dict[str, Any]) -> LogisticCalibration:
+    scale, offset = float(content["scale"]), float(content["offset"])
+    are_finite = math.isfinite(scale) and math.isfinite(offset)
+    _require(are_finite, f"scale {scale:g} and offset {offset:g}", "finite numbers")
+    _require(scale > 0, f"scale {scale:g}", "one above 0, or scores would be turned round")
+    ends = content.get("score_range")
+    if ends is None:
+        return LogisticCalibration(scale, offset)
+    low_high = tuple(map(float, ends))
+    is_range = len(low_high) == 2 and -math.inf < low_high[0] < low_high[1] < math.inf
+    _require(is_range, f"score_range {quote(ends)}", "the lowest and the highest score of the fit")
+    return LogisticCalibration(scale, offset, (low_high[0], low_high[1]))
+
+
+def _read_curve(content: dict[str, Any]) -> PavCalibration:
+    scores, llrs = (tuple(map(float, content[name])) for name in ("scores", "llrs"))
+    counts = f"{len(scores)} scores and {len(llrs)} llrs"
+    _require(0 < len(scores) == len(llrs), counts, "as many of each, one at least")
+    for name, values in (("scores", scores), ("llrs", llrs)):
+        _require(all(map(math.isfinite, values)), f"{name} that are NaN or infinite", "finite numbers")
+        ascends = all(earlier <= later for earlier, later in pairwise(values))
+        _require(ascends, f"{name} that descend", "ascending ones, or scores would be turned round")
+    return PavCalibration(scores, llrs)
+
+
+def _require(holds: bool, found: str, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"found {found}, expected {expected}")
 
 
 def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> LogisticCalibration:
@@ -148,39 +176,6 @@ def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
     # A block is level from its first to its last score.
     points, firsts = np.unique(scores[np.stack([blocks.starts, blocks.ends], axis=1)], return_index=True)
     return PavCalibration(tuple(points.tolist()), tuple(np.repeat(llrs, 2)[firsts].tolist()))
-
-
-def _read_range(ends: Any) -> tuple[float, float] | None:
-    if ends is None:
-        return None
-    found = tuple(map(float, ends))
-    if len(found) != 2 or not -math.inf < found[0] < found[1] < math.inf:
-        raise ValueError(
-            f"found score_range {quote(ends)}, expected the lowest and the highest score of the fit"
-        )
-    return found[0], found[1]
-
-
-def _check_line(line: LogisticCalibration) -> LogisticCalibration:
-    if not (math.isfinite(line.scale) and math.isfinite(line.offset)):
-        raise ValueError(f"found scale {line.scale:g} and offset {line.offset:g}, expected finite numbers")
-    if line.scale <= 0:
-        raise ValueError(f"found scale {line.scale:g}, expected one above 0, or scores would be turned round")
-    return line
-
-
-def _check_curve(curve: PavCalibration) -> PavCalibration:
-    if not curve.scores or len(curve.scores) != len(curve.llrs):
-        counts = f"{len(curve.scores)} scores and {len(curve.llrs)} llrs"
-        raise ValueError(f"found {counts}, expected as many of each, one at least")
-    for name, values in (("scores", curve.scores), ("llrs", curve.llrs)):
-        if not all(map(math.isfinite, values)):
-            raise ValueError(f"found {name} that are NaN or infinite, expected finite numbers")
-        if any(later < earlier for earlier, later in pairwise(values)):
-            raise ValueError(
-                f"found {name} that descend, expected ascending ones, or scores would be turned round"
-            )
-    return curve
 
 
 def _minimise(

@@ -82,6 +82,5 @@ def compute_act_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts
     """
     bonafide, spoof = check_scores(bonafide, spoof)
     costs = costs or DetectionCosts()
-    cost = costs.linear_cost()
     miss, accept = np.mean(bonafide < costs.threshold), np.mean(spoof >= costs.threshold)
-    return float((cost.c1 * miss + cost.c2 * accept) / cost.normaliser)
+    return costs.linear_cost().of_rates(float(miss), float(accept))

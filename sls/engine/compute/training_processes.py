@@ -82,11 +82,6 @@ def open_accelerator(compute: ComputeConfig) -> Accelerator:
     return accelerator
 
 
-def sum_over_processes(value: Tensor, accelerator: Accelerator) -> Tensor:
-    """Returns the sum of what every process has, in each of them."""
-    return accelerator.reduce(value, "sum") if accelerator.num_processes > 1 else value
-
-
 def expect_unused_weights(accelerator: Accelerator, model: Countermeasure) -> None:
     """Prepares the processes for steps in which weights go without a gradient, where the model drops layers."""
     has_layer_drop = model.encoder.layer_drop > 0
