@@ -28,7 +28,7 @@ from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import EvaluationPlan
 from sls.engine.evaluation.measures import TITLES
 from sls.metrics.dcf import DetectionCosts
-from sls.metrics.tdcf import AsvErrorRates, LinearCost, TandemCosts
+from sls.metrics.tdcf import AsvErrorRates, LinearCost, revised_cost
 
 METRICS = ("eer", "min_tdcf", "min_dcf")
 EERS = (0.01, 0.04, 0.12)
@@ -191,7 +191,7 @@ def find_truth(design: Design) -> dict[str, float]:
     attack_sd = ASV_ATTACK_SD if design.attack_sd else 0.0
     error = float(special.ndtr(ASV_NONTARGET))  # at the threshold 0
     accepted = float(special.ndtr(ASV_SPOOF / math.sqrt(1 + attack_sd**2)))
-    tandem = TandemCosts().linear_cost(AsvErrorRates(error, error, accepted, 0.0))
+    tandem = revised_cost(AsvErrorRates(error, error, accepted, 0.0))
     costs: dict[str, LinearCost] = {"min_tdcf": tandem, "min_dcf": DetectionCosts().linear_cost()}
     return {"eer": design.eer} | {name: float(cost.of_rates(frr, far).min()) for name, cost in costs.items()}
 

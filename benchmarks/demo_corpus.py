@@ -26,7 +26,7 @@ from sls.data.demo_corpus import make_demo_corpus
 from sls.data.demo_corpus.plan import PARTS
 from sls.data.demo_corpus.voice import NUM_BINS, stft
 from sls.data.tables.protocols import Label
-from sls.metrics.det import compute_eer
+from sls.metrics.eer import compute_eer
 
 FRAME = SAMPLE_RATE_HZ // 100  # 10 ms
 MEL_BANDS = 40

@@ -78,8 +78,8 @@ def bare(track: str, root: Path) -> None:
     """EER and, for LA, min t-DCF."""
     from sls.data.corpora.tracks import load_tracks
     from sls.data.tables.score_files import join_scores, read_scores
-    from sls.metrics.det import compute_eer
-    from sls.metrics.tdcf import asv_error_rates, compute_min_tdcf
+    from sls.metrics.eer import compute_eer, det_curve
+    from sls.metrics.tdcf import asv_error_rates, revised_cost
 
     entry = load_tracks(None)[track]
     joined = join_scores(read_scores(root / f"{track}.txt"), entry.key(root)).select_subset("eval")
@@ -89,7 +89,7 @@ def bare(track: str, root: Path) -> None:
     asv = entry.asv_scores(root)
     if asv is not None:
         rates = asv_error_rates(asv.target, asv.nontarget, asv.spoof)
-        print(f"min t-DCF {compute_min_tdcf(bonafide, spoof, rates).cost:.4f}")
+        print(f"min t-DCF {revised_cost(rates).least(det_curve(bonafide, spoof)):.4f}")
 
 
 @main.command()

@@ -31,7 +31,7 @@ import torch
 
 from benchmarks.model_server import RunningServer, running_server
 from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
-from sls.engine.compute.precision import Precision, arithmetic
+from sls.engine.compute.device import Precision, arithmetic
 from sls.models.checkpoints import (
     CheckpointInfo,
     LoadedCheckpoint,

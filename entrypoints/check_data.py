@@ -8,11 +8,11 @@ from dataclasses import asdict
 from entrypoints.door import console, door_command
 from entrypoints.options import (
     config_options,
-    data_config,
     parse_choice,
     parse_count,
     split_list,
     text_option,
+    typed_config,
 )
 from entrypoints.progress import open_ended_bar
 from entrypoints.tables import inventory_lines, inventory_tables
@@ -37,7 +37,7 @@ def check_data(run: TrackedRun, track: str, depth: str, num_workers: str, **opti
     named = [] if track == ALL_TRACKS else split_list(track)
     chosen_depth = parse_choice("depth", depth, DEPTHS)
     threads = parse_count("num_workers", num_workers, os.cpu_count() or 1)
-    corpus = open_corpus(data_config(options), wanted=named)
+    corpus = open_corpus(typed_config(options).data, wanted=named)
     tracks = [corpus.track(name) for name in named or corpus.tracks]
     run.set_tags({"corpus": corpus.name, "data_root": corpus.data_root})
     inventories: list[TrackInventory] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from entrypoints.door import console, door_command
+from entrypoints.door import door_command, say
 from entrypoints.options import text_option
 from sls.tracking.registry.epoch_choice import choose_again
 from sls.tracking.run import TrackedRun
@@ -17,7 +17,7 @@ def choose(run: TrackedRun, run_id: str, by: str) -> None:
     """Choose the epoch of a training run anew, from what it logged. Nothing is trained."""
     trained = choose_again(run.client, run_id, by)
     run.set_tags({"train_run_id": trained.run_id, "epoch": trained.epoch, "chosen_by": trained.rule})
-    console.print(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}", soft_wrap=True)
+    say(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}")
 
 
 if __name__ == "__main__":

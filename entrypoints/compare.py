@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from entrypoints.door import console, door_command
+from entrypoints.door import console, door_command, say
 from entrypoints.options import (
     config_options,
-    data_config,
     optional_path,
     parse_boolean,
     split_list,
     text_option,
+    typed_config,
 )
 from entrypoints.tables import comparison_table
 from sls.data.corpora.corpus import open_corpus
@@ -40,7 +40,7 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
         optional_path(options["asv_scores"]),
         parse_boolean("allow_partial", options["allow_partial"]),
     )
-    corpus = open_corpus(data_config(options), options["key"], [track])
+    corpus = open_corpus(typed_config(options).data, options["key"], [track])
     with scratch_directory() as directory:
         systems = find_systems(
             run.client, corpus.name, track, split_list(scores), split_list(models), directory
@@ -48,8 +48,8 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
         comparison = track_comparison(run, systems, corpus, request)
     console.print(comparison_table(comparison))
     for text in (*comparison.notes, *comparison.verdicts):
-        console.print(text, highlight=False, soft_wrap=True)
-    console.print(f"Report: {run_report(run.run_id)}", highlight=False, soft_wrap=True)
+        say(text)
+    say(f"Report: {run_report(run.run_id)}")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ console = Console(quiet=Launch.read().rank > 0)
 _log_console = Console(stderr=True)
 
 
+def say(text: str) -> None:
+    """Prints lines for a person, which no width of a terminal breaks."""
+    console.print(text, highlight=False, soft_wrap=True)
+
+
 def door_command(kind: str, *, journal: bool = False) -> Callable[[Callable[..., None]], click.Command]:
     """Makes a door of a function `(run, **options)`: a click command whose whole work is one tracked run.
 

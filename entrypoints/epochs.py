@@ -6,18 +6,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from entrypoints.door import console, door_command
-from entrypoints.next_commands import print_next_commands
-from entrypoints.options import (
-    compute_config,
-    config_options,
-    data_config,
-    scoring_config,
-    split_list,
-    text_option,
-)
-from entrypoints.progress import progress_bar
-from entrypoints.tables import make_table
+from entrypoints.door import console, door_command, say
+from entrypoints.options import config_options, split_list, text_option, typed_config
+from entrypoints.progress import scoring_progress
+from entrypoints.tables import make_table, next_commands
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.epoch_evaluation import TrainingRun
@@ -42,28 +34,27 @@ from sls.tracking.tags import EPOCHS_TAG
 @config_options("data", "compute", "scoring")
 def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""
-    corpus = open_corpus(data_config(options), wanted=split_list(track))
+    config = typed_config(options)
+    corpus = open_corpus(config.data, wanted=split_list(track))
     wanted = split_list(runs) or find_newest_trainings(run.client, run.experiment_id, corpus.name)
     trainings = find_training_runs(run.client, wanted)
     tracks = find_tracks(corpus, split_list(track))
     links = {EPOCHS_TAG: run.run_id}
-    pipeline = Pipeline(
-        run.client, corpus, compute_config(options), links, progress_bar, scoring_config(options)
-    )
+    pipeline = Pipeline(run.client, corpus, config.compute, links, scoring_progress, config.scoring)
     evaluated = track_epochs(run, pipeline, trainings, tracks)
     console.print(_epochs_table(corpus.name, tracks, evaluated))
     for item in evaluated:
         if item.note:
-            console.print(f"{item.title}: {item.note}", highlight=False, soft_wrap=True)
+            say(f"{item.title}: {item.note}")
     num_new = sum(item.is_new for item in evaluated)
     rest = "" if num_new == len(evaluated) else "; the others were known"
-    console.print(f"Evaluated {num_new} of {len(evaluated)}{rest}.", highlight=False)
-    console.print(f"Chart: runs:/{run.run_id}/{FIGURE_FILE}", highlight=False, soft_wrap=True)
-    link = share_comparison(run.client, run.experiment_id, _compared(trainings, corpus.name))
-    print_next_commands(run.client, link)
+    say(f"Evaluated {num_new} of {len(evaluated)}{rest}.")
+    say(f"Chart: runs:/{run.run_id}/{FIGURE_FILE}")
+    link = share_comparison(run.client, run.experiment_id, choose_compared(trainings, corpus.name))
+    say(next_commands(run.client, link))
 
 
-def _compared(trainings: Sequence[TrainingRun], corpus: str) -> Compared:
+def choose_compared(trainings: Sequence[TrainingRun], corpus: str) -> Compared:
     """Returns the trainings' own experiment if they are of one, or else all recipes on the newest one's corpus."""
     newest = max(trainings, key=lambda training: training.run.info.start_time).run.data.tags
     main_runs = {training.run.data.tags.get("main_run_id", "") for training in trainings}

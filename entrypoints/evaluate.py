@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from entrypoints.door import console, door_command
-from entrypoints.options import (
-    config_options,
-    data_config,
-    optional_path,
-    parse_boolean,
-    text_option,
-)
+from entrypoints.door import console, door_command, say
+from entrypoints.options import config_options, optional_path, parse_boolean, text_option, typed_config
 from entrypoints.tables import evaluation_table
 from sls.data.corpora.corpus import open_corpus
 from sls.files import scratch_directory
@@ -49,18 +43,16 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
             find_calibration(run.client, options["calibration"], directory),
             options["fit_calibration"],
         )
-        corpus = open_corpus(data_config(options), options["key"], [track])
+        corpus = open_corpus(typed_config(options).data, options["key"], [track])
         source = find_scores(run.client, scores, corpus.name, track, directory, model)
         evaluation = track_evaluation(run, source, corpus, request)
     console.print(evaluation_table(evaluation, source.name))
     if evaluation.scope:
-        console.print(evaluation.scope, highlight=False, soft_wrap=True)
-    console.print(f"Report: {run_report(run.run_id)}", highlight=False, soft_wrap=True)
+        say(evaluation.scope)
+    say(f"Report: {run_report(run.run_id)}")
     if request.fit_calibration:
         advice = f"apply it to another track with -P calibration={run.run_id}"
-        console.print(
-            f"Calibration fitted, not applied to these scores: {advice}", highlight=False, soft_wrap=True
-        )
+        say(f"Calibration fitted, not applied to these scores: {advice}")
 
 
 if __name__ == "__main__":

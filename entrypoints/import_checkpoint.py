@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from entrypoints.door import console, door_command
+from entrypoints.door import door_command, say
 from entrypoints.options import text_option
 from sls.config import check_name
 from sls.tracking.registry.versions import ImportRequest, track_import
@@ -25,7 +25,7 @@ def import_checkpoint(
     check_name("recipe", recipe)
     request = ImportRequest(checkpoint, recipe, stage or "staging", xlsr, source, licence)
     version = track_import(run, request)
-    console.print(f"Registered {checkpoint} as {version.uri} (recipe {recipe})", soft_wrap=True)
+    say(f"Registered {checkpoint} as {version.uri} (recipe {recipe})")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from entrypoints.door import console, door_command
+from entrypoints.door import door_command, say
 from entrypoints.options import text_option
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.score_file import track_join
@@ -17,7 +17,7 @@ def join(run: TrackedRun, output: str) -> None:
     if not output:
         raise ValueError("output: found nothing, expected the score file of the shards")
     is_new = track_join(run, Path(output))
-    console.print(f"{'Joined' if is_new else 'Already joined'}: {output}", soft_wrap=True, highlight=False)
+    say(f"{'Joined' if is_new else 'Already joined'}: {output}")
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from entrypoints.door import console, door_command
-from entrypoints.next_commands import print_next_commands
+from entrypoints.door import console, door_command, say
 from entrypoints.options import config_options, read_config, text_option
-from entrypoints.progress import TrainingProgress, progress_bar
-from entrypoints.tables import recipe_table
+from entrypoints.progress import TrainingProgress, scoring_progress
+from entrypoints.tables import next_commands, recipe_table
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in, open_corpus
 from sls.data.loading.trial_lists import track_trials
@@ -61,7 +60,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     for setting in settings:
         recipe = setting.training.recipe
         links = {"main_run_id": run.run_id}
-        pipeline = Pipeline(run.client, corpus, setting.compute, links, progress_bar, setting.scoring)
+        pipeline = Pipeline(run.client, corpus, setting.compute, links, scoring_progress, setting.scoring)
         metrics[recipe] = {}
         with scratch_directory() as directory:
             source = _train(run, setting, corpus, directory)
@@ -70,7 +69,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
                 _, evaluation = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
                 metrics[recipe][track] = evaluation.metrics()
             versions.append(register(run.client, run.experiment_id, source, "staging"))
-    place = _champion_place(settings, corpus.name, tracks)
+    place = champion_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
@@ -78,10 +77,10 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
         for track in tracks:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
             for verdict in comparison.verdicts:
-                console.print(verdict, highlight=False, soft_wrap=True)
-    console.print(f"Champion: {_why(best, champion)}", soft_wrap=True)
+                say(verdict)
+    say(f"Champion: {explain_champion(best, champion)}")
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
-    print_next_commands(run.client, link)
+    say(next_commands(run.client, link))
 
 
 def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:
@@ -91,7 +90,7 @@ def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:
     return tracks
 
 
-def _champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[str]) -> str:
+def champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[str]) -> str:
     """Returns where the recipes can be compared; empty where they cannot."""
     precisions = {setting.compute.precision for setting in settings}
     has_windows = any(setting.scoring.window_hop for setting in settings)
@@ -100,7 +99,7 @@ def _champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[st
     return evaluated_place(corpus, CHAMPION_TRACK, *precisions)
 
 
-def _why(best: Champion | None, champion: str) -> str:
+def explain_champion(best: Champion | None, champion: str) -> str:
     """Returns which version is the champion, and why."""
     if best and best.version == champion:
         return best.reason

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sls.config import PROJECT_ROOT, ComputeConfig, Config, DataConfig, ScoringConfig
+from sls.config import PROJECT_ROOT, Config
 from sls.config_file import build_config, config_fields, read_config_values
 from sls.engine.scoring.partial_scores import Shard
 from sls.quotation import quote
@@ -60,26 +60,11 @@ def read_config(path: str | Path, options: Mapping[str, str]) -> Config:
     return build_config({**defaults, **from_file, **typed, "data_root": data_root}, source=str(path))
 
 
-def data_config(options: Mapping[str, str]) -> DataConfig:
-    """Returns where the corpora lie, for a door that needs no more of the configuration."""
-    data_root = options.get("data_root") or os.environ.get(DATA_ROOT_VARIABLE, "")
-    return _typed_config({**options, "data_root": data_root}).data
-
-
-def compute_config(options: Mapping[str, str]) -> ComputeConfig:
-    """Returns where to compute, for a door that needs no more of the configuration."""
-    return _typed_config(options).compute
-
-
-def scoring_config(options: Mapping[str, str]) -> ScoringConfig:
-    """Returns what of a long recording is scored, for a door that needs no more of the configuration."""
-    return _typed_config(options).scoring
-
-
-def _typed_config(options: Mapping[str, str]) -> Config:
+def typed_config(options: Mapping[str, str]) -> Config:
     """Returns the defaults with what was typed of them; options that are no field are the door's own."""
     names = {spec.name for spec in config_fields()}
-    return build_config({name: value for name, value in given(options).items() if name in names})
+    typed = {name: value for name, value in given(options).items() if name in names}
+    return build_config({"data_root": os.environ.get(DATA_ROOT_VARIABLE, ""), **typed})
 
 
 def parse_shard(text: str) -> Shard:

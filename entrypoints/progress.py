@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from entrypoints.door import console
+from entrypoints.door import console, say
 from sls.config import TrainingConfig
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS
@@ -39,18 +39,11 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress_bar(text: str, total: int) -> Iterator[Advance]:
-    """A bar of `total` units; the block gets a function that advances it."""
-    with _bar() as progress:
-        task = progress.add_task(text, total=total, note="")
-        yield lambda amount: progress.advance(task, amount)
-
-
-@contextmanager
 def scoring_progress(text: str, total: int) -> Iterator[Advance]:
-    """A bar with rate and time left; without a terminal, a line in the log once a minute.
+    """A bar of `total` trials with rate and time left; without a terminal, a line in the log once a minute.
 
-    The first number that it is advanced by is what was there before, which the rate leaves out.
+    The block gets a function that advances it. The first number that it is advanced by is what was there before,
+    which the rate leaves out.
     """
     logged_s = time.monotonic()
     with _bar() as progress:
@@ -111,9 +104,7 @@ class TrainingProgress:
             if name in epoch.metrics:
                 is_best = epoch.is_best and name == self.monitored
                 values.append(form.format(epoch.metrics[name]) + (" (lowest so far)" if is_best else ""))
-        self._progress.console.print(
-            f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}", soft_wrap=True
-        )
+        say(f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}")
 
 
 def _bar() -> Progress:

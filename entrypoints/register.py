@@ -7,7 +7,7 @@ mlflow run . -e register -P champion=DF -P apply=true
 
 from __future__ import annotations
 
-from entrypoints.door import console, door_command
+from entrypoints.door import door_command, say
 from entrypoints.options import parse_boolean, text_option
 from sls.config import check_name
 from sls.files import scratch_directory
@@ -65,10 +65,7 @@ def _register(run: TrackedRun, stage: str, run_id: str, epoch: str, recipe: str,
         )
     run.set_tags({**source.tags(), "model_version": version.version, "recipe": version.recipe})
     ending = ", with its calibration" if path else ""
-    console.print(
-        f"Registered {source.uri} as {version.uri} (recipe {version.recipe}, stage {stage}){ending}",
-        soft_wrap=True,
-    )
+    say(f"Registered {source.uri} as {version.uri} (recipe {version.recipe}, stage {stage}){ending}")
 
 
 def _move(run: TrackedRun, version: str, stage: str) -> None:
@@ -81,18 +78,18 @@ def _name_champion(run: TrackedRun, track: str, is_applied: bool) -> None:
     best = choose_champion(run.client, track)
     now = find_champion(run.client)
     run.set_tags({"champion": best.version, "reason": best.reason})
-    console.print(f"Champion: {best.reason}. Now: {f'version {now}' if now else 'none'}.", soft_wrap=True)
+    say(f"Champion: {best.reason}. Now: {f'version {now}' if now else 'none'}.")
     if is_applied:
         _print_move(move_stage(run.client, best.version, PRODUCTION))
     else:
-        console.print("Nothing was changed; add -P apply=true to move it to production.", soft_wrap=True)
+        say("Nothing was changed; add -P apply=true to move it to production.")
 
 
 def _print_move(move: StageMove) -> None:
     lines = [f"Version {move.version}: {move.before or 'no stage'} -> {move.after}"]
     lines += [f"Version {other}: production -> archived" for other in move.archived]
     lines.append(f"Champion: {f'version {move.champion}' if move.champion else 'none'}")
-    console.print("\n".join(lines), soft_wrap=True, highlight=False)
+    say("\n".join(lines))
 
 
 def _refuse_others(name: str, typed: set[str]) -> None:

@@ -7,16 +7,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from entrypoints.door import EXIT_BAD_INPUT, console, door_command
+from entrypoints.door import EXIT_BAD_INPUT, console, door_command, say
 from entrypoints.options import (
-    compute_config,
     config_options,
-    data_config,
     optional_path,
     parse_boolean,
     parse_shard,
-    scoring_config,
     text_option,
+    typed_config,
 )
 from entrypoints.progress import scoring_progress
 from entrypoints.tables import recording_table, scoring_summary
@@ -47,8 +45,9 @@ def score(
     run: TrackedRun, model: str, audio: str, output: str, shard: str, force: str, **options: str
 ) -> None:
     """Score trials with a checkpoint, and write a score file."""
+    config = typed_config(options)
     settings = ScoringOptions(
-        compute_config(options), scoring_config(options), parse_shard(shard), parse_boolean("force", force)
+        config.compute, config.scoring, parse_shard(shard), parse_boolean("force", force)
     )
     if audio:
         _check_recording_alone({**options, "output": output, "shard": shard, "force": force})
@@ -66,9 +65,7 @@ def score(
                 scored_list = track_scoring(
                     run, source, trials, settings, optional_path(output), advance, ranks
                 )
-    console.print(
-        scoring_summary(scored_list, trials, source, settings.shard), soft_wrap=True, highlight=False
-    )
+    say(scoring_summary(scored_list, trials, source, settings.shard))
 
 
 def _check_recording_alone(options: Mapping[str, str]) -> None:
@@ -84,7 +81,7 @@ def _find_trials(options: Mapping[str, str], *, require_audio: bool) -> TrialLis
     protocol, audio_dir = optional_path(options["protocol"]), optional_path(options["audio_dir"])
     track = options["track"]
     if audio_dir is None and protocol is None:
-        corpus = open_corpus(data_config(options), wanted=[track])
+        corpus = open_corpus(typed_config(options).data, wanted=[track])
         return track_trials(corpus, track, require_audio=require_audio)
     if track:
         raise ValueError(f"track: found {track} beside protocol or audio_dir, expected the one or the others")

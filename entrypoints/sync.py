@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from entrypoints.door import EXIT_FAILURE, console, errors_exit, refuse_unknown
+from entrypoints.door import EXIT_FAILURE, errors_exit, refuse_unknown, say
 from entrypoints.options import text_option
 from sls.tracking.offline.journal_files import find_journals, journal_directory
 from sls.tracking.offline.sender import send_journal
@@ -34,9 +34,9 @@ def sync(context: click.Context, run_id: str, tracking_uri: str) -> None:
                 print(f"sync: {error}", file=sys.stderr)
                 held += 1
             else:
-                console.print(str(sent), highlight=False, soft_wrap=True)
+                say(str(sent))
         if not journals:
-            console.print(f"Nothing to send in {journal_directory()}.", highlight=False, soft_wrap=True)
+            say(f"Nothing to send in {journal_directory()}.")
         if held:
             sys.exit(EXIT_FAILURE)
 

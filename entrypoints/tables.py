@@ -1,10 +1,11 @@
-"""Tables that the doors print."""
+"""What the doors print: tables, and the last lines of an experiment."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mlflow import MlflowClient
 from rich.table import Table
 
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NOTE
@@ -16,6 +17,7 @@ from sls.engine.scoring.partial_scores import WHOLE, Shard
 from sls.reports import tables as reports
 from sls.reports.tables import tabulate_measures, text_of
 from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.registry.stages import find_champion
 
 if TYPE_CHECKING:
     from sls.tracking.registry.versions import RegisteredVersion
@@ -191,3 +193,14 @@ def recipe_table(
     note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else None
     names = ("recipe", "version", "epoch")
     return make_table(f"Recipe by track ({corpus})", names, headings, rows, note)
+
+
+def next_commands(client: MlflowClient, link: str) -> str:
+    """How to compare the recipes, by a link into the UI, and how to serve the champion if there is one."""
+    # Where a tracking server is up, its UI is too.
+    before = "" if client.tracking_uri.startswith("http") else "make ui, then "
+    lines = ["", f"Compare the recipes: {before}{link}"]
+    if find_champion(client):
+        serve = "mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001"
+        lines.append(f"Serve the champion:  {serve}")
+    return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from entrypoints.door import console, door_command
+from entrypoints.door import door_command, say
 from entrypoints.options import DEFAULT_CONFIG, config_options, given, read_config, text_option
 from entrypoints.progress import TrainingProgress
 from sls.data.corpora.corpus import open_corpus
@@ -32,7 +32,7 @@ def train(run: TrackedRun, config: str, resume: str, **options: str) -> None:
     ranks.wait_for_all()
     with TrainingProgress(settings.training) as progress:
         trained = track_training(run, settings, corpus, progress.on_step, progress.on_epoch, resume=resume)
-    console.print(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}", soft_wrap=True)
+    say(f"Chose epoch {trained.epoch} ({trained.rule}): {trained.uri}")
 
 
 if __name__ == "__main__":

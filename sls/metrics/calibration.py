@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sls.metrics.cllr import count_by_score, pool_adjacent_violators
-from sls.metrics.det import check_scores
+from sls.metrics.eer import check_scores
 from sls.quotation import quote
 
 MAX_NEWTON_STEPS = 100
@@ -81,11 +81,9 @@ def calibration_from_dict(content: Any) -> Calibration:
     method = content.get("method") if isinstance(content, dict) else None
     try:
         if method == "logistic":
-            scale, offset = (float(content[name]) for name in ("scale", "offset"))
-            return _check_line(LogisticCalibration(scale, offset, _read_range(content.get("score_range"))))
+            return _read_line(content)
         if method == "pav":
-            scores, llrs = (tuple(map(float, content[name])) for name in ("scores", "llrs"))
-            return _check_curve(PavCalibration(scores, llrs))
+            return _read_curve(content)
     except (KeyError, TypeError, OverflowError):
         pass
     except ValueError as error:
@@ -95,28 +93,54 @@ def calibration_from_dict(content: Any) -> Calibration:
     )
 
 
-def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike, spoof_prior: float = 0.5) -> LogisticCalibration:
-    """Fits LLR = scale * score + offset by logistic regression, each class weighted by its prior.
+def _read_line(content: dict[str, Any]) -> LogisticCalibration:
+    scale, offset = float(content["scale"]), float(content["offset"])
+    are_finite = math.isfinite(scale) and math.isfinite(offset)
+    _require(are_finite, f"scale {scale:g} and offset {offset:g}", "finite numbers")
+    _require(scale > 0, f"scale {scale:g}", "one above 0, or scores would be turned round")
+    ends = content.get("score_range")
+    if ends is None:
+        return LogisticCalibration(scale, offset)
+    low_high = tuple(map(float, ends))
+    is_range = len(low_high) == 2 and -math.inf < low_high[0] < low_high[1] < math.inf
+    _require(is_range, f"score_range {quote(ends)}", "the lowest and the highest score of the fit")
+    return LogisticCalibration(scale, offset, (low_high[0], low_high[1]))
+
+
+def _read_curve(content: dict[str, Any]) -> PavCalibration:
+    scores, llrs = (tuple(map(float, content[name])) for name in ("scores", "llrs"))
+    counts = f"{len(scores)} scores and {len(llrs)} llrs"
+    _require(0 < len(scores) == len(llrs), counts, "as many of each, one at least")
+    for name, values in (("scores", scores), ("llrs", llrs)):
+        _require(all(map(math.isfinite, values)), f"{name} that are NaN or infinite", "finite numbers")
+        ascends = all(earlier <= later for earlier, later in pairwise(values))
+        _require(ascends, f"{name} that descend", "ascending ones, or scores would be turned round")
+    return PavCalibration(scores, llrs)
+
+
+def _require(holds: bool, found: str, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"found {found}, expected {expected}")
+
+
+def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> LogisticCalibration:
+    """Fits LLR = scale * score + offset by logistic regression, both classes weighing the same.
 
     Args:
         bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
         spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
-        spoof_prior: Where on the scale of costs the fit is to be best; 0.5 treats both errors alike.
 
     Raises:
-        ValueError: A class is missing, the scores are NaN, infinite or all the same, the prior is no share,
-            or bona fide trials score lower rather than higher, so that the line would turn scores round.
+        ValueError: A class is missing, the scores are NaN, infinite or all the same, or bona fide trials score
+            lower rather than higher, so that the line would turn scores round.
     """
     bonafide, spoof = check_scores(bonafide, spoof)
-    if not 0 < spoof_prior < 1:
-        raise ValueError(f"spoof_prior: found {spoof_prior:g}, expected a share between 0 and 1")
     scores = np.concatenate([bonafide, spoof])
     centre, spread = float(scores.mean()), float(scores.std())
     inputs = np.stack([(scores - centre) / spread, np.ones(scores.size)])
     is_bonafide = np.arange(scores.size) < bonafide.size
-    importance = np.where(is_bonafide, (1 - spoof_prior) / bonafide.size, spoof_prior / spoof.size)
-    prior_log_odds = math.log((1 - spoof_prior) / spoof_prior)
-    weights = _minimise(inputs, is_bonafide.astype(np.float64), importance, prior_log_odds)
+    importance = np.where(is_bonafide, 0.5 / bonafide.size, 0.5 / spoof.size)
+    weights = _minimise(inputs, is_bonafide.astype(np.float64), importance)
     scale = weights[0] / spread
     if scale <= 0:
         raise ValueError(
@@ -154,56 +178,20 @@ def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
     return PavCalibration(tuple(points.tolist()), tuple(np.repeat(llrs, 2)[firsts].tolist()))
 
 
-def _read_range(ends: Any) -> tuple[float, float] | None:
-    if ends is None:
-        return None
-    found = tuple(map(float, ends))
-    if len(found) != 2 or not -math.inf < found[0] < found[1] < math.inf:
-        raise ValueError(
-            f"found score_range {quote(ends)}, expected the lowest and the highest score of the fit"
-        )
-    return found[0], found[1]
-
-
-def _check_line(line: LogisticCalibration) -> LogisticCalibration:
-    if not (math.isfinite(line.scale) and math.isfinite(line.offset)):
-        raise ValueError(f"found scale {line.scale:g} and offset {line.offset:g}, expected finite numbers")
-    if line.scale <= 0:
-        raise ValueError(f"found scale {line.scale:g}, expected one above 0, or scores would be turned round")
-    return line
-
-
-def _check_curve(curve: PavCalibration) -> PavCalibration:
-    if not curve.scores or len(curve.scores) != len(curve.llrs):
-        counts = f"{len(curve.scores)} scores and {len(curve.llrs)} llrs"
-        raise ValueError(f"found {counts}, expected as many of each, one at least")
-    for name, values in (("scores", curve.scores), ("llrs", curve.llrs)):
-        if not all(map(math.isfinite, values)):
-            raise ValueError(f"found {name} that are NaN or infinite, expected finite numbers")
-        if any(later < earlier for earlier, later in pairwise(values)):
-            raise ValueError(
-                f"found {name} that descend, expected ascending ones, or scores would be turned round"
-            )
-    return curve
-
-
 def _minimise(
-    inputs: NDArray[np.float64],
-    targets: NDArray[np.float64],
-    importance: NDArray[np.float64],
-    prior_log_odds: float,
+    inputs: NDArray[np.float64], targets: NDArray[np.float64], importance: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Returns the weights `(2,)` of the least weighted cross entropy, by Newton's method."""
     weights = np.zeros(2)
     penalty = np.array([RIDGE, 0.0])
 
     def loss(candidate: NDArray[np.float64]) -> float:
-        logits = candidate @ inputs + prior_log_odds
+        logits = candidate @ inputs
         return float(importance @ (np.logaddexp(0, logits) - targets * logits) + penalty @ candidate**2 / 2)
 
     current = loss(weights)
     for _ in range(MAX_NEWTON_STEPS):
-        chances = np.exp(-np.logaddexp(0, -(weights @ inputs + prior_log_odds)))
+        chances = np.exp(-np.logaddexp(0, -(weights @ inputs)))
         gradient = inputs @ (importance * (chances - targets)) + penalty * weights
         curvature = (inputs * (importance * chances * (1 - chances))) @ inputs.T + np.diag(penalty + 1e-12)
         step = np.linalg.solve(curvature, gradient)

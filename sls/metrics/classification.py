@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sls.metrics.det import check_scores
+from sls.metrics.eer import check_scores
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Confusion:
     @property
     def accuracy(self) -> float:
         """Share of right decisions; with classes of unequal size, accepting nothing may look good."""
-        return (self.accepted_bonafide + self.rejected_spoof) / self.num_trials
+        return (self.accepted_bonafide + self.rejected_spoof) / sum(astuple(self))
 
     @property
     def balanced_accuracy(self) -> float:
@@ -35,11 +35,6 @@ class Confusion:
         """Harmonic mean of precision and recall of the bona fide class (van Rijsbergen, 1979)."""
         wrong = self.rejected_bonafide + self.accepted_spoof
         return 2 * self.accepted_bonafide / (2 * self.accepted_bonafide + wrong)
-
-    @property
-    def num_trials(self) -> int:
-        """Number of decisions."""
-        return self.accepted_bonafide + self.rejected_bonafide + self.accepted_spoof + self.rejected_spoof
 
 
 def confusion_at(bonafide: ArrayLike, spoof: ArrayLike, threshold: float) -> Confusion:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sls.metrics.det import check_scores
+from sls.metrics.eer import check_scores
 
 
 def compute_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:

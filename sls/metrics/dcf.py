@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sls.metrics.det import check_scores, det_curve
-from sls.metrics.tdcf import LinearCost, MinCost, minimum_of_curve
+from sls.metrics.eer import check_scores
+from sls.metrics.tdcf import LinearCost
 
 
 @dataclass(frozen=True)
@@ -69,27 +69,18 @@ def decide(llr: float, costs: DetectionCosts) -> Decision:
     return Decision(llr, probability, "bonafide" if llr >= costs.threshold else "spoof", costs.threshold)
 
 
-def compute_min_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts | None = None) -> MinCost:
-    """Returns the normalised DCF at the threshold that suits these very scores.
+def compute_act_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts | None = None) -> float:
+    """Returns the normalised DCF at the Bayes threshold.
 
     Args:
-        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
-        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
+        bonafide: Log-likelihood ratios of bona fide trials, natural logarithm, shape `(bona fide trials,)`.
+        spoof: Those of spoofed trials, shape `(spoofed trials,)`.
         costs: Prior and costs. None: those of ASVspoof 5.
 
     Raises:
         ValueError: A class is missing, or the scores are NaN, infinite or all the same.
     """
-    return minimum_of_curve(det_curve(bonafide, spoof), (costs or DetectionCosts()).linear_cost())
-
-
-def compute_act_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts | None = None) -> float:
-    """Returns the normalised DCF at the Bayes threshold, with scores taken as log-likelihood ratios.
-
-    Args and errors as `compute_min_dcf`.
-    """
     bonafide, spoof = check_scores(bonafide, spoof)
     costs = costs or DetectionCosts()
-    cost = costs.linear_cost()
     miss, accept = np.mean(bonafide < costs.threshold), np.mean(spoof >= costs.threshold)
-    return float((cost.c1 * miss + cost.c2 * accept) / cost.normaliser)
+    return costs.linear_cost().of_rates(float(miss), float(accept))

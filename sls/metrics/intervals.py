@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from sls.metrics.det import DetCurve, Ranking, eer_of_curve, find_crossing
+from sls.metrics.eer import DetCurve, Ranking, eer_of_curve, find_crossing
 from sls.metrics.sampling import BONAFIDE, SPOOF, Floats, Sampling
 from sls.metrics.tdcf import LinearCost
 
@@ -141,19 +141,6 @@ class Estimate:
         """Variance that its rates may have beyond what their few errors show."""
         return sum(weight**2 * rate.scarcity for weight, rate in self.terms)
 
-    @cached_property
-    def _alike(self) -> Floats:
-        """Correlation of the rates, shape `(terms, terms)`."""
-        moved = [rate.deviations for _, rate in self.terms]
-        alike = np.array([[correlate(one, other) for other in moved] for one in moved])
-        np.fill_diagonal(alike, 1)
-        return alike
-
-    @cached_property
-    def _variance_by_asv(self) -> float:
-        added = float(self.deviations @ self.deviations - self._of_rates @ self._of_rates)
-        return max(added, 0.0)
-
     def interval(self, level: float = DEFAULT_LEVEL) -> Interval:
         """Returns the confidence interval."""
         below, above = self.distances(level)
@@ -164,9 +151,13 @@ class Estimate:
     def distances(self, level: float) -> tuple[float, float]:
         """Returns how far below and above the number the ends lie, its optimism aside."""
         found = np.array([np.multiply(weight, rate.distances(level)) for weight, rate in self.terms])
-        joined = np.einsum("ik,ij,jk->k", found, self._alike, found)
+        moved = [rate.deviations for _, rate in self.terms]
+        alike = np.array([[correlate(one, other) for other in moved] for one in moved])
+        np.fill_diagonal(alike, 1)
+        joined = np.einsum("ik,ij,jk->k", found, alike, found)
+        added = float(self.deviations @ self.deviations - self._of_rates @ self._of_rates)
         quantile = special.stdtrit(self.sampling.freedom[SPOOF], (1 - level) / 2)
-        ends = np.sqrt(np.maximum(joined, 0) + quantile**2 * self._variance_by_asv)
+        ends = np.sqrt(np.maximum(joined, 0) + quantile**2 * max(added, 0.0))
         below, above = np.maximum(ends, self.whole.distances(level)) if self.whole is not None else ends
         return float(below), float(above)
 

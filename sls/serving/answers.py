@@ -17,7 +17,7 @@ from sls.data.audio.recording import AudioError
 from sls.data.audio.uploads import decode_base64, read_samples, read_upload
 from sls.data.audio.windows import fit_length, window_starts
 from sls.data.tables.protocols import Label
-from sls.engine.compute.precision import Precision, arithmetic
+from sls.engine.compute.device import Precision, arithmetic
 from sls.metrics.calibration import Calibration
 from sls.metrics.dcf import decide
 from sls.models.checkpoints import LoadedCheckpoint

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from matplotlib.figure import Figure
 from mlflow.entities import LoggedModelOutput, Run
 
-from entrypoints.epochs import _compared, epochs
+from entrypoints.epochs import choose_compared, epochs
 from entrypoints.train import train
 from sls.config import ComputeConfig, DataConfig
 from sls.data.corpora.corpus import Corpus, open_corpus
@@ -285,10 +285,10 @@ def test_a_missing_recording_is_refused_unless_failures_are_allowed(
 def test_link_of_trainings_is_of_their_experiment_or_of_the_newest_ones_corpus(store: Path) -> None:
     client = connect()
     run_ids = [made_training(2, "v1", "asvspoof"), made_training(1, "v2", "demo")]
-    assert _compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof")
+    assert choose_compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof")
     for run_id in run_ids:
         client.set_tag(run_id, "main_run_id", "0" * 32)
-    assert _compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof", "0" * 32)
+    assert choose_compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof", "0" * 32)
 
 
 def test_runs_of_one_recipe_are_told_apart(store: Path) -> None:

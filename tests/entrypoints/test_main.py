@@ -2,7 +2,7 @@
 
 import pytest
 
-from entrypoints.main import _champion_place, _why
+from entrypoints.main import champion_place, explain_champion
 from sls.config_file import build_config
 from sls.tracking.registry.stages import Champion
 
@@ -19,7 +19,7 @@ BEST = Champion("2", "version 2 has the lowest EER on DF")
     ],
 )
 def test_it_says_why_a_version_is_the_champion(best: Champion | None, champion: str, said: str) -> None:
-    assert _why(best, champion) == said
+    assert explain_champion(best, champion) == said
 
 
 @pytest.mark.parametrize(
@@ -33,5 +33,5 @@ def test_it_says_why_a_version_is_the_champion(best: Champion | None, champion: 
 )
 def test_recipes_are_compared_where_they_were_scored_alike(first: dict, second: dict, place: str) -> None:
     settings = [build_config(first), build_config(second)]
-    assert _champion_place(settings, "demo", ["LA", "DF"]) == place
-    assert _champion_place(settings, "demo", ["LA"]) == ""
+    assert champion_place(settings, "demo", ["LA", "DF"]) == place
+    assert champion_place(settings, "demo", ["LA"]) == ""

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sls.metrics.classification import Confusion, compute_auc, confusion_at
-from sls.metrics.det import compute_eer, det_curve
+from sls.metrics.eer import compute_eer, det_curve
 from tests.metrics.naive import draw_scores
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sls.models.encoder_config import EncoderConfig
 
-NUM_SAMPLES = 8_000  # half a second: 24 frames
+NUM_SAMPLES = 7_760  # half a second, the shortest of 24 frames
 
 
 @pytest.fixture

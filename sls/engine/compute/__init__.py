@@ -1,1 +1,1 @@
-"""Device, precision, memory and the processes of one launch."""
+"""The device, and the processes of one launch."""

@@ -1,12 +1,21 @@
-"""The choice of the device: what the user named, or an error; never a silent fall back to the CPU."""
+"""The device: its choice, the precision of its arithmetic, and its memory."""
 
 from __future__ import annotations
 
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Literal
+
 import torch
+
+GIB = 2**30
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """Returns the device for a `device` setting: auto, cpu, cuda or cuda:N.
+    """Returns the device for a `device` setting, auto, cpu, cuda or cuda:N; never falls back to the CPU in silence.
 
     Raises:
         ValueError: Not a device, or a GPU that this machine lacks.
@@ -26,3 +35,55 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device: found {name}, but this machine has {torch.cuda.device_count()} GPUs")
     return device
+
+
+@contextmanager
+def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Computes in a precision for the duration of a `with` block; weights stay in fp32.
+
+    fp32 means fp32: tf32, which cuDNN uses for convolutions unless told otherwise, is off.
+
+    Raises:
+        ValueError: `tf32` on a CPU, which has none.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"precision: found tf32 on {device.type}, expected fp32 or bf16 there")
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    is_tf32 = precision == "tf32"
+    _allow_tf32(is_tf32, is_tf32)
+    try:
+        with torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext():
+            yield
+    finally:
+        _allow_tf32(*before)
+
+
+def _allow_tf32(in_products: bool, in_convolutions: bool) -> None:
+    torch.backends.cuda.matmul.allow_tf32 = in_products
+    torch.backends.cudnn.allow_tf32 = in_convolutions
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begins to count anew on a GPU; a CPU's count is of the life of the process."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Returns the most memory used since `reset_peak_memory` on a GPU, or by this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / GIB
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / GIB
+
+
+@contextmanager
+def full_memory_raises(explain: Callable[[], Exception]) -> Iterator[None]:
+    """Raises the error that `explain` returns in place of PyTorch's, where a device's memory is full."""
+    try:
+        yield
+    except RuntimeError as error:
+        # On a CPU it is a RuntimeError like any other.
+        if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise explain() from error
+        raise

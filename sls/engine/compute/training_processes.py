@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, patch_environment
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -21,9 +20,6 @@ from sls.engine.compute.device import resolve_device
 from sls.engine.compute.launch import Launch
 from sls.engine.compute.ranks import Ranks
 from sls.models.countermeasure import Countermeasure
-
-DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
-"""By which accelerate is told the device of a single process."""
 
 
 def join_processes() -> Ranks:
@@ -75,27 +71,15 @@ def open_accelerator(compute: ComputeConfig) -> Accelerator:
     is_alone = Launch.read().world_size == 1
     # accelerate keeps one state for the life of a process; a second training may have another device.
     AcceleratorState._reset_state(reset_partial_state=is_alone)
-    before = os.environ.get(DEVICE_VARIABLE)
-    if is_alone:
-        os.environ[DEVICE_VARIABLE] = str(device)
-    try:
+    # By which accelerate is told the device of a single process.
+    with patch_environment(**({"ACCELERATE_TORCH_DEVICE": device} if is_alone else {})):
         accelerator = Accelerator(
             cpu=device.type == "cpu",
             mixed_precision="bf16" if compute.precision == "bf16" else "no",
         )
-        # `accelerate launch` can set it, and would divide the gradient on top of accumulation_steps.
-        accelerator.gradient_accumulation_steps = 1
-        return accelerator
-    finally:
-        if is_alone:
-            os.environ.pop(DEVICE_VARIABLE)
-            if before is not None:
-                os.environ[DEVICE_VARIABLE] = before
-
-
-def sum_over_processes(value: Tensor, accelerator: Accelerator) -> Tensor:
-    """Returns the sum of what every process has, in each of them."""
-    return accelerator.reduce(value, "sum") if accelerator.num_processes > 1 else value
+    # `accelerate launch` can set it, and would divide the gradient on top of accumulation_steps.
+    accelerator.gradient_accumulation_steps = 1
+    return accelerator
 
 
 def expect_unused_weights(accelerator: Accelerator, model: Countermeasure) -> None:

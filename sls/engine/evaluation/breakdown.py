@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sls.engine.evaluation.groups import ATTACK, SPEAKER, Factor, sample_clusters, sample_trials
+from sls.engine.evaluation.min_tdcf import Tandem
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell
-from sls.engine.evaluation.tandem import Tandem
-from sls.metrics.det import Ranking, eer_of_curve
+from sls.metrics.eer import Ranking, eer_of_curve
 from sls.metrics.intervals import estimate_eer
 from sls.metrics.sampling import Sampling
-from sls.metrics.tdcf import minimum_of_curve
 
 MAX_CROSSED_CELLS = 3_000
 """A table of more cells than this is no table any more."""
@@ -62,7 +61,7 @@ class Condition:
         min_tdcf = None
         if self.tandem is not None:
             try:
-                min_tdcf = minimum_of_curve(curve, self.tandem.linear_cost()).cost
+                min_tdcf = self.tandem.linear_cost().least(curve)
             except ValueError as error:
                 note = str(error)
         samplings = self.samplings() if has_intervals else ()

@@ -12,7 +12,7 @@ import numpy as np
 from sls.data.tables.columns import as_columns
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
-from sls.engine.evaluation.comparison_results import Comparison, Difference, Disagreement, Tested, say_verdict
+from sls.engine.evaluation.comparison_results import Comparison, Difference, Disagreement, say_verdict
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.groups import (
     ATTACK,
@@ -23,11 +23,11 @@ from sls.engine.evaluation.groups import (
     sample_trials,
 )
 from sls.engine.evaluation.measures import COST, FRACTION
+from sls.engine.evaluation.min_tdcf import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.results import Evaluation
-from sls.engine.evaluation.tandem import TANDEM_COSTS, make_tandem, pick_tdcf
-from sls.metrics.det import Ranking, rank_trials
+from sls.metrics.eer import Ranking, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
-from sls.metrics.paired import PairedDifference, adjust_by_holm
+from sls.metrics.paired import Tested, compare_pairs
 from sls.metrics.sampling import Sampling
 
 DEFAULT_DISAGREEMENTS = 20
@@ -111,10 +111,10 @@ def _find_differences(
         tandem = make_tandem(plan.asv, TANDEM_COSTS[tdcf], (ATTACK,))
         estimators[tdcf] = partial(tandem.estimate, attacks=attacks, optimism=0.0)  # alike in both systems
     for measure, estimate in estimators.items():
-        by_trials = _test(list(map(estimate, rankings, over_trials)))
+        by_trials = compare_pairs(list(map(estimate, rankings, over_trials)))
         by_clusters: Sequence[Tested | None] = [None] * len(by_trials)
         if over_clusters:
-            by_clusters = _test(list(map(estimate, rankings, over_clusters)))
+            by_clusters = compare_pairs(list(map(estimate, rankings, over_clusters)))
         pairs = combinations(evaluations, 2)
         for (one, two), trials, clusters in zip(pairs, by_trials, by_clusters, strict=True):
             difference = Difference(
@@ -127,20 +127,6 @@ def _find_differences(
                 over_clusters=clusters,
             )
             yield replace(difference, verdict=say_verdict(difference, plan.track))
-
-
-def _test(estimates: Sequence[Estimate]) -> list[Tested]:
-    """Returns what the estimates of all systems say of each pair."""
-    pairs = [PairedDifference(*pair) for pair in combinations(estimates, 2)]
-    shortage = estimates[0].sampling.shortage
-    if shortage:
-        return [Tested(pair.interval(), None, None, shortage) for pair in pairs]
-    p_values = [pair.p_value for pair in pairs]
-    adjusted = adjust_by_holm(p_values)
-    return [
-        Tested(pair.interval(), p_value, p_value_holm)
-        for pair, p_value, p_value_holm in zip(pairs, p_values, adjusted, strict=True)
-    ]
 
 
 def _find_disagreements(

@@ -8,39 +8,12 @@ from typing import Any
 
 from sls.engine.evaluation.measures import FRACTION, TITLES, format_interval, format_number, format_p_value
 from sls.engine.evaluation.results import Evaluation
-from sls.metrics.intervals import Interval
+from sls.metrics.paired import Tested
 
-_ROUNDING = 1e-9
 INDEPENDENT = (
     "the key knows no speakers and no attacks, so that trials were taken as independent: where those of one speaker "
     "or attack are alike, the interval is too narrow and p too small"
 )
-
-
-@dataclass(frozen=True)
-class Tested:
-    """What one kind of sampling says of a difference."""
-
-    interval: Interval
-    """Of the difference, first minus second."""
-    p_value: float | None
-    """Two-sided, of "there is no difference"; None where too few clusters are known for a verdict."""
-    p_value_holm: float | None
-    """The same, adjusted by Holm's method for the number of pairs that are compared."""
-    shortage: str = ""
-    """Why there is no verdict, such as `not enough speakers (2) to tell`."""
-
-    @property
-    def conclusion(self) -> str:
-        """Whether the data can tell the two apart, alone and, where several pairs are compared, among all."""
-        if self.p_value is None or self.p_value_holm is None:
-            return self.shortage
-        allowed = 1 - self.interval.level + _ROUNDING
-        if self.p_value > allowed:
-            return "not distinguishable"
-        if self.p_value_holm > allowed:
-            return "distinguishable as a pair alone, not among all pairs"
-        return "distinguishable"
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,16 @@ from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import Condition, break_down
 from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factors
 from sls.engine.evaluation.measures import BITS, COST, FRACTION, SHARE, Measure
+from sls.engine.evaluation.min_tdcf import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.results import CurvePoints, Evaluation, Histogram, SubsetEer
-from sls.engine.evaluation.tandem import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.warnings import find_warnings
 from sls.metrics.calibration import Calibration
 from sls.metrics.classification import compute_auc, confusion_at
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
 from sls.metrics.dcf import DetectionCosts, compute_act_dcf
-from sls.metrics.det import DetCurve, compute_eer, eer_of_curve, rank_trials
+from sls.metrics.eer import DetCurve, compute_eer, eer_of_curve, rank_trials
 from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, estimate_eer, estimate_min_cost, find_optimism
-from sls.metrics.tdcf import LinearCost, minimum_of_curve
+from sls.metrics.tdcf import LinearCost
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +52,7 @@ class EvaluationPlan:
 
 
 def evaluate(
-    joined: JoinedScores,
-    plan: EvaluationPlan,
-    *,
-    system: str = "",
-    calibration: Calibration | None = None,
-    costs: DetectionCosts | None = None,
+    joined: JoinedScores, plan: EvaluationPlan, *, system: str = "", calibration: Calibration | None = None
 ) -> Evaluation:
     """Evaluates scores that were joined with a key.
 
@@ -66,7 +61,6 @@ def evaluate(
         plan: What is asked of them.
         system: Name of the system. Empty: the name of the score file.
         calibration: Turns scores into log-likelihood ratios before anything else.
-        costs: Prior and costs of min DCF and actual DCF. None: those of ASVspoof 5.
 
     Raises:
         ValueError: The subset holds no trial, a class is missing, or scores are not finite or all the same;
@@ -75,14 +69,37 @@ def evaluate(
     other_subsets = _measure_other_subsets(joined, plan.subset, calibration)
     joined = joined.select_subset(plan.subset)
     everything = _rank(joined, plan, calibration)
-    found = _evaluate_ranking(everything, plan, costs or DetectionCosts())
-    warnings = find_warnings(everything, found.eer, joined, plan.metrics, calibration)
+    ranking = everything.ranking
+    curve = ranking.curve()
+    eer = eer_of_curve(curve)
+    bonafide, spoof = ranking.scores[ranking.is_bonafide], ranking.scores[~ranking.is_bonafide]
+    confusion = confusion_at(bonafide, spoof, eer.threshold)
+    warnings = find_warnings(everything, eer.eer, joined, plan.metrics, calibration)
     for warning in warnings:
         logger.warning("%s: %s", joined.table.place, warning)
-    return replace(
-        found,
+    return Evaluation(
         system=system or joined.table.source.stem,
+        track=plan.track,
+        subset=plan.subset,
+        corpus=plan.corpus,
+        num_bonafide=ranking.num_bonafide,
+        num_spoof=ranking.num_spoof,
+        eer_threshold=eer.threshold,
+        measures=(
+            *_measure_with_intervals(everything, curve, plan.metrics),
+            Measure("act_dcf", compute_act_dcf(bonafide, spoof), COST),
+            Measure("cllr", compute_cllr(bonafide, spoof), BITS),
+            Measure("min_cllr", compute_min_cllr(bonafide, spoof), BITS),
+            Measure("auc", compute_auc(bonafide, spoof), SHARE),
+            Measure("accuracy", confusion.accuracy, FRACTION),
+            Measure("balanced_accuracy", confusion.balanced_accuracy, FRACTION),
+            Measure("f1", confusion.f1, SHARE),
+        ),
+        confusion=confusion,
+        curve=CurvePoints.of(curve),
+        histogram=Histogram.of(bonafide, spoof),
         other_subsets=other_subsets,
+        breakdowns=break_down(everything, plan.breakdown),
         warnings=warnings,
         is_calibrated=calibration is not None,
         provenance=_describe(joined, plan.asv),
@@ -100,44 +117,12 @@ def _rank(joined: JoinedScores, plan: EvaluationPlan, calibration: Calibration |
     factors = make_factors(joined, {*plan.breakdown, SPEAKER, ATTACK})
     if plan.asv is None:
         return Condition(ranking, factors, None)
-    costs = TANDEM_COSTS[pick_tdcf(plan.metrics)]
-    return Condition(ranking, factors, make_tandem(plan.asv, costs, {*plan.breakdown, ATTACK}))
-
-
-def _evaluate_ranking(everything: Condition, plan: EvaluationPlan, costs: DetectionCosts) -> Evaluation:
-    """Returns every number of the ranked trials; whose they are and where they come from is left empty."""
-    ranking = everything.ranking
-    curve = ranking.curve()
-    threshold = eer_of_curve(curve).threshold
-    bonafide, spoof = ranking.scores[ranking.is_bonafide], ranking.scores[~ranking.is_bonafide]
-    confusion = confusion_at(bonafide, spoof, threshold)
-    return Evaluation(
-        system="",
-        track=plan.track,
-        subset=plan.subset,
-        corpus=plan.corpus,
-        num_bonafide=ranking.num_bonafide,
-        num_spoof=ranking.num_spoof,
-        eer_threshold=threshold,
-        measures=(
-            *_measure_with_intervals(everything, curve, plan.metrics, costs),
-            Measure("act_dcf", compute_act_dcf(bonafide, spoof, costs), COST),
-            Measure("cllr", compute_cllr(bonafide, spoof), BITS),
-            Measure("min_cllr", compute_min_cllr(bonafide, spoof), BITS),
-            Measure("auc", compute_auc(bonafide, spoof), SHARE),
-            Measure("accuracy", confusion.accuracy, FRACTION),
-            Measure("balanced_accuracy", confusion.balanced_accuracy, FRACTION),
-            Measure("f1", confusion.f1, SHARE),
-        ),
-        confusion=confusion,
-        curve=CurvePoints.of(curve),
-        histogram=Histogram.of(bonafide, spoof),
-        breakdowns=break_down(everything, plan.breakdown),
-    )
+    cost = TANDEM_COSTS[pick_tdcf(plan.metrics)]
+    return Condition(ranking, factors, make_tandem(plan.asv, cost, {*plan.breakdown, ATTACK}))
 
 
 def _measure_with_intervals(
-    everything: Condition, curve: DetCurve, metrics: Collection[str], costs: DetectionCosts
+    everything: Condition, curve: DetCurve, metrics: Collection[str]
 ) -> list[Measure]:
     """Returns the EER, and least costs, with intervals where the track earns them."""
     ranking = everything.ranking
@@ -147,9 +132,9 @@ def _measure_with_intervals(
     least: dict[str, tuple[LinearCost, Callable[..., Estimate]]] = {}
     if everything.tandem is not None:
         for name, model in TANDEM_COSTS.items():
-            tandem = replace(everything.tandem, costs=model)
+            tandem = replace(everything.tandem, cost=model)
             least[name] = (tandem.linear_cost(), partial(tandem.estimate, attacks=everything.find(ATTACK)))
-    cost = costs.linear_cost()
+    cost = DetectionCosts().linear_cost()
     least["min_dcf"] = (cost, partial(estimate_min_cost, cost=cost))
     for name, (cost, estimate) in least.items():
         intervals = ()
@@ -157,7 +142,7 @@ def _measure_with_intervals(
             optimism = find_optimism(ranking, cost, np.random.default_rng(OPTIMISM_SEED))
             estimates = (estimate(ranking, sampling=sampling, optimism=optimism) for sampling in samplings)
             intervals = tuple(estimated.interval() for estimated in estimates)
-        found.append(Measure(name, minimum_of_curve(curve, cost).cost, COST, intervals))
+        found.append(Measure(name, cost.least(curve), COST, intervals))
     return found
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sls.data.tables.columns import Categories, as_columns
 from sls.data.tables.score_files import JoinedScores
-from sls.metrics.det import Ranking
+from sls.metrics.eer import Ranking
 from sls.metrics.sampling import BONAFIDE, SPOOF, Axis, Sampling, count_equal
 
 UNKNOWN = "-"

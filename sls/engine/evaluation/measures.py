@@ -73,10 +73,6 @@ def format_interval(interval: Interval, unit: str) -> str:
 
 def format_p_value(value: float) -> str:
     """Returns a p-value as a person reads it, such as `0.031` or `< 0.0001`."""
-    return (
-        f"{value:.2g}"
-        if value >= 0.1
-        else f"{value:.3g}"
-        if value >= LEAST_SHOWN_P
-        else f"< {LEAST_SHOWN_P:g}"
-    )
+    if value < LEAST_SHOWN_P:
+        return f"< {LEAST_SHOWN_P:g}"
+    return f"{value:.2g}" if value >= 0.1 else f"{value:.3g}"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sls.engine.evaluation.measures import COST, FRACTION, Measure, format_measure, scale_of
 from sls.metrics.classification import Confusion
-from sls.metrics.det import DetCurve
+from sls.metrics.eer import DetCurve
 from sls.metrics.intervals import Interval
 
 POOLED = "pooled"

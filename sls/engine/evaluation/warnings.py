@@ -7,13 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from sls.data.tables.protocols import Label
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import Condition
 from sls.engine.evaluation.groups import ATTACK, UNKNOWN
 from sls.engine.evaluation.measures import format_measure
 from sls.metrics.calibration import Calibration, PavCalibration
-from sls.metrics.det import Ranking, compute_eer, eer_of_curve, merge_sorted
+from sls.metrics.eer import Ranking, compute_eer, eer_of_curve, merge_sorted
 
 LEAST_SHOWN = 0.00005
 """Half of 0.01 points: a smaller difference of EERs does not show in a table."""
@@ -79,8 +78,7 @@ def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
 
 def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: float) -> Iterator[str]:
     """Yields where a calibration makes equals of scores, and where it was not fitted."""
-    is_bonafide = joined.key.labels == Label.BONAFIDE
-    before = compute_eer(joined.scores[is_bonafide], joined.scores[~is_bonafide]).eer
+    before = compute_eer(joined.scores[joined.is_bonafide], joined.scores[~joined.is_bonafide]).eer
     if abs(before - eer) > LEAST_SHOWN:
         yield (
             "the calibration makes equals of scores that the file tells apart: EER "

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from sls.config import ComputeConfig
 from sls.data.tables.protocols import Label
-from sls.engine.compute.memory import full_memory_raises
-from sls.engine.compute.precision import arithmetic
+from sls.engine.compute.device import arithmetic, full_memory_raises
 from sls.models.compiling import compiled_for_scoring
 from sls.models.packing import can_pack, packed_for_scoring
 

@@ -22,13 +22,8 @@ from sls.config import Config
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import load_batches
 from sls.data.loading.training_batches import Batch, EpochBatches
-from sls.engine.compute.memory import full_memory_raises, peak_memory_gib, reset_peak_memory
-from sls.engine.compute.precision import arithmetic
-from sls.engine.compute.training_processes import (
-    expect_unused_weights,
-    share_batch_statistics,
-    sum_over_processes,
-)
+from sls.engine.compute.device import arithmetic, full_memory_raises, peak_memory_gib, reset_peak_memory
+from sls.engine.compute.training_processes import expect_unused_weights, share_batch_statistics
 from sls.engine.training.averaging import make_average
 from sls.engine.training.optimizer import make_optimizer, make_schedule
 from sls.engine.training.results import EpochResult, StepResult
@@ -221,11 +216,11 @@ class Training:
             with self.accelerator.autocast():
                 log_probs = self.parallel(batch.waveforms)
             # The weighted mean of cross entropy over the batch of all processes, whose gradients are averaged.
-            total_weight = sum_over_processes(self.class_weights[labels].sum(), self.accelerator)
+            total_weight = self.accelerator.reduce(self.class_weights[labels].sum(), "sum")
             loss = F.cross_entropy(log_probs, labels, self.class_weights, reduction="sum") / total_weight
             self.accelerator.backward(loss * num_processes / self._group_size())
         num_correct = (log_probs.argmax(dim=1) == labels).sum().to(loss.dtype)
-        shared = sum_over_processes(torch.stack((loss.detach(), num_correct)), self.accelerator)
+        shared = self.accelerator.reduce(torch.stack((loss.detach(), num_correct)), "sum")
         gradient_norm = self._clip_gradient() if is_step else loss.new_zeros(())
         # In one transfer, for which a GPU that runs behind is waited for.
         figures = torch.cat((shared, gradient_norm.to(loss.dtype)[None])).tolist()

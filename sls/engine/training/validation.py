@@ -16,7 +16,7 @@ from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import load_batches
 from sls.data.loading.training_batches import EpochBatches
 from sls.data.tables.protocols import Label
-from sls.metrics.det import compute_eer
+from sls.metrics.eer import compute_eer
 from sls.models.countermeasure import Countermeasure
 
 logger = logging.getLogger(__name__)

@@ -36,11 +36,6 @@ Backend = Literal["torchaudio", "fairseq"]
 
 RANDOM_SCHEME = "random:"
 
-_NO_COUNTERMEASURE = (
-    "found no SLS countermeasure, expected one; "
-    "a pre-trained encoder is a start for training (xlsr_model), and cannot score"
-)
-
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
@@ -112,7 +107,6 @@ def load_checkpoint(
     source: str | Path,
     *,
     xlsr: str | Path | None = None,
-    num_samples: int | None = None,
     backend: Backend = "torchaudio",
 ) -> LoadedCheckpoint:
     """Reads a trained countermeasure: one of our own files, or a published SLS file.
@@ -121,7 +115,6 @@ def load_checkpoint(
         source: A path or `hf://owner/repo/file[@revision]`.
         xlsr: The pre-trained XLS-R that a published file started from, for its configuration; needed where
             the shapes are not those of a known encoder. Not used for our own files.
-        num_samples: Length of the waveforms of a published file; inferred from its shapes if not given.
         backend: Whose implementation runs the encoder.
 
     Raises:
@@ -130,36 +123,36 @@ def load_checkpoint(
     """
     path = fetch(source)
     digest = file_digest(path)
-    if not is_pickle(path):
-        tensors, metadata = native.read_safetensors(path)
-        if not native.is_native(metadata):
-            raise ValueError(f"{path}: {_NO_COUNTERMEASURE}")
-        model, info = native.restore(tensors, metadata, path)
-    else:
-        state = _flat_weights(read_pickle(path))
-        if not published.is_published(state):
-            raise ValueError(f"{path}: {_NO_COUNTERMEASURE}")
+    content, metadata = _read(path)
+    if native.is_native(metadata):
+        model, info = native.restore(content, metadata, path)
+    elif published.is_published(state := _flat_weights(content)):
         encoder = _read_pretrained(xlsr).encoder if xlsr else None
-        model = published.restore_published(state, encoder, num_samples, str(source))
+        model = published.restore_published(state, encoder, str(source))
         provenance = {"format": "published SLS", "source": str(source), "sha256": digest}
         info = CheckpointInfo(model.encoder, model.num_samples, provenance=provenance)
+    else:
+        raise ValueError(
+            f"{path}: found no SLS countermeasure, expected one; "
+            "a pre-trained encoder is a start for training (xlsr_model), and cannot score"
+        )
     return LoadedCheckpoint(_with_backend(model, backend).eval(), info, digest)
 
 
 def _read_pretrained(source: str | Path) -> _Pretrained:
     path = fetch(source)
-    if is_pickle(path):
-        content = read_pickle(path)
-        if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-            return _take_fairseq(content, str(path))
-        state = _flat_weights(content)
-        is_trained = published.is_published(state)
-    else:
-        state, metadata = native.read_safetensors(path)
-        is_trained = native.is_native(metadata)
-    if is_trained:
+    content, metadata = _read(path)
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        return _take_fairseq(content, str(path))
+    state = _flat_weights(content)
+    if native.is_native(metadata) or published.is_published(state):
         raise ValueError(f"{path}: found a trained countermeasure, expected a pre-trained encoder")
     return _take_huggingface(state, source)
+
+
+def _read(path: Path) -> tuple[Any, Mapping[str, str]]:
+    """Returns the content of a file of weights, and the metadata of a safetensors file."""
+    return (read_pickle(path), {}) if is_pickle(path) else native.read_safetensors(path)
 
 
 def _take_fairseq(content: Mapping[str, Any], source: str) -> _Pretrained:

@@ -121,14 +121,13 @@ def take_weights(
         raise ValueError(f"{source}: the weights do not fit the model: {listed}")
     if rest:
         _LOGGER.info("%s: not used: %s", source, ", ".join(sorted(rest)))
-    return {ours: _aligned(_as_float32(state[theirs])) for ours, theirs in names.items()}, rest
+    return {ours: _aligned_float32(state[theirs]) for ours, theirs in names.items()}, rest
 
 
 def fill_countermeasure(
     model: Countermeasure,
     state: Mapping[str, Tensor],
     names: Mapping[str, str],
-    unused: re.Pattern[str],
     prefix: str,
     source: str,
 ) -> None:
@@ -138,14 +137,14 @@ def fill_countermeasure(
         model: Changed in place.
         state: The file's weights, by its names.
         names: The file's name of each weight of the model, by ours.
-        unused: What the file may hold besides: what is left of pre-training.
-        prefix: What stands before fairseq's names of that.
+        prefix: What stands before fairseq's names of what is left of pre-training, which the file may hold besides.
         source: The file, for the error.
 
     Raises:
         ValueError: one line that lists all weights that are missing, unexpected or of another shape.
     """
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    unused = re.compile(re.escape(prefix) + FAIRSEQ_UNUSED.pattern)
     weights, rest = take_weights(state, names, shapes, unused, source)
     model.load_state_dict(weights, assign=True)
     model.pretraining_weights = {name.removeprefix(prefix): tensor for name, tensor in rest.items()}
@@ -156,14 +155,12 @@ def _list_names(kind: str, items: list[str]) -> str:
     return f"{len(items)} {kind} ({', '.join(items[:MAX_LISTED])}{more})"
 
 
-def _as_float32(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def _aligned(tensor: Tensor) -> Tensor:
-    """Copies a weight that does not lie as PyTorch's own do, as in a mapped safetensors file.
+def _aligned_float32(tensor: Tensor) -> Tensor:
+    """Copies a weight of another precision, or that does not lie as PyTorch's do, as in a mapped safetensors file.
 
     Some processors' matrix products (MKL on AMD) take another path for it and end in other last digits: a
     training that goes on from a file would differ from one that was never stopped.
     """
+    if tensor.is_floating_point():
+        tensor = tensor.float()
     return tensor if tensor.data_ptr() % ALIGNMENT_BYTES == 0 else tensor.clone()

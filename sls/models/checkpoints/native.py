@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +21,6 @@ from sls.models.encoder_config import EncoderConfig
 
 FORMAT = "sls-countermeasure/1"
 PRETRAINING_PREFIX = "pretraining."
-_PRETRAINING = re.compile(re.escape(PRETRAINING_PREFIX))
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def restore(
     with WithoutInitialValues():
         model = Countermeasure(info.encoder, info.num_samples)
     names = {name: name for name in model.state_dict()}
-    fill_countermeasure(model, state, names, _PRETRAINING, PRETRAINING_PREFIX, str(path))
+    fill_countermeasure(model, state, names, PRETRAINING_PREFIX, str(path))
     return model, info
 
 

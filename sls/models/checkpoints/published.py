@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 
 PARALLEL_PREFIX = "module."  # left by torch.nn.DataParallel
 ENCODER_PREFIX = "ssl_model.model."
-UNUSED = re.compile(f"{re.escape(ENCODER_PREFIX)}{FAIRSEQ_UNUSED.pattern}")
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,14 +28,13 @@ def is_published(names: Iterable[str]) -> bool:
 
 
 def restore_published(
-    state: Mapping[str, Tensor], encoder: EncoderConfig | None, num_samples: int | None, source: str
+    state: Mapping[str, Tensor], encoder: EncoderConfig | None, source: str
 ) -> Countermeasure:
-    """Returns the countermeasure that a published file holds.
+    """Returns the countermeasure that a published file holds; the length of its waveforms follows from its shapes.
 
     Args:
         state: The file's weights, by names with or without `module.`.
         encoder: Shape of its encoder; none: that of the known encoder whose shapes it has.
-        num_samples: Length of its waveforms; none: inferred from the classifier.
         source: The file, for errors.
 
     Raises:
@@ -46,11 +43,12 @@ def restore_published(
     """
     state = {name.removeprefix(PARALLEL_PREFIX): tensor for name, tensor in state.items()}
     encoder = encoder or _recognise_encoder(state, source)
-    if num_samples is None and "fc1.weight" in state:
-        num_samples = infer_num_samples(state["fc1.weight"], encoder, source)
+    fc1 = state.get("fc1.weight")
     with WithoutInitialValues():
-        model = Countermeasure(encoder, num_samples or NUM_SAMPLES)
-    fill_countermeasure(model, state, published_names(model), UNUSED, ENCODER_PREFIX, source)
+        model = Countermeasure(
+            encoder, NUM_SAMPLES if fc1 is None else infer_num_samples(fc1, encoder, source)
+        )
+    fill_countermeasure(model, state, published_names(model), ENCODER_PREFIX, source)
     return model
 
 
@@ -61,9 +59,10 @@ def _recognise_encoder(state: Mapping[str, Tensor], source: str) -> EncoderConfi
     an encoder known by name can be recognised by them.
     """
     found = {
-        name.removeprefix(ENCODER_PREFIX): tensor.shape
+        theirs: tensor.shape
         for name, tensor in state.items()
-        if name.startswith(ENCODER_PREFIX) and not UNUSED.match(name)
+        if name.startswith(ENCODER_PREFIX)
+        if not FAIRSEQ_UNUSED.match(theirs := name.removeprefix(ENCODER_PREFIX))
     }
     for known, config in NAMED_ENCODERS.items():
         shapes = encoder_shapes(config)

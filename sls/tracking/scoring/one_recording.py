@@ -15,8 +15,7 @@ from sls.config import ComputeConfig
 from sls.data.audio.recording import read_audio
 from sls.data.audio.windows import check_hop, combine_scores, cut_windows, window_starts
 from sls.data.tables.protocols import Label
-from sls.engine.compute.device import resolve_device
-from sls.engine.compute.precision import arithmetic
+from sls.engine.compute.device import arithmetic, resolve_device
 from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.scoring.forward_pass import resolve_batch_size
 from sls.engine.scoring.settings import settings_of

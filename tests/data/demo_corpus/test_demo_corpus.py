@@ -21,7 +21,7 @@ from sls.data.demo_corpus import build, make_demo_corpus
 from sls.data.demo_corpus.plan import PARTS, SEEN_ATTACKS, UNSEEN_ATTACKS, count_trials, plan_corpus
 from sls.data.demo_corpus.recording import WILD_FORMATS, make_trial
 from sls.data.demo_corpus.tables import audio_path
-from sls.metrics.det import compute_eer
+from sls.metrics.eer import compute_eer
 
 SMALL = 0.02
 PYTHON = sys.executable  # which `silent_workers` replaces

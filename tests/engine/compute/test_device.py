@@ -1,7 +1,9 @@
 import pytest
 import torch
 
-from sls.engine.compute.device import resolve_device
+from sls.engine.compute.device import arithmetic, full_memory_raises, peak_memory_gib, resolve_device
+
+CPU = torch.device("cpu")
 
 
 def test_cpu_is_taken_when_named() -> None:
@@ -27,3 +29,59 @@ def test_gpu_beyond_the_last_is_refused(monkeypatch) -> None:
     assert resolve_device("cuda:0") == torch.device("cuda:0")
     with pytest.raises(ValueError, match="this machine has 1 GPUs"):
         resolve_device("cuda:1")
+
+
+def test_bf16_rounds_products_and_fp32_does_not() -> None:
+    ones = torch.ones(2, 2)
+    with arithmetic("bf16", CPU):
+        assert (ones @ ones).dtype == torch.bfloat16
+    with arithmetic("fp32", CPU):
+        assert (ones @ ones).dtype == torch.float32
+
+
+def test_fp32_switches_tf32_off_and_gives_it_back() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with arithmetic("fp32", CPU):
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+def test_tf32_allows_it_for_the_duration_of_the_block() -> None:
+    with arithmetic("tf32", torch.device("cuda")):
+        assert torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_tf32_on_a_cpu_is_refused() -> None:
+    with (
+        pytest.raises(ValueError, match="precision: found tf32 on cpu, expected fp32 or bf16"),
+        arithmetic("tf32", CPU),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    ],
+)
+def test_full_memory_is_told_in_other_words(error: Exception) -> None:
+    with pytest.raises(MemoryError, match="use less"), full_memory_raises(lambda: MemoryError("use less")):
+        raise error
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), full_memory_raises(lambda: MemoryError("use less")):
+        raise RuntimeError("shapes do not match")
+
+
+def test_the_memory_of_this_process_is_some_hundred_megabytes() -> None:
+    assert 0.05 < peak_memory_gib(torch.device("cpu")) < 1_000

@@ -16,17 +16,17 @@ from sls.engine.evaluation import breakdown
 from sls.engine.evaluation.calibration import fit_calibration, load_calibration, save_calibration
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.groups import order_values
+from sls.engine.evaluation.min_tdcf import TANDEM_COSTS, pick_tdcf
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell, Evaluation
-from sls.engine.evaluation.tandem import TANDEM_COSTS, pick_tdcf
 from sls.metrics.calibration import LogisticCalibration, PavCalibration
-from sls.metrics.det import compute_eer
-from sls.metrics.tdcf import LegacyTandemCosts, TandemCosts, asv_error_rates, compute_min_tdcf
+from sls.metrics.eer import compute_eer, det_curve
+from sls.metrics.tdcf import asv_error_rates, legacy_cost, revised_cost
 from tests.engine.evaluation.keys import make_asv, make_corpus, make_joined
 
 
-def evaluate_corpus(system="", calibration=None, costs=None, **asked) -> Evaluation:
+def evaluate_corpus(system="", calibration=None, **asked) -> Evaluation:
     plan = EvaluationPlan(**{"track": "LA", "breakdown": ("attack", "codec", "speaker"), **asked})
-    return evaluate(make_corpus(), plan, system=system, calibration=calibration, costs=costs)
+    return evaluate(make_corpus(), plan, system=system, calibration=calibration)
 
 
 def find_breakdown(evaluation: Evaluation, *fields: str) -> Breakdown:
@@ -50,10 +50,9 @@ def test_pooled_numbers_are_those_of_the_metrics():
     found = evaluate_corpus(asv=asv)
     rates = asv_error_rates(asv.target, asv.nontarget, asv.spoof)
     assert found.eer == compute_eer(bonafide, spoof).eer
-    assert found.value("min_tdcf") == compute_min_tdcf(bonafide, spoof, rates).cost
-    assert (
-        found.value("min_tdcf_legacy") == compute_min_tdcf(bonafide, spoof, rates, LegacyTandemCosts()).cost
-    )
+    curve = det_curve(bonafide, spoof)
+    assert found.value("min_tdcf") == revised_cost(rates).least(curve)
+    assert found.value("min_tdcf_legacy") == legacy_cost(rates).least(curve)
     assert (found.num_bonafide, found.num_spoof) == (bonafide.size, spoof.size)
 
 
@@ -155,7 +154,7 @@ def test_tdcf_of_a_condition_meets_the_asv_in_the_same_condition():
     there = asv.select(asv.fields["codec"] == "none")
     attacked = there.select((there.fields["attack"] == "A11") | (there.roles != Role.SPOOF))
     rates = asv_error_rates(attacked.target, attacked.nontarget, attacked.spoof)
-    expected = compute_min_tdcf(*scores_where(of_codec, of_codec & of_attack), rates).cost
+    expected = revised_cost(rates).least(det_curve(*scores_where(of_codec, of_codec & of_attack)))
     assert find_cell(find_breakdown(found, "attack", "codec"), "A11", "none").min_tdcf == pytest.approx(
         expected
     )
@@ -173,13 +172,13 @@ def test_a_track_of_2019_is_broken_down_by_the_legacy_cost():
 @pytest.mark.parametrize(
     ("metrics", "form"),
     [
-        (("eer", "min_tdcf_legacy"), LegacyTandemCosts),
-        (("min_tdcf", "min_tdcf_legacy"), TandemCosts),
-        (("eer",), TandemCosts),
+        (("eer", "min_tdcf_legacy"), legacy_cost),
+        (("min_tdcf", "min_tdcf_legacy"), revised_cost),
+        (("eer",), revised_cost),
     ],
 )
 def test_the_legacy_cost_is_taken_where_a_track_earns_it_alone(metrics, form):
-    assert TANDEM_COSTS[pick_tdcf(metrics)] == form()
+    assert TANDEM_COSTS[pick_tdcf(metrics)] is form
 
 
 def test_a_field_whose_values_the_classes_do_not_share_selects_spoofed_trials():

@@ -9,7 +9,7 @@ from sls.data.tables.columns import as_columns
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factor, sample_clusters
-from sls.metrics.det import rank_trials
+from sls.metrics.eer import rank_trials
 from sls.metrics.sampling import Sampling
 from tests.engine.evaluation.keys import make_joined
 

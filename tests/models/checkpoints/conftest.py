@@ -16,7 +16,7 @@ from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import EncoderConfig
 from sls.models.xlsr import Xlsr
 
-NUM_SAMPLES = 8_000
+NUM_SAMPLES = 7_760
 
 
 @pytest.fixture

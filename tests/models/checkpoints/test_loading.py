@@ -18,12 +18,12 @@ from sls.models.encoder_config import NAMED_ENCODERS
 
 def test_a_random_start_depends_on_its_seed_alone() -> None:
     torch.manual_seed(99)
-    one = build_countermeasure("random:tiny", 8_000, seed=1).state_dict()
+    one = build_countermeasure("random:tiny", 7_760, seed=1).state_dict()
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    same = build_countermeasure("random:tiny", 8_000, seed=1).state_dict()
+    same = build_countermeasure("random:tiny", 7_760, seed=1).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
-    other = build_countermeasure("random:tiny", 8_000, seed=2).state_dict()
+    other = build_countermeasure("random:tiny", 7_760, seed=2).state_dict()
     assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
     constant = ("norm", "bn", "conv_layers.0.conv")  # the first convolution starts as a filterbank
     weights = [name for name in one if name.endswith("weight") and not any(part in name for part in constant)]
@@ -44,19 +44,19 @@ def test_a_random_start_has_sound_weights() -> None:
 
 def test_an_unknown_name_lists_those_that_are_known() -> None:
     with pytest.raises(ValueError, match="xlsr_model: found random:huge, .*tiny, base, 300m"):
-        build_countermeasure("random:huge", 8_000, seed=1)
+        build_countermeasure("random:huge", 7_760, seed=1)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("tiny:bark", "linear or mel"), ("base:mel", "none")])
 def test_filters_that_a_shape_cannot_start_from_are_refused(name: str, expected: str) -> None:
     with pytest.raises(ValueError, match=f"xlsr_model: random:{name}: .*expected {expected}"):
-        build_countermeasure(f"random:{name}", 8_000, seed=1)
+        build_countermeasure(f"random:{name}", 7_760, seed=1)
 
 
 def test_filters_are_chosen_by_name() -> None:
     name = "xlsr.wav2vec2.feature_extractor.conv_layers.0.conv.weight"
     default, linear, mel = (
-        build_countermeasure(f"random:tiny{filters}", 8_000, seed=1).state_dict()[name]
+        build_countermeasure(f"random:tiny{filters}", 7_760, seed=1).state_dict()[name]
         for filters in ("", ":linear", ":mel")
     )
     assert torch.equal(default, linear)
@@ -67,7 +67,7 @@ def test_the_new_classifier_depends_on_the_seed_and_the_encoder_on_the_file(
     write_fairseq: Callable[..., Path], model: Countermeasure, fairseq_state: dict[str, Tensor]
 ) -> None:
     path = write_fairseq()
-    same, other = (build_countermeasure(path, 8_000, seed).state_dict() for seed in (2, 3))
+    same, other = (build_countermeasure(path, 7_760, seed).state_dict() for seed in (2, 3))
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, same[name])
         is_new = name in {f"classifier.fc{i}.{kind}" for i in (0, 1, 3) for kind in ("weight", "bias")}
@@ -81,12 +81,12 @@ def test_a_fairseq_file_with_a_stray_key_is_refused(
 ) -> None:
     path = write_fairseq(model=fairseq_state | {"encoder.layers.3.fc1.bias": torch.zeros(40)})
     with pytest.raises(ValueError, match=r"xlsr.pt: .*unexpected \(encoder.layers.3.fc1.bias\)"):
-        build_countermeasure(path, 8_000, seed=1)
+        build_countermeasure(path, 7_760, seed=1)
 
 
 def test_a_long_list_of_keys_is_cut_and_counted(write_fairseq: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match=r"\d\d missing .* and \d\d more"):
-        build_countermeasure(write_fairseq(model={"mask_emb": torch.zeros(24)}), 8_000, seed=1)
+        build_countermeasure(write_fairseq(model={"mask_emb": torch.zeros(24)}), 7_760, seed=1)
 
 
 def test_an_old_args_namespace_is_read(
@@ -95,14 +95,14 @@ def test_an_old_args_namespace_is_read(
     from argparse import Namespace
 
     path = write_fairseq(cfg=None, args=Namespace(arch="wav2vec2", **fairseq_fields))
-    assert build_countermeasure(path, 8_000, seed=2).encoder == model.encoder
+    assert build_countermeasure(path, 7_760, seed=2).encoder == model.encoder
 
 
 def test_half_precision_weights_are_read_as_fp32(
     write_fairseq: Callable[..., Path], fairseq_state: dict[str, Tensor]
 ) -> None:
     path = write_fairseq(model={name: tensor.half() for name, tensor in fairseq_state.items()})
-    model = build_countermeasure(path, 8_000, seed=2)
+    model = build_countermeasure(path, 7_760, seed=2)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
@@ -112,7 +112,7 @@ def test_a_countermeasure_is_no_start_and_an_encoder_is_no_countermeasure(
     info = CheckpointInfo(model.encoder, model.num_samples)
     path = save_checkpoint(tmp_path / "a.safetensors", model, info)
     with pytest.raises(ValueError, match="a.safetensors: .*expected a pre-trained encoder"):
-        build_countermeasure(path, 8_000, seed=1)
+        build_countermeasure(path, 7_760, seed=1)
     with pytest.raises(ValueError, match="xlsr.pt: .*expected"):
         load_checkpoint(write_fairseq())
 
@@ -120,14 +120,14 @@ def test_a_countermeasure_is_no_start_and_an_encoder_is_no_countermeasure(
 @pytest.mark.parametrize("content", [{"a": torch.zeros(1)}, [1, 2], {"model": {"a": torch.zeros(1)}}, None])
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "a.pt")
-    for load in (load_checkpoint, lambda path: build_countermeasure(path, 8_000, seed=1)):
+    for load in (load_checkpoint, lambda path: build_countermeasure(path, 7_760, seed=1)):
         with pytest.raises(ValueError, match=r"a.pt: "):
             load(tmp_path / "a.pt")
 
 
 def test_an_unknown_backend_is_refused(write_fairseq: Callable[..., Path]) -> None:
     with pytest.raises(ValueError, match="backend: found jax, .*torchaudio.*fairseq"):
-        build_countermeasure(write_fairseq(), 8_000, seed=1, backend="jax")  # type: ignore[arg-type]
+        build_countermeasure(write_fairseq(), 7_760, seed=1, backend="jax")  # type: ignore[arg-type]
 
 
 def test_fairseq_that_is_not_installed_is_a_clear_error(
@@ -142,5 +142,5 @@ def test_fairseq_that_is_not_installed_is_a_clear_error(
     (requirement,) = declared["optional-dependencies"]["fairseq"]
     advice = rf"backend: found fairseq, .*pip install {re.escape(requirement)}"
     with pytest.raises(ValueError, match=advice):
-        build_countermeasure(write_fairseq(), 8_000, seed=1, backend="fairseq")
-    assert build_countermeasure(write_fairseq(), 8_000, seed=1).num_samples == 8_000
+        build_countermeasure(write_fairseq(), 7_760, seed=1, backend="fairseq")
+    assert build_countermeasure(write_fairseq(), 7_760, seed=1).num_samples == 7_760

@@ -33,7 +33,7 @@ def test_a_published_file_scores_as_its_model(
     path: Path, xlsr: Path, model: Countermeasure, waveforms: Tensor, prefix: str
 ) -> None:
     rewrite(path, lambda state: {prefix + name.removeprefix("module."): t for name, t in state.items()})
-    loaded = load_checkpoint(path, xlsr=xlsr, num_samples=8_000)
+    loaded = load_checkpoint(path, xlsr=xlsr)
     assert loaded.info.encoder == model.encoder
     assert loaded.info.provenance["format"] == "published SLS"
     assert loaded.info.provenance["sha256"] == loaded.digest
@@ -54,7 +54,7 @@ def test_a_random_start_is_exported_with_a_warning(tmp_path: Path, caplog: pytes
     model = build_countermeasure("random:tiny", 8_000, seed=1)
     path = export_published(tmp_path / "a.pth", model)
     assert "a.pth: without" in caplog.text
-    assert load_checkpoint(path, num_samples=8_000).info.encoder == NAMED_ENCODERS["tiny"]
+    assert load_checkpoint(path).info.encoder == NAMED_ENCODERS["tiny"]
 
 
 def test_a_known_encoder_is_recognised_by_its_shapes_with_a_warning(
@@ -81,7 +81,7 @@ def test_every_key_is_accounted_for_in_one_error(path: Path, xlsr: Path) -> None
 
     rewrite(path, change)
     with pytest.raises(ValueError, match=r"epoch_2.pth: ") as caught:
-        load_checkpoint(path, xlsr=xlsr, num_samples=8_000)
+        load_checkpoint(path, xlsr=xlsr)
     message = str(caught.value)
     assert "2 missing (ssl_model.model.encoder.layers.1.fc1.bias, fc0.weight)" in message
     assert "2 unexpected (ssl_model.model.adapter.weight, quantizer.vars)" in message
@@ -94,7 +94,7 @@ def test_the_wrong_xlsr_file_is_an_error(
 ) -> None:
     model = {**fairseq_fields, "encoder_layers": 4}
     with pytest.raises(ValueError, match="16 missing"):
-        load_checkpoint(path, xlsr=write_fairseq(cfg={"model": model}), num_samples=8_000)
+        load_checkpoint(path, xlsr=write_fairseq(cfg={"model": model}))
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_keys_that_are_not_used_are_kept_for_the_export(
     path: Path, xlsr: Path, fairseq_state: dict[str, Tensor], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        loaded = load_checkpoint(path, xlsr=xlsr, num_samples=8_000)
+        loaded = load_checkpoint(path, xlsr=xlsr)
     prefix = "ssl_model.model."
     assert (
         f"epoch_2.pth: not used: {prefix}final_proj.bias, {prefix}final_proj.weight, {prefix}mask"

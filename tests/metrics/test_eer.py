@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sls.metrics.det import compute_eer, det_curve, rank_trials
+from sls.metrics.eer import compute_eer, det_curve, rank_trials
 from tests.metrics.naive import draw_scores, naive_curve, naive_eer
 
 SCORES = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=25)

@@ -1,4 +1,4 @@
-"""The t-DCF in every condition of a breakdown.
+"""The min t-DCF of a track, in every condition of its breakdowns.
 
 The ASV meets the same attacks and codecs as the countermeasure: as in the organisers' tables of 2021, its
 threshold is its EER point among the target and non-target trials of the condition, and its spoofed trials are
@@ -7,7 +7,7 @@ those of the condition's attack and codec.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 from sls.data.tables.asv_scores import AsvScores, Role
 from sls.data.tables.columns import as_columns
 from sls.engine.evaluation.groups import ATTACK, ATTACKS, UNKNOWN, Factor, order_values
-from sls.metrics.det import Ranking, compute_eer
+from sls.metrics.eer import Ranking, compute_eer
 from sls.metrics.intervals import Estimate, estimate_min_cost
 from sls.metrics.sampling import Floats, Sampling, leave_out
-from sls.metrics.tdcf import AsvErrorRates, LegacyTandemCosts, LinearCost, TandemCosts, asv_error_rates
+from sls.metrics.tdcf import AsvErrorRates, LinearCost, asv_error_rates, legacy_cost, revised_cost
 
-TANDEM_COSTS: Mapping[str, TandemCosts | LegacyTandemCosts] = {
-    "min_tdcf": TandemCosts(),
-    "min_tdcf_legacy": LegacyTandemCosts(),
-}
+TandemCost = Callable[[AsvErrorRates], LinearCost]
+TANDEM_COSTS: Mapping[str, TandemCost] = {"min_tdcf": revised_cost, "min_tdcf_legacy": legacy_cost}
 """Of 2021 and of 2019, by the measure that they give."""
 SLOPE_STEP = 1e-6
 """Change of the ASV's acceptance over which the slope of a cost is taken."""
@@ -66,7 +64,7 @@ class Tandem:
     spoofed: _Trials
     values: Mapping[str, Mapping[str, int]]
     """Code of each value of each field."""
-    costs: TandemCosts | LegacyTandemCosts
+    cost: TandemCost
 
     @property
     def attacks(self) -> set[str]:
@@ -88,7 +86,7 @@ class Tandem:
         Raises:
             ValueError: As `error_rates`, or the rates make the cost meaningless.
         """
-        return self.costs.linear_cost(self.error_rates())
+        return self.cost(self.error_rates())
 
     def estimate(
         self, ranking: Ranking, sampling: Sampling, attacks: Factor | None, optimism: float
@@ -121,10 +119,7 @@ class Tandem:
         """Returns how fast the cost at some rates of the countermeasure grows with the ASV's acceptance."""
         rates = self.error_rates()
         accepted = np.clip(rates.spoof_false_alarm + np.array([-SLOPE_STEP, SLOPE_STEP]), 0, 1).tolist()
-        costs = [
-            self.costs.linear_cost(replace(rates, spoof_false_alarm=share)).of_rates(frr, far)
-            for share in accepted
-        ]
+        costs = [self.cost(replace(rates, spoof_false_alarm=share)).of_rates(frr, far) for share in accepted]
         return float(costs[1] - costs[0]) / (accepted[1] - accepted[0])
 
     def select(self, field: str, value: str, is_spoof_only: bool) -> Tandem | None:
@@ -136,9 +131,7 @@ class Tandem:
         return replace(self, genuine=genuine, spoofed=self.spoofed.select(field, code))
 
 
-def make_tandem(
-    asv: AsvScores, costs: TandemCosts | LegacyTandemCosts, fields: Collection[str] = ()
-) -> Tandem:
+def make_tandem(asv: AsvScores, cost: TandemCost, fields: Collection[str] = ()) -> Tandem:
     """Builds the tandem over all trials of an ASV, ready for conditions on some fields."""
     is_target, is_spoof = asv.roles == Role.TARGET, asv.roles == Role.SPOOF
     values, codes = {}, {}
@@ -151,7 +144,7 @@ def make_tandem(
         _Trials(asv.scores[chosen], is_target[chosen], {name: held[chosen] for name, held in codes.items()})
         for chosen in (~is_spoof, is_spoof)
     )
-    return Tandem(genuine, spoofed, values, costs)
+    return Tandem(genuine, spoofed, values, cost)
 
 
 def pick_tdcf(metrics: Collection[str]) -> str:
