@@ -20,9 +20,9 @@ import numpy as np
 from scipy import special
 
 from sls.data.tables.asv_scores import AsvScores, Role
+from sls.data.tables.columns import Texts
 from sls.data.tables.protocols import Protocol
 from sls.data.tables.score_files import Coverage, JoinedScores, ScoreTable
-from sls.data.tables.text_columns import Texts
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import EvaluationPlan

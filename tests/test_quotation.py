@@ -5,10 +5,10 @@ import pytest
 
 from sls.config_file import build_config, read_config_values
 from sls.data.corpora.tracks import load_tracks
+from sls.data.tables.columns import Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
 from sls.data.tables.score_files import join_scores, read_scores, write_scores
-from sls.data.tables.text_columns import Texts
 from sls.quotation import MAX_QUOTED, did_you_mean, quote, shorten
 
 LONG = "x" * 4_000

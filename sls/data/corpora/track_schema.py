@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sls.data.tables.formats import IGNORED_COLUMN, TableFormat
+from sls.data.tables.formats import DELIMITERS, IGNORED_COLUMN, TableFormat
 from sls.data.tables.protocols import Label
-from sls.data.tables.text_table import DELIMITERS
 from sls.quotation import did_you_mean, quote
 from sls.yaml_file import read_yaml
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from sls.data.tables.columns import Columns, as_columns
-from sls.data.tables.formats import FormattedTable, TableFormat, read_first_line, read_formatted_table
+from sls.data.tables.formats import TableFormat, read_first_line
 from sls.data.tables.protocols import ALL_SUBSETS, find_subset
+from sls.data.tables.text_table import Table, read_table
 from sls.quotation import quote
 
 
@@ -102,8 +103,8 @@ def read_asv_scores(path: str | Path) -> AsvScores:
         ValueError: another number of columns, an unknown role, a score that is not a finite number, or no
             trial of one of the three roles.
     """
-    read = read_formatted_table(path, ROLES_AND_SCORES)
-    return AsvScores(read.table.source, read.table.digest, read.floats("score"), *_read_roles(read))
+    table = read_table(path, ROLES_AND_SCORES)
+    return AsvScores(table.source, table.digest, table.floats("score"), *_read_roles(table))
 
 
 def join_asv_metadata(
@@ -118,42 +119,38 @@ def join_asv_metadata(
     repeat: the names of each row are compared, and must agree.
 
     Args:
-        scores: the score file, with a column `score`.
-        score_formats: its form, or several of which the first that fits counts.
-        metadata: a file with a column `role`, row by row for the same trials.
-        metadata_formats: its form, or several of which the first that fits counts.
+        scores: The score file, with a column `score`.
+        score_formats: Its form, or several of which the first that fits counts.
+        metadata: A file with a column `role`, row by row for the same trials.
+        metadata_formats: Its form, or several of which the first that fits counts.
 
     Raises:
         FileNotFoundError: a file does not exist.
         ValueError: another number of rows or columns, names that disagree, an unknown role, a score that is
             not a finite number, or no trial of one of the three roles.
     """
-    read, read_metadata = (
-        read_formatted_table(scores, score_formats),
-        read_formatted_table(metadata, metadata_formats),
-    )
-    values = read.floats("score")
-    roles, fields = _read_roles(read_metadata)
-    _check_same_rows(read, read_metadata)
-    return AsvScores(read.table.source, read.table.digest, values, roles, fields)
+    table, metadata_table = read_table(scores, score_formats), read_table(metadata, metadata_formats)
+    values = table.floats("score")
+    roles, fields = _read_roles(metadata_table)
+    _check_same_rows(table, metadata_table)
+    return AsvScores(table.source, table.digest, values, roles, fields)
 
 
-def _read_roles(read: FormattedTable) -> tuple[np.ndarray, Columns]:
+def _read_roles(table: Table) -> tuple[np.ndarray, Columns]:
     """Returns the role of each row and the other columns, once each role is there."""
-    fields = read.fields(leave_out=("trial", "enrolment", "role", "score"))
-    roles = read.numbers("role", ROLE_SPELLINGS)
+    fields = table.fields(leave_out=("trial", "enrolment", "role", "score"))
+    roles = table.numbers("role", ROLE_SPELLINGS)
     for name, role in ROLE_SPELLINGS.items():
         if not (roles == role).any():
             expected = ", ".join(ROLE_SPELLINGS)
-            raise ValueError(f"{read.table.source}: found no {name} trial, expected some of each: {expected}")
+            raise ValueError(f"{table.source}: found no {name} trial, expected some of each: {expected}")
     return roles, fields
 
 
-def _check_same_rows(scores: FormattedTable, metadata: FormattedTable) -> None:
-    source = metadata.table.source
-    if len(scores.table) != len(metadata.table):
+def _check_same_rows(scores: Table, metadata: Table) -> None:
+    if len(scores) != len(metadata):
         raise ValueError(
-            f"{scores.table.source}: found {len(scores.table)} rows, expected {len(metadata.table)} as in {source}, "
+            f"{scores.source}: found {len(scores)} rows, expected {len(metadata)} as in {metadata.source}, "
             "since the two are joined row by row"
         )
     for name in ("enrolment", "trial"):
@@ -164,6 +161,6 @@ def _check_same_rows(scores: FormattedTable, metadata: FormattedTable) -> None:
         if differs.any():
             row = int(np.argmax(differs))
             raise ValueError(
-                f"{scores.table.source}:{scores.table.line(row)}: found {name} {quote(found[row])}, expected "
-                f"{quote(expected[row])} as in line {metadata.table.line(row)} of {source}"
+                f"{scores.source}:{scores.line(row)}: found {name} {quote(found[row])}, expected "
+                f"{quote(expected[row])} as in line {metadata.line(row)} of {metadata.source}"
             )

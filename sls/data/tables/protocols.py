@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.columns import as_columns
-from sls.data.tables.formats import TableFormat, read_formatted_table
-from sls.data.tables.text_columns import Texts
+from sls.data.tables.columns import Texts, as_columns
+from sls.data.tables.formats import TableFormat
+from sls.data.tables.text_table import read_table
 from sls.quotation import quote
 
 ALL_SUBSETS = "all"
@@ -84,8 +83,9 @@ class Protocol:
                     f"{speakers.source}: found label {Label(found[row]).name.lower()} of trial "
                     f"{quote(self.names[row])}, expected {Label(self.labels[row]).name.lower()} as in {self.source}"
                 )
-        make = partial(as_columns(speakers.fields).select(rows).categories, "speaker")
-        return replace(self, fields=as_columns(self.fields).add("speaker", make), speakers=speakers)
+        known = as_columns(speakers.fields)
+        fields = as_columns(self.fields).add("speaker", lambda: known.categories("speaker").select(rows))
+        return replace(self, fields=fields, speakers=speakers)
 
     def select_subset(self, subset: str) -> Protocol:
         """Returns the trials of one subset, or all of them for `all`.
@@ -121,17 +121,17 @@ def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]
     """Reads a protocol, a key or a list of trials.
 
     Args:
-        path: the file.
-        formats: its form; of several, the first that the file's first line fits.
+        path: The file.
+        formats: Its form; of several, the first that the file's first line fits.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: another number of columns, an unknown label or subset, or a trial that stands twice.
     """
-    read = read_formatted_table(path, formats)
-    names, fields = read.names(), read.fields(leave_out=("trial", "label"))
-    labels = read.numbers("label", read.form.labels) if "label" in read.places else None
-    return Protocol(read.table.source, read.table.digest, names, labels, fields)
+    table = read_table(path, formats)
+    names, fields = table.names(), table.fields(leave_out=("trial", "label"))
+    labels = table.numbers("label", table.form.labels) if "label" in table.places else None
+    return Protocol(table.source, table.digest, names, labels, fields)
 
 
 def list_subsets(fields: Mapping[str, np.ndarray]) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.formats import TableFormat, read_formatted_table
+from sls.data.tables.columns import Texts
+from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol
-from sls.data.tables.text_columns import Texts
+from sls.data.tables.text_table import read_table
 from sls.files import write_whole
 from sls.quotation import quote, shorten
 
@@ -130,15 +131,15 @@ def read_scores(path: str | Path, origin: str = "") -> ScoreTable:
     """Reads a score file: `trial score` lines, or the forms of ASVspoof 2019 and 5.
 
     Args:
-        path: the file.
-        origin: where a user finds it, if it is a passing copy.
+        path: The file.
+        origin: Where a user finds it, if it is a passing copy.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: another number of columns, a score that is not a finite number, or a trial twice.
     """
-    read = read_formatted_table(path, SCORE_FORMATS)
-    return ScoreTable(read.names(), read.floats("score"), read.table.source, read.table.digest, origin)
+    table = read_table(path, SCORE_FORMATS)
+    return ScoreTable(table.names(), table.floats("score"), table.source, table.digest, origin)
 
 
 def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -> JoinedScores:
@@ -147,9 +148,9 @@ def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -
     Join with the whole key and select its subset afterwards: a score file covers all trials of a track.
 
     Args:
-        table: scores of the trials, in any order.
-        key: every trial of the track.
-        allow_partial: keep the trials that are in both, and let `coverage` tell how many are not.
+        table: Scores of the trials, in any order.
+        key: Every trial of the track.
+        allow_partial: Keep the trials that are in both, and let `coverage` tell how many are not.
 
     Raises:
         ValueError: trials without a score or scores without a trial (with `allow_partial`: none in common).

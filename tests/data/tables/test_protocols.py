@@ -7,9 +7,9 @@ import pytest
 
 from sls.data.corpora.track_schema import DEFAULT_LABELS
 from sls.data.corpora.tracks import load_formats
+from sls.data.tables.columns import Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
-from sls.data.tables.text_columns import Texts
 
 FORMATS = load_formats()
 

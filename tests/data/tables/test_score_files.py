@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sls.data.corpora.tracks import load_formats
+from sls.data.tables.columns import Texts
 from sls.data.tables.protocols import Protocol, read_protocol
 from sls.data.tables.score_files import ScoreTable, join_scores, read_scores, write_scores
-from sls.data.tables.text_columns import Texts
 
 
 def make_key(names: list[str], subsets: list[str] | None = None) -> Protocol:

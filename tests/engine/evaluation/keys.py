@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from sls.data.tables.asv_scores import AsvScores, Role
+from sls.data.tables.columns import Texts
 from sls.data.tables.protocols import Protocol
 from sls.data.tables.score_files import Coverage, JoinedScores, ScoreTable
-from sls.data.tables.text_columns import Texts
 
 CODECS = ("none", "alaw")
 ATTACKS = ("A10", "A9", "A11")

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sls.config import PROJECT_ROOT
@@ -514,7 +515,7 @@ def test_minispoof_is_broken_down_like_the_published_tables(reference_dir):
 
 
 def test_values_that_are_one_number_have_one_order():
-    column = Categories.encode(np.array(["S01", "S10", "S1", "S001", "S2"]))
+    column = Categories.encode(pa.array(["S01", "S10", "S1", "S001", "S2"]))
     values, codes = order_values(column)
     assert values == ("S001", "S01", "S1", "S2", "S10")
     assert [values[code] for code in codes] == ["S01", "S10", "S1", "S001", "S2"]
