@@ -44,10 +44,10 @@ def open_corpus(data: DataConfig, key: str = "", wanted: Iterable[str] = ()) -> 
     """Finds the corpus that a configuration names; without a data_root, makes the synthetic demo corpus.
 
     Args:
-        data: where the corpora lie, and how they are read.
-        key: the key, or its directory, that a user named: without a data_root, what is evaluated against it
+        data: Where the corpora lie, and how they are read.
+        key: The key, or its directory, that a user named: without a data_root, what is evaluated against it
             is no demo corpus, unless the key is that of one.
-        wanted: names of tracks that it must have; one that it has not is refused before a demo corpus is made.
+        wanted: Names of tracks that it must have; one that it has not is refused before a demo corpus is made.
 
     Raises:
         FileNotFoundError: the data_root or the tracks file does not exist.

@@ -83,22 +83,17 @@ class AudioSearch:
     """What follows a trial's name in the name of its file: `.flac`, or nothing."""
 
     def find(self, root: Path) -> tuple[Path, ...]:
-        """Returns every folder that exists, each once, also where links lead to it by several names."""
-        found: dict[Path, Path] = {}
-        for folder in expand_folders(root, self.folders):
-            found.setdefault(folder.resolve(), folder)
-        return tuple(found.values())
-
-    def require(self, root: Path) -> tuple[Path, ...]:
-        """Returns every folder that exists.
+        """Returns every folder that exists, each once, also where links lead to it by several names.
 
         Raises:
             FileNotFoundError: there is none; the error says where one looked.
         """
-        folders = self.find(root)
-        if not folders:
+        found: dict[Path, Path] = {}
+        for folder in expand_folders(root, self.folders):
+            found.setdefault(folder.resolve(), folder)
+        if not found:
             raise FileNotFoundError(f"no audio folder: looked under {root} for {', '.join(self.folders)}")
-        return folders
+        return tuple(found.values())
 
 
 @dataclass(frozen=True)
@@ -132,9 +127,9 @@ def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequ
     """Finds the recording of each trial, listing each folder once instead of asking for each file.
 
     Args:
-        names: names of the trials, or paths relative to the folders.
-        folders: where to look; the first folder that holds a file counts.
-        extensions: what may follow a name; the first that gives a file counts.
+        names: Names of the trials, or paths relative to the folders.
+        folders: Where to look; the first folder that holds a file counts.
+        extensions: What may follow a name; the first that gives a file counts.
     """
     listing: dict[str, Path] = {}
     for parent in sorted({name.rpartition("/")[0] for name in names if "/" in name} | {""}):

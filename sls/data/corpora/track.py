@@ -54,8 +54,8 @@ class Track:
         """Reads the list of all trials of this track, with labels where the list has them.
 
         Args:
-            data_root: the directory under which the corpora lie.
-            is_checked: compare with the published counts (unless a corpus note lies above the file).
+            data_root: The directory under which the corpora lie.
+            is_checked: Compare with the published counts (unless a corpus note lies above the file).
 
         Raises:
             FileNotFoundError: there is no such list; the error says where one looked.
@@ -75,9 +75,9 @@ class Track:
         """Reads the labels of this track, and the speakers from where they are known.
 
         Args:
-            data_root: the directory under which the corpora lie; not needed where `key` is given.
-            key: a key file, or a directory that holds it in one of the usual places.
-            is_checked: compare with the published counts (unless a corpus note lies above the file).
+            data_root: The directory under which the corpora lie; not needed where `key` is given.
+            key: A key file, or a directory that holds it in one of the usual places.
+            is_checked: Compare with the published counts (unless a corpus note lies above the file).
 
         Raises:
             FileNotFoundError: there is no key; the error says where one looked.
@@ -110,10 +110,10 @@ class Track:
         """Reads the ASV scores of this track.
 
         Args:
-            data_root: the directory under which the corpora lie.
-            key: the key that the user named, if any: scores and metadata are looked for there first.
-            asv_scores: a score file, or a directory that holds it.
-            subset: whose trials to return; by default the track's own subset.
+            data_root: The directory under which the corpora lie.
+            key: The key that the user named, if any: scores and metadata are looked for there first.
+            asv_scores: A score file, or a directory that holds it.
+            subset: Whose trials to return; by default the track's own subset.
 
         Returns:
             The scores, or None where the track needs none, or where none are found and none were named.
@@ -184,23 +184,21 @@ class Track:
         *,
         is_labelled: bool = False,
         require_audio: bool = True,
-        is_checked: bool = True,
     ) -> list[Trial]:
         """Lists the trials with their recordings.
 
         Args:
-            data_root: the directory under which the corpora lie.
-            subset: only the trials that the key puts in this subset; None or `all` for all of them.
-            is_labelled: the trials are for training or validation, so labels of both classes are needed.
-            require_audio: raise where a recording is missing; otherwise it fails when it is read.
-            is_checked: compare with the published counts (unless a corpus note lies above the file).
+            data_root: The directory under which the corpora lie.
+            subset: Only the trials that the key puts in this subset; None or `all` for all of them.
+            is_labelled: The trials are for training or validation, so labels of both classes are needed.
+            require_audio: Raise where a recording is missing; otherwise it fails when it is read.
 
         Raises:
             FileNotFoundError: no list, key, or audio folder, or missing recordings.
             ValueError: files that are not as they should be, or labels of one class only.
         """
         wants_key = is_labelled or subset not in (None, ALL_SUBSETS)
-        protocol = (self.key if wants_key else self.protocol)(data_root, is_checked=is_checked)
+        protocol = (self.key if wants_key else self.protocol)(data_root)
         protocol = protocol.select_subset(subset or ALL_SUBSETS)
         if is_labelled:
             self._check_both_classes(protocol)
@@ -219,7 +217,7 @@ class Track:
             FileNotFoundError: no audio folder exists.
         """
         try:
-            folders = self.audio_search.require(self._root(data_root))
+            folders = self.audio_search.find(self._root(data_root))
         except FileNotFoundError as error:
             raise NotThereError(f"track {self.name}: {error}", self.download["audio"]) from None
         names = protocol.fields.get("path", protocol.names)

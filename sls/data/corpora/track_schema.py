@@ -51,6 +51,10 @@ class Entry:
         """Returns a mapping within this one, or None where it is absent."""
         return as_entry(self.values[name], f"{self.where}.{name}") if name in self.values else None
 
+    def entries(self) -> dict[str, Entry]:
+        """Returns the mappings within this one, by name."""
+        return {str(name): as_entry(value, f"{self.where}.{name}") for name, value in self.values.items()}
+
 
 def as_entry(value: Any, where: str) -> Entry:
     """Raises ValueError where a value is not a mapping."""
