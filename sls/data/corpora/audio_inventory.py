@@ -106,9 +106,9 @@ def _look_into(
     paths: list[str], is_decoded: bool, num_workers: int, show: Callable[[int, int], object]
 ) -> list[AudioFacts | UnreadableFile]:
     inspect = partial(_inspect, is_decoded=is_decoded)
-    found = []
+    found: list[AudioFacts | UnreadableFile] = []
     with ExitStack() as stack:
-        results = map(inspect, paths)
+        results: Iterator[AudioFacts | UnreadableFile] = map(inspect, paths)
         if num_workers:  # threads do: both decoders work outside Python's lock
             results = stack.enter_context(ThreadPool(num_workers)).imap(inspect, paths, _CHUNK)
         for result in results:

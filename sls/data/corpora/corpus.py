@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sls.config import PROJECT_ROOT, DataConfig
 from sls.data.corpora.published_counts import CORPUS_NOTE, find_corpus_note, read_corpus_note
-from sls.data.corpora.tracks import BUILT_IN_TRACKS, Track, load_tracks
+from sls.data.corpora.track import Track
+from sls.data.corpora.tracks import BUILT_IN_TRACKS, load_tracks
 from sls.data.demo_corpus import make_demo_corpus
 from sls.quotation import did_you_mean, quote
 

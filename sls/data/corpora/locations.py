@@ -32,18 +32,15 @@ class FileSearch:
         Raises:
             ValueError: there are such files, and none has one of the forms.
         """
-        misfits = []
-        for path in self._existing(root):
-            if match_format(path, self.formats) is not None:
-                return path
-            misfits.append(path)
-        if misfits:
-            fits = match_format(misfits[0], self.named_formats)
-            hint = (
-                "" if fits is None else f"; if it is the {self.what}, name the file: {self.what}={misfits[0]}"
-            )
-            raise ValueError(describe_misfit(misfits[0], self.formats) + hint)
-        return None
+        folders = expand_folders(root, self.folders)
+        paths = [folder / name for folder in folders for name in self.files if (folder / name).is_file()]
+        found = next((path for path in paths if match_format(path, self.formats) is not None), None)
+        if found is None and paths:
+            hint = ""
+            if match_format(paths[0], self.named_formats) is not None:
+                hint = f"; if it is the {self.what}, name the file: {self.what}={paths[0]}"
+            raise ValueError(describe_misfit(paths[0], self.formats) + hint)
+        return found
 
     def find_under(self, root: str | Path) -> Path | None:
         """Looks under a data root, and nowhere else: where none is given, nowhere at all."""
@@ -65,12 +62,6 @@ class FileSearch:
     def describe(self, root: Path) -> str:
         """Says where one looks, for an error."""
         return f"looked under {root} for {' or '.join(self.files)} in {', '.join(self.folders)}"
-
-    def _existing(self, root: Path) -> Iterator[Path]:
-        for folder in expand_folders(root, self.folders):
-            for name in self.files:
-                if (folder / name).is_file():
-                    yield folder / name
 
 
 @dataclass(frozen=True)
@@ -94,6 +85,15 @@ class AudioSearch:
         if not found:
             raise FileNotFoundError(f"no audio folder: looked under {root} for {', '.join(self.folders)}")
         return tuple(found.values())
+
+    def locate(self, protocol: Protocol, root: Path) -> LocatedAudio:
+        """Finds the recordings of the trials of a protocol, by its column `path` or else by their names.
+
+        Raises:
+            FileNotFoundError: no audio folder exists.
+        """
+        names = protocol.fields.get("path", protocol.names)
+        return locate_audio(names.tolist(), self.find(root), self.extensions)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sls.data.corpora.locations import AudioSearch, FileSearch, LocatedAudio, list_trials, locate_audio
+from sls.data.corpora.locations import AudioSearch, FileSearch, LocatedAudio, list_trials
 from sls.data.corpora.published_counts import Counts, check_asv_counts, check_counts, find_corpus_note
 from sls.data.tables.asv_scores import AsvScores, brings_roles, join_asv_metadata, read_asv_scores
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
@@ -123,59 +123,36 @@ class Track:
             ValueError: files that do not fit each other, their form or the published counts, or scores
                 named for a track that has none.
         """
-        if self.asv_scores_search is None:
+        search, roles_search = self.asv_scores_search, self.asv_metadata_search
+        if search is None:
             if asv_scores:
                 raise ValueError(
                     f"asv_scores: found {asv_scores}, expected none: track {self.name} has no asv_scores in its "
                     "tracks file"
                 )
             return None
-        scores = self._find_named_asv_scores(self.asv_scores_search, key, asv_scores)
-        within = None if scores is not None else Path(data_root)
-        scores = scores or self.asv_scores_search.find_under(data_root)
+        named = Path(asv_scores) if asv_scores else None
+        near = named if named is not None and named.is_file() else search.find_near(named or key)
+        if near is None and named is not None:
+            raise FileNotFoundError(f"track {self.name}: no ASV scores: {search.describe(named)}")
+        scores = near or search.find_under(data_root)
         if scores is None:
             return None
-        is_published = not asv_scores  # those that a user named may be of a system of his own
-        if self.asv_metadata_search is None:
+        is_published = named is None  # those that a user named may be of a system of his own
+        if roles_search is None:
             asv = read_asv_scores(scores)
         elif brings_roles(scores):
             asv, is_published = read_asv_scores(scores), False
         else:
-            metadata = self._find_asv_metadata(self.asv_metadata_search, scores, within, key, data_root)
-            asv = join_asv_metadata(
-                scores, self.asv_scores_search.formats, metadata, self.asv_metadata_search.formats
-            )
+            metadata = roles_search.find_near(scores.parent, None if near else Path(data_root))
+            metadata = metadata or roles_search.find_near(key) or roles_search.find_under(data_root)
+            if metadata is None:
+                where = roles_search.describe(scores.parent)
+                raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
+            asv = join_asv_metadata(scores, search.formats, metadata, roles_search.formats)
         if is_published:
             check_asv_counts(asv, self._counts_of(asv.source))
         return asv.select_subset(self.default_subset if subset is None else subset)
-
-    def _find_named_asv_scores(
-        self, search: FileSearch, key: str | Path | None, asv_scores: str | Path | None
-    ) -> Path | None:
-        """Finds the scores that a user named, or those beside the key that he named."""
-        if asv_scores and Path(asv_scores).is_file():
-            return Path(asv_scores)
-        found = search.find_near(asv_scores or key)
-        if found is None and asv_scores:
-            where = search.describe(Path(asv_scores))
-            raise FileNotFoundError(f"track {self.name}: no ASV scores: {where}")
-        return found
-
-    def _find_asv_metadata(
-        self,
-        search: FileSearch,
-        scores: Path,
-        within: Path | None,
-        key: str | Path | None,
-        data_root: str | Path,
-    ) -> Path:
-        found = (
-            search.find_near(scores.parent, within) or search.find_near(key) or search.find_under(data_root)
-        )
-        if found is None:
-            where = search.describe(scores.parent)
-            raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
-        return found
 
     def trials(
         self,
@@ -217,11 +194,9 @@ class Track:
             FileNotFoundError: no audio folder exists.
         """
         try:
-            folders = self.audio_search.find(self._root(data_root))
+            return self.audio_search.locate(protocol, self._root(data_root))
         except FileNotFoundError as error:
             raise NotThereError(f"track {self.name}: {error}", self.download["audio"]) from None
-        names = protocol.fields.get("path", protocol.names)
-        return locate_audio(names.tolist(), folders, self.audio_search.extensions)
 
     def _read(self, path: Path, search: FileSearch, is_checked: bool) -> Protocol:
         protocol = read_protocol(path, search.formats)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,16 @@ class Entry:
         if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
             raise ValueError(f"{self.where}.{name}: found {quote(value)}, expected a list of texts")
         return tuple(value)
+
+    def choices(
+        self, name: str, known: Collection[str], default: Sequence[str] | None = None
+    ) -> tuple[str, ...]:
+        """Returns a list of texts, as `texts` does, each of which is known."""
+        found = self.texts(name, default)
+        for item in found:
+            if item not in known:
+                raise ValueError(f"{self.where}.{name}: found {item}, expected some of: {', '.join(known)}")
+        return found
 
     def entry(self, name: str) -> Entry | None:
         """Returns a mapping within this one, or None where it is absent."""

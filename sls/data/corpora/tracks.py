@@ -13,8 +13,6 @@ from sls.data.corpora.track_schema import Entry, parse_format, read_yaml_entry
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import ALL_SUBSETS
 
-__all__ = ["BUILT_IN_TRACKS", "METRICS", "Track", "load_tracks"]
-
 BUILT_IN_TRACKS = PROJECT_ROOT / "configs" / "tracks.yaml"
 METRICS = ("eer", "min_tdcf", "min_tdcf_legacy", "min_dcf", "act_dcf", "cllr")
 """What a track may earn. `min_tdcf` is the revised form of 2021, `min_tdcf_legacy` that of 2019."""
@@ -84,15 +82,11 @@ def _parse_track(name: str, entry: Entry, formats: Mapping[str, TableFormat]) ->
     searches = {what: _parse_search(what, entry, folders, formats) for what in _NEEDED_COLUMNS}
     if searches["protocol"] is None and searches["key"] is None:
         raise ValueError(f"{entry.where}: found neither protocol nor key, expected one of them")
-    metrics = entry.texts("metrics", ("eer",))
-    for metric in metrics:
-        if metric not in METRICS:
-            raise ValueError(f"{entry.where}.metrics: found {metric}, expected some of: {', '.join(METRICS)}")
     return Track(
         name=name,
         title=entry.text("title", name),
         corpus=entry.text("corpus", name),
-        metrics=metrics,
+        metrics=entry.choices("metrics", METRICS, ("eer",)),
         default_subset=entry.text("subset", ALL_SUBSETS),
         breakdown=entry.texts("breakdown", ()),
         counts=parse_counts(entry.entry("counts") or Entry(entry.where, {})),
@@ -113,10 +107,8 @@ def _parse_search(
     if entry is None:
         return None
     entry.check_names(["folders", "files", "formats", "named_formats"])
-    names, named = entry.texts("formats"), entry.texts("named_formats", ())
+    names, named = entry.choices("formats", formats), entry.choices("named_formats", formats, ())
     for name in names + named:
-        if name not in formats:
-            raise ValueError(f"{entry.where}.formats: found {name}, expected some of: {', '.join(formats)}")
         for column in _NEEDED_COLUMNS[what]:
             if column not in formats[name].columns:
                 raise ValueError(
