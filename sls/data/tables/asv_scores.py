@@ -60,11 +60,6 @@ class AsvScores:
         """Scores of the spoofed trials. Shape: `(spoofed trials,)`, float64."""
         return self.scores[self.roles == Role.SPOOF]
 
-    @property
-    def spoof_attacks(self) -> np.ndarray | None:
-        """Attack of each spoofed trial, in the order of `spoof`; None where it is not known."""
-        return self.fields["attack"][self.roles == Role.SPOOF] if "attack" in self.fields else None
-
     def select(self, mask: np.ndarray) -> AsvScores:
         """Returns the trials of a Boolean mask."""
         return replace(
