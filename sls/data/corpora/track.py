@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sls.data.corpora.locations import AudioSearch, FileSearch, LocatedAudio, list_trials
 from sls.data.corpora.published_counts import Counts, check_asv_counts, check_counts, find_corpus_note
-from sls.data.tables.asv_scores import AsvScores, brings_roles, join_asv_metadata, read_asv_scores
+from sls.data.tables.asv_scores import AsvScores, brings_roles, read_asv_scores
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
 
 DOWNLOAD_PARTS = ("audio", "key")
@@ -149,7 +149,7 @@ class Track:
             if metadata is None:
                 where = roles_search.describe(scores.parent)
                 raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
-            asv = join_asv_metadata(scores, search.formats, metadata, roles_search.formats)
+            asv = read_asv_scores(scores, search.formats, metadata, roles_search.formats)
         if is_published:
             check_asv_counts(asv, self._counts_of(asv.source))
         return asv.select_subset(self.default_subset if subset is None else subset)

@@ -90,33 +90,22 @@ def brings_roles(path: str | Path) -> bool:
     return len(fields) == len(ROLES_AND_SCORES.columns) and fields[1] in ROLE_SPELLINGS
 
 
-def read_asv_scores(path: str | Path) -> AsvScores:
-    """Reads ASV scores in the form of ASVspoof 2019: attack (or `bonafide`), role, score.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: another number of columns, an unknown role, a score that is not a finite number, or no
-            trial of one of the three roles.
-    """
-    table = read_table(path, ROLES_AND_SCORES)
-    return AsvScores(table.source, table.digest, table.floats("score"), *_read_roles(table))
-
-
-def join_asv_metadata(
+def read_asv_scores(
     scores: str | Path,
-    score_formats: TableFormat | Sequence[TableFormat],
-    metadata: str | Path,
-    metadata_formats: TableFormat | Sequence[TableFormat],
+    score_formats: TableFormat | Sequence[TableFormat] = ROLES_AND_SCORES,
+    metadata: str | Path | None = None,
+    metadata_formats: TableFormat | Sequence[TableFormat] = (),
 ) -> AsvScores:
-    """Reads ASV scores whose roles stand in another file, as in ASVspoof 2021 LA.
+    """Reads ASV scores, whose roles they bring, as in ASVspoof 2019, or another file, as in ASVspoof 2021 LA.
 
-    The two files are joined row by row, because one recording meets several enrolments, so that names
-    repeat: the names of each row are compared, and must agree.
+    Two files are joined row by row, because one recording meets several enrolments, so that names repeat: the
+    names of each row are compared, and must agree.
 
     Args:
         scores: The score file, with a column `score`.
-        score_formats: Its form, or several of which the first that fits counts.
-        metadata: A file with a column `role`, row by row for the same trials.
+        score_formats: Its form, or several of which the first that fits counts; by default attack (or `bonafide`),
+            role, score.
+        metadata: A file with a column `role`, row by row for the same trials; None where the scores bring it.
         metadata_formats: Its form, or several of which the first that fits counts.
 
     Raises:
@@ -124,10 +113,11 @@ def join_asv_metadata(
         ValueError: another number of rows or columns, names that disagree, an unknown role, a score that is
             not a finite number, or no trial of one of the three roles.
     """
-    table, metadata_table = read_table(scores, score_formats), read_table(metadata, metadata_formats)
+    table = read_table(scores, score_formats)
+    with_roles = table if metadata is None else read_table(metadata, metadata_formats)
     values = table.floats("score")
-    roles, fields = _read_roles(metadata_table)
-    _check_same_rows(table, metadata_table)
+    roles, fields = _read_roles(with_roles)
+    _check_same_rows(table, with_roles)
     return AsvScores(table.source, table.digest, values, roles, fields)
 
 

@@ -66,16 +66,12 @@ def match_format(path: Path, formats: Sequence[TableFormat]) -> TableFormat | No
 
 def describe_misfit(path: Path, formats: Sequence[TableFormat]) -> str:
     """Says in one line that a file has none of the forms, and which they are."""
-    line = read_first_line(path)
+    line, expected = read_first_line(path), ", or ".join(candidate.describe() for candidate in formats)
     if not path.stat().st_size:
-        return f"{path}: found an empty file, expected {_describe_all(formats)}"
+        return f"{path}: found an empty file, expected {expected}"
     delimiters = {candidate.delimiter for candidate in formats}
     found = len(split_line(line, WHITESPACE if WHITESPACE in delimiters else formats[0].delimiter))
-    return f"{path}:1: found {found} columns ({quote(line)}), expected {_describe_all(formats)}"
-
-
-def _describe_all(formats: Sequence[TableFormat]) -> str:
-    return ", or ".join(candidate.describe() for candidate in formats)
+    return f"{path}:1: found {found} columns ({quote(line)}), expected {expected}"
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
