@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -141,32 +142,22 @@ def _inspect_track(track: Track, root: Path, depth: Depth, num_workers: int, sho
     if not problems.are_absences:
         with suppress(FileNotFoundError, ValueError):  # with wrong counts only, the rest can still be told
             protocol = track.protocol(root, is_checked=False)
-    audio = AudioInventory(missing=0 if protocol is None else len(protocol))
+    audio = AudioInventory()
     if protocol is not None:
-        listed = protocol
-        audio = (
-            problems.attempt(lambda: inspect_recordings(track, listed, root, depth, num_workers, show))
-            or audio
-        )
+        inspect = partial(inspect_recordings, track, protocol, root, depth, num_workers, show)
+        audio = problems.attempt(inspect) or AudioInventory(missing=len(protocol))
     problems.lines += [f"track {track.name}: {line}" for line in audio.problems()]
     num_found = len(problems.lines)
     # Where there is no list either, it was told that there is neither.
     keyed = problems.attempt(lambda: track.key(root), tells_absence=protocol is not None)
     key = None if keyed is None else _inspect_key(track, keyed, protocol or keyed, problems.lines)
     asv = problems.attempt(lambda: _read_asv(track, root))
-    needed = set()
-    if protocol is None:
-        needed |= {track.list_part(), "audio"}
-    if audio.missing or audio.unreadable:
-        needed.add("audio")
-    if key is None or len(problems.lines) > num_found:
-        needed.add("key")
+    needed = {
+        "audio": protocol is None or audio.missing or audio.unreadable,
+        "key": key is None or len(problems.lines) > num_found,
+    }
     has_audio = audio.present > 0 and not (audio.missing or audio.unreadable)
-    metrics = tuple(
-        metric
-        for metric in track.metrics
-        if key is not None and key.holds_subset and (asv is not None or "tdcf" not in metric)
-    )
+    earned = track.metrics if key is not None and key.holds_subset else ()
     return TrackInventory(
         track=track.name,
         title=track.title,
@@ -179,8 +170,8 @@ def _inspect_track(track: Track, root: Path, depth: Depth, num_workers: int, sho
         problems=tuple(problems.lines),
         can_train=has_audio and key is not None and all(key.counts[label.name.lower()] for label in Label),
         can_score=has_audio,
-        metrics=metrics,
-        download=track.downloads([part for part in DOWNLOAD_PARTS if part in needed]),
+        metrics=tuple(metric for metric in earned if asv is not None or "tdcf" not in metric),
+        download=track.downloads([part for part in DOWNLOAD_PARTS if needed[part]]),
         is_absent=protocol is None and key is None and problems.are_absences,
     )
 

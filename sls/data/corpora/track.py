@@ -238,15 +238,13 @@ class Track:
         """Returns what to download for some of `DOWNLOAD_PARTS`, each hint once."""
         return tuple(dict.fromkeys(hint for part in parts for hint in self.download[part]))
 
-    def list_part(self) -> str:
-        """Returns which of `DOWNLOAD_PARTS` brings the list of trials."""
-        return "key" if self.key_search is None or self.protocol_search is None else "audio"
-
     def _not_found(self, searches: list[FileSearch], root: Path) -> NotThereError:
         what = " or ".join(search.what for search in searches)
         where = "; ".join(search.describe(root) for search in searches)
-        parts = {"key" if search is self.key_search else self.list_part() for search in searches}
+        # A list of its own comes with the recordings.
+        has_list = self.protocol_search in searches and self.key_search is not None
+        parts = {"audio": has_list, "key": self.key_search in searches or not has_list}
         return NotThereError(
             f"track {self.name}: no {what}: {where}",
-            self.downloads([part for part in DOWNLOAD_PARTS if part in parts]),
+            self.downloads([part for part, is_meant in parts.items() if is_meant]),
         )
