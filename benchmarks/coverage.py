@@ -20,7 +20,7 @@ import numpy as np
 from scipy import special
 
 from sls.data.tables.asv_scores import AsvScores, Role
-from sls.data.tables.columns import Texts
+from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.protocols import Protocol
 from sls.data.tables.score_files import Coverage, JoinedScores, ScoreTable
 from sls.engine.evaluation.comparison import compare
@@ -233,7 +233,7 @@ def _join(design: Design, layout: Layout, scores: np.ndarray) -> JoinedScores:
     if "attacks" in design.known:
         fields["attack"] = np.concatenate([_fill("-", num_bonafide), _name("A", layout.attacks)])
     trials = Texts.encode([str(number) for number in range(scores.size)])
-    key = Protocol(Path("key.txt"), "", trials, labels, fields)
+    key = Protocol(Path("key.txt"), "", trials, labels, Columns.encode(fields))
     counts = Coverage(scores.size, scores.size, scores.size)
     return JoinedScores(scores, key, counts, ScoreTable(trials, scores, Path("scores.txt"), ""))
 
@@ -259,8 +259,10 @@ def draw_asv(design: Design, layout: Layout, rng: np.random.Generator) -> AsvSco
         [Role.TARGET, Role.NONTARGET, Role.SPOOF], [trials.size, trials.size, each.size * num_attacks]
     )
     attacks = _name("A", np.repeat(np.arange(num_attacks), each.size))
-    names = np.concatenate([_fill("bonafide", 2 * trials.size), attacks])
-    return AsvScores(Path("asv.txt"), "", np.concatenate(scores), roles.astype(np.int8), {"attack": names})
+    fields = Columns.encode({"attack": np.concatenate([_fill("bonafide", 2 * trials.size), attacks])})
+    return AsvScores(
+        Path("asv.txt"), "", np.concatenate(scores), roles.astype(np.int8), Columns.encode({"attack": names})
+    )
 
 
 def simulate(design: Design, num_corpora: int, seed: int = 1) -> dict[str, Tally]:

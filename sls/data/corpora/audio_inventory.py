@@ -80,7 +80,8 @@ def inspect_recordings(
         NotThereError: none of its folders exists.
     """
     located = track.locate(protocol, root)
-    paths = [str(path) for path, absent in zip(located.paths, located.is_missing, strict=True) if not absent]
+    missing = set(located.missing)
+    paths = [str(path) for path in located.paths if path not in missing]
     found = []
     if depth != "names":
         found = _look_into(paths, depth == "decode", num_workers, partial(show, track.name))

@@ -102,23 +102,19 @@ class LocatedAudio:
 
     paths: list[Path]
     """The file of each trial; of a missing one, the path at which it was expected."""
-    is_missing: list[bool]
+    missing: list[Path]
+    """The expected paths of the files that are not there."""
     extra: list[str]
     """Recordings in the folders that belong to none of the trials, sorted."""
     folders: tuple[Path, ...]
 
-    @property
-    def missing(self) -> list[Path]:
-        """The expected paths of the files that are not there."""
-        return [path for path, is_missing in zip(self.paths, self.is_missing, strict=True) if is_missing]
-
     def check_complete(self) -> None:
         """Raises FileNotFoundError, with a count and an example, where recordings are missing."""
-        missing = self.missing
-        if missing:
+        if self.missing:
             folders = ", ".join(map(str, self.folders))
             raise FileNotFoundError(
-                f"{len(missing)} of {len(self.paths)} recordings are missing, the first {missing[0].name} "
+                f"{len(self.missing)} of {len(self.paths)} recordings are missing, the first "
+                f"{self.missing[0].name} "
                 f"(looked in {folders})"
             )
 
@@ -136,19 +132,20 @@ def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequ
         for folder in folders:
             for name in _list_files(folder / parent):
                 listing.setdefault(f"{parent}/{name}" if parent else name, folder)
-    paths, is_missing = [], []
+    paths: list[Path] = []
+    missing: list[Path] = []
     used: set[str] = set()
     for name in names:
         file_name = next((name + ending for ending in extensions if name + ending in listing), None)
-        is_missing.append(file_name is None)
         if file_name is None:
-            paths.append(folders[0] / (name + extensions[0]))
+            missing.append(folders[0] / (name + extensions[0]))
+            paths.append(missing[-1])
         else:
             used.add(file_name)
             paths.append(listing[file_name] / file_name)
     endings = _recording_endings(extensions, used)
     extra = sorted(name for name in listing if name.endswith(endings) and name not in used)
-    return LocatedAudio(paths, is_missing, extra, tuple(folders))
+    return LocatedAudio(paths, missing, extra, tuple(folders))
 
 
 def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:

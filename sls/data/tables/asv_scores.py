@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.columns import Columns, as_columns
+from sls.data.tables.columns import Columns
 from sls.data.tables.formats import TableFormat, read_first_line
 from sls.data.tables.protocols import ALL_SUBSETS, find_subset
 from sls.data.tables.text_table import Table, read_table
@@ -39,7 +39,7 @@ class AsvScores:
     """Score of each trial; higher is more like the claimed speaker. Shape: `(trials,)`, float64."""
     roles: np.ndarray
     """`Role` of each trial. Shape: `(trials,)`, int8."""
-    fields: Mapping[str, np.ndarray] = field(default_factory=dict)
+    fields: Columns = field(default_factory=lambda: Columns({}))
     """What else is known of the trials: attack, codec, transmission, subset. Shape of each: `(trials,)`."""
 
     def __len__(self) -> int:
@@ -66,7 +66,7 @@ class AsvScores:
             self,
             scores=self.scores[mask],
             roles=self.roles[mask],
-            fields=as_columns(self.fields).select(mask),
+            fields=self.fields.select(mask),
         )
 
     def select_subset(self, subset: str) -> AsvScores:

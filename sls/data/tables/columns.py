@@ -158,6 +158,12 @@ class Columns(Mapping[str, np.ndarray]):
         """Takes, by name, what returns each column."""
         self._makers = {name: cache(make) for name, make in makers.items()}
 
+    @classmethod
+    def encode(cls, columns: Mapping[str, Iterable[str]]) -> Columns:
+        """Builds columns from strings."""
+        arrays = {name: pa.array(list(values), pa.string()) for name, values in columns.items()}
+        return cls({name: partial(Categories.encode, array) for name, array in arrays.items()})
+
     def categories(self, name: str) -> Categories:
         """Returns a column as codes."""
         return self._makers[name]()
@@ -184,14 +190,6 @@ class Columns(Mapping[str, np.ndarray]):
     def add(self, name: str, make: Callable[[], Categories]) -> Columns:
         """Returns the columns with one more."""
         return Columns({**self._makers, name: make})
-
-
-def as_columns(columns: Mapping[str, np.ndarray]) -> Columns:
-    """Returns columns that are at hand as `Columns`."""
-    if isinstance(columns, Columns):
-        return columns
-    arrays = {name: pa.array(list(values), pa.string()) for name, values in columns.items()}
-    return Columns({name: partial(Categories.encode, array) for name, array in arrays.items()})
 
 
 def _to_numpy(array: pa.Array) -> np.ndarray:

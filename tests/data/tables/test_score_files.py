@@ -6,13 +6,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sls.data.corpora.tracks import load_formats
-from sls.data.tables.columns import Texts
+from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.protocols import Protocol, read_protocol
 from sls.data.tables.score_files import ScoreTable, check_names, format_score, join_scores, read_scores
 
 
 def make_key(names: list[str], subsets: list[str] | None = None) -> Protocol:
-    fields = {} if subsets is None else {"subset": np.array(subsets, dtype=object)}
+    fields = Columns({}) if subsets is None else Columns.encode({"subset": subsets})
     labels = np.arange(len(names)) % 2
     return Protocol(Path("key.txt"), "", Texts.encode(names), labels.astype(np.int8), fields)
 
