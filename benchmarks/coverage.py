@@ -260,9 +260,7 @@ def draw_asv(design: Design, layout: Layout, rng: np.random.Generator) -> AsvSco
     )
     attacks = _name("A", np.repeat(np.arange(num_attacks), each.size))
     fields = Columns.encode({"attack": np.concatenate([_fill("bonafide", 2 * trials.size), attacks])})
-    return AsvScores(
-        Path("asv.txt"), "", np.concatenate(scores), roles.astype(np.int8), Columns.encode({"attack": names})
-    )
+    return AsvScores(Path("asv.txt"), "", np.concatenate(scores), roles.astype(np.int8), fields)
 
 
 def simulate(design: Design, num_corpora: int, seed: int = 1) -> dict[str, Tally]:
