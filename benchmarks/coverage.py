@@ -20,9 +20,9 @@ import numpy as np
 from scipy import special
 
 from sls.data.tables.asv_scores import AsvScores, Role
+from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.protocols import Protocol
 from sls.data.tables.score_files import Coverage, JoinedScores, ScoreTable
-from sls.data.tables.text_columns import Texts
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import EvaluationPlan
@@ -233,7 +233,7 @@ def _join(design: Design, layout: Layout, scores: np.ndarray) -> JoinedScores:
     if "attacks" in design.known:
         fields["attack"] = np.concatenate([_fill("-", num_bonafide), _name("A", layout.attacks)])
     trials = Texts.encode([str(number) for number in range(scores.size)])
-    key = Protocol(Path("key.txt"), "", trials, labels, fields)
+    key = Protocol(Path("key.txt"), "", trials, labels, Columns.encode(fields))
     counts = Coverage(scores.size, scores.size, scores.size)
     return JoinedScores(scores, key, counts, ScoreTable(trials, scores, Path("scores.txt"), ""))
 
@@ -259,8 +259,8 @@ def draw_asv(design: Design, layout: Layout, rng: np.random.Generator) -> AsvSco
         [Role.TARGET, Role.NONTARGET, Role.SPOOF], [trials.size, trials.size, each.size * num_attacks]
     )
     attacks = _name("A", np.repeat(np.arange(num_attacks), each.size))
-    names = np.concatenate([_fill("bonafide", 2 * trials.size), attacks])
-    return AsvScores(Path("asv.txt"), "", np.concatenate(scores), roles.astype(np.int8), {"attack": names})
+    fields = Columns.encode({"attack": np.concatenate([_fill("bonafide", 2 * trials.size), attacks])})
+    return AsvScores(Path("asv.txt"), "", np.concatenate(scores), roles.astype(np.int8), fields)
 
 
 def simulate(design: Design, num_corpora: int, seed: int = 1) -> dict[str, Tally]:

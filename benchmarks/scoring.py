@@ -33,7 +33,7 @@ from sls.data.audio.windows import fit_length
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.tables.protocols import Trial
-from sls.data.tables.score_files import write_scores
+from sls.data.tables.score_files import format_score
 from sls.engine.scoring.forward_pass import resolve_batch_size
 from sls.engine.scoring.loop import ScoringJob, StageTimes, score
 from sls.models.checkpoints import build_countermeasure
@@ -55,6 +55,12 @@ def make_files(directory: Path, count: int) -> list[Trial]:
     return trials
 
 
+def write_scores(output: Path, trials: list[Trial], scores: np.ndarray) -> None:
+    """Writes one line for each trial."""
+    lines = [f"{trial.name} {format_score(score)}\n" for trial, score in zip(trials, scores, strict=True)]
+    output.write_text("".join(lines), encoding="utf-8")
+
+
 def score_as_seed(model: Countermeasure, trials: list[Trial], output: Path, device: torch.device) -> None:
     """Two passes, gradients recorded, batches of 4, no workers."""
     scores: list[float] = []
@@ -65,7 +71,7 @@ def score_as_seed(model: Countermeasure, trials: list[Trial], output: Path, devi
         for _ in model.xlsr(batch):
             pass
         scores += model(batch)[:, 1].detach().cpu().tolist()
-    write_scores(output, [trial.name for trial in trials], np.array(scores))
+    write_scores(output, trials, np.array(scores))
 
 
 def score_ours(
@@ -78,7 +84,7 @@ def score_ours(
     for batch in score(job, range(len(batches))):
         scores[batch.trials.start : batch.trials.stop] = batch.scores
         times += batch.times
-    write_scores(output, [trial.name for trial in trials], scores)
+    write_scores(output, trials, scores)
     return times
 
 

@@ -17,7 +17,7 @@ from entrypoints.options import (
 from entrypoints.progress import open_ended_bar
 from entrypoints.tables import inventory_lines, inventory_tables
 from sls.data.corpora.corpus import open_corpus
-from sls.data.corpora.inventory import Depth, InventoryProgress, TrackInventory, describe_use, take_inventory
+from sls.data.corpora.inventory import Depth, describe_use, take_inventory
 from sls.tracking.run import TrackedRun
 
 ALL_TRACKS = "all"
@@ -40,14 +40,14 @@ def check_data(run: TrackedRun, track: str, depth: str, num_workers: str, **opti
     corpus = open_corpus(typed_config(options).data, wanted=named)
     tracks = [corpus.track(name) for name in named or corpus.tracks]
     run.set_tags({"corpus": corpus.name, "data_root": corpus.data_root})
-    inventories: list[TrackInventory] = []
     with open_ended_bar() as show:
-        steps = take_inventory(tracks, corpus.data_root, depth=chosen_depth, num_workers=threads)
-        for step in steps:
-            if isinstance(step, InventoryProgress):
-                show(f"check {step.track}", step.checked, step.total)
-            else:
-                inventories.append(step)
+        inventories = take_inventory(
+            tracks,
+            corpus.data_root,
+            depth=chosen_depth,
+            num_workers=threads,
+            show=lambda name, checked, total: show(f"check {name}", checked, total),
+        )
     run.log_json([asdict(inventory) for inventory in inventories], "check_data.json")
     for table in inventory_tables(inventories):
         console.print(table)

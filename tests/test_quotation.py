@@ -5,10 +5,10 @@ import pytest
 
 from sls.config_file import build_config, read_config_values
 from sls.data.corpora.tracks import load_tracks
+from sls.data.tables.columns import Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
-from sls.data.tables.score_files import join_scores, read_scores, write_scores
-from sls.data.tables.text_columns import Texts
+from sls.data.tables.score_files import check_names, join_scores, read_scores
 from sls.quotation import MAX_QUOTED, did_you_mean, quote, shorten
 
 LONG = "x" * 4_000
@@ -43,7 +43,7 @@ def join_with_a_key(path):
         (f"{LONG} 1\n", join_with_a_key),
         (f"a {LONG}\n", lambda path: read_protocol(path, LIST)),
         ("a spoof\n", lambda path: read_protocol(path, LIST).select_subset(LONG)),
-        ("", lambda path: write_scores(path, [f"{LONG} {LONG}"], [1.0])),
+        ("", lambda path: check_names(path, [f"{LONG} {LONG}"])),
         (f"lr: {LONG}\n", lambda path: build_config(read_config_values(path))),
         (f"tracks: {LONG}\n", load_tracks),
     ],

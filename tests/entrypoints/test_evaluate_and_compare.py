@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import mlflow
@@ -13,8 +14,13 @@ from mlflow.entities import Run
 from entrypoints.compare import compare
 from entrypoints.evaluate import evaluate
 from sls.data.corpora.tracks import load_tracks
-from sls.data.tables.score_files import write_scores
+from sls.data.tables.score_files import format_score
 from sls.tracking.store import connect
+
+
+def write_scores(path: Path, names: Iterable[str], scores: np.ndarray) -> None:
+    lines = [f"{name} {format_score(score)}\n" for name, score in zip(names, scores, strict=True)]
+    path.write_text("".join(lines))
 
 
 @pytest.fixture

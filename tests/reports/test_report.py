@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from sls.data.tables.columns import Columns
 from sls.data.tables.score_files import join_scores
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
@@ -168,7 +169,7 @@ def test_a_comparison_leads_with_its_verdict(comparison, comparison_files):
 
 def test_intervals_are_explained_by_what_they_rest_on(tmp_path):
     joined = make_corpus()
-    unnamed = replace(joined, key=replace(joined.key, fields={}))
+    unnamed = replace(joined, key=replace(joined.key, fields=Columns({})))
     for place, of_key in enumerate((joined, unnamed)):
         found = evaluate(of_key, EvaluationPlan("LA"))
         text = read_page(write_evaluation_report(found, tmp_path / str(place))[0]).text

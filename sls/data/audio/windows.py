@@ -12,12 +12,13 @@ Combination = Literal["mean", "median", "min", "log-mean"]
 """How the scores of windows become one: log-mean is the logarithm of the mean probability of bona fide."""
 
 
-def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarray:
-    """Repeats a short waveform and cuts a long one, as the published system does.
+def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES, start: int = 0) -> np.ndarray:
+    """Cuts a long waveform and repeats a short one, as the published system does.
 
     Args:
-        waveform: Shape `(n,)`; repeated floor(num_samples / n) + 1 times where n < num_samples.
-        num_samples: Samples to return: the first ones.
+        waveform: Shape `(n,)`.
+        num_samples: Samples to return.
+        start: The first of them, from 0 up to, without, `n`; the last sample is followed by the first.
 
     Returns:
         Shape: `(num_samples,)`.
@@ -25,26 +26,17 @@ def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES) -> np.ndarr
     Raises:
         ValueError: the waveform is empty.
     """
-    length = len(waveform)
-    if length == 0:
+    if len(waveform) == 0:
         raise ValueError("waveform: found no samples, expected one at least")
-    if length >= num_samples:
-        return waveform[:num_samples]
-    return np.tile(waveform, num_samples // length + 1)[:num_samples]
+    if start + num_samples <= len(waveform):
+        return waveform[start : start + num_samples]
+    return np.resize(np.roll(waveform, -start), num_samples)
 
 
 def draw_crop_start(num_found: int, num_samples: int, rng: np.random.Generator) -> int:
     """Draws where a crop of `num_samples` begins; a short recording, to be repeated, may begin at any sample."""
     spare = num_found - num_samples
     return int(rng.integers(spare + 1 if spare > 0 else num_found))
-
-
-def crop_randomly(waveform: np.ndarray, num_samples: int, rng: np.random.Generator) -> np.ndarray:
-    """Cuts a stretch at a random place out of a waveform; a short one comes whole, from a random sample on."""
-    start = draw_crop_start(len(waveform), num_samples, rng)
-    if len(waveform) <= num_samples:
-        return np.roll(waveform, -start)
-    return waveform[start : start + num_samples]
 
 
 def window_starts(num_samples: int, window: int, hop: int) -> np.ndarray:

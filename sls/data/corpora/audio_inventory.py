@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Literal
 
 from sls.data.audio.recording import AudioError, AudioFacts, inspect_audio
-from sls.data.corpora.track import NotThereError, Track
+from sls.data.corpora.track import Track
 from sls.data.tables.protocols import Protocol
 
 Depth = Literal["names", "headers", "decode"]
 """How far recordings are looked into: whether they are there, what their headers say, or every sample."""
+Show = Callable[[str, int, int], object]
+"""Is told, now and then, the name of a track, how many of its recordings were looked into, and of how many."""
 
 _CHUNK = 64  # recordings that a worker takes at a time
 _EXAMPLES = 100
-
-
-@dataclass(frozen=True)
-class InventoryProgress:
-    """How far the recordings of one track have been looked into."""
-
-    track: str
-    checked: int
-    total: int
 
 
 @dataclass(frozen=True)
@@ -58,72 +53,49 @@ class AudioInventory:
     sample_rates_hz: Mapping[int, int] = field(default_factory=dict)
     """Number of recordings by sampling rate in Hz."""
 
+    def problems(self) -> Iterator[str]:
+        """Says in a line each what is missing and what cannot be read."""
+        if self.missing_examples:
+            total, first = self.present + self.missing, Path(self.missing_examples[0]).name
+            yield f"{self.missing} of {total} recordings are missing, the first {first}"
+        if self.unreadable:
+            count, first = len(self.unreadable), self.unreadable[0].message
+            yield f"{count} of {self.checked} recordings cannot be read, the first: {first}"
+
 
 def inspect_recordings(
-    track: Track, protocol: Protocol, root: Path, depth: Depth, num_workers: int, problems: list[str]
-) -> Iterator[InventoryProgress | AudioInventory]:
+    track: Track, protocol: Protocol, root: Path, depth: Depth, num_workers: int, show: Show
+) -> AudioInventory:
     """Looks for the recordings of a track, and into them.
 
     Args:
-        track: where its recordings may lie.
-        protocol: its trials.
-        root: the data root.
-        depth: how far to look into the recordings.
-        num_workers: threads that look into them; 0 does it in this one.
-        problems: what is missing or wrong is added here, one line each.
+        track: Where its recordings may lie.
+        protocol: Its trials.
+        root: The data root.
+        depth: How far to look into the recordings.
+        num_workers: Threads that look into them; 0 does it in this one.
+        show: Is told how far it is.
 
-    Yields:
-        Progress, now and then, and at last what was found.
+    Raises:
+        NotThereError: none of its folders exists.
     """
-    try:
-        located = track.locate(protocol, root)
-    except NotThereError as error:
-        problems.append(error.reason)
-        yield AudioInventory(missing=len(protocol))
-        return
-    missing = located.missing
-    if missing:
-        problems.append(
-            f"track {track.name}: {len(missing)} of {len(protocol)} recordings are missing, the first "
-            f"{missing[0].name}"
-        )
-    found = AudioInventory(
+    located = track.locate(protocol, root)
+    missing = set(located.missing)
+    paths = [str(path) for path in located.paths if path not in missing]
+    found = []
+    if depth != "names":
+        found = _look_into(paths, depth == "decode", num_workers, partial(show, track.name))
+    facts = [one for one in found if isinstance(one, AudioFacts)]
+    durations_s = [fact.duration_s for fact in facts if fact.duration_s is not None]
+    return AudioInventory(
         folders=tuple(map(str, located.folders)),
-        present=len(protocol) - len(missing),
-        missing=len(missing),
-        missing_examples=tuple(str(path) for path in missing[:_EXAMPLES]),
+        present=len(paths),
+        missing=len(located.missing),
+        missing_examples=tuple(map(str, located.missing[:_EXAMPLES])),
         extra=len(located.extra),
         extra_examples=tuple(located.extra[:_EXAMPLES]),
-    )
-    if depth == "names":
-        yield found
-        return
-    paths = [str(path) for path, absent in zip(located.paths, located.is_missing, strict=True) if not absent]
-    facts: list[AudioFacts] = []
-    unreadable: list[UnreadableFile] = []
-    for results in _inspect_files(paths, depth == "decode", num_workers):
-        for result in results:
-            if isinstance(result, UnreadableFile):
-                unreadable.append(result)
-            else:
-                facts.append(result)
-        yield InventoryProgress(track.name, len(facts) + len(unreadable), len(paths))
-    if unreadable:
-        problems.append(
-            f"track {track.name}: {len(unreadable)} of {len(paths)} recordings cannot be read, the first: "
-            f"{unreadable[0].message}"
-        )
-    yield _add_facts(found, facts, unreadable)
-
-
-def _add_facts(
-    found: AudioInventory, facts: list[AudioFacts], unreadable: list[UnreadableFile]
-) -> AudioInventory:
-    durations_s = [fact.duration_s for fact in facts if fact.duration_s is not None]
-    return replace(
-        found,
-        checked=len(facts) + len(unreadable),
-        unreadable=tuple(unreadable),
+        checked=len(found),
+        unreadable=tuple(one for one in found if isinstance(one, UnreadableFile)),
         total_duration_s=sum(durations_s) if durations_s else None,
         shortest_s=min(durations_s, default=None),
         longest_s=max(durations_s, default=None),
@@ -131,26 +103,24 @@ def _add_facts(
     )
 
 
-def _inspect_files(
-    paths: list[str], is_decoded: bool, num_workers: int
-) -> Iterator[list[AudioFacts | UnreadableFile]]:
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
-    flags = [is_decoded] * len(chunks)
-    if num_workers == 0:
-        yield from map(_inspect_chunk, chunks, flags)
-        return
-    executor = ThreadPoolExecutor(num_workers)  # threads do: both decoders work outside Python's lock
+def _look_into(
+    paths: list[str], is_decoded: bool, num_workers: int, show: Callable[[int, int], object]
+) -> list[AudioFacts | UnreadableFile]:
+    inspect = partial(_inspect, is_decoded=is_decoded)
+    found: list[AudioFacts | UnreadableFile] = []
+    with ExitStack() as stack:
+        results: Iterator[AudioFacts | UnreadableFile] = map(inspect, paths)
+        if num_workers:  # threads do: both decoders work outside Python's lock
+            results = stack.enter_context(ThreadPool(num_workers)).imap(inspect, paths, _CHUNK)
+        for result in results:
+            found.append(result)
+            if len(found) % _CHUNK == 0 or len(found) == len(paths):
+                show(len(found), len(paths))
+    return found
+
+
+def _inspect(path: str, is_decoded: bool) -> AudioFacts | UnreadableFile:
     try:
-        yield from executor.map(_inspect_chunk, chunks, flags)
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _inspect_chunk(paths: list[str], is_decoded: bool) -> list[AudioFacts | UnreadableFile]:
-    results: list[AudioFacts | UnreadableFile] = []
-    for path in paths:
-        try:
-            results.append(inspect_audio(path, is_decoded=is_decoded))
-        except (AudioError, FileNotFoundError) as error:
-            results.append(UnreadableFile(path, str(error)))
-    return results
+        return inspect_audio(path, is_decoded=is_decoded)
+    except (AudioError, FileNotFoundError) as error:
+        return UnreadableFile(path, str(error))

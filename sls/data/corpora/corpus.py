@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sls.config import PROJECT_ROOT, DataConfig
 from sls.data.corpora.published_counts import CORPUS_NOTE, find_corpus_note, read_corpus_note
-from sls.data.corpora.tracks import BUILT_IN_TRACKS, Track, load_tracks
+from sls.data.corpora.track import Track
+from sls.data.corpora.tracks import BUILT_IN_TRACKS, load_tracks
 from sls.data.demo_corpus import make_demo_corpus
 from sls.quotation import did_you_mean, quote
 
@@ -44,10 +45,10 @@ def open_corpus(data: DataConfig, key: str = "", wanted: Iterable[str] = ()) -> 
     """Finds the corpus that a configuration names; without a data_root, makes the synthetic demo corpus.
 
     Args:
-        data: where the corpora lie, and how they are read.
-        key: the key, or its directory, that a user named: without a data_root, what is evaluated against it
+        data: Where the corpora lie, and how they are read.
+        key: The key, or its directory, that a user named: without a data_root, what is evaluated against it
             is no demo corpus, unless the key is that of one.
-        wanted: names of tracks that it must have; one that it has not is refused before a demo corpus is made.
+        wanted: Names of tracks that it must have; one that it has not is refused before a demo corpus is made.
 
     Raises:
         FileNotFoundError: the data_root or the tracks file does not exist.

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from sls.data.corpora.audio_inventory import AudioInventory, Depth, InventoryProgress, inspect_recordings
+from sls.data.corpora.audio_inventory import AudioInventory, Depth, Show, inspect_recordings
 from sls.data.corpora.track import DOWNLOAD_PARTS, NotThereError, Track
 from sls.data.tables.asv_scores import AsvScores
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol
 
 TRAINING_TRACK = "train"
 """The track that training uses."""
+
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -74,28 +79,35 @@ class _Problems:
     are_absences: bool = True
     """Whether no more is wrong than that something is not there."""
 
-    def add(self, error: Exception) -> None:
-        """Notes an error, once."""
-        line = error.reason if isinstance(error, NotThereError) else str(error)
-        self.are_absences = self.are_absences and isinstance(error, NotThereError)
-        if line not in self.lines:
+    def attempt(self, read: Callable[[], Read], *, tells_absence: bool = True) -> Read | None:
+        """Returns what a function reads, or None where it cannot, whose error is noted, once."""
+        try:
+            return read()
+        except NotThereError as error:
+            line = error.reason if tells_absence else ""
+        except (FileNotFoundError, ValueError) as error:
+            line, self.are_absences = str(error), False
+        if line and line not in self.lines:
             self.lines.append(line)
+        return None
 
 
 def take_inventory(
-    tracks: Iterable[Track], data_root: str | Path, *, depth: Depth = "headers", num_workers: int = 0
-) -> Iterator[InventoryProgress | TrackInventory]:
-    """Looks at each track under a data root.
+    tracks: Iterable[Track],
+    data_root: str | Path,
+    *,
+    depth: Depth = "headers",
+    num_workers: int = 0,
+    show: Show = lambda track, checked, total: None,
+) -> list[TrackInventory]:
+    """Looks at each track under a data root; what is missing or wrong is told there, not raised.
 
     Args:
-        tracks: what to look for.
-        data_root: the directory under which the corpora lie.
-        depth: how far to look into the recordings.
-        num_workers: threads that look into them; 0 does it in this one.
-
-    Yields:
-        For each track its progress, now and then, and at last its inventory. What is missing or wrong is
-        told there, not raised.
+        tracks: What to look for.
+        data_root: The directory under which the corpora lie.
+        depth: How far to look into the recordings.
+        num_workers: Threads that look into them; 0 does it in this one.
+        show: Is told how far it is.
 
     Raises:
         FileNotFoundError: there is no such data root.
@@ -103,25 +115,19 @@ def take_inventory(
     root = Path(data_root)
     if not root.is_dir():
         raise FileNotFoundError(f"data_root: no directory {root} (looked in {Path.cwd()})")
-    for track in tracks:
-        yield from _inspect_track(track, root, depth, num_workers)
+    return [_inspect_track(track, root, depth, num_workers, show) for track in tracks]
 
 
 def describe_use(inventories: Sequence[TrackInventory]) -> list[str]:
     """Says in lines what can be run and what is still to download."""
-    lines = []
     labelled = [item.track for item in inventories if item.can_train]
-    trainable = [name for name in labelled if name == TRAINING_TRACK]
-    validatable = [name for name in labelled if name != TRAINING_TRACK]
-    scorable = [item.track for item in inventories if item.can_score]
-    evaluable = [f"{item.track} ({', '.join(item.metrics)})" for item in inventories if item.metrics]
-    for what, names in (
-        ("train on", trainable),
-        ("validate on", validatable),
-        ("score", scorable),
-        ("evaluate", evaluable),
-    ):
-        lines.append(f"can {what}: {', '.join(names) if names else 'nothing'}")
+    use = {
+        "train on": [name for name in labelled if name == TRAINING_TRACK],
+        "validate on": [name for name in labelled if name != TRAINING_TRACK],
+        "score": [item.track for item in inventories if item.can_score],
+        "evaluate": [f"{item.track} ({', '.join(item.metrics)})" for item in inventories if item.metrics],
+    }
+    lines = [f"can {what}: {', '.join(names) or 'nothing'}" for what, names in use.items()]
     downloads: dict[str, list[str]] = {}
     for item in inventories:
         for hint in item.download:
@@ -130,31 +136,29 @@ def describe_use(inventories: Sequence[TrackInventory]) -> list[str]:
     return lines
 
 
-def _inspect_track(
-    track: Track, root: Path, depth: Depth, num_workers: int
-) -> Iterator[InventoryProgress | TrackInventory]:
+def _inspect_track(track: Track, root: Path, depth: Depth, num_workers: int, show: Show) -> TrackInventory:
     problems = _Problems()
-    protocol = _read_protocol(track, root, problems)
+    protocol = problems.attempt(lambda: track.protocol(root))
+    if not problems.are_absences:
+        with suppress(FileNotFoundError, ValueError):  # with wrong counts only, the rest can still be told
+            protocol = track.protocol(root, is_checked=False)
     audio = AudioInventory()
     if protocol is not None:
-        for step in inspect_recordings(track, protocol, root, depth, num_workers, problems.lines):
-            if isinstance(step, InventoryProgress):
-                yield step
-            else:
-                audio = step
-    needed = [track.list_part()] if protocol is None else []
-    needed += ["audio"] if protocol is None or audio.missing or audio.unreadable else []
+        inspect = partial(inspect_recordings, track, protocol, root, depth, num_workers, show)
+        audio = problems.attempt(inspect) or AudioInventory(missing=len(protocol))
+    problems.lines += [f"track {track.name}: {line}" for line in audio.problems()]
     num_found = len(problems.lines)
-    key, key_counts = _inspect_key(track, protocol, root, problems)
-    asv = _read_asv(track, root, problems)
-    needed += ["key"] if len(problems.lines) > num_found or key is None else []
-    has_audio = audio.present > 0 and audio.missing == 0 and not audio.unreadable
-    metrics = tuple(
-        metric
-        for metric in track.metrics
-        if key is not None and key.holds_subset and (asv is not None or "tdcf" not in metric)
-    )
-    yield TrackInventory(
+    # Where there is no list either, it was told that there is neither.
+    keyed = problems.attempt(lambda: track.key(root), tells_absence=protocol is not None)
+    key = None if keyed is None else _inspect_key(track, keyed, protocol or keyed, problems.lines)
+    asv = problems.attempt(lambda: _read_asv(track, root))
+    needed = {
+        "audio": protocol is None or audio.missing or audio.unreadable,
+        "key": key is None or len(problems.lines) > num_found,
+    }
+    has_audio = audio.present > 0 and not (audio.missing or audio.unreadable)
+    earned = track.metrics if key is not None and key.holds_subset else ()
+    return TrackInventory(
         track=track.name,
         title=track.title,
         corpus=track.corpus,
@@ -164,42 +168,26 @@ def _inspect_track(
         key=key,
         asv_trials=None if asv is None else asv.counts(),
         problems=tuple(problems.lines),
-        can_train=has_audio and all(key_counts.get(label.name.lower(), 0) for label in Label),
+        can_train=has_audio and key is not None and all(key.counts[label.name.lower()] for label in Label),
         can_score=has_audio,
-        metrics=metrics,
-        download=track.downloads([part for part in DOWNLOAD_PARTS if part in needed]),
+        metrics=tuple(metric for metric in earned if asv is not None or "tdcf" not in metric),
+        download=track.downloads([part for part in DOWNLOAD_PARTS if needed[part]]),
         is_absent=protocol is None and key is None and problems.are_absences,
     )
 
 
-def _read_protocol(track: Track, root: Path, problems: _Problems) -> Protocol | None:
-    try:
-        return track.protocol(root)
-    except (FileNotFoundError, ValueError) as error:
-        problems.add(error)
-        if isinstance(error, NotThereError):
-            return None
-    try:
-        return track.protocol(root, is_checked=False)  # wrong counts only: the rest can still be told
-    except (FileNotFoundError, ValueError):
-        return None
+def _read_asv(track: Track, root: Path) -> AsvScores | None:
+    asv, search = track.asv_scores(root), track.asv_scores_search
+    if asv is None and search is not None:
+        raise NotThereError(f"track {track.name}: no ASV scores: {search.describe(root)}", ())
+    return asv
 
 
-def _inspect_key(
-    track: Track, protocol: Protocol | None, root: Path, problems: _Problems
-) -> tuple[KeyInventory | None, dict[str, int]]:
-    try:
-        key = track.key(root)
-    except (FileNotFoundError, ValueError) as error:
-        # Where there is no list either, it was told that there is neither.
-        if protocol is not None or not isinstance(error, NotThereError):
-            problems.add(error)
-        return None, {}
-    keyed = set(key.names.tolist())
-    listed = keyed if protocol is None else set(protocol.names.tolist())
+def _inspect_key(track: Track, key: Protocol, protocol: Protocol, problems: list[str]) -> KeyInventory:
+    keyed, listed = set(key.names), set(protocol.names)
     unkeyed, unlisted = len(listed - keyed), len(keyed - listed)
     if unkeyed or unlisted:
-        problems.lines.append(
+        problems.append(
             f"{key.source}: {unkeyed} trials of the protocol are not in the key, and {unlisted} of the key not "
             "in the protocol"
         )
@@ -207,20 +195,8 @@ def _inspect_key(
     holds_subset = not subsets or track.default_subset in (*subsets, ALL_SUBSETS)
     if not holds_subset:
         found = " or ".join(sorted(subsets))
-        problems.lines.append(
+        problems.append(
             f"{key.source}: found no trial of subset {track.default_subset}, over which the figures of track "
             f"{track.name} are computed; what is there can be evaluated by subset={found}"
         )
-    counts = key.counts()
-    return KeyInventory(str(key.source), counts, dict(subsets), unkeyed, unlisted, holds_subset), counts
-
-
-def _read_asv(track: Track, root: Path, problems: _Problems) -> AsvScores | None:
-    try:
-        asv = track.asv_scores(root)
-    except (FileNotFoundError, ValueError) as error:
-        problems.add(error)
-        return None
-    if asv is None and track.asv_scores_search is not None:
-        problems.lines.append(f"track {track.name}: no ASV scores: {track.asv_scores_search.describe(root)}")
-    return asv
+    return KeyInventory(str(key.source), key.counts(), dict(subsets), unkeyed, unlisted, holds_subset)

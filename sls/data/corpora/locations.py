@@ -32,18 +32,15 @@ class FileSearch:
         Raises:
             ValueError: there are such files, and none has one of the forms.
         """
-        misfits = []
-        for path in self._existing(root):
-            if match_format(path, self.formats) is not None:
-                return path
-            misfits.append(path)
-        if misfits:
-            fits = match_format(misfits[0], self.named_formats)
-            hint = (
-                "" if fits is None else f"; if it is the {self.what}, name the file: {self.what}={misfits[0]}"
-            )
-            raise ValueError(describe_misfit(misfits[0], self.formats) + hint)
-        return None
+        folders = expand_folders(root, self.folders)
+        paths = [folder / name for folder in folders for name in self.files if (folder / name).is_file()]
+        found = next((path for path in paths if match_format(path, self.formats) is not None), None)
+        if found is None and paths:
+            hint = ""
+            if match_format(paths[0], self.named_formats) is not None:
+                hint = f"; if it is the {self.what}, name the file: {self.what}={paths[0]}"
+            raise ValueError(describe_misfit(paths[0], self.formats) + hint)
+        return found
 
     def find_under(self, root: str | Path) -> Path | None:
         """Looks under a data root, and nowhere else: where none is given, nowhere at all."""
@@ -66,12 +63,6 @@ class FileSearch:
         """Says where one looks, for an error."""
         return f"looked under {root} for {' or '.join(self.files)} in {', '.join(self.folders)}"
 
-    def _existing(self, root: Path) -> Iterator[Path]:
-        for folder in expand_folders(root, self.folders):
-            for name in self.files:
-                if (folder / name).is_file():
-                    yield folder / name
-
 
 @dataclass(frozen=True)
 class AudioSearch:
@@ -83,22 +74,26 @@ class AudioSearch:
     """What follows a trial's name in the name of its file: `.flac`, or nothing."""
 
     def find(self, root: Path) -> tuple[Path, ...]:
-        """Returns every folder that exists, each once, also where links lead to it by several names."""
-        found: dict[Path, Path] = {}
-        for folder in expand_folders(root, self.folders):
-            found.setdefault(folder.resolve(), folder)
-        return tuple(found.values())
-
-    def require(self, root: Path) -> tuple[Path, ...]:
-        """Returns every folder that exists.
+        """Returns every folder that exists, each once, also where links lead to it by several names.
 
         Raises:
             FileNotFoundError: there is none; the error says where one looked.
         """
-        folders = self.find(root)
-        if not folders:
+        found: dict[Path, Path] = {}
+        for folder in expand_folders(root, self.folders):
+            found.setdefault(folder.resolve(), folder)
+        if not found:
             raise FileNotFoundError(f"no audio folder: looked under {root} for {', '.join(self.folders)}")
-        return folders
+        return tuple(found.values())
+
+    def locate(self, protocol: Protocol, root: Path) -> LocatedAudio:
+        """Finds the recordings of the trials of a protocol, by its column `path` or else by their names.
+
+        Raises:
+            FileNotFoundError: no audio folder exists.
+        """
+        names = protocol.fields.get("path", protocol.names)
+        return locate_audio(names.tolist(), self.find(root), self.extensions)
 
 
 @dataclass(frozen=True)
@@ -107,23 +102,19 @@ class LocatedAudio:
 
     paths: list[Path]
     """The file of each trial; of a missing one, the path at which it was expected."""
-    is_missing: list[bool]
+    missing: list[Path]
+    """The expected paths of the files that are not there."""
     extra: list[str]
     """Recordings in the folders that belong to none of the trials, sorted."""
     folders: tuple[Path, ...]
 
-    @property
-    def missing(self) -> list[Path]:
-        """The expected paths of the files that are not there."""
-        return [path for path, is_missing in zip(self.paths, self.is_missing, strict=True) if is_missing]
-
     def check_complete(self) -> None:
         """Raises FileNotFoundError, with a count and an example, where recordings are missing."""
-        missing = self.missing
-        if missing:
+        if self.missing:
             folders = ", ".join(map(str, self.folders))
             raise FileNotFoundError(
-                f"{len(missing)} of {len(self.paths)} recordings are missing, the first {missing[0].name} "
+                f"{len(self.missing)} of {len(self.paths)} recordings are missing, the first "
+                f"{self.missing[0].name} "
                 f"(looked in {folders})"
             )
 
@@ -132,28 +123,29 @@ def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequ
     """Finds the recording of each trial, listing each folder once instead of asking for each file.
 
     Args:
-        names: names of the trials, or paths relative to the folders.
-        folders: where to look; the first folder that holds a file counts.
-        extensions: what may follow a name; the first that gives a file counts.
+        names: Names of the trials, or paths relative to the folders.
+        folders: Where to look; the first folder that holds a file counts.
+        extensions: What may follow a name; the first that gives a file counts.
     """
     listing: dict[str, Path] = {}
     for parent in sorted({name.rpartition("/")[0] for name in names if "/" in name} | {""}):
         for folder in folders:
             for name in _list_files(folder / parent):
                 listing.setdefault(f"{parent}/{name}" if parent else name, folder)
-    paths, is_missing = [], []
+    paths: list[Path] = []
+    missing: list[Path] = []
     used: set[str] = set()
     for name in names:
         file_name = next((name + ending for ending in extensions if name + ending in listing), None)
-        is_missing.append(file_name is None)
         if file_name is None:
-            paths.append(folders[0] / (name + extensions[0]))
+            missing.append(folders[0] / (name + extensions[0]))
+            paths.append(missing[-1])
         else:
             used.add(file_name)
             paths.append(listing[file_name] / file_name)
     endings = _recording_endings(extensions, used)
     extra = sorted(name for name in listing if name.endswith(endings) and name not in used)
-    return LocatedAudio(paths, is_missing, extra, tuple(folders))
+    return LocatedAudio(paths, missing, extra, tuple(folders))
 
 
 def list_trials(protocol: Protocol, audio: LocatedAudio) -> list[Trial]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sls.data.corpora.track_schema import as_entry
+from sls.data.corpora.track_schema import Entry, as_entry
 from sls.data.tables.asv_scores import ROLE_SPELLINGS, AsvScores
 from sls.data.tables.protocols import ALL_SUBSETS, Protocol
 from sls.quotation import quote
@@ -58,33 +57,23 @@ def read_corpus_note(data_root: Path) -> CorpusNote | None:
     note = as_entry(read_yaml(path), str(path))
     note.check_names(("corpus", "counts"))
     counts = note.entry("counts") if note.values.get("counts") else None
-    by_track = {} if counts is None else counts.values
-    return CorpusNote(
-        note.text("corpus"),
-        {str(track): parse_counts(value, f"{path}.counts.{track}") for track, value in by_track.items()},
-    )
+    by_track = {} if counts is None else counts.entries()
+    return CorpusNote(note.text("corpus"), {track: parse_counts(entry) for track, entry in by_track.items()})
 
 
-def parse_counts(value: Any, where: str) -> Counts:
-    """Checks the counts of one track, as YAML gives them.
+def parse_counts(counts: Entry) -> Counts:
+    """Checks the counts of one track.
 
     Raises:
-        ValueError: not `subset: {trials: N, bonafide: N, spoof: N}`, or for `asv` roles; `where` begins the error.
+        ValueError: not `subset: {trials: N, bonafide: N, spoof: N}`, or for `asv` roles; names the entry.
     """
-    if not isinstance(value, dict):
-        raise ValueError(f"{where}: found {quote(value)}, expected subset: {{trials: N}}")
-    for subset, counts in value.items():
-        counted = _COUNTED_ASV if subset == ASV else _COUNTED
-        if not isinstance(counts, dict) or not set(counts) <= set(counted):
-            raise ValueError(
-                f"{where}.{subset}: found {quote(counts)}, expected some of {', '.join(counted)}"
-            )
-        for name, number in counts.items():
+    by_subset = counts.entries()
+    for subset, entry in by_subset.items():
+        entry.check_names(_COUNTED_ASV if subset == ASV else _COUNTED)
+        for name, number in entry.values.items():
             if not isinstance(number, int) or number < 0:
-                raise ValueError(
-                    f"{where}.{subset}.{name}: found {quote(number)}, expected a number of trials"
-                )
-    return {str(subset): dict(counts) for subset, counts in value.items()}
+                raise ValueError(f"{entry.where}.{name}: found {quote(number)}, expected a number of trials")
+    return {subset: entry.values for subset, entry in by_subset.items()}
 
 
 def check_counts(protocol: Protocol, expected: Counts) -> None:

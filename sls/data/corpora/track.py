@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sls.data.corpora.locations import AudioSearch, FileSearch, LocatedAudio, list_trials, locate_audio
+from sls.data.corpora.locations import AudioSearch, FileSearch, LocatedAudio, list_trials
 from sls.data.corpora.published_counts import Counts, check_asv_counts, check_counts, find_corpus_note
-from sls.data.tables.asv_scores import AsvScores, brings_roles, join_asv_metadata, read_asv_scores
+from sls.data.tables.asv_scores import AsvScores, brings_roles, read_asv_scores
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
 
 DOWNLOAD_PARTS = ("audio", "key")
@@ -54,8 +54,8 @@ class Track:
         """Reads the list of all trials of this track, with labels where the list has them.
 
         Args:
-            data_root: the directory under which the corpora lie.
-            is_checked: compare with the published counts (unless a corpus note lies above the file).
+            data_root: The directory under which the corpora lie.
+            is_checked: Compare with the published counts (unless a corpus note lies above the file).
 
         Raises:
             FileNotFoundError: there is no such list; the error says where one looked.
@@ -75,9 +75,9 @@ class Track:
         """Reads the labels of this track, and the speakers from where they are known.
 
         Args:
-            data_root: the directory under which the corpora lie; not needed where `key` is given.
-            key: a key file, or a directory that holds it in one of the usual places.
-            is_checked: compare with the published counts (unless a corpus note lies above the file).
+            data_root: The directory under which the corpora lie; not needed where `key` is given.
+            key: A key file, or a directory that holds it in one of the usual places.
+            is_checked: Compare with the published counts (unless a corpus note lies above the file).
 
         Raises:
             FileNotFoundError: there is no key; the error says where one looked.
@@ -110,10 +110,10 @@ class Track:
         """Reads the ASV scores of this track.
 
         Args:
-            data_root: the directory under which the corpora lie.
-            key: the key that the user named, if any: scores and metadata are looked for there first.
-            asv_scores: a score file, or a directory that holds it.
-            subset: whose trials to return; by default the track's own subset.
+            data_root: The directory under which the corpora lie.
+            key: The key that the user named, if any: scores and metadata are looked for there first.
+            asv_scores: A score file, or a directory that holds it.
+            subset: Whose trials to return; by default the track's own subset.
 
         Returns:
             The scores, or None where the track needs none, or where none are found and none were named.
@@ -123,59 +123,36 @@ class Track:
             ValueError: files that do not fit each other, their form or the published counts, or scores
                 named for a track that has none.
         """
-        if self.asv_scores_search is None:
+        search, roles_search = self.asv_scores_search, self.asv_metadata_search
+        if search is None:
             if asv_scores:
                 raise ValueError(
                     f"asv_scores: found {asv_scores}, expected none: track {self.name} has no asv_scores in its "
                     "tracks file"
                 )
             return None
-        scores = self._find_named_asv_scores(self.asv_scores_search, key, asv_scores)
-        within = None if scores is not None else Path(data_root)
-        scores = scores or self.asv_scores_search.find_under(data_root)
+        named = Path(asv_scores) if asv_scores else None
+        near = named if named is not None and named.is_file() else search.find_near(named or key)
+        if near is None and named is not None:
+            raise FileNotFoundError(f"track {self.name}: no ASV scores: {search.describe(named)}")
+        scores = near or search.find_under(data_root)
         if scores is None:
             return None
-        is_published = not asv_scores  # those that a user named may be of a system of his own
-        if self.asv_metadata_search is None:
+        is_published = named is None  # those that a user named may be of a system of his own
+        if roles_search is None:
             asv = read_asv_scores(scores)
         elif brings_roles(scores):
             asv, is_published = read_asv_scores(scores), False
         else:
-            metadata = self._find_asv_metadata(self.asv_metadata_search, scores, within, key, data_root)
-            asv = join_asv_metadata(
-                scores, self.asv_scores_search.formats, metadata, self.asv_metadata_search.formats
-            )
+            metadata = roles_search.find_near(scores.parent, None if near else Path(data_root))
+            metadata = metadata or roles_search.find_near(key) or roles_search.find_under(data_root)
+            if metadata is None:
+                where = roles_search.describe(scores.parent)
+                raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
+            asv = read_asv_scores(scores, search.formats, metadata, roles_search.formats)
         if is_published:
             check_asv_counts(asv, self._counts_of(asv.source))
         return asv.select_subset(self.default_subset if subset is None else subset)
-
-    def _find_named_asv_scores(
-        self, search: FileSearch, key: str | Path | None, asv_scores: str | Path | None
-    ) -> Path | None:
-        """Finds the scores that a user named, or those beside the key that he named."""
-        if asv_scores and Path(asv_scores).is_file():
-            return Path(asv_scores)
-        found = search.find_near(asv_scores or key)
-        if found is None and asv_scores:
-            where = search.describe(Path(asv_scores))
-            raise FileNotFoundError(f"track {self.name}: no ASV scores: {where}")
-        return found
-
-    def _find_asv_metadata(
-        self,
-        search: FileSearch,
-        scores: Path,
-        within: Path | None,
-        key: str | Path | None,
-        data_root: str | Path,
-    ) -> Path:
-        found = (
-            search.find_near(scores.parent, within) or search.find_near(key) or search.find_under(data_root)
-        )
-        if found is None:
-            where = search.describe(scores.parent)
-            raise FileNotFoundError(f"track {self.name}: no ASV metadata for {scores}: {where}")
-        return found
 
     def trials(
         self,
@@ -184,23 +161,21 @@ class Track:
         *,
         is_labelled: bool = False,
         require_audio: bool = True,
-        is_checked: bool = True,
     ) -> list[Trial]:
         """Lists the trials with their recordings.
 
         Args:
-            data_root: the directory under which the corpora lie.
-            subset: only the trials that the key puts in this subset; None or `all` for all of them.
-            is_labelled: the trials are for training or validation, so labels of both classes are needed.
-            require_audio: raise where a recording is missing; otherwise it fails when it is read.
-            is_checked: compare with the published counts (unless a corpus note lies above the file).
+            data_root: The directory under which the corpora lie.
+            subset: Only the trials that the key puts in this subset; None or `all` for all of them.
+            is_labelled: The trials are for training or validation, so labels of both classes are needed.
+            require_audio: Raise where a recording is missing; otherwise it fails when it is read.
 
         Raises:
             FileNotFoundError: no list, key, or audio folder, or missing recordings.
             ValueError: files that are not as they should be, or labels of one class only.
         """
         wants_key = is_labelled or subset not in (None, ALL_SUBSETS)
-        protocol = (self.key if wants_key else self.protocol)(data_root, is_checked=is_checked)
+        protocol = (self.key if wants_key else self.protocol)(data_root)
         protocol = protocol.select_subset(subset or ALL_SUBSETS)
         if is_labelled:
             self._check_both_classes(protocol)
@@ -219,11 +194,9 @@ class Track:
             FileNotFoundError: no audio folder exists.
         """
         try:
-            folders = self.audio_search.require(self._root(data_root))
+            return self.audio_search.locate(protocol, self._root(data_root))
         except FileNotFoundError as error:
             raise NotThereError(f"track {self.name}: {error}", self.download["audio"]) from None
-        names = protocol.fields.get("path", protocol.names)
-        return locate_audio(names.tolist(), folders, self.audio_search.extensions)
 
     def _read(self, path: Path, search: FileSearch, is_checked: bool) -> Protocol:
         protocol = read_protocol(path, search.formats)
@@ -265,15 +238,13 @@ class Track:
         """Returns what to download for some of `DOWNLOAD_PARTS`, each hint once."""
         return tuple(dict.fromkeys(hint for part in parts for hint in self.download[part]))
 
-    def list_part(self) -> str:
-        """Returns which of `DOWNLOAD_PARTS` brings the list of trials."""
-        return "key" if self.key_search is None or self.protocol_search is None else "audio"
-
     def _not_found(self, searches: list[FileSearch], root: Path) -> NotThereError:
         what = " or ".join(search.what for search in searches)
         where = "; ".join(search.describe(root) for search in searches)
-        parts = {"key" if search is self.key_search else self.list_part() for search in searches}
+        # A list of its own comes with the recordings.
+        has_list = self.protocol_search in searches and self.key_search is not None
+        parts = {"audio": has_list, "key": self.key_search in searches or not has_list}
         return NotThereError(
             f"track {self.name}: no {what}: {where}",
-            self.downloads([part for part in DOWNLOAD_PARTS if part in parts]),
+            self.downloads([part for part, is_meant in parts.items() if is_meant]),
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sls.data.tables.formats import IGNORED_COLUMN, TableFormat
+from sls.data.tables.formats import DELIMITERS, IGNORED_COLUMN, TableFormat
 from sls.data.tables.protocols import Label
-from sls.data.tables.text_table import DELIMITERS
 from sls.quotation import did_you_mean, quote
 from sls.yaml_file import read_yaml
 
@@ -48,9 +47,23 @@ class Entry:
             raise ValueError(f"{self.where}.{name}: found {quote(value)}, expected a list of texts")
         return tuple(value)
 
+    def choices(
+        self, name: str, known: Collection[str], default: Sequence[str] | None = None
+    ) -> tuple[str, ...]:
+        """Returns a list of texts, as `texts` does, each of which is known."""
+        found = self.texts(name, default)
+        for item in found:
+            if item not in known:
+                raise ValueError(f"{self.where}.{name}: found {item}, expected some of: {', '.join(known)}")
+        return found
+
     def entry(self, name: str) -> Entry | None:
         """Returns a mapping within this one, or None where it is absent."""
         return as_entry(self.values[name], f"{self.where}.{name}") if name in self.values else None
+
+    def entries(self) -> dict[str, Entry]:
+        """Returns the mappings within this one, by name."""
+        return {str(name): as_entry(value, f"{self.where}.{name}") for name, value in self.values.items()}
 
 
 def as_entry(value: Any, where: str) -> Entry:

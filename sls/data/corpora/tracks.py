@@ -9,11 +9,9 @@ from sls.config import PROJECT_ROOT
 from sls.data.corpora.locations import AudioSearch, FileSearch
 from sls.data.corpora.published_counts import parse_counts
 from sls.data.corpora.track import DOWNLOAD_PARTS, Track
-from sls.data.corpora.track_schema import Entry, as_entry, parse_format, read_yaml_entry
+from sls.data.corpora.track_schema import Entry, parse_format, read_yaml_entry
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import ALL_SUBSETS
-
-__all__ = ["BUILT_IN_TRACKS", "METRICS", "Track", "load_tracks"]
 
 BUILT_IN_TRACKS = PROJECT_ROOT / "configs" / "tracks.yaml"
 METRICS = ("eer", "min_tdcf", "min_tdcf_legacy", "min_dcf", "act_dcf", "cllr")
@@ -24,7 +22,7 @@ def load_tracks(path: str | Path | None = None) -> Mapping[str, Track]:
     """Reads a tracks file.
 
     Args:
-        path: a tracks file; None or empty for the built-in one. Its own entries may use the formats of the
+        path: A tracks file; None or empty for the built-in one. Its own entries may use the formats of the
             built-in file by name.
 
     Returns:
@@ -40,10 +38,7 @@ def load_tracks(path: str | Path | None = None) -> Mapping[str, Track]:
     tracks = document.entry("tracks")
     if tracks is None or not tracks.values:
         raise ValueError(f"{document.where}: found no tracks, expected one at least")
-    return {
-        str(name): _parse_track(str(name), as_entry(value, f"{tracks.where}.{name}"), formats)
-        for name, value in tracks.values.items()
-    }
+    return {name: _parse_track(name, entry, formats) for name, entry in tracks.entries().items()}
 
 
 def load_formats(path: str | Path | None = None) -> Mapping[str, TableFormat]:
@@ -61,13 +56,9 @@ def load_formats(path: str | Path | None = None) -> Mapping[str, TableFormat]:
 
 
 def _parse_formats(document: Entry) -> dict[str, TableFormat]:
-    entry = document.entry("formats")
-    if entry is None:
-        return {}
-    return {
-        str(name): parse_format(str(name), as_entry(value, f"{entry.where}.{name}"))
-        for name, value in entry.values.items()
-    }
+    formats = document.entry("formats")
+    entries = {} if formats is None else formats.entries()
+    return {name: parse_format(name, entry) for name, entry in entries.items()}
 
 
 _TRACK_NAMES = (
@@ -91,18 +82,14 @@ def _parse_track(name: str, entry: Entry, formats: Mapping[str, TableFormat]) ->
     searches = {what: _parse_search(what, entry, folders, formats) for what in _NEEDED_COLUMNS}
     if searches["protocol"] is None and searches["key"] is None:
         raise ValueError(f"{entry.where}: found neither protocol nor key, expected one of them")
-    metrics = entry.texts("metrics", ("eer",))
-    for metric in metrics:
-        if metric not in METRICS:
-            raise ValueError(f"{entry.where}.metrics: found {metric}, expected some of: {', '.join(METRICS)}")
     return Track(
         name=name,
         title=entry.text("title", name),
         corpus=entry.text("corpus", name),
-        metrics=metrics,
+        metrics=entry.choices("metrics", METRICS, ("eer",)),
         default_subset=entry.text("subset", ALL_SUBSETS),
         breakdown=entry.texts("breakdown", ()),
-        counts=parse_counts(entry.values.get("counts", {}), f"{entry.where}.counts"),
+        counts=parse_counts(entry.entry("counts") or Entry(entry.where, {})),
         download=_parse_download(entry),
         protocol_search=searches["protocol"],
         key_search=searches["key"],
@@ -120,10 +107,8 @@ def _parse_search(
     if entry is None:
         return None
     entry.check_names(["folders", "files", "formats", "named_formats"])
-    names, named = entry.texts("formats"), entry.texts("named_formats", ())
+    names, named = entry.choices("formats", formats), entry.choices("named_formats", formats, ())
     for name in names + named:
-        if name not in formats:
-            raise ValueError(f"{entry.where}.formats: found {name}, expected some of: {', '.join(formats)}")
         for column in _NEEDED_COLUMNS[what]:
             if column not in formats[name].columns:
                 raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sls.data.audio.recording import AudioError, read_audio
-from sls.data.audio.windows import crop_randomly, draw_crop_start, fit_length
+from sls.data.audio.windows import draw_crop_start, fit_length
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import AudioFailure
 from sls.data.rawboost.algorithms import RawBoostDraws, apply_rawboost, draw_rawboost
@@ -69,19 +70,6 @@ class Batch:
         if on_device.deferred is None:
             return on_device
         return replace(on_device, waveforms=on_device.deferred.apply(), deferred=None)
-
-
-@dataclass(frozen=True)
-class Example:
-    """One trial as the countermeasure hears it."""
-
-    index: int
-    waveform: np.ndarray
-    """Shape: `(num_samples,)`, float32. The whole recording, as it is, where there are `draws`."""
-    draws: RawBoostDraws | None = None
-    """What the training device is to do to the recording."""
-    start: int = 0
-    """The first sample to keep of it then."""
 
 
 class EpochBatches(Dataset[Batch]):
@@ -148,59 +136,53 @@ class EpochBatches(Dataset[Batch]):
         return whole[first:end].tolist()
 
     def __getitem__(self, number: int) -> Batch:
-        """Reads the recordings of a batch, and augments them unless that is left to the device."""
-        data = self.dataset
-        examples: list[Example] = []
+        """Reads the recordings of a batch, and augments them unless that is left to the device.
+
+        Then only what is random is drawn, by the same generators, and the filters are designed, here in the worker,
+        so that the main process only moves tensors.
+        """
+        boost, audio = self.dataset.rawboost, self.dataset.audio
+        is_deferred = boost is not None and boost.rawboost_on == "device"
+        indices: list[int] = []
+        starts: list[int] = []
+        recordings: list[np.ndarray] = []
+        draws: list[RawBoostDraws] = []
         failures: list[AudioFailure] = []
-        for index in self.members(number):
-            try:
-                examples.append(self._make(index))
-            except (AudioError, FileNotFoundError) as error:
-                failures.append(AudioFailure(index, data.name(index), data.path(index), str(error)))
-        indices = [example.index for example in examples]
-        deferred = self._defer(examples)
-        waveforms = np.empty((len(examples), data.audio.audio_max_len if deferred is None else 0), np.float32)
-        if deferred is None:
-            for row, example in enumerate(examples):
-                waveforms[row] = example.waveform
+        for index, recording in self._read(self.members(number), failures):
+            rng = np.random.default_rng([TRIAL_STREAM, self.dataset.seed, self.epoch, index])
+            # The published system augments the whole recording, then fits it.
+            if boost is not None and is_deferred:
+                draws.append(draw_rawboost(boost, len(recording), rng))
+            elif boost is not None:
+                recording = apply_rawboost(recording, boost, rng, audio.sample_rate)
+            start = draw_crop_start(len(recording), audio.audio_max_len, rng) if audio.random_crop else 0
+            if not is_deferred:  # a copy, so that a long recording does not stay in memory for its part
+                recording = fit_length(recording, audio.audio_max_len, start).copy()
+            indices.append(index)
+            starts.append(start)
+            recordings.append(recording)
+        deferred, waveforms = None, np.empty((len(indices), 0 if draws else audio.audio_max_len), np.float32)
+        if boost is not None and draws:
+            deferred = DeferredRawBoost.prepare(
+                recordings, starts, draws, boost, audio.audio_max_len, audio.sample_rate
+            )
+        elif recordings:
+            np.stack(recordings, out=waveforms)
         return Batch(
             torch.from_numpy(waveforms),
-            torch.from_numpy(data.labels[indices]),
+            torch.from_numpy(self.dataset.labels[indices]),
             torch.tensor(indices, dtype=torch.int64),
             tuple(failures),
             deferred,
         )
 
-    def _make(self, index: int) -> Example:
-        """Reads a recording, augments it and fits its length.
-
-        Where augmentation is left to the device, it only draws what is random, by the same generator.
-        """
-        data = self.dataset
-        length = data.audio.audio_max_len
-        waveform = read_audio(data.path(index), data.audio.sample_rate)
-        rng = np.random.default_rng([TRIAL_STREAM, data.seed, self.epoch, index])
-        if data.rawboost is not None and data.rawboost.rawboost_on == "device":
-            draws = draw_rawboost(data.rawboost, len(waveform), rng)
-            start = draw_crop_start(len(waveform), length, rng) if data.audio.random_crop else 0
-            return Example(index, waveform, draws, start)
-        # The published system augments the whole recording, then fits it.
-        if data.rawboost is not None:
-            waveform = apply_rawboost(waveform, data.rawboost, rng, data.audio.sample_rate)
-        if data.audio.random_crop:
-            waveform = crop_randomly(waveform, length, rng)
-        return Example(index, fit_length(waveform, length).astype(np.float32))
-
-    def _defer(self, examples: list[Example]) -> DeferredRawBoost | None:
-        """Designs the filters here, in the worker, so that the main process only moves tensors."""
-        draws = [example.draws for example in examples if example.draws is not None]
-        if not draws or self.dataset.rawboost is None:
-            return None
-        return DeferredRawBoost.prepare(
-            [example.waveform for example in examples],
-            [example.start for example in examples],
-            draws,
-            self.dataset.rawboost,
-            self.dataset.audio.audio_max_len,
-            self.dataset.audio.sample_rate,
-        )
+    def _read(self, members: list[int], failures: list[AudioFailure]) -> Iterator[tuple[int, np.ndarray]]:
+        """Yields the recordings of trials, and adds those that cannot be read to the failures."""
+        for index in members:
+            path = self.dataset.path(index)
+            try:
+                recording = read_audio(path, self.dataset.audio.sample_rate)
+            except (AudioError, FileNotFoundError) as error:
+                failures.append(AudioFailure(index, self.dataset.name(index), path, str(error)))
+            else:
+                yield index, recording

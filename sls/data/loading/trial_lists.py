@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sls.data.corpora.corpus import Corpus
-from sls.data.corpora.locations import list_trials, locate_audio
+from sls.data.corpora.locations import AudioSearch, list_trials
 from sls.data.corpora.tracks import load_formats
 from sls.data.tables.protocols import Protocol, Trial, read_protocol
 from sls.quotation import quote
@@ -71,9 +71,7 @@ def listed_trials(
     if protocol is None:
         return TrialList(place, place, list_recordings(audio_dir), None)
     listed = read_any_protocol(protocol, tracks or None)
-    folders = [audio_dir / name for name in AUDIO_SUBFOLDERS if (audio_dir / name).is_dir()]
-    names = listed.fields.get("path", listed.names)
-    audio = locate_audio(names.tolist(), folders, ("", *AUDIO_EXTENSIONS))
+    audio = AudioSearch(AUDIO_SUBFOLDERS, ("", *AUDIO_EXTENSIONS)).locate(listed, audio_dir)
     if require_audio:
         audio.check_complete()
     return TrialList(protocol.stem, place, list_trials(listed, audio), listed)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.columns import Columns, as_columns
-from sls.data.tables.formats import FormattedTable, TableFormat, read_first_line, read_formatted_table
+from sls.data.tables.columns import Columns
+from sls.data.tables.formats import TableFormat, read_first_line
 from sls.data.tables.protocols import ALL_SUBSETS, find_subset
+from sls.data.tables.text_table import Table, read_table
 from sls.quotation import quote
 
 
@@ -38,7 +39,7 @@ class AsvScores:
     """Score of each trial; higher is more like the claimed speaker. Shape: `(trials,)`, float64."""
     roles: np.ndarray
     """`Role` of each trial. Shape: `(trials,)`, int8."""
-    fields: Mapping[str, np.ndarray] = field(default_factory=dict)
+    fields: Columns = field(default_factory=lambda: Columns({}))
     """What else is known of the trials: attack, codec, transmission, subset. Shape of each: `(trials,)`."""
 
     def __len__(self) -> int:
@@ -59,18 +60,13 @@ class AsvScores:
         """Scores of the spoofed trials. Shape: `(spoofed trials,)`, float64."""
         return self.scores[self.roles == Role.SPOOF]
 
-    @property
-    def spoof_attacks(self) -> np.ndarray | None:
-        """Attack of each spoofed trial, in the order of `spoof`; None where it is not known."""
-        return self.fields["attack"][self.roles == Role.SPOOF] if "attack" in self.fields else None
-
     def select(self, mask: np.ndarray) -> AsvScores:
         """Returns the trials of a Boolean mask."""
         return replace(
             self,
             scores=self.scores[mask],
             roles=self.roles[mask],
-            fields=as_columns(self.fields).select(mask),
+            fields=self.fields.select(mask),
         )
 
     def select_subset(self, subset: str) -> AsvScores:
@@ -94,66 +90,52 @@ def brings_roles(path: str | Path) -> bool:
     return len(fields) == len(ROLES_AND_SCORES.columns) and fields[1] in ROLE_SPELLINGS
 
 
-def read_asv_scores(path: str | Path) -> AsvScores:
-    """Reads ASV scores in the form of ASVspoof 2019: attack (or `bonafide`), role, score.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: another number of columns, an unknown role, a score that is not a finite number, or no
-            trial of one of the three roles.
-    """
-    read = read_formatted_table(path, ROLES_AND_SCORES)
-    return AsvScores(read.table.source, read.table.digest, read.floats("score"), *_read_roles(read))
-
-
-def join_asv_metadata(
+def read_asv_scores(
     scores: str | Path,
-    score_formats: TableFormat | Sequence[TableFormat],
-    metadata: str | Path,
-    metadata_formats: TableFormat | Sequence[TableFormat],
+    score_formats: TableFormat | Sequence[TableFormat] = ROLES_AND_SCORES,
+    metadata: str | Path | None = None,
+    metadata_formats: TableFormat | Sequence[TableFormat] = (),
 ) -> AsvScores:
-    """Reads ASV scores whose roles stand in another file, as in ASVspoof 2021 LA.
+    """Reads ASV scores, whose roles they bring, as in ASVspoof 2019, or another file, as in ASVspoof 2021 LA.
 
-    The two files are joined row by row, because one recording meets several enrolments, so that names
-    repeat: the names of each row are compared, and must agree.
+    Two files are joined row by row, because one recording meets several enrolments, so that names repeat: the
+    names of each row are compared, and must agree.
 
     Args:
-        scores: the score file, with a column `score`.
-        score_formats: its form, or several of which the first that fits counts.
-        metadata: a file with a column `role`, row by row for the same trials.
-        metadata_formats: its form, or several of which the first that fits counts.
+        scores: The score file, with a column `score`.
+        score_formats: Its form, or several of which the first that fits counts; by default attack (or `bonafide`),
+            role, score.
+        metadata: A file with a column `role`, row by row for the same trials; None where the scores bring it.
+        metadata_formats: Its form, or several of which the first that fits counts.
 
     Raises:
         FileNotFoundError: a file does not exist.
         ValueError: another number of rows or columns, names that disagree, an unknown role, a score that is
             not a finite number, or no trial of one of the three roles.
     """
-    read, read_metadata = (
-        read_formatted_table(scores, score_formats),
-        read_formatted_table(metadata, metadata_formats),
-    )
-    values = read.floats("score")
-    roles, fields = _read_roles(read_metadata)
-    _check_same_rows(read, read_metadata)
-    return AsvScores(read.table.source, read.table.digest, values, roles, fields)
+    table = read_table(scores, score_formats)
+    with_roles = table if metadata is None else read_table(metadata, metadata_formats)
+    values = table.floats("score")
+    roles, fields = _read_roles(with_roles)
+    _check_same_rows(table, with_roles)
+    return AsvScores(table.source, table.digest, values, roles, fields)
 
 
-def _read_roles(read: FormattedTable) -> tuple[np.ndarray, Columns]:
+def _read_roles(table: Table) -> tuple[np.ndarray, Columns]:
     """Returns the role of each row and the other columns, once each role is there."""
-    fields = read.fields(leave_out=("trial", "enrolment", "role", "score"))
-    roles = read.numbers("role", ROLE_SPELLINGS)
+    fields = table.fields(leave_out=("trial", "enrolment", "role", "score"))
+    roles = table.numbers("role", ROLE_SPELLINGS)
     for name, role in ROLE_SPELLINGS.items():
         if not (roles == role).any():
             expected = ", ".join(ROLE_SPELLINGS)
-            raise ValueError(f"{read.table.source}: found no {name} trial, expected some of each: {expected}")
+            raise ValueError(f"{table.source}: found no {name} trial, expected some of each: {expected}")
     return roles, fields
 
 
-def _check_same_rows(scores: FormattedTable, metadata: FormattedTable) -> None:
-    source = metadata.table.source
-    if len(scores.table) != len(metadata.table):
+def _check_same_rows(scores: Table, metadata: Table) -> None:
+    if len(scores) != len(metadata):
         raise ValueError(
-            f"{scores.table.source}: found {len(scores.table)} rows, expected {len(metadata.table)} as in {source}, "
+            f"{scores.source}: found {len(scores)} rows, expected {len(metadata)} as in {metadata.source}, "
             "since the two are joined row by row"
         )
     for name in ("enrolment", "trial"):
@@ -164,6 +146,6 @@ def _check_same_rows(scores: FormattedTable, metadata: FormattedTable) -> None:
         if differs.any():
             row = int(np.argmax(differs))
             raise ValueError(
-                f"{scores.table.source}:{scores.table.line(row)}: found {name} {quote(found[row])}, expected "
-                f"{quote(expected[row])} as in line {metadata.table.line(row)} of {source}"
+                f"{scores.source}:{scores.line(row)}: found {name} {quote(found[row])}, expected "
+                f"{quote(expected[row])} as in line {metadata.line(row)} of {metadata.source}"
             )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.columns import as_columns
-from sls.data.tables.formats import TableFormat, read_formatted_table
-from sls.data.tables.text_columns import Texts
+from sls.data.tables.columns import Columns, Texts
+from sls.data.tables.formats import TableFormat
+from sls.data.tables.text_table import read_table
 from sls.quotation import quote
 
 ALL_SUBSETS = "all"
@@ -47,7 +46,7 @@ class Protocol:
     """Names of the trials. Shape: `(trials,)`."""
     labels: np.ndarray | None
     """`Label` of each trial, or None for a list without labels. Shape: `(trials,)`, int8."""
-    fields: Mapping[str, np.ndarray] = field(default_factory=dict)
+    fields: Columns = field(default_factory=lambda: Columns({}))
     """What else is known, by column (speaker, attack, codec, subset, ...). Shape of each: `(trials,)`."""
     speakers: Protocol | None = None
     """The list that gave the speakers, where the file itself does not."""
@@ -61,7 +60,7 @@ class Protocol:
             self,
             names=self.names[mask],
             labels=None if self.labels is None else self.labels[mask],
-            fields=as_columns(self.fields).select(mask),
+            fields=self.fields.select(mask),
         )
 
     def with_speakers(self, speakers: Protocol) -> Protocol:
@@ -84,8 +83,8 @@ class Protocol:
                     f"{speakers.source}: found label {Label(found[row]).name.lower()} of trial "
                     f"{quote(self.names[row])}, expected {Label(self.labels[row]).name.lower()} as in {self.source}"
                 )
-        make = partial(as_columns(speakers.fields).select(rows).categories, "speaker")
-        return replace(self, fields=as_columns(self.fields).add("speaker", make), speakers=speakers)
+        fields = self.fields.add("speaker", lambda: speakers.fields.categories("speaker").select(rows))
+        return replace(self, fields=fields, speakers=speakers)
 
     def select_subset(self, subset: str) -> Protocol:
         """Returns the trials of one subset, or all of them for `all`.
@@ -121,25 +120,25 @@ def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]
     """Reads a protocol, a key or a list of trials.
 
     Args:
-        path: the file.
-        formats: its form; of several, the first that the file's first line fits.
+        path: The file.
+        formats: Its form; of several, the first that the file's first line fits.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: another number of columns, an unknown label or subset, or a trial that stands twice.
     """
-    read = read_formatted_table(path, formats)
-    names, fields = read.names(), read.fields(leave_out=("trial", "label"))
-    labels = read.numbers("label", read.form.labels) if "label" in read.places else None
-    return Protocol(read.table.source, read.table.digest, names, labels, fields)
+    table = read_table(path, formats)
+    names, fields = table.names(), table.fields(leave_out=("trial", "label"))
+    labels = table.numbers("label", table.form.labels) if "label" in table.places else None
+    return Protocol(table.source, table.digest, names, labels, fields)
 
 
-def list_subsets(fields: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def list_subsets(fields: Columns) -> tuple[str, ...]:
     """Returns the names of the subsets, sorted; empty where the corpus has none."""
-    return tuple(as_columns(fields).categories("subset").occurring()) if "subset" in fields else ()
+    return tuple(fields.categories("subset").occurring()) if "subset" in fields else ()
 
 
-def find_subset(source: Path, fields: Mapping[str, np.ndarray], num_rows: int, subset: str) -> np.ndarray:
+def find_subset(source: Path, fields: Columns, num_rows: int, subset: str) -> np.ndarray:
     """Tells which rows of a list are in a subset (for `all`: every one). Shape: `(rows,)`, Boolean.
 
     Raises:
@@ -152,5 +151,5 @@ def find_subset(source: Path, fields: Mapping[str, np.ndarray], num_rows: int, s
         )
     if subset == ALL_SUBSETS:
         return np.ones(num_rows, dtype=bool)
-    column = as_columns(fields).categories("subset")
+    column = fields.categories("subset")
     return np.array([value == subset for value in column.values], dtype=bool)[column.codes]

@@ -1,18 +1,18 @@
-"""The score file: written whole, read strictly, joined one to one with a key."""
+"""The score file: read strictly, joined one to one with a key."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.formats import TableFormat, read_formatted_table
+from sls.data.tables.columns import Texts
+from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol
-from sls.data.tables.text_columns import Texts
-from sls.files import write_whole
+from sls.data.tables.text_table import read_table
 from sls.quotation import quote, shorten
 
 SCORE_DIGITS = 9
@@ -111,34 +111,19 @@ def format_score(score: float) -> str:
     return f"{score:.{SCORE_DIGITS}g}"
 
 
-def write_scores(path: str | Path, names: Iterable[str], scores: np.ndarray) -> None:
-    """Writes a score file, one `trial score` line for each trial; whole, or not at all.
-
-    Raises:
-        ValueError: not as many names as scores, no trial, a name twice or with white space, or a score that is
-            not finite.
-    """
-    names = [str(name) for name in names]
-    values = np.asarray(scores, dtype=np.float64).ravel()
-    _check_writable(path, names, values)
-    lines = [f"{name} {format_score(score)}\n" for name, score in zip(names, values.tolist(), strict=True)]
-    with write_whole(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(lines)
-
-
 def read_scores(path: str | Path, origin: str = "") -> ScoreTable:
     """Reads a score file: `trial score` lines, or the forms of ASVspoof 2019 and 5.
 
     Args:
-        path: the file.
-        origin: where a user finds it, if it is a passing copy.
+        path: The file.
+        origin: Where a user finds it, if it is a passing copy.
 
     Raises:
         FileNotFoundError: the file does not exist.
         ValueError: another number of columns, a score that is not a finite number, or a trial twice.
     """
-    read = read_formatted_table(path, SCORE_FORMATS)
-    return ScoreTable(read.names(), read.floats("score"), read.table.source, read.table.digest, origin)
+    table = read_table(path, SCORE_FORMATS)
+    return ScoreTable(table.names(), table.floats("score"), table.source, table.digest, origin)
 
 
 def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -> JoinedScores:
@@ -147,9 +132,9 @@ def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -
     Join with the whole key and select its subset afterwards: a score file covers all trials of a track.
 
     Args:
-        table: scores of the trials, in any order.
-        key: every trial of the track.
-        allow_partial: keep the trials that are in both, and let `coverage` tell how many are not.
+        table: Scores of the trials, in any order.
+        key: Every trial of the track.
+        allow_partial: Keep the trials that are in both, and let `coverage` tell how many are not.
 
     Raises:
         ValueError: trials without a score or scores without a trial (with `allow_partial`: none in common).
@@ -201,14 +186,3 @@ def check_names(path: str | Path, names: Sequence[str]) -> None:
     unfit = next((name for name in names if len(name.split()) != 1), None)
     if unfit is not None:
         raise ValueError(f"{path}: found trial name {quote(unfit)}, expected a name without white space")
-
-
-def _check_writable(path: str | Path, names: list[str], scores: np.ndarray) -> None:
-    if len(names) != len(scores):
-        raise ValueError(f"{path}: found {len(names)} names and {len(scores)} scores, expected as many")
-    check_names(path, names)
-    bad = np.flatnonzero(~np.isfinite(scores))
-    if len(bad):
-        raise ValueError(
-            f"{path}: found score {scores[bad[0]]} of trial {quote(names[bad[0]])}, expected a number"
-        )

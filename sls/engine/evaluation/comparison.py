@@ -9,7 +9,6 @@ from itertools import combinations
 
 import numpy as np
 
-from sls.data.tables.columns import as_columns
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.comparison_results import Comparison, Difference, Disagreement, say_verdict
@@ -145,7 +144,7 @@ def _find_disagreements(
     spread = ranks.max(axis=0) - ranks.min(axis=0)
     first = next(iter(systems.values()))
     is_bonafide = first.is_bonafide
-    fields = as_columns(first.key.fields)
+    fields = first.key.fields
     columns = {name: fields.categories(name) for name in fields}
     found = []
     for trial in np.argsort(-spread, kind="stable")[:count]:

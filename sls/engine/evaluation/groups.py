@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sls.data.tables.columns import Categories, as_columns
+from sls.data.tables.columns import Categories
 from sls.data.tables.score_files import JoinedScores
 from sls.metrics.eer import Ranking
 from sls.metrics.sampling import BONAFIDE, SPOOF, Axis, Sampling, count_equal
@@ -63,7 +63,7 @@ class Factor:
 
 def make_factors(joined: JoinedScores, names: Collection[str]) -> list[Factor]:
     """Returns the factors of those columns that the key has."""
-    columns, is_bonafide = as_columns(joined.key.fields), joined.is_bonafide
+    columns, is_bonafide = joined.key.fields, joined.is_bonafide
     return [make_factor(name, columns.categories(name), is_bonafide) for name in columns if name in names]
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sls.data.tables.asv_scores import AsvScores, Role
-from sls.data.tables.columns import as_columns
 from sls.engine.evaluation.groups import ATTACK, ATTACKS, UNKNOWN, Factor, order_values
 from sls.metrics.eer import Ranking, compute_eer
 from sls.metrics.intervals import Estimate, estimate_min_cost
@@ -135,10 +134,9 @@ def make_tandem(asv: AsvScores, cost: TandemCost, fields: Collection[str] = ()) 
     """Builds the tandem over all trials of an ASV, ready for conditions on some fields."""
     is_target, is_spoof = asv.roles == Role.TARGET, asv.roles == Role.SPOOF
     values, codes = {}, {}
-    columns = as_columns(asv.fields)
     for name in fields:
-        if name in columns:
-            found, codes[name] = order_values(columns.categories(name))
+        if name in asv.fields:
+            found, codes[name] = order_values(asv.fields.categories(name))
             values[name] = {value: code for code, value in enumerate(found)}
     genuine, spoofed = (
         _Trials(asv.scores[chosen], is_target[chosen], {name: held[chosen] for name, held in codes.items()})

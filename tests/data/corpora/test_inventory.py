@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from sls.data.corpora.inventory import InventoryProgress, TrackInventory, describe_use, take_inventory
+from sls.data.corpora.inventory import TrackInventory, describe_use, take_inventory
 from sls.data.corpora.tracks import BUILT_IN_TRACKS, load_tracks
 
 TRACKS = """
@@ -61,8 +61,7 @@ def corpus(tmp_path) -> Path:
 
 def take(corpus: Path, **options) -> dict[str, TrackInventory]:
     tracks = load_tracks(corpus / "tracks.yaml").values()
-    items = list(take_inventory(tracks, corpus, **options))
-    return {item.track: item for item in items if isinstance(item, TrackInventory)}
+    return {item.track: item for item in take_inventory(tracks, corpus, **options)}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -179,18 +178,15 @@ def test_other_counts_than_published_are_told_with_the_rest(corpus):
     assert "found 4 trials (subset all), expected 5 as published" in item.problems[0]
 
 
-def test_progress_comes_before_the_inventory_and_reaches_the_end(corpus):
-    tracks = load_tracks(corpus / "tracks.yaml").values()
-    items = list(take_inventory(tracks, corpus, depth="decode"))
-    kinds = [type(item) for item in items]
-    assert kinds == [InventoryProgress, TrackInventory] * 2
-    assert items[0] == InventoryProgress("train", 4, 4)
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_progress_is_told_to_the_end_of_each_track(corpus, num_workers):
+    told: list[tuple] = []
+    take(corpus, num_workers=num_workers, show=lambda *step: told.append(step))
+    assert told == [("train", 4, 4), ("LA", 4, 4)]
 
 
 def test_an_empty_data_root_says_what_to_download(tmp_path):
-    items = [
-        item for item in take_inventory(load_tracks().values(), tmp_path) if isinstance(item, TrackInventory)
-    ]
+    items = take_inventory(load_tracks().values(), tmp_path)
     assert len(items) == len(load_tracks())
     lines = describe_use(items)
     assert lines[:4] == [
@@ -222,13 +218,12 @@ def test_an_inventory_can_be_written_as_json(corpus):
 
 def test_a_data_root_that_does_not_exist_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="data_root: no directory"):
-        list(take_inventory(load_tracks().values(), tmp_path / "nowhere"))
+        take_inventory(load_tracks().values(), tmp_path / "nowhere")
 
 
 @pytest.mark.slow
 def test_every_file_of_minispoof_decodes(reference_dir):
     tracks = load_tracks(BUILT_IN_TRACKS.parent / "minispoof.tracks.yaml").values()
-    found = take_inventory(tracks, reference_dir / "minispoof", depth="decode", num_workers=2)
-    items = [item for item in found if isinstance(item, TrackInventory)]
+    items = take_inventory(tracks, reference_dir / "minispoof", depth="decode", num_workers=2)
     assert [item.audio.present for item in items] == [600, 300, 800, 800]
     assert all(item.is_usable and item.audio.sample_rates_hz == {16_000: item.trials} for item in items)

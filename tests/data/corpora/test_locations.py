@@ -44,7 +44,7 @@ def test_every_audio_folder_counts_once_also_through_links(tmp_path):
 
 def test_where_no_audio_folder_is_the_error_says_where_one_looked(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no audio folder: looked under .* for x/flac, y"):
-        AudioSearch(("x/flac", "y"), (".flac",)).require(tmp_path)
+        AudioSearch(("x/flac", "y"), (".flac",)).find(tmp_path)
 
 
 def test_stars_are_expanded_in_the_order_of_names(tmp_path):

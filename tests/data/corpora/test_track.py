@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sls.data.corpora.tracks import load_tracks
+from sls.data.tables.asv_scores import Role
 from sls.data.tables.protocols import Protocol
 
 LA_ROWS = [
@@ -196,8 +197,7 @@ def test_asv_scores_of_2021_are_found_and_joined(tmp_path, folder):
     asv = load_tracks()["LA"].asv_scores(tmp_path)
     assert asv is not None
     assert (asv.target.tolist(), asv.nontarget.tolist(), asv.spoof.tolist()) == ([5.0], [-5.0], [1.0])
-    assert asv.spoof_attacks is not None
-    assert asv.spoof_attacks.tolist() == ["A07"]
+    assert asv.fields["attack"][asv.roles == Role.SPOOF].tolist() == ["A07"]
     assert asv.fields["codec"].tolist() == ["alaw", "none", "none"]
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sls.data.corpora.tracks import load_formats
-from sls.data.tables.asv_scores import brings_roles, join_asv_metadata, read_asv_scores
+from sls.data.tables.asv_scores import Role, brings_roles, read_asv_scores
 from sls.data.tables.formats import TableFormat
 
 FORMATS = load_formats()
@@ -24,7 +24,7 @@ SCORES = [
 def join(folder: Path, rows: list[str], scores: list[str]):
     (folder / "trial_metadata.txt").write_text("\n".join(rows) + "\n")
     (folder / "score.txt").write_text("\n".join(scores) + "\n")
-    return join_asv_metadata(
+    return read_asv_scores(
         folder / "score.txt",
         FORMATS["asvspoof2021-asv-scores"],
         folder / "trial_metadata.txt",
@@ -63,11 +63,11 @@ def test_names_are_compared_where_both_files_have_them(tmp_path):
     (tmp_path / "scores.txt").write_text("a 1\nb 2\nb 3\n")
     roles = TableFormat("roles", ("enrolment", "trial", "role"))
     by_trial = TableFormat("scores", ("trial", "score"))
-    asv = join_asv_metadata(tmp_path / "scores.txt", by_trial, tmp_path / "roles.txt", roles)
+    asv = read_asv_scores(tmp_path / "scores.txt", by_trial, tmp_path / "roles.txt", roles)
     assert (asv.spoof.tolist(), asv.target.tolist(), asv.nontarget.tolist()) == ([1], [2], [3])
     by_enrolment = TableFormat("scores", ("enrolment", "score"))
     with pytest.raises(ValueError, match=r"scores\.txt:1: found enrolment 'a', expected 'S1'"):
-        join_asv_metadata(tmp_path / "scores.txt", by_enrolment, tmp_path / "roles.txt", roles)
+        read_asv_scores(tmp_path / "scores.txt", by_enrolment, tmp_path / "roles.txt", roles)
 
 
 def test_a_row_too_few_is_an_error(tmp_path):
@@ -104,8 +104,7 @@ def test_scores_of_2019_bring_their_roles(tmp_path):
     assert brings_roles(path)
     asv = read_asv_scores(path)
     assert asv.spoof.tolist() == [4.8, 4.0]
-    assert asv.spoof_attacks is not None
-    assert asv.spoof_attacks.tolist() == ["A06", "A05"]
+    assert asv.fields["attack"][asv.roles == Role.SPOOF].tolist() == ["A06", "A05"]
     assert asv.select_subset("eval") is asv  # a corpus without subsets has one
 
 
@@ -127,13 +126,12 @@ def test_the_asv_scores_of_asvspoof2019_are_counted(reference_dir, partition, co
     name = f"ASVspoof2019.LA.asv.{partition}.gi.trl.scores.txt"
     asv = read_asv_scores(reference_dir / "asvspoof2019" / "asv_scores" / name)
     assert asv.counts() == counts
-    assert asv.spoof_attacks is not None
-    assert len(set(asv.spoof_attacks)) == {"dev": 6, "eval": 13}[partition]
+    assert len(set(asv.fields["attack"][asv.roles == Role.SPOOF])) == {"dev": 6, "eval": 13}[partition]
 
 
 def test_the_asv_scores_of_minispoof_are_joined(reference_dir):
     folder = reference_dir / "minispoof" / "keys" / "LA" / "ASV"
-    asv = join_asv_metadata(
+    asv = read_asv_scores(
         folder / "ASVTorch_Kaldi" / "score.txt",
         FORMATS["asvspoof2021-asv-scores"],
         folder / "trial_metadata.txt",

@@ -7,9 +7,9 @@ import pytest
 
 from sls.data.corpora.track_schema import DEFAULT_LABELS
 from sls.data.corpora.tracks import load_formats
+from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
-from sls.data.tables.text_columns import Texts
 
 FORMATS = load_formats()
 
@@ -175,7 +175,7 @@ def test_a_selection_keeps_names_labels_and_fields_together():
     names = Texts.encode(f"t{index}" for index in range(50))
     labels = rng.integers(0, 2, 50).astype(np.int8)
     attacks = np.array([f"A{index:02d}" for index in range(50)], dtype=object)
-    protocol = Protocol(Path("p"), "", names, labels, {"attack": attacks})
+    protocol = Protocol(Path("p"), "", names, labels, Columns.encode({"attack": attacks}))
     chosen = protocol.select(labels == Label.SPOOF).select(np.array([2, 0]))
     rows = np.flatnonzero(labels == Label.SPOOF)[[2, 0]]
     assert chosen.names.tolist() == names[rows].tolist()

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from sls.data.tables.asv_scores import AsvScores, Role
+from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.protocols import Protocol
 from sls.data.tables.score_files import Coverage, JoinedScores, ScoreTable
-from sls.data.tables.text_columns import Texts
 
 CODECS = ("none", "alaw")
 ATTACKS = ("A10", "A9", "A11")
@@ -26,7 +26,7 @@ def make_joined(
 ) -> JoinedScores:
     names = names or [f"T_{number:05d}" for number in range(len(scores))]
     trials = Texts.encode(names)
-    columns = {name: np.asarray(column, dtype=object) for name, column in (fields or {}).items()}
+    columns = Columns.encode(fields or {})
     key = Protocol(Path("key.txt"), "k" * 64, trials, labels.astype(np.int8), columns)
     table = ScoreTable(trials, scores, Path(source), "s" * 64)
     return JoinedScores(scores, key, Coverage(len(scores), len(scores), len(scores)), table)
@@ -60,4 +60,4 @@ def make_asv(seed: int = 2, size: int = 3_000) -> AsvScores:
         "attack": np.where(roles == Role.SPOOF, attacks, "bonafide"),
         "codec": np.array(CODECS, dtype=object)[rng.integers(2, size=size)],
     }
-    return AsvScores(Path("asv.txt"), "a" * 64, scores, roles, fields)
+    return AsvScores(Path("asv.txt"), "a" * 64, scores, roles, Columns.encode(fields))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sls.data.corpora.tracks import load_tracks
+from sls.data.tables.columns import Columns
 from sls.data.tables.score_files import join_scores, read_scores
 from sls.engine.evaluation import comparison_results
 from sls.engine.evaluation.comparison import compare
@@ -66,7 +67,7 @@ def test_with_too_few_attacks_nothing_is_concluded_however_large_the_difference(
 def test_without_speakers_a_difference_rests_on_trials_alone_and_the_verdict_says_so():
     rows = np.arange(0, 1_200, 10)
     systems = {
-        name: replace(joined.select(rows), key=replace(joined.key.select(rows), fields={}))
+        name: replace(joined.select(rows), key=replace(joined.key.select(rows), fields=Columns({})))
         for name, joined in make_systems(noise=0.5).items()
     }
     (difference,) = compare(systems, EvaluationPlan("X")).differences

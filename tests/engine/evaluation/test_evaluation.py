@@ -4,12 +4,13 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sls.config import PROJECT_ROOT
 from sls.data.corpora.tracks import load_tracks
 from sls.data.tables.asv_scores import ROLE_SPELLINGS, Role
-from sls.data.tables.columns import Categories, Columns, as_columns
+from sls.data.tables.columns import Categories, Columns
 from sls.data.tables.score_files import Coverage, join_scores, read_scores
 from sls.data.tables.text_table import MAX_MAGNITUDE
 from sls.engine.evaluation import breakdown
@@ -98,7 +99,7 @@ def test_the_other_subsets_of_the_key_stand_beside_the_evaluated_one():
 def test_a_subset_that_scores_do_not_cover_is_left_out(kept, expected):
     corpus = make_corpus()
     subsets = np.where(np.arange(1_200) < 100, "hidden", corpus.key.fields["subset"]).astype(object)
-    key = replace(corpus.key, fields={"subset": subsets})
+    key = replace(corpus.key, fields=Columns.encode({"subset": subsets}))
     is_kept = np.isin(subsets.astype(str), kept)
     is_kept[-1] = True  # a trial of another subset does not make it whole
     table = replace(corpus.table, names=key.names[is_kept], scores=corpus.scores[is_kept])
@@ -111,7 +112,7 @@ def test_a_subset_that_scores_do_not_cover_is_left_out(kept, expected):
 def test_a_subset_of_one_class_has_no_error_rate():
     corpus = make_corpus()
     subsets = np.where(corpus.is_bonafide, corpus.key.fields["subset"], "eval").astype(object)
-    joined = join_scores(corpus.table, replace(corpus.key, fields={"subset": subsets}))
+    joined = join_scores(corpus.table, replace(corpus.key, fields=Columns.encode({"subset": subsets})))
     found = evaluate(joined, EvaluationPlan("LA", subset="eval"))
     assert [other.subset for other in found.other_subsets] == ["all"]
 
@@ -184,7 +185,7 @@ def test_the_legacy_cost_is_taken_where_a_track_earns_it_alone(metrics, form):
 def test_a_field_whose_values_the_classes_do_not_share_selects_spoofed_trials():
     joined = make_corpus()
     team = np.where(joined.key.labels == 1, "-", np.array(["T1", "T2"], dtype=object)[np.arange(1_200) % 2])
-    joined = replace(joined, key=replace(joined.key, fields={"team": team}))
+    joined = replace(joined, key=replace(joined.key, fields=Columns.encode({"team": team})))
     found = evaluate(joined, EvaluationPlan("DF", breakdown=("team",)))
     by_team = find_breakdown(found, "team")
     assert by_team.is_spoof_only == (True,)
@@ -205,7 +206,7 @@ def test_an_attack_does_not_cross_the_corpus_that_it_is_from():
     source = np.where(fields["attack"] == "A9", "vcc", "asvspoof")
     bonafide = joined.key.labels == 1
     source[bonafide] = np.array(["vcc", "asvspoof"], dtype=object)[np.arange(bonafide.sum()) % 2]
-    key = replace(joined.key, fields={**fields, "source": source.astype(object)})
+    key = replace(joined.key, fields=Columns.encode({**fields, "source": source.astype(object)}))
     found = evaluate(replace(joined, key=key), EvaluationPlan("DF", breakdown=("attack", "source", "codec")))
     crossed = [breakdown.fields for breakdown in found.breakdowns if len(breakdown.fields) == 2]
     assert crossed == [("attack", "codec")]
@@ -253,7 +254,7 @@ def test_intervals_say_over_what_they_are_and_hold_the_number():
 
 def test_columns_that_no_breakdown_asks_for_are_not_read():
     joined = make_corpus()
-    columns = as_columns(joined.key.fields)
+    columns = joined.key.fields
     fields = {name: partial(columns.categories, name) for name in ("speaker", "attack", "codec")}
     fields["team"] = partial(pytest.fail, "read a column that nobody asked for")
     joined = replace(joined, key=replace(joined.key, fields=Columns(fields)))
@@ -263,7 +264,7 @@ def test_columns_that_no_breakdown_asks_for_are_not_read():
 def test_a_key_without_speakers_has_intervals_over_trials_alone():
     joined = make_corpus()
     unnamed = np.full(1_200, "-", dtype=object)
-    joined = replace(joined, key=replace(joined.key, fields={"speaker": unnamed}))
+    joined = replace(joined, key=replace(joined.key, fields=Columns.encode({"speaker": unnamed})))
     found = evaluate(joined, EvaluationPlan("X", breakdown=("speaker",)))
     assert [interval.over for interval in found.measures[0].intervals] == ["trials"]
     assert found.breakdowns == ()
@@ -308,7 +309,7 @@ def test_asv_scores_that_do_not_name_their_attacks_are_warned_of():
     asv = make_asv()
     told = [
         any("do not name their attacks" in text for text in evaluate_corpus(asv=scores).warnings)
-        for scores in (asv, replace(asv, fields={"codec": asv.fields["codec"]}))
+        for scores in (asv, replace(asv, fields=Columns.encode({"codec": asv.fields["codec"]})))
     ]
     assert told == [False, True]
 
@@ -316,7 +317,8 @@ def test_asv_scores_that_do_not_name_their_attacks_are_warned_of():
 def test_asv_scores_of_other_attacks_are_warned_of():
     asv = make_asv()
     foreign = replace(
-        asv, fields={**asv.fields, "attack": np.where(asv.roles == Role.SPOOF, "X01", "bonafide")}
+        asv,
+        fields=Columns.encode({**asv.fields, "attack": np.where(asv.roles == Role.SPOOF, "X01", "bonafide")}),
     )
     warned = [
         any("ASV scores know none" in text for text in evaluate_corpus(asv=scores).warnings)
@@ -329,7 +331,7 @@ def test_asv_scores_of_other_attacks_are_warned_of():
 def test_asv_scores_of_one_attack_give_a_tdcf_with_intervals(attack):
     asv = make_asv()
     alike = np.where(asv.roles == Role.SPOOF, attack, "bonafide")
-    asv = replace(asv, fields={**asv.fields, "attack": alike})
+    asv = replace(asv, fields=Columns.encode({**asv.fields, "attack": alike}))
     measure = evaluate_corpus(asv=asv, metrics=("eer", "min_tdcf")).measure("min_tdcf")
     assert all(interval.low < measure.value < interval.high for interval in measure.intervals)
 
@@ -513,7 +515,7 @@ def test_minispoof_is_broken_down_like_the_published_tables(reference_dir):
 
 
 def test_values_that_are_one_number_have_one_order():
-    column = Categories.encode(np.array(["S01", "S10", "S1", "S001", "S2"]))
+    column = Categories.encode(pa.array(["S01", "S10", "S1", "S001", "S2"]))
     values, codes = order_values(column)
     assert values == ("S001", "S01", "S1", "S2", "S10")
     assert [values[code] for code in codes] == ["S01", "S10", "S1", "S001", "S2"]

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sls.data.tables.columns import as_columns
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factor, sample_clusters
@@ -36,7 +35,7 @@ def turns(letter: str, bonafide: int, spoof: int) -> list[str]:
 
 def sample(**fields) -> Sampling | None:
     joined = make_systems(**fields)["one"]
-    columns = as_columns(joined.key.fields)
+    columns = joined.key.fields
     factors = {name: make_factor(name, columns.categories(name), LABELS) for name in columns}
     return sample_clusters(rank_trials(joined.scores, LABELS), factors.get(SPEAKER), factors.get(ATTACK))
 

@@ -26,8 +26,8 @@ from mlflow.protos.databricks_pb2 import ErrorCode
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from sls.config import PROJECT_ROOT
+from sls.data.tables.columns import Texts
 from sls.data.tables.protocols import Protocol
-from sls.data.tables.text_columns import Texts
 from sls.tracking.artifacts import download_state
 from sls.tracking.lifecycle import tracked_run
 from sls.tracking.offline import sender
