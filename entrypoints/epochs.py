@@ -20,15 +20,9 @@ from entrypoints.progress import progress_bar
 from entrypoints.tables import make_table
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
-from sls.tracking.evaluation.epoch_evaluation import TrainingRun
-from sls.tracking.evaluation.epochs import (
-    FIGURE_FILE,
-    EvaluatedEpoch,
-    find_newest_trainings,
-    find_training_runs,
-    track_epochs,
-)
+from sls.tracking.evaluation.epochs import FIGURE_FILE, EvaluatedEpoch, track_epochs
 from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
+from sls.tracking.evaluation.trainings import TrainingRun, find_training_runs
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import EPOCHS_TAG
 
@@ -43,8 +37,7 @@ from sls.tracking.tags import EPOCHS_TAG
 def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""
     corpus = open_corpus(data_config(options), wanted=split_list(track))
-    wanted = split_list(runs) or find_newest_trainings(run.client, run.experiment_id, corpus.name)
-    trainings = find_training_runs(run.client, wanted)
+    trainings = find_training_runs(run.client, split_list(runs), run.experiment_id, corpus.name)
     tracks = find_tracks(corpus, split_list(track))
     links = {EPOCHS_TAG: run.run_id}
     pipeline = Pipeline(
