@@ -20,11 +20,10 @@ from sls.tracking.evaluation.pipeline import Pipeline, evaluation_tracks
 from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
 from sls.tracking.registry.stages import (
-    CHAMPION_TRACK,
-    Champion,
     appoint_champion,
     choose_champion,
-    evaluated_place,
+    comparable_place,
+    explain_champion,
     find_champion,
 )
 from sls.tracking.registry.versions import RegisteredVersion, register
@@ -70,7 +69,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
                 _, evaluation = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
                 metrics[recipe][track] = evaluation.metrics()
             versions.append(register(run.client, run.experiment_id, source, "staging"))
-    place = _champion_place(settings, corpus.name, tracks)
+    place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
@@ -79,7 +78,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
             for verdict in comparison.verdicts:
                 console.print(verdict, highlight=False, soft_wrap=True)
-    console.print(f"Champion: {_why(best, champion)}", soft_wrap=True)
+    console.print(f"Champion: {explain_champion(champion, best)}", soft_wrap=True)
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     print_next_commands(run.client, link)
 
@@ -89,23 +88,6 @@ def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:
     if not tracks:
         raise ValueError(f"tracks: found none that earns an EER in {config.data.tracks}, expected one")
     return tracks
-
-
-def _champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[str]) -> str:
-    """Returns where the recipes can be compared; empty where they cannot."""
-    precisions = {setting.compute.precision for setting in settings}
-    has_windows = any(setting.scoring.window_hop for setting in settings)
-    if CHAMPION_TRACK not in tracks or has_windows or len(precisions) > 1:
-        return ""
-    return evaluated_place(corpus, CHAMPION_TRACK, *precisions)
-
-
-def _why(best: Champion | None, champion: str) -> str:
-    """Returns which version is the champion, and why."""
-    if best and best.version == champion:
-        return best.reason
-    reason = f"although {best.reason}" if best else f"nothing comparable was evaluated on {CHAMPION_TRACK}"
-    return f"{f'version {champion}' if champion else 'none'}, as before; {reason}"
 
 
 def _require_distinct(settings: Sequence[Config]) -> None:

@@ -116,8 +116,9 @@ def track_evaluation(
     files = render_report(evaluation) if request.is_illustrated else render_data(evaluation)
     keep_files(run, files, REPORT_DIRECTORY)
     if model_id:
-        note_evaluations(run.client, model_id)
-        link_checkpoint(run.client, model_id, source.tags.get(TRAIN_RUN_TAG, ""))
+        train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
+        note_evaluations(run.client, model_id, train_run_id)
+        link_checkpoint(run.client, model_id, train_run_id)
     return evaluation
 
 
