@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import shutil
-import wave
 from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pandas as pd
+import soundfile
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -72,13 +72,9 @@ def example_recording() -> str:
     time_s = np.arange(int(EXAMPLE_DURATION_S * EXAMPLE_RATE_HZ)) / EXAMPLE_RATE_HZ
     tones = [np.sin(2 * np.pi * EXAMPLE_PITCH_HZ * n * time_s) / n for n in range(1, NUM_HARMONICS + 1)]
     tone = np.sum(tones, axis=0)
-    samples = (0.5 * np.iinfo(np.int16).max * tone / np.abs(tone).max()).astype("<i2")
+    samples = (0.5 * np.iinfo(np.int16).max * tone / np.abs(tone).max()).astype(np.int16)
     content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(samples.itemsize)
-        file.setframerate(EXAMPLE_RATE_HZ)
-        file.writeframes(samples.tobytes())
+    soundfile.write(content, samples, EXAMPLE_RATE_HZ, format="WAV")
     return base64.b64encode(content.getvalue()).decode("ascii")
 
 
