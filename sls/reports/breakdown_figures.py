@@ -32,7 +32,8 @@ HEAT_COLOURS = "YlOrRd"
 MAX_ROWS = 30
 """More rows than this do not fit a slide: the hardest are drawn, and the title says so."""
 SHORT_LABEL = 7
-DARK_LUMINANCE = 0.5
+DARK_SHARE = 159 / 256
+"""From here on the heat colours have less than half the luminance of white."""
 EMPTY_COLOUR = "#eeeeee"
 BAR_STYLES: dict[bool, dict[str, Any]] = {
     False: {"color": BONAFIDE_COLOUR, "linewidth": 5, "alpha": 0.5, "solid_capstyle": "butt", "zorder": 2},
@@ -147,17 +148,14 @@ def _hardness_of(row: Sequence[str | Number]) -> float:
 
 
 def _draw_cells(axes: Axes, cells: Sequence[Sequence[Number]], largest: float) -> None:
-    numbers = np.array([[np.nan if cell.value is None else cell.value for cell in row] for row in cells])
+    numbers = np.array([[cell.value for cell in row] for row in cells], dtype=float)  # None becomes NaN
     colours = mpl.colormaps[HEAT_COLOURS].with_extremes(bad=EMPTY_COLOUR)
-    image = axes.imshow(np.ma.masked_invalid(numbers), cmap=colours, vmin=0, vmax=largest, aspect="auto")
+    axes.imshow(numbers, cmap=colours, vmin=0, vmax=largest, aspect="auto")
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": TICK_SIZE}
     for (row, column), number in np.ndenumerate(numbers):
-        red, green, blue, _ = image.to_rgba(number) if np.isfinite(number) else (1, 1, 1, 1)
-        is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < DARK_LUMINANCE
-        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": TICK_SIZE}
-        colour = "white" if is_dark else "#222222"
+        colour = "white" if number / largest >= DARK_SHARE else "#222222"
         axes.text(column, row, cells[row][column].text, color=colour, **style)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 
 

@@ -131,17 +131,16 @@ class Answerer:
         Raises:
             RefusedRequest: no row can be used, or there are none or too many.
         """
-        given = [name for name in (AUDIO, SAMPLES, RATE) if name in table.columns]
-        if AUDIO not in given and SAMPLES not in given:
+        if AUDIO not in table.columns and SAMPLES not in table.columns:
             raise RefusedRequest(f"columns: expected {AUDIO}, or {SAMPLES} and {RATE}")
         if not 1 <= len(table) <= self.limits.max_rows:
             raise RefusedRequest(f"found {len(table)} rows, expected 1 to {self.limits.max_rows}")
         rows: list[dict[str, Any]] = []
         recordings: list[_Recording] = []
         num_windows_left = self.limits.max_windows
-        for values in table[given].itertuples(index=False, name=None):
+        for given in table.to_dict("records"):
             try:
-                recording = self._read(dict(zip(given, values, strict=True)), params, num_windows_left)
+                recording = self._read(given, params, num_windows_left)
             except AudioError as error:
                 rows.append({"warnings": "", "error": str(error)})
                 continue

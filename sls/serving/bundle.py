@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import shutil
-from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -97,14 +96,9 @@ def serving_constraints() -> list[str]:
                 pins[name] = _pin(name)
             except PackageNotFoundError:
                 continue  # conda, for one, brings the libraries of CUDA under names of its own
-            waiting += _requirements_of(name, extra)
+            brought = map(Requirement, requires(name) or ())
+            waiting += [one for one in brought if not one.marker or one.marker.evaluate({"extra": extra})]
     return sorted(pins.values())
-
-
-@cache
-def _requirements_of(name: str, extra: str) -> tuple[Requirement, ...]:
-    found = map(Requirement, requires(name) or ())
-    return tuple(one for one in found if one.marker is None or one.marker.evaluate({"extra": extra}))
 
 
 def _pin(name: str) -> str:

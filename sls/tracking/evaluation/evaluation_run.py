@@ -105,20 +105,7 @@ def track_evaluation(
         system=source.system,
         calibration=load_calibration(fitted.path) if fitted else None,
     )
-    if evaluation.warnings:
-        run.set_tags({"warnings": " ".join(evaluation.warnings)})
-    not_comparable = _explain_not_comparable(basis, source, joined)
-    if not_comparable:
-        run.set_tags({NOT_COMPARABLE_TAG: not_comparable})
-    # The checkpoint itself gets figures that compare with those of others alone.
-    model_id = source.tags.get(MODEL_ID_TAG, "")
-    log_results(run, evaluation, "" if not_comparable else model_id, basis.dataset)
-    files = render_report(evaluation) if request.is_illustrated else render_data(evaluation)
-    keep_files(run, files, REPORT_DIRECTORY)
-    if model_id:
-        train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
-        note_evaluations(run.client, model_id, train_run_id)
-        link_checkpoint(run.client, model_id, train_run_id)
+    _record(basis, source, evaluation, _explain_not_comparable(basis, source, joined))
     return evaluation
 
 
@@ -140,6 +127,21 @@ def track_comparison(
     run.set_tags({"verdict": " ".join(comparison.verdicts)})
     keep_files(run, render_report(comparison), REPORT_DIRECTORY)
     return comparison
+
+
+def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation, not_comparable: str) -> None:
+    """Records an evaluation on its run, and what it says of its checkpoint there and on its versions."""
+    run, model_id = basis.run, source.tags.get(MODEL_ID_TAG, "")
+    told = {NOT_COMPARABLE_TAG: not_comparable, "warnings": " ".join(evaluation.warnings)}
+    run.set_tags({name: text for name, text in told.items() if text})
+    # The checkpoint itself gets figures that compare with those of others alone.
+    log_results(run, evaluation, "" if not_comparable else model_id, basis.dataset)
+    files = render_report(evaluation) if basis.request.is_illustrated else render_data(evaluation)
+    keep_files(run, files, REPORT_DIRECTORY)
+    if model_id:
+        train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
+        note_evaluations(run.client, model_id, train_run_id)
+        link_checkpoint(run.client, model_id, train_run_id)
 
 
 def log_results(
