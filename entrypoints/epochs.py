@@ -12,15 +12,9 @@ from entrypoints.progress import scoring_progress
 from entrypoints.tables import make_table, next_commands
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
-from sls.tracking.evaluation.epoch_evaluation import TrainingRun
-from sls.tracking.evaluation.epochs import (
-    FIGURE_FILE,
-    EvaluatedEpoch,
-    find_newest_trainings,
-    find_training_runs,
-    track_epochs,
-)
+from sls.tracking.evaluation.epochs import FIGURE_FILE, EvaluatedEpoch, track_epochs
 from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
+from sls.tracking.evaluation.trainings import TrainingRun, find_training_runs
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import EPOCHS_TAG
 
@@ -36,8 +30,7 @@ def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""
     config = typed_config(options)
     corpus = open_corpus(config.data, wanted=split_list(track))
-    wanted = split_list(runs) or find_newest_trainings(run.client, run.experiment_id, corpus.name)
-    trainings = find_training_runs(run.client, wanted)
+    trainings = find_training_runs(run.client, split_list(runs), run.experiment_id, corpus.name)
     tracks = find_tracks(corpus, split_list(track))
     links = {EPOCHS_TAG: run.run_id}
     pipeline = Pipeline(run.client, corpus, config.compute, links, scoring_progress, config.scoring)

@@ -19,11 +19,10 @@ from sls.tracking.evaluation.pipeline import Pipeline, evaluation_tracks
 from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
 from sls.tracking.registry.stages import (
-    CHAMPION_TRACK,
-    Champion,
     appoint_champion,
     choose_champion,
-    evaluated_place,
+    comparable_place,
+    explain_champion,
     find_champion,
 )
 from sls.tracking.registry.versions import RegisteredVersion, register
@@ -69,7 +68,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
                 _, evaluation = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
                 metrics[recipe][track] = evaluation.metrics()
             versions.append(register(run.client, run.experiment_id, source, "staging"))
-    place = champion_place(settings, corpus.name, tracks)
+    place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
@@ -78,7 +77,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
             for verdict in comparison.verdicts:
                 say(verdict)
-    say(f"Champion: {explain_champion(best, champion)}")
+    say(f"Champion: {explain_champion(champion, best)}")
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     say(next_commands(run.client, link))
 
@@ -88,23 +87,6 @@ def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:
     if not tracks:
         raise ValueError(f"tracks: found none that earns an EER in {config.data.tracks}, expected one")
     return tracks
-
-
-def champion_place(settings: Sequence[Config], corpus: str, tracks: Sequence[str]) -> str:
-    """Returns where the recipes can be compared; empty where they cannot."""
-    precisions = {setting.compute.precision for setting in settings}
-    has_windows = any(setting.scoring.window_hop for setting in settings)
-    if CHAMPION_TRACK not in tracks or has_windows or len(precisions) > 1:
-        return ""
-    return evaluated_place(corpus, CHAMPION_TRACK, *precisions)
-
-
-def explain_champion(best: Champion | None, champion: str) -> str:
-    """Returns which version is the champion, and why."""
-    if best and best.version == champion:
-        return best.reason
-    reason = f"although {best.reason}" if best else f"nothing comparable was evaluated on {CHAMPION_TRACK}"
-    return f"{f'version {champion}' if champion else 'none'}, as before; {reason}"
 
 
 def _require_distinct(settings: Sequence[Config]) -> None:

@@ -18,7 +18,10 @@ ROOMS = {
     "data": ({"config"}, {"numpy", "pyarrow", "scipy", "soundfile", "soxr", "av", "yaml"}),
     "models": ({"config"}, {"torch", "torchaudio", "safetensors", "numpy"}),
     "engine": ({"config", "data", "models", "metrics"}, {"torch", "accelerate", "numpy"}),
-    "reports": ({"config", "data", "engine", "metrics"}, {"jinja2", "matplotlib", "numpy", "scipy"}),
+    "reports": (
+        {"config", "data", "engine", "metrics"},
+        {"jinja2", "matplotlib", "numpy", "pandas", "scipy"},
+    ),
     "serving": (
         {"config", "data", "models", "metrics", "engine"},
         {"mlflow", "numpy", "packaging", "pandas", "torch", "av", "soundfile", "requests"},

@@ -21,11 +21,10 @@ from sls.reports.figure_style import (
     MUTED_COLOUR,
     SPOOF_COLOUR,
     TICK_SIZE,
-    describe,
     draw_grid,
     draw_legend_below,
     new_figure,
-    set_title,
+    title_figure,
 )
 from sls.reports.tables import Number, cross_breakdown, label_value
 
@@ -33,8 +32,14 @@ HEAT_COLOURS = "YlOrRd"
 MAX_ROWS = 30
 """More rows than this do not fit a slide: the hardest are drawn, and the title says so."""
 SHORT_LABEL = 7
-DARK_LUMINANCE = 0.5
+DARK_SHARE = 159 / 256
+"""From here on the heat colours have less than half the luminance of white."""
 EMPTY_COLOUR = "#eeeeee"
+BAR_STYLES: dict[bool, dict[str, Any]] = {
+    False: {"color": BONAFIDE_COLOUR, "linewidth": 5, "alpha": 0.5, "solid_capstyle": "butt", "zorder": 2},
+    True: {"color": SPOOF_COLOUR, "linewidth": 1.5, "marker": "|", "zorder": 3},
+}
+"""Of an interval over trials, a broad bar, and of one over clusters, a thin line with ends."""
 
 Row = TypeVar("Row")
 
@@ -63,9 +68,7 @@ def heat_map_figure(evaluation: Evaluation, breakdown: Breakdown, measure: str =
     # Pooled values stand apart.
     axes.axhline(len(rows) - 1.5, color="white", linewidth=5)
     axes.axvline(len(columns) - 1.5, color="white", linewidth=5)
-    note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
-    what = f"{evaluation.system}, by {breakdown.title}{shown}"
-    set_title(figure, axes, f"{table.columns[0]}, {note}", what, evaluation.corpus)
+    title_figure(axes, table.columns[0], f"{evaluation.system}, by {breakdown.title}{shown}", evaluation)
     return figure
 
 
@@ -98,8 +101,7 @@ def interval_figure(evaluation: Evaluation, breakdown: Breakdown) -> Figure:
     axes.set_xlim(left=0)
     axes.set_xlabel("EER, %", fontsize=LABEL_SIZE)
     axes.set_ylabel(breakdown.fields[0], fontsize=LABEL_SIZE)
-    title = f"EER by {breakdown.title}, {describe(evaluation.track, evaluation.subset, evaluation.corpus)}"
-    set_title(figure, axes, title, f"{evaluation.system}{shown}", evaluation.corpus)
+    title_figure(axes, f"EER by {breakdown.title}", f"{evaluation.system}{shown}", evaluation)
     return figure
 
 
@@ -126,9 +128,8 @@ def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
     _draw_estimates(figure, axes, rows, factor, {})
     what = f"difference in {TITLES[measure]}, {called} (below 0: the first is better)"
     axes.set_xlabel(what, fontsize=LABEL_SIZE)
-    note = describe(comparison.track, comparison.subset, comparison.corpus)
-    title = f"Differences in {TITLES[measure]}, {note}"
-    set_title(figure, axes, title, f"{comparison.num_common:,} common trials", comparison.corpus)
+    subtitle = f"{comparison.num_common:,} common trials"
+    title_figure(axes, f"Differences in {TITLES[measure]}", subtitle, comparison)
     return figure
 
 
@@ -147,17 +148,14 @@ def _hardness_of(row: Sequence[str | Number]) -> float:
 
 
 def _draw_cells(axes: Axes, cells: Sequence[Sequence[Number]], largest: float) -> None:
-    numbers = np.array([[np.nan if cell.value is None else cell.value for cell in row] for row in cells])
+    numbers = np.array([[cell.value for cell in row] for row in cells], dtype=float)  # None becomes NaN
     colours = mpl.colormaps[HEAT_COLOURS].with_extremes(bad=EMPTY_COLOUR)
-    image = axes.imshow(np.ma.masked_invalid(numbers), cmap=colours, vmin=0, vmax=largest, aspect="auto")
+    axes.imshow(numbers, cmap=colours, vmin=0, vmax=largest, aspect="auto")
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": TICK_SIZE}
     for (row, column), number in np.ndenumerate(numbers):
-        red, green, blue, _ = image.to_rgba(number) if np.isfinite(number) else (1, 1, 1, 1)
-        is_dark = 0.299 * red + 0.587 * green + 0.114 * blue < DARK_LUMINANCE
-        style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": TICK_SIZE}
-        colour = "white" if is_dark else "#222222"
+        colour = "white" if number / largest >= DARK_SHARE else "#222222"
         axes.text(column, row, cells[row][column].text, color=colour, **style)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 
 
@@ -167,7 +165,9 @@ def _draw_estimates(
     """Draws values with their intervals, a row for each, and a legend that has each kind of interval once."""
     for place, row in enumerate(rows):
         for over, interval in row.bars:
-            handles[f"{100 * interval.level:g} % over {over}"] = _draw_bar(axes, place, interval, factor)
+            ends = [factor * interval.low, factor * interval.high]
+            (bar,) = axes.plot(ends, [place, place], **BAR_STYLES[interval.is_clustered])
+            handles[f"{100 * interval.level:g} % over {over}"] = bar
         value = factor * row.value
         axes.plot([value], [place], "o", color=BONAFIDE_COLOUR, markersize=7, zorder=4)
         style: dict[str, Any] = {"ha": "center", "fontsize": TICK_SIZE, "textcoords": "offset points"}
@@ -176,18 +176,3 @@ def _draw_estimates(
     axes.set_ylim(len(rows) - 0.4, -0.6)
     draw_grid(axes, "x")
     draw_legend_below(figure, handles, len(handles))
-
-
-def _draw_bar(axes: Axes, place: int, interval: Interval, factor: float) -> Artist:
-    """Draws an interval: over trials as a broad bar, over clusters as a thin line with ends."""
-    style: dict[str, Any] = {"color": SPOOF_COLOUR, "linewidth": 1.5, "marker": "|", "zorder": 3}
-    if not interval.is_clustered:
-        style = {
-            "color": BONAFIDE_COLOUR,
-            "linewidth": 5,
-            "alpha": 0.5,
-            "solid_capstyle": "butt",
-            "zorder": 2,
-        }
-    (line,) = axes.plot([factor * interval.low, factor * interval.high], [place, place], **style)
-    return line

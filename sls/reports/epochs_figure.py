@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,34 +31,21 @@ RING_SIZE = 15
 CHANCE_PERCENT = 50
 
 
-@dataclass(frozen=True)
-class EpochPoint:
-    """The EER of one epoch's checkpoint on one track."""
-
-    track: str
-    recipe: str
-    epoch: int
-    """From 0."""
-    eer_percent: float
-
-
-def epochs_figure(
-    points: Sequence[EpochPoint], chosen: Mapping[str, int] | None = None, corpus: str = ""
-) -> Figure:
+def epochs_figure(table: pd.DataFrame, corpus: str = "") -> Figure:
     """Draws the EER of every epoch on every track, with the epoch that each recipe chose marked.
 
     Args:
-        points: In any order; a track has a panel, a recipe a colour.
-        chosen: The chosen epoch by recipe.
+        table: Columns `track` (each has a panel), `recipe` (each has a colour), `epoch` (from 0), `eer_percent`
+            (missing where an epoch was not evaluated) and `is_chosen`; rows in any order.
         corpus: Which data this is (`demo` is labelled as synthetic).
 
     Raises:
-        ValueError: There is no point.
+        ValueError: No epoch was evaluated.
     """
-    if not points:
+    table = table.dropna(subset="eer_percent")
+    if table.empty:
         raise ValueError("epochs figure: found no evaluated epoch, expected one or more")
-    tracks = list(dict.fromkeys(point.track for point in points))
-    recipes = list(dict.fromkeys(point.recipe for point in points))
+    tracks, recipes = table["track"].unique(), table["recipe"].unique()
     num_columns = min(len(tracks), MAX_COLUMNS)
     num_rows = ceil(len(tracks) / num_columns)
     width, height = max(PANEL_WIDTH * num_columns, 6.0), 1.1 + PANEL_HEIGHT * num_rows
@@ -68,51 +54,47 @@ def epochs_figure(
     for axes, track in zip(panels, tracks, strict=False):
         axes.set_title(track, fontsize=LABEL_SIZE, loc="left")
         for place, recipe in enumerate(recipes):
-            line = [point for point in points if point.track == track and point.recipe == recipe]
-            if line:
-                handles[recipe] = _draw_recipe(axes, line, (chosen or {}).get(recipe), place, len(recipes))
+            line = table[(table["track"] == track) & (table["recipe"] == recipe)].sort_values("epoch")
+            if not line.empty:
+                handles[recipe] = _draw_recipe(axes, line, place, len(recipes))
         chance = axes.axhline(CHANCE_PERCENT, color=MUTED_COLOUR, linestyle=":", linewidth=1.2)
         _frame(axes)
         mark_synthetic(axes, corpus)
     for axes in panels[len(tracks) :]:
         axes.set_visible(False)
-    panels[0].set_ylim(0, 1.15 * max(point.eer_percent for point in points))
+    panels[0].set_ylim(0, 1.15 * table["eer_percent"].max())
     set_heading(figure, describe("EER by epoch and track", "", corpus), corpus)
     draw_legend_below(figure, {**handles, "chance": chance}, len(handles) + 1)
     return figure
 
 
-def _draw_recipe(
-    axes: Axes, line: Sequence[EpochPoint], chosen: int | None, place: int, num_recipes: int
-) -> Artist:
-    line = sorted(line, key=lambda point: point.epoch)
+def _draw_recipe(axes: Axes, line: pd.DataFrame, place: int, num_recipes: int) -> Artist:
     colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
     (curve,) = axes.plot(
-        [point.epoch for point in line],
-        [point.eer_percent for point in line],
+        line["epoch"],
+        line["eer_percent"],
         color=colour,
         # Recipes that take the same steps have the same line: the later, thinner one leaves both visible.
         linewidth=max(5 - 2.5 * place, 1.5) if num_recipes > 1 else 2,
         marker=MARKERS[place % len(MARKERS)],
         markersize=5,
     )
-    for point in line:
-        if point.epoch == chosen:
-            where = (point.epoch, point.eer_percent)
-            axes.plot(*where, "o", markersize=RING_SIZE, mfc="none", mec=colour, mew=2.2, zorder=6)
-            axes.annotate(
-                f"{point.eer_percent:.2f}",
-                where,
-                # By turns above and below, since two recipes may choose neighbouring epochs.
-                xytext=(0, 20 if place % 2 == 0 else -20),
-                textcoords="offset points",
-                ha="center",
-                va="center",
-                fontsize=TICK_SIZE,
-                color=colour,
-                fontweight="bold",
-                bbox=PLAIN_BOX,
-            )
+    chosen = line[line["is_chosen"]]
+    for epoch, eer_percent in zip(chosen["epoch"], chosen["eer_percent"], strict=True):
+        axes.plot(epoch, eer_percent, "o", markersize=RING_SIZE, mfc="none", mec=colour, mew=2.2, zorder=6)
+        axes.annotate(
+            f"{eer_percent:.2f}",
+            (epoch, eer_percent),
+            # By turns above and below, since two recipes may choose neighbouring epochs.
+            xytext=(0, 20 if place % 2 == 0 else -20),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=TICK_SIZE,
+            color=colour,
+            fontweight="bold",
+            bbox=PLAIN_BOX,
+        )
     return curve
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
+from sls.engine.evaluation.comparison_results import Comparison
+from sls.engine.evaluation.results import Evaluation
 
 BONAFIDE_COLOUR, SPOOF_COLOUR = "#0072B2", "#D55E00"
 SYSTEM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -59,6 +61,12 @@ def set_title(figure: Figure, axes: Axes, title: str, subtitle: str, corpus: str
     axes.set_title(subtitle, fontsize=LABEL_SIZE - 1, color=MUTED_COLOUR, loc="left", pad=8)
     set_heading(figure, title, corpus)
     mark_synthetic(axes, corpus)
+
+
+def title_figure(axes: Axes, what: str, subtitle: str, found: Evaluation | Comparison) -> None:
+    """Puts a title over the figure of a result, which says what it shows of which data."""
+    title = f"{what}, {describe(found.track, found.subset, found.corpus)}"
+    set_title(cast(Figure, axes.figure), axes, title, subtitle, found.corpus)
 
 
 def set_heading(figure: Figure, title: str, corpus: str) -> None:

@@ -23,10 +23,9 @@ from sls.reports.figure_style import (
     SPOOF_COLOUR,
     SYSTEM_COLOURS,
     TICK_SIZE,
-    describe,
     draw_grid,
     new_figure,
-    set_title,
+    title_figure,
 )
 
 DET_TICKS_PERCENT = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99)
@@ -69,9 +68,8 @@ def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
     frame: dict[str, Any] = {"frameon": True, "framealpha": 0.95, "edgecolor": "none"}
     axes.legend(lines, names, fontsize=TICK_SIZE, loc="upper right", **frame)
     first = evaluations[0]
-    note = describe(first.track, first.subset, first.corpus)
     trials = f"{first.num_bonafide:,} bona fide and {first.num_spoof:,} spoofed trials"
-    set_title(figure, axes, f"DET curve, {note}", f"{trials}; dots: equal error rates", first.corpus)
+    title_figure(axes, "DET curve", f"{trials}; dots: equal error rates", first)
     return figure
 
 
@@ -114,8 +112,7 @@ def score_figure(evaluation: Evaluation) -> Figure:
     draw_grid(axes, "y")
     axes.set_ylim(0, 1.2 * axes.get_ylim()[1])
     axes.legend(fontsize=TICK_SIZE, frameon=False, loc="best")
-    note = describe(evaluation.track, evaluation.subset, evaluation.corpus)
-    set_title(figure, axes, f"Scores, {note}", evaluation.system, evaluation.corpus)
+    title_figure(axes, "Scores", evaluation.system, evaluation)
     return figure
 
 

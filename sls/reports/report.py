@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from matplotlib.figure import Figure
 
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Breakdown, Evaluation
-from sls.files import write_whole
 from sls.reports.figure_style import describe, title_text, to_png
 from sls.reports.figures import comparison_figures, evaluation_figures, locate_det_points
 from sls.reports.tables import (
@@ -53,16 +51,36 @@ def run_report(run_id: str) -> str:
     return f"runs:/{run_id}/{REPORT_DIRECTORY}/{PAGE_NAME}"
 
 
-def write_evaluation_report(evaluation: Evaluation, directory: str | Path) -> list[Path]:
-    """Writes the report of an evaluation: report.html, report.json and one PNG for each figure.
+def render_report(found: Evaluation | Comparison) -> dict[str, bytes]:
+    """Returns the report of a result: report.html, report.json and one PNG for each figure, by name."""
+    evaluations: Sequence[Evaluation]
+    if isinstance(found, Evaluation):
+        evaluations, figures = [found], evaluation_figures(found)
+        texts = _describe_evaluation(found)
+    else:
+        evaluations, figures = found.evaluations, comparison_figures(found)
+        texts = _describe_comparison(found, figures)
+    pictures = {name: to_png(figure) for name, figure in figures.items()}
+    systems = ", ".join(evaluation.system for evaluation in evaluations)
+    page = _template().render(
+        texts,
+        title=title_text(f"{systems} on {describe(found.track, found.subset, found.corpus)}", found.corpus),
+        synthetic=SYNTHETIC_NOTE if found.corpus == DEMO_CORPUS else "",
+        pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
+        det_points=locate_det_points(figures["det"], evaluations),
+        max_flat_rows=MAX_FLAT_ROWS,
+    )
+    files = {f"{name}.png": png for name, png in pictures.items()}
+    return {PAGE_NAME: page.encode(), **render_data(found), **files}
 
-    Args:
-        evaluation: What `sls.engine.evaluation.evaluation.evaluate` returned.
-        directory: Where to write; made if need be.
 
-    Returns:
-        The files, the page first.
-    """
+def render_data(found: Evaluation | Comparison) -> dict[str, bytes]:
+    """Returns the numbers of a result alone, the report.json of its report."""
+    return {DATA_NAME: (json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n").encode()}
+
+
+def _describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """Returns what the page says of an evaluation."""
     about = [text for text in (evaluation.scope, explain_intervals(evaluation)) if text]
     sections = [
         Section("Results", about, [tabulate_measures([evaluation])]),
@@ -73,48 +91,33 @@ def write_evaluation_report(evaluation: Evaluation, directory: str | Path) -> li
         Section("Provenance", tables=[tabulate_provenance(evaluation.provenance)]),
     ]
     lead = f"{evaluation.num_bonafide:,} bona fide and {evaluation.num_spoof:,} spoofed trials"
-    texts = {"lead": lead, "notes": evaluation.warnings, "verdicts": (), "sections": sections}
-    return _write(Path(directory), evaluation, [evaluation], evaluation_figures(evaluation), texts)
+    return {"lead": lead, "notes": evaluation.warnings, "verdicts": (), "sections": sections}
 
 
-def write_evaluation_data(evaluation: Evaluation, directory: str | Path) -> Path:
-    """Writes the numbers of an evaluation alone, the report.json of its report."""
-    return _write_data(Path(directory), evaluation)
-
-
-def write_comparison_report(comparison: Comparison, directory: str | Path) -> list[Path]:
-    """Writes the report of a comparison: report.html, report.json and one PNG for each figure.
-
-    Args:
-        comparison: What `sls.engine.evaluation.comparison.compare` returned.
-        directory: Where to write; made if need be.
-
-    Returns:
-        The files, the page first.
-    """
-    figures = comparison_figures(comparison)
+def _describe_comparison(comparison: Comparison, figures: Iterable[str]) -> dict[str, Any]:
+    """Returns what the page says of a comparison, with its figures of differences."""
+    pictures = [name for name in figures if name.endswith("differences")]
     disagreements = tabulate_disagreements(comparison)
     ranks = "Percentage of all trials that score lower, since two systems have no common scale."
+    pictures = [
+        f"{measure}_differences"
+        for measure in dict.fromkeys(found.measure for found in comparison.differences)
+    ]
     sections = [
         Section("Results", tables=[tabulate_measures(comparison.evaluations)]),
         Section("DET curves", pictures=["det"]),
-        Section(
-            "Differences",
-            tables=[tabulate_differences(comparison.differences)],
-            pictures=[name for name in figures if name.endswith("differences")],
-        ),
+        Section("Differences", tables=[tabulate_differences(comparison.differences)], pictures=pictures),
         Section("Trials on which the systems disagree most", [ranks], [disagreements])
         if disagreements.rows
         else Section("Trials on which the systems disagree most", ["None was asked for."]),
     ]
     warnings = [f"{found.system}: {text}" for found in comparison.evaluations for text in found.warnings]
-    texts = {
+    return {
         "lead": f"{comparison.num_common:,} common trials",
         "notes": [*comparison.notes, *warnings],
         "verdicts": [difference.verdict for difference in comparison.differences],
         "sections": sections,
     }
-    return _write(Path(directory), comparison, comparison.evaluations, figures, texts)
 
 
 def _show_breakdown(breakdown: Breakdown) -> Section:
@@ -132,42 +135,8 @@ def _show_breakdown(breakdown: Breakdown) -> Section:
     return Section(title, texts, [tabulate_breakdown(breakdown)], [f"eer_by_{breakdown.name}"])
 
 
-def _write(
-    directory: Path,
-    found: Evaluation | Comparison,
-    evaluations: Sequence[Evaluation],
-    figures: Mapping[str, Figure],
-    texts: Mapping[str, Any],
-) -> list[Path]:
-    pictures = {name: to_png(figure) for name, figure in figures.items()}
-    systems = ", ".join(evaluation.system for evaluation in evaluations)
-    page = _template().render(
-        texts,
-        title=title_text(f"{systems} on {describe(found.track, found.subset, found.corpus)}", found.corpus),
-        synthetic=SYNTHETIC_NOTE if found.corpus == DEMO_CORPUS else "",
-        pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
-        det_points=locate_det_points(figures["det"], evaluations),
-        max_flat_rows=MAX_FLAT_ROWS,
-    )
-    data = _write_data(directory, found)
-    written = [_write_bytes(directory / PAGE_NAME, page.encode()), data]
-    return written + [_write_bytes(directory / f"{name}.png", png) for name, png in pictures.items()]
-
-
 @cache
 def _template() -> jinja2.Template:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     return environment.get_template("page.html")
-
-
-def _write_data(directory: Path, found: Evaluation | Comparison) -> Path:
-    directory.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n"
-    return _write_bytes(directory / DATA_NAME, content.encode())
-
-
-def _write_bytes(path: Path, content: bytes) -> Path:
-    with write_whole(path) as temporary:
-        temporary.write_bytes(content)
-    return path

@@ -130,7 +130,6 @@ def tabulate_confusion(evaluation: Evaluation) -> Table:
 
 def tabulate_breakdown(breakdown: Breakdown) -> Table:
     """Returns the cells of a breakdown by one field, with their intervals."""
-    has_tdcf = any(cell.min_tdcf is not None for cell in breakdown.cells)
     rows = []
     for cell in breakdown.cells:
         intervals = {interval.is_clustered: interval for interval in cell.intervals}
@@ -143,11 +142,13 @@ def tabulate_breakdown(breakdown: Breakdown) -> Table:
             _interval_cell(intervals.get(False), FRACTION),
             _interval_cell(clustered, FRACTION),
             clustered.over if clustered else NO_VALUE,
+            _cell_number(cell, "min_tdcf"),
+            cell.note,
         ]
-        rows.append([*row, *([_cell_number(cell, "min_tdcf")] if has_tdcf else []), cell.note])
+        rows.append(row)
     header = [breakdown.fields[0], "bona fide", "spoofed", HEAT_TITLES["eer"]]
-    header += ["over trials", "over clusters", "clusters", *([HEAT_TITLES["min_tdcf"]] if has_tdcf else [])]
-    return _drop_empty([*header, "note"], rows)
+    header += ["over trials", "over clusters", "clusters", HEAT_TITLES["min_tdcf"], "note"]
+    return _drop_empty(header, rows)
 
 
 def cross_breakdown(breakdown: Breakdown, measure: str) -> Table:

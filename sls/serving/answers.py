@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -34,13 +37,13 @@ from sls.serving.contract import (
     ServingLimits,
 )
 from sls.serving.errors import RefusedRequest
-from sls.serving.shared_batches import SharedBatches
 
 BATCH_SIZE = 8
 """Windows that go through the model at once; bounds its memory, whatever the requests."""
 CPU = torch.device("cpu")
 
-
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 Window = tuple[float, np.ndarray]
 """What the countermeasure says of one stretch: its score, and the weight of each layer."""
 
@@ -55,6 +58,46 @@ class _Recording:
     """Its beginning alone, or all windows of its curve, of which that is the first."""
     starts_s: list[float]
     """Where they begin."""
+
+
+class SharedBatches(Generic[Item, Result]):
+    """Calls a function of batches for threads that each have a few items.
+
+    While one batch is computed, what other threads bring gathers into the next one; nobody waits for a batch to
+    fill. One batch is computed at a time, so that the threads do not compete for the same cores.
+
+    Args:
+        compute: Returns one result for each item of a batch, in order.
+        max_batch_size: The most items of a batch; bounds the memory.
+    """
+
+    def __init__(self, compute: Callable[[list[Item]], Sequence[Result]], max_batch_size: int) -> None:
+        self._compute, self._max_batch_size = compute, max_batch_size
+        self._waiting: deque[tuple[Item, Future[Result]]] = deque()
+        self._turn = threading.Lock()
+
+    def __call__(self, items: Sequence[Item]) -> list[Result]:
+        """Returns the results of some items, in order; raises what computing their batch has raised."""
+        jobs: list[tuple[Item, Future[Result]]] = [(item, Future()) for item in items]
+        self._waiting.extend(jobs)
+        while not all(future.done() for _, future in jobs):
+            with self._turn:
+                self._compute_next()
+        return [future.result() for _, future in jobs]
+
+    def _compute_next(self) -> None:
+        count = min(len(self._waiting), self._max_batch_size)
+        batch = [self._waiting.popleft() for _ in range(count)]
+        if not batch:
+            return
+        try:
+            results = self._compute([item for item, _ in batch])
+            for (_, future), result in zip(batch, results, strict=True):
+                future.set_result(result)
+        except Exception as error:  # goes to the threads that brought these items
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
 
 
 class Answerer:
@@ -88,17 +131,16 @@ class Answerer:
         Raises:
             RefusedRequest: no row can be used, or there are none or too many.
         """
-        given = [name for name in (AUDIO, SAMPLES, RATE) if name in table.columns]
-        if AUDIO not in given and SAMPLES not in given:
+        if AUDIO not in table.columns and SAMPLES not in table.columns:
             raise RefusedRequest(f"columns: expected {AUDIO}, or {SAMPLES} and {RATE}")
         if not 1 <= len(table) <= self.limits.max_rows:
             raise RefusedRequest(f"found {len(table)} rows, expected 1 to {self.limits.max_rows}")
         rows: list[dict[str, Any]] = []
         recordings: list[_Recording] = []
         num_windows_left = self.limits.max_windows
-        for values in table[given].itertuples(index=False, name=None):
+        for given in table.to_dict("records"):
             try:
-                recording = self._read(dict(zip(given, values, strict=True)), params, num_windows_left)
+                recording = self._read(given, params, num_windows_left)
             except AudioError as error:
                 rows.append({"warnings": "", "error": str(error)})
                 continue

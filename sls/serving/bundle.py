@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import shutil
-import wave
-from functools import cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
+import soundfile
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -72,13 +71,9 @@ def example_recording() -> str:
     time_s = np.arange(int(EXAMPLE_DURATION_S * EXAMPLE_RATE_HZ)) / EXAMPLE_RATE_HZ
     tones = [np.sin(2 * np.pi * EXAMPLE_PITCH_HZ * n * time_s) / n for n in range(1, NUM_HARMONICS + 1)]
     tone = np.sum(tones, axis=0)
-    samples = (0.5 * np.iinfo(np.int16).max * tone / np.abs(tone).max()).astype("<i2")
+    samples = (0.5 * np.iinfo(np.int16).max * tone / np.abs(tone).max()).astype(np.int16)
     content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(samples.itemsize)
-        file.setframerate(EXAMPLE_RATE_HZ)
-        file.writeframes(samples.tobytes())
+    soundfile.write(content, samples, EXAMPLE_RATE_HZ, format="WAV")
     return base64.b64encode(content.getvalue()).decode("ascii")
 
 
@@ -101,14 +96,9 @@ def serving_constraints() -> list[str]:
                 pins[name] = _pin(name)
             except PackageNotFoundError:
                 continue  # conda, for one, brings the libraries of CUDA under names of its own
-            waiting += _requirements_of(name, extra)
+            brought = map(Requirement, requires(name) or ())
+            waiting += [one for one in brought if not one.marker or one.marker.evaluate({"extra": extra})]
     return sorted(pins.values())
-
-
-@cache
-def _requirements_of(name: str, extra: str) -> tuple[Requirement, ...]:
-    found = map(Requirement, requires(name) or ())
-    return tuple(one for one in found if one.marker is None or one.marker.evaluate({"extra": extra}))
 
 
 def _pin(name: str) -> str:

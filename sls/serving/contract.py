@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any, cast
 
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -63,7 +63,7 @@ def make_signature(is_calibrated: bool) -> ModelSignature:
     A row brings either `audio` or `samples` and `sample_rate_hz`. These two are of any type, because MLflow would
     refuse a whole request for one row in which a typed list is missing; the model checks them row by row.
     """
-    costs = DetectionCosts()
+    costs = asdict(DetectionCosts())
     outputs = {**OUTPUTS, **(CALIBRATED_OUTPUTS if is_calibrated else {})}
     columns = [ColSpec(kind, name, required=name in ALWAYS_PRESENT) for name, kind in outputs.items()]
     extras = [ColSpec(_STRING, name, required=False) for name in (LAYER_WEIGHTS, CURVE)]
@@ -73,9 +73,7 @@ def make_signature(is_calibrated: bool) -> ModelSignature:
         outputs=Schema([*columns, *extras]),
         params=ParamSchema(
             [
-                ParamSpec("spoof_prior", _DOUBLE, costs.spoof_prior),
-                ParamSpec("miss_cost", _DOUBLE, float(costs.miss_cost)),
-                ParamSpec("false_alarm_cost", _DOUBLE, float(costs.false_alarm_cost)),
+                *(ParamSpec(name, _DOUBLE, float(value)) for name, value in costs.items()),
                 ParamSpec(LAYER_WEIGHTS, DataType.boolean, False),
                 ParamSpec(CURVE, DataType.boolean, False),
                 ParamSpec(CURVE_HOP, _DOUBLE, DEFAULT_CURVE_HOP_S),
@@ -138,7 +136,8 @@ def precision_from_environment() -> Precision:
         ValueError: it is neither.
     """
     text = os.environ.get(PRECISION_VARIABLE) or "fp32"
-    for name in PRECISIONS:
-        if text == name:
-            return name
-    raise ValueError(f"{PRECISION_VARIABLE}: found {quote(text)}, expected one of {', '.join(PRECISIONS)}")
+    if text not in PRECISIONS:
+        raise ValueError(
+            f"{PRECISION_VARIABLE}: found {quote(text)}, expected one of {', '.join(PRECISIONS)}"
+        )
+    return cast(Precision, text)

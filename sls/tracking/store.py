@@ -164,12 +164,6 @@ def find_first_run(
     return next(find_runs(client, *conditions, experiments=experiments, order_by=order_by, page_size=1), None)
 
 
-def find_runs_of_checkpoint(client: MlflowClient, kind: str, model_id: str) -> list[Run]:
-    """Returns a checkpoint's runs of a kind that have not failed, the oldest first; one under way counts."""
-    found = find_runs(client, tagged(kind=kind, model_id=model_id), order_by="attributes.start_time ASC")
-    return [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
-
-
 def tagged(**tags: str) -> str:
     """Returns the condition that a run has these tags, whichever quotation mark is in them."""
     marks = {name: '"' if "'" in value else "'" for name, value in tags.items()}

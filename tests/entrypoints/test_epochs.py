@@ -2,32 +2,30 @@
 
 import csv
 import re
+import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pytest
 from click.testing import CliRunner, Result
-from matplotlib.figure import Figure
 from mlflow.entities import LoggedModelOutput, Run
 
+<<<<<<< HEAD
 from entrypoints.epochs import choose_compared, epochs
+=======
+from entrypoints.epochs import epochs
+>>>>>>> slim-report
 from entrypoints.train import train
-from sls.config import ComputeConfig, DataConfig
+from sls.config import ComputeConfig, DataConfig, ScoringConfig
 from sls.data.corpora.corpus import Corpus, open_corpus
-from sls.data.loading.trial_lists import TrialList
-from sls.engine.evaluation.evaluation import Evaluation
-from sls.reports.epochs_figure import EpochPoint
+from sls.engine.scoring.settings import settings_of
 from sls.tracking.evaluation.comparison_view import Compared
-from sls.tracking.evaluation.epoch_evaluation import EpochCheckpoint, EvaluatedEpoch
-from sls.tracking.evaluation.epochs import find_newest_trainings, find_training_runs, track_epochs
-from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_evaluation
+from sls.tracking.evaluation.epochs import track_epochs
 from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
-from sls.tracking.evaluation.score_sources import ScoreSource
+from sls.tracking.evaluation.trainings import TrainingRun, find_training_runs
 from sls.tracking.lifecycle import tracked_run
-from sls.tracking.run import TrackedRun
 from sls.tracking.store import connect
 
 pytestmark = pytest.mark.slow
@@ -135,9 +133,7 @@ def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run
         assert [item.value for item in beside if item.step == int(row["epoch"])] == [eer_percent]
 
 
-def test_scores_are_reused_and_a_collapsed_epoch_leaves_a_gap(
-    training_run: Run, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scores_are_reused_and_a_collapsed_epoch_leaves_a_gap(training_run: Run, small_corpus: Path) -> None:
     run_id = training_run.info.run_id
     assert call_epochs(small_corpus, [run_id], "--track", "DF").exit_code == 0
     client = connect()
@@ -147,18 +143,17 @@ def test_scores_are_reused_and_a_collapsed_epoch_leaves_a_gap(
         for name, value in tags.items():
             client.set_tag(run.info.run_id, name, value)
 
-    def collapse(
-        run: TrackedRun, source: ScoreSource, corpus: Corpus, request: EvaluationRequest
-    ) -> Evaluation:
-        if source.tags["epoch"] == "0":
-            raise ValueError("scores are constant")
-        return track_evaluation(run, source, corpus, request)
-
-    monkeypatch.setattr("sls.tracking.evaluation.pipeline.track_evaluation", collapse)
+    for run in runs_of("score"):
+        if run.data.tags["epoch"] == "0":
+            uri = f"runs:/{run.info.run_id}/scores/DF.txt"
+            lines = mlflow.artifacts.load_text(uri).splitlines()
+            constant = "".join(f"{line.split()[0]} 0.5\n" for line in lines)
+            client.log_text(run.info.run_id, constant, "scores/DF.txt")
     result = call_epochs(small_corpus, [run_id], "--track", "DF")
     assert result.exit_code == 0, result.output
     assert "Evaluated 2 of 2" in result.output
-    assert "v1 epoch 0 on DF: scores are constant" in result.output
+    assert "v1 epoch 0 on DF: " in result.output
+    assert "scores are constant" in result.output
     assert len(runs_of("score")) == 2
     rows = read_table(runs_of("epochs")[0])
     assert rows[0]["eer_percent"] == ""
@@ -213,8 +208,26 @@ def test_newest_trainings_are_those_of_the_corpus_that_kept_weights(store: Path)
     search = client.search_runs
     # Pages of one run: none is cut off.
     client.search_runs = lambda *args, **options: search(*args, **{**options, "max_results": 1})
-    assert find_newest_trainings(client, "0", "demo") == [oldest, newest]
-    assert len(find_newest_trainings(client, "0", "Kim's")) == 1
+    trainings = find_training_runs(client, [], "0", "demo")
+    assert [(training.name, training.run_id) for training in trainings] == [("v2", oldest), ("v1", newest)]
+    assert len(find_training_runs(client, [], "0", "Kim's")) == 1
+
+
+def made_evaluation(corpus: Corpus, training: TrainingRun, eer_percent: float) -> None:
+    """A finished evaluation of the checkpoint of `made_training` on DF, as the epochs door would find it."""
+    track, client = corpus.track("DF"), connect()
+    tags = {
+        "kind": "evaluate",
+        "model_id": training.checkpoints[3].model_id,
+        "track": "DF",
+        "corpus": corpus.name,
+        "subset": track.default_subset,
+        "key_sha256": track.key(corpus.data_root).digest,
+        **{name: str(value) for name, value in settings_of(ComputeConfig(), ScoringConfig()).items()},
+    }
+    run_id = client.create_run("0", tags=tags).info.run_id
+    client.log_metric(run_id, "DF/eer_percent", eer_percent)
+    client.set_terminated(run_id)
 
 
 @pytest.mark.parametrize(("corpus", "steps"), [("demo", {3: [8.0, 7.0]}), ("asvspoof", {})])
@@ -223,37 +236,21 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
     steps: dict[int, list[float]],
     store: Path,
     small_corpus: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    class Evaluator:
-        """Finds an EER, the same one again, and another by a corrected key, twice too."""
-
-        eers = iter([8.0, 8.0, 7.0, 7.0])
-
-        def __init__(self, pipeline: Pipeline, trials: list[TrialList]) -> None:
-            self.pipeline, self.trials = pipeline, trials
-
-        def evaluate(self, checkpoint: EpochCheckpoint, trials: TrialList) -> EvaluatedEpoch:
-            run_id = checkpoint.training.run_id
-            return EvaluatedEpoch("v1", 3, trials.name, True, run_id, "", next(self.eers))
-
+    """An EER, the same one again, and another by a corrected key, twice too."""
     caplog.set_level("INFO")
-    charted = []
-
-    def draw(*arguments: Any) -> Figure:
-        charted.append(arguments)
-        return Figure()
-
-    monkeypatch.setattr("sls.tracking.evaluation.epochs.epochs_figure", draw)
-    monkeypatch.setattr("sls.tracking.evaluation.epochs.EpochEvaluator", Evaluator)
     client, run_id = connect(), made_training(1, "v1", corpus)
     pipeline = Pipeline(client, open_corpus(DataConfig(data_root=str(small_corpus))), ComputeConfig())
-    for _ in range(4):
+    for eer_percent in (8.0, 8.0, 7.0, 7.0):
+        trainings = find_training_runs(client, [run_id], "0", "demo")
+        made_evaluation(pipeline.corpus, trainings[0], eer_percent)
         with tracked_run("epochs") as run:
-            track_epochs(run, pipeline, find_training_runs(client, [run_id]), ["DF"])
+            track_epochs(run, pipeline, trainings, ["DF"])
+        (row,) = read_table(client.get_run(run.run_id))
+        assert (row["recipe"], row["epoch"], row["is_chosen"]) == ("v1", "3", "True")
+        assert float(row["eer_percent"]) == eer_percent
         time.sleep(0.002)  # points of one step are told apart by their milliseconds
-    assert charted == [([EpochPoint("DF", "v1", 3, eer)], {"v1": 3}, "demo") for eer in (8.0, 8.0, 7.0, 7.0)]
     tags = client.get_run(run.run_id).data.tags
     assert (tags["corpus"], tags["tracks"], tags["train_run_ids"]) == ("demo", "DF", run_id)
     assert f"/runs/{run_id})" in tags["mlflow.note.content"]
@@ -268,36 +265,50 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
     )
 
 
-@pytest.mark.parametrize(("max_failures", "is_needed"), [(0, True), (1, False)])
 def test_a_missing_recording_is_refused_unless_failures_are_allowed(
-    store: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch, max_failures: int, is_needed: bool
+    store: Path, small_corpus: Path, tmp_path: Path
 ) -> None:
-    def refuse(corpus: Corpus, name: str, *, require_audio: bool) -> TrialList:
-        raise ValueError(f"{name}: {require_audio}")
+    shutil.copytree(small_corpus, tmp_path / "corpus", symlinks=True)
+    corpus = open_corpus(DataConfig(data_root=str(tmp_path / "corpus")))
+    missing = corpus.track("DF").trials(corpus.data_root)[0].path
+    missing.unlink()
+    run_id = made_training(1, "v1", weights="deleted")
+    refused = call_epochs(tmp_path / "corpus", [run_id], "--track", "DF")
+    assert refused.exit_code == 2
+    assert missing.name in refused.stderr
+    allowed = call_epochs(tmp_path / "corpus", [run_id], "--track", "DF", "--max_failures", "1")
+    assert "found no evaluated epoch" in allowed.stderr
 
-    monkeypatch.setattr("sls.tracking.evaluation.epochs.track_trials", refuse)
-    corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
-    pipeline = Pipeline(connect(), corpus, ComputeConfig(max_failures=max_failures))
-    with pytest.raises(ValueError, match=f"DF: {is_needed}"), tracked_run("epochs") as run:
-        track_epochs(run, pipeline, [], ["DF"])
 
-
-def test_link_of_trainings_is_of_their_experiment_or_of_the_newest_ones_corpus(store: Path) -> None:
+def test_link_of_trainings_is_of_their_experiment_or_of_the_newest_ones_corpus(
+    store: Path, small_corpus: Path
+) -> None:
     client = connect()
+    corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
     run_ids = [made_training(2, "v1", "asvspoof"), made_training(1, "v2", "demo")]
+<<<<<<< HEAD
     assert choose_compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof")
     for run_id in run_ids:
         client.set_tag(run_id, "main_run_id", "0" * 32)
     assert choose_compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof", "0" * 32)
+=======
+    for training in find_training_runs(client, run_ids, "0", "demo"):
+        made_evaluation(corpus, training, 8.0)
+    result = call_epochs(small_corpus, run_ids, "--track", "DF")
+    assert f"viewStateShareKey={Compared('asvspoof').key}&" in result.output
+    for run_id in run_ids:
+        client.set_tag(run_id, "main_run_id", "0" * 32)
+    result = call_epochs(small_corpus, run_ids, "--track", "DF")
+    assert f"viewStateShareKey={Compared('asvspoof', '0' * 32).key}&" in result.output
+>>>>>>> slim-report
 
 
 def test_runs_of_one_recipe_are_told_apart(store: Path) -> None:
     client = connect()
     run_ids = [made_training(number, recipe) for number, recipe in enumerate(("v1", "v1", "v2"), 1)]
-    trainings = find_training_runs(client, [*run_ids, run_ids[0]])
+    trainings = find_training_runs(client, [*run_ids, run_ids[0]], "0", "demo")
     assert [training.name for training in trainings] == [f"v1 {run_ids[0][:8]}", f"v1 {run_ids[1][:8]}", "v2"]
     assert [list(training.checkpoints) for training in trainings] == [[3]] * 3
-    assert trainings[0].chosen_epoch == 3
 
 
 def test_epoch_whose_weights_were_not_kept_leaves_a_gap(

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -10,7 +11,7 @@ from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell
 from sls.reports.breakdown_figures import MAX_ROWS, heat_map_figure, interval_figure
-from sls.reports.epochs_figure import RING_SIZE, EpochPoint, epochs_figure
+from sls.reports.epochs_figure import RING_SIZE, epochs_figure
 from sls.reports.figure_style import to_png
 from sls.reports.figures import (
     comparison_figures,
@@ -21,6 +22,8 @@ from sls.reports.figures import (
 )
 from tests.engine.evaluation.keys import make_asv, make_corpus
 from tests.engine.evaluation.test_comparison import make_systems
+
+EPOCH_COLUMNS = ("track", "recipe", "epoch", "eer_percent", "is_chosen")
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,19 @@ def evaluation():
             asv=make_asv(),
         ),
         system="baseline",
+    )
+
+
+def make_epochs(recipe: str = "v1") -> pd.DataFrame:
+    """Three epochs of a recipe on one track, of which none was chosen."""
+    return pd.DataFrame(
+        {
+            "track": "LA",
+            "recipe": recipe,
+            "epoch": range(3),
+            "eer_percent": [5.0, 4.0, 3.0],
+            "is_chosen": False,
+        }
     )
 
 
@@ -113,13 +129,13 @@ def test_the_name_of_a_system_is_text_in_a_figure(evaluation):
     name = r"_$\frac$"
     named = replace(evaluation, system=name)
     by_attack = next(found for found in named.breakdowns if found.name == "attack")
-    points = [EpochPoint("LA", name, epoch, 5.0 - epoch) for epoch in range(3)]
+    epochs = make_epochs(name)
     figures = [det_figure([named]), score_figure(named), interval_figure(named, by_attack)]
-    for figure in [*figures, epochs_figure(points)]:
+    for figure in [*figures, epochs_figure(epochs)]:
         assert to_png(figure).startswith(b"\x89PNG")
     (label,) = figures[0].axes[0].get_legend().get_texts()
     assert label.get_text().startswith(f"{name}: EER")
-    assert [text.get_text() for text in epochs_figure(points).legends[0].get_texts()] == [name, "chance"]
+    assert [text.get_text() for text in epochs_figure(epochs).legends[0].get_texts()] == [name, "chance"]
 
 
 def test_each_class_of_a_score_figure_adds_up_to_100_percent(evaluation):
@@ -130,21 +146,21 @@ def test_each_class_of_a_score_figure_adds_up_to_100_percent(evaluation):
 
 
 def test_only_the_demo_corpus_is_marked_as_synthetic(evaluation):
-    points = [EpochPoint("LA", "v1", epoch, 5.0 - epoch) for epoch in range(3)]
-    assert "SYNTHETIC" in texts_of(epochs_figure(points, corpus="demo"))
-    assert any("(synthetic demo corpus)" in text for text in texts_of(epochs_figure(points, corpus="demo")))
-    assert "SYNTHETIC" not in texts_of(epochs_figure(points, corpus="minispoof"))
+    texts = texts_of(epochs_figure(make_epochs(), "demo"))
+    assert "SYNTHETIC" in texts
+    assert any("(synthetic demo corpus)" in text for text in texts)
+    assert "SYNTHETIC" not in texts_of(epochs_figure(make_epochs(), "minispoof"))
     assert "SYNTHETIC" not in texts_of(det_figure([evaluation]))
 
 
 def test_the_chosen_epoch_of_each_recipe_is_ringed_on_each_track():
-    points = [
-        EpochPoint(track, recipe, epoch, 10.0 - epoch + start)
+    rows = [
+        (track, recipe, epoch, 10.0 - epoch + start, epoch == chosen)
         for track, start in (("LA", 0), ("DF", 3))
-        for recipe in ("v1", "v2")
+        for recipe, chosen in (("v1", 2), ("v2", 0))
         for epoch in (2, 0, 1)
     ]
-    figure = epochs_figure(points, {"v1": 2, "v2": 0})
+    figure = epochs_figure(pd.DataFrame(rows, columns=list(EPOCH_COLUMNS)))
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["LA", "DF"]
     for axes, expected in zip(figure.axes, ([(0, 10), (2, 8)], [(0, 13), (2, 11)]), strict=True):
         lines = [line for line in axes.lines if line.get_markersize() == RING_SIZE]
@@ -155,7 +171,9 @@ def test_the_chosen_epoch_of_each_recipe_is_ringed_on_each_track():
 
 def test_an_epochs_figure_of_nothing_raises():
     with pytest.raises(ValueError, match="no evaluated epoch"):
-        epochs_figure([])
+        epochs_figure(pd.DataFrame(columns=list(EPOCH_COLUMNS)))
+    with pytest.raises(ValueError, match="no evaluated epoch"):
+        epochs_figure(make_epochs().assign(eer_percent=None))
 
 
 def test_a_comparison_draws_all_systems_and_every_difference():

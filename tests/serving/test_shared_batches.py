@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sls.serving.shared_batches import SharedBatches
+from sls.serving.answers import SharedBatches
 
 
 def test_items_that_come_while_a_batch_runs_share_the_next_ones() -> None:

@@ -3,56 +3,53 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import pandas as pd
-from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from sls.data.loading.trial_lists import track_trials
-from sls.engine.scoring.settings import settings_of
+from sls.data.loading.trial_lists import TrialList, track_trials
+from sls.engine.scoring.settings import EARLIER_SETTINGS, settings_of
 from sls.files import scratch_directory
-from sls.reports.epochs_figure import EpochPoint, epochs_figure
+from sls.reports.epochs_figure import epochs_figure
 from sls.reports.figure_style import to_png
-from sls.tracking.evaluation.epoch_evaluation import (
-    EpochCheckpoint,
-    EpochEvaluator,
-    EvaluatedEpoch,
-    TrainingRun,
-)
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest, keep_files
 from sls.tracking.evaluation.pipeline import Pipeline
-from sls.tracking.registry.checkpoints import checkpoints_of, has_weights
-from sls.tracking.run import TrackedRun, run_link
-from sls.tracking.store import FINISHED, find_active_run, find_runs, tagged
-from sls.tracking.tags import NOTE_TAG
+from sls.tracking.evaluation.trainings import TrainingRun
+from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model
+from sls.tracking.run import TrackedRun, one_line, run_link
+from sls.tracking.store import FINISHED, find_runs, tagged
+from sls.tracking.tags import CHOSEN_EPOCH_TAG, NOTE_TAG
 
 FIGURE_FILE, TABLE_FILE = "epochs.png", "epochs.tsv"
 
 logger = logging.getLogger(__name__)
 
 
-def find_training_runs(client: MlflowClient, run_ids: Sequence[str]) -> list[TrainingRun]:
-    """Finds training runs with their checkpoints.
+@dataclass(frozen=True)
+class EvaluatedEpoch:
+    """One epoch's checkpoint on one track."""
 
-    Raises:
-        ValueError: no id, an id that the store does not know, or a run without checkpoints of epochs.
-    """
-    if not run_ids:
-        raise ValueError("runs: found nothing, expected ids of training runs, separated by commas")
-    runs = [_get_run(client, run_id) for run_id in dict.fromkeys(run_ids)]
-    found = [(run, checkpoints_of(client, run)) for run in runs]
-    for run, checkpoints in found:
-        if not checkpoints:
-            raise ValueError(
-                f"runs: {run.info.run_id} (kind {run.data.tags.get('kind', 'unknown')}) has no checkpoints of "
-                "epochs, expected a training run"
-            )
-    recipes = [run.data.tags.get("recipe", run.info.run_name) for run, _ in found]
-    names = [
-        f"{recipe} {run.info.run_id[:8]}" if recipes.count(recipe) > 1 else recipe
-        for recipe, (run, _) in zip(recipes, found, strict=True)
-    ]
-    return [TrainingRun(name, *pair) for name, pair in zip(names, found, strict=True)]
+    recipe: str
+    """As `TrainingRun.name`."""
+    epoch: int
+    track: str
+    is_chosen: bool
+    train_run_id: str
+    model_id: str
+    eer_percent: float | None = None
+    """None where `note` says why there is none."""
+    evaluate_run_id: str = ""
+    is_new: bool = False
+    """Evaluated by this call; otherwise found in the tracking store."""
+    note: str = ""
+
+    @property
+    def title(self) -> str:
+        """Such as `v1 epoch 3 on LA`."""
+        return f"{self.recipe} epoch {self.epoch} on {self.track}"
 
 
 def track_epochs(
@@ -94,100 +91,117 @@ def track_epochs(
     evaluator = EpochEvaluator(pipeline, trials)
     num_epochs = sum(len(training.checkpoints) for training in trainings)
     logger.info("evaluating %d epochs on %d tracks", num_epochs, len(tracks))
-    evaluated = [item for training in trainings for item in _evaluate_training(run, evaluator, training)]
-    _log_results(run, evaluated, corpus.name)
+    evaluated: list[EvaluatedEpoch] = []
+    for training in trainings:
+        own = training.run.data.tags.get("corpus", "")
+        is_charted = own == corpus.name and not pipeline.scoring.window_hop
+        if own != corpus.name:
+            told = "%s was trained on %s: its run gets no chart of the EERs on %s"
+            logger.info(told, training.name, own or "?", corpus.name)
+        for epoch in sorted(training.checkpoints):
+            found = evaluator.evaluate(training, epoch)
+            rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
+            run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
+            if is_charted:
+                _chart_beside_losses(pipeline, training, found)
+            evaluated += found
+    table = pd.DataFrame(evaluated)
+    figure = to_png(epochs_figure(table, corpus.name))
+    text = table.to_csv(sep="\t", index=False, lineterminator="\n")
+    keep_files(run, {FIGURE_FILE: figure, TABLE_FILE: text.encode()})
     return evaluated
 
 
-def _evaluate_training(
-    run: TrackedRun, evaluator: EpochEvaluator, training: TrainingRun
-) -> Iterator[EvaluatedEpoch]:
-    """Evaluates every epoch of a training run on every track, and records what comes of it."""
-    pipeline = evaluator.pipeline
-    is_charted = _is_of_corpus(training, pipeline.corpus.name) and not pipeline.scoring.window_hop
-    for epoch in sorted(training.checkpoints):
-        # A checkpoint is fetched once for all tracks, and goes when they are done.
+class EpochEvaluator:
+    """Evaluates checkpoints on tracks, unless the tracking store knows the answer."""
+
+    def __init__(self, pipeline: Pipeline, trials: Sequence[TrialList]) -> None:
+        self.pipeline, self.trials = pipeline, trials
+        self.data_tags: dict[tuple[str, str], dict[str, str]] = {}
+        for item in trials:
+            track, digest = pipeline.corpus.track(item.name), item.protocol.digest if item.protocol else ""
+            key = track.key(pipeline.corpus.data_root)
+            data = {"track": item.name, "corpus": pipeline.corpus.name}
+            of_key = {"subset": track.default_subset, "key_sha256": key.digest}
+            self.data_tags["score", item.name] = {**data, "protocol_sha256": digest}
+            self.data_tags["evaluate", item.name] = {**data, **of_key}
+
+    def evaluate(self, training: TrainingRun, epoch: int) -> list[EvaluatedEpoch]:
+        """Returns the EER of an epoch on every track, from the store or anew."""
+        # A checkpoint is fetched once for all tracks, where one has to be scored, and goes when they are done.
         with scratch_directory() as directory:
-            checkpoint = EpochCheckpoint(pipeline.client, training, epoch, directory)
-            found = [evaluator.evaluate(checkpoint, item) for item in evaluator.trials]
-        rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
-        run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
-        if is_charted:
-            _chart_beside_losses(pipeline.client, training, found)
-        yield from found
+
+            @cache
+            def fetch() -> ModelSource:
+                uri = f"runs:/{training.run_id}/{epoch_name(epoch)}"
+                return resolve_model(self.pipeline.client, uri, directory)
+
+            return [self._evaluate(training, epoch, trials, fetch) for trials in self.trials]
+
+    def _evaluate(
+        self, training: TrainingRun, epoch: int, trials: TrialList, fetch: Callable[[], ModelSource]
+    ) -> EvaluatedEpoch:
+        model_id = str(training.checkpoints[epoch].model_id)
+        # A run that did not come to its end has chosen none.
+        is_chosen = training.run.data.tags.get(CHOSEN_EPOCH_TAG) == str(epoch)
+        found = EvaluatedEpoch(training.name, epoch, trials.name, is_chosen, training.run_id, model_id)
+        known = self._find_run("evaluate", model_id, trials)
+        if known is not None:
+            logger.info("%s: known from run %s", found.title, known.info.run_id)
+            eer_percent = known.data.metrics[f"{trials.name}/eer_percent"]
+            return replace(found, eer_percent=eer_percent, evaluate_run_id=known.info.run_id)
+        # No figures: the chart shows none, and they take longer than all else. The scores are kept, and
+        # `-e evaluate` draws them for any of these numbers.
+        request = EvaluationRequest(trials.name, is_illustrated=False)
+        name = f"{training.name} epoch {epoch}"
+        scored = self._find_run("score", model_id, trials)
+        if scored is None and not has_weights(training.checkpoints[epoch]):
+            return _leave_out(found, "its weights were not kept")
+        score_run_id = scored.info.run_id if scored else self.pipeline.score(fetch(), trials, name)
+        try:
+            run_id, evaluation = self.pipeline.evaluate(score_run_id, request, name)
+        except ValueError as error:
+            # An epoch that collapsed, whose scores are all alike, must not cost the chart of the others.
+            return replace(_leave_out(found, one_line(error)), is_new=True)
+        eer_percent = evaluation.metrics()["eer_percent"]
+        logger.info("%s: EER %.2f %%", found.title, eer_percent)
+        return replace(found, eer_percent=eer_percent, evaluate_run_id=run_id, is_new=True)
+
+    def _find_run(self, kind: str, model_id: str, trials: TrialList) -> Run | None:
+        """Returns a checkpoint's newest finished run of a kind over these trials and with these settings."""
+        pipeline = self.pipeline
+        settings = settings_of(pipeline.compute, pipeline.scoring)
+        wanted = {name: str(value) for name, value in settings.items()} | self.data_tags[kind, trials.name]
+        of_checkpoint = tagged(kind=kind, model_id=model_id)
+        for run in find_runs(pipeline.client, of_checkpoint, FINISHED, order_by="attributes.end_time DESC"):
+            tags = {**EARLIER_SETTINGS, **run.data.tags}
+            # An evaluation of some of the trials, which allow_partial permits, or a calibrated one is another number.
+            is_whole = run.data.metrics.get(f"{trials.name}/coverage_percent", 100) == 100
+            if is_whole and "calibration" not in tags and wanted.items() <= tags.items():
+                return run
+        return None
 
 
-def find_newest_trainings(client: MlflowClient, experiment: str, corpus: str) -> list[str]:
-    """Returns the ids of the newest finished training runs on a corpus, one of each recipe, the oldest first.
-
-    Runs that kept the weights of no epoch are passed over.
-
-    Raises:
-        ValueError: there is none.
-    """
-    newest: dict[str, Run] = {}
-    of_corpus = tagged(kind="train", corpus=corpus)
-    for run in find_runs(
-        client, of_corpus, FINISHED, experiments=[experiment], order_by="attributes.start_time DESC"
-    ):
-        recipe = run.data.tags.get("recipe", "")
-        if recipe not in newest and any(map(has_weights, checkpoints_of(client, run).values())):
-            newest[recipe] = run
-    if not newest:
-        place = client.get_experiment(experiment).name
-        raise ValueError(
-            f"runs: no finished training on {corpus} in the experiment {place}; train first: mlflow run . -e train, "
-            "or name trainings of another (-P runs=RUN_ID,...)"
-        )
-    return [run.info.run_id for run in reversed(newest.values())]
-
-
-def _is_of_corpus(training: TrainingRun, corpus: str) -> bool:
-    own = training.run.data.tags.get("corpus", "")
-    if own != corpus:
-        logger.info(
-            "%s was trained on %s: its run gets no chart of the EERs on %s", training.name, own or "?", corpus
-        )
-    return own == corpus
+def _leave_out(found: EvaluatedEpoch, reason: str) -> EvaluatedEpoch:
+    logger.warning("%s: not evaluated: %s", found.title, reason)
+    return replace(found, note=reason)
 
 
 def _chart_beside_losses(
-    client: MlflowClient, training: TrainingRun, evaluated: Sequence[EvaluatedEpoch]
+    pipeline: Pipeline, training: TrainingRun, evaluated: Sequence[EvaluatedEpoch]
 ) -> None:
     """Records EERs on the training run, so that the UI draws the recipes in one chart.
 
     A step whose newest value is another one, by a key since corrected, gets the new one too.
     """
+    client, run_id = pipeline.client, training.run_id
     for item in evaluated:
         name = f"{item.track}/eer_percent_by_epoch"
-        if item.eer_percent is None or _newest_value(client, training, name, item.epoch) == item.eer_percent:
+        if item.eer_percent is None:
             continue
-        client.log_metric(training.run_id, name, item.eer_percent, step=item.epoch, model_id=item.model_id)
-
-
-def _newest_value(client: MlflowClient, training: TrainingRun, name: str, step: int) -> float | None:
-    # Runs were read before this call began; only what they had then is asked for.
-    if name not in training.run.data.metrics:
-        return None
-    points = [point for point in client.get_metric_history(training.run_id, name) if point.step == step]
-    return max(points, key=lambda point: int(point.timestamp)).value if points else None
-
-
-def _get_run(client: MlflowClient, run_id: str) -> Run:
-    run = find_active_run(client, run_id)
-    if run is None:
-        raise ValueError(f"runs: the tracking store has no run {run_id}; expected ids of training runs")
-    return run
-
-
-def _log_results(run: TrackedRun, evaluated: Sequence[EvaluatedEpoch], corpus: str) -> None:
-    points = [
-        EpochPoint(item.track, item.recipe, item.epoch, item.eer_percent)
-        for item in evaluated
-        if item.eer_percent is not None
-    ]
-    chosen = {item.recipe: item.epoch for item in evaluated if item.is_chosen}
-    with scratch_directory() as directory:
-        (directory / FIGURE_FILE).write_bytes(to_png(epochs_figure(points, chosen, corpus)))
-        pd.DataFrame(evaluated).to_csv(directory / TABLE_FILE, sep="\t", index=False, lineterminator="\n")
-        run.log_directory(directory)
+        # Runs were read before this call began; only what they had then is asked for.
+        history = client.get_metric_history(run_id, name) if name in training.run.data.metrics else ()
+        points = [point for point in history if point.step == item.epoch]
+        newest = max(points, key=lambda point: int(point.timestamp), default=None)
+        if newest is None or newest.value != item.eer_percent:
+            client.log_metric(run_id, name, item.eer_percent, step=item.epoch, model_id=item.model_id)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow.entities import Dataset
+
 from sls.data.corpora.corpus import Corpus
 from sls.data.tables.score_files import JoinedScores, join_scores, read_scores
 from sls.engine.evaluation.calibration import load_calibration
@@ -13,12 +15,7 @@ from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluate
 from sls.files import scratch_directory
-from sls.reports.report import (
-    REPORT_DIRECTORY,
-    write_comparison_report,
-    write_evaluation_data,
-    write_evaluation_report,
-)
+from sls.reports.report import REPORT_DIRECTORY, render_data, render_report
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
 from sls.tracking.registry.lineage import link_checkpoint
@@ -108,7 +105,7 @@ def track_evaluation(
         system=source.system,
         calibration=load_calibration(fitted.path) if fitted else None,
     )
-    _record(basis, source, joined, evaluation)
+    _record(basis, source, evaluation, _explain_not_comparable(basis, source, joined))
     return evaluation
 
 
@@ -126,36 +123,49 @@ def track_comparison(
     run.set_tags({"systems": ", ".join(sources)})
     comparison = compare({name: basis.join(source, name) for name, source in sources.items()}, basis.plan())
     for name, evaluation in zip(sources, comparison.evaluations, strict=True):
-        metrics = evaluation.metrics()
-        run.log_metrics({f"{basis.track.name}/{metric}.{name}": value for metric, value in metrics.items()})
+        log_results(run, evaluation, system=name)
     run.set_tags({"verdict": " ".join(comparison.verdicts)})
-    with scratch_directory() as directory:
-        write_comparison_report(comparison, directory)
-        run.log_directory(directory, REPORT_DIRECTORY)
+    keep_files(run, render_report(comparison), REPORT_DIRECTORY)
     return comparison
 
 
-def _record(
-    basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores, evaluation: Evaluation
-) -> None:
-    """Records an evaluation: metrics, warnings and report on its run, and what it says of its checkpoint there."""
-    run, track = basis.run, basis.track.name
-    model_id, train_run_id = (source.tags.get(name, "") for name in (MODEL_ID_TAG, TRAIN_RUN_TAG))
-    not_comparable = _explain_not_comparable(basis, source, joined)
-    if not_comparable:
-        run.set_tags({NOT_COMPARABLE_TAG: not_comparable})
-    metrics = {f"{track}/{name}": value for name, value in evaluation.metrics().items()}
+def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation, not_comparable: str) -> None:
+    """Records an evaluation on its run, and what it says of its checkpoint there and on its versions."""
+    run, model_id = basis.run, source.tags.get(MODEL_ID_TAG, "")
+    told = {NOT_COMPARABLE_TAG: not_comparable, "warnings": " ".join(evaluation.warnings)}
+    run.set_tags({name: text for name, text in told.items() if text})
     # The checkpoint itself gets figures that compare with those of others alone.
-    run.log_metrics(metrics, model_id=None if not_comparable else model_id or None, dataset=basis.dataset)
-    if evaluation.warnings:
-        run.set_tags({"warnings": " ".join(evaluation.warnings)})
-    with scratch_directory() as directory:
-        write = write_evaluation_report if basis.request.is_illustrated else write_evaluation_data
-        write(evaluation, directory)
-        run.log_directory(directory, REPORT_DIRECTORY)
+    log_results(run, evaluation, "" if not_comparable else model_id, basis.dataset)
+    files = render_report(evaluation) if basis.request.is_illustrated else render_data(evaluation)
+    keep_files(run, files, REPORT_DIRECTORY)
     if model_id:
-        note_evaluations(run.client, model_id)
+        train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
+        note_evaluations(run.client, model_id, train_run_id)
         link_checkpoint(run.client, model_id, train_run_id)
+
+
+def log_results(
+    run: TrackedRun,
+    evaluation: Evaluation,
+    model_id: str = "",
+    dataset: Dataset | None = None,
+    system: str = "",
+) -> None:
+    """Writes the metrics of an evaluation to a run, by track and, of several, by system: `LA/eer_percent`.
+
+    They are tied to a checkpoint and to a key where these are given.
+    """
+    ending = f".{system}" if system else ""
+    metrics = {f"{evaluation.track}/{name}{ending}": value for name, value in evaluation.metrics().items()}
+    run.log_metrics(metrics, model_id=model_id or None, dataset=dataset)
+
+
+def keep_files(run: TrackedRun, files: Mapping[str, bytes], directory: str = "") -> None:
+    """Keeps files, by name, as artifacts of a run."""
+    with scratch_directory() as scratch:
+        for name, content in files.items():
+            (scratch / name).write_bytes(content)
+        run.log_directory(scratch, directory)
 
 
 def _explain_not_comparable(basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores) -> str:

@@ -111,8 +111,9 @@ def find_systems(
         ValueError: fewer than two systems, two of one name, a name without a file, or no such run.
     """
     found: dict[str, ScoreSource] = {}
-    named = [(item, *_split_name(item), "") for item in scores] + [(item, "", "", item) for item in models]
-    for number, (item, name, place, model) in enumerate(named):
+    wanted = [(item, "") for item in scores] + [("", model) for model in models]
+    for number, (item, model) in enumerate(wanted):
+        name, place = item.split("=", 1) if "=" in item else ("", item)
         if not (place or model):
             raise ValueError(f"scores: found {item}, expected NAME=FILE or NAME=RUN_ID")
         # Each in a folder of its own: the score files of two runs have one name.
@@ -120,16 +121,11 @@ def find_systems(
         folder.mkdir()
         source = find_scores(client, place, corpus, track, folder, model)
         system = name or source.system
-        _check_name(system, item, found)
+        _check_name(system, item or model, found)
         found[system] = source
     if len(found) < 2:
         raise ValueError(f"systems: found {len(found)}, expected two or more in scores or models")
     return found
-
-
-def _split_name(item: str) -> tuple[str, str]:
-    name, separator, place = item.partition("=")
-    return (name, place) if separator else ("", item)
 
 
 def _check_name(system: str, item: str, others: Container[str]) -> None:
@@ -155,7 +151,11 @@ def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: st
     scored = [*of_track, tagged(corpus=corpus)]
     find_newest = partial(find_first_run, client, order_by="attributes.end_time DESC")
     # A chart scores every epoch, whichever last: its runs are not what somebody scored to evaluate it.
-    wanted = _is_of_model(client, model) if model else f"tags.{EPOCHS_TAG} IS NULL"
+    wanted = f"tags.{EPOCHS_TAG} IS NULL"
+    if model:
+        # By checkpoint, since an alias, a version and a run's epoch may name the same one.
+        named = find_model(client, model)
+        wanted = tagged(model_id=named.model_id) if named.model_id else tagged(model=named.uri)
     newest = find_newest(*scored, wanted)
     if newest is not None:
         system, run_id = _name_system(newest.data.tags) or "unknown model", newest.info.run_id
@@ -174,12 +174,6 @@ def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: st
         f"{mlflow.get_tracking_uri()}; "
         f"score it first (mlflow run . -e score -P track={track}) or name a file (-P scores=FILE)"
     )
-
-
-def _is_of_model(client: MlflowClient, model: str) -> str:
-    """Returns a condition: by checkpoint, since an alias, a version and a run's epoch may name the same one."""
-    found = find_model(client, model)
-    return tagged(model_id=found.model_id) if found.model_id else tagged(model=found.uri)
 
 
 def _from_run(scored: Run, directory: Path) -> ScoreSource:

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from sls.tracking.registry.stages import eer_tag, evaluated_place, key_tag
 from sls.tracking.run import one_line, run_link
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_runs_of_checkpoint, find_versions
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_runs, find_versions, tagged
 from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, NOT_COMPARABLE_TAG, NOTE_TAG, SCORE_RUN_TAG
 
 MAX_LINKS = 8
@@ -109,11 +109,13 @@ def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: s
         checkpoint_model_id: The checkpoint's LoggedModel; with none, no run is known to be of it.
         train_run_id: The run that made it.
     """
-    scorings, evaluations = (
-        find_runs_of_checkpoint(client, kind, checkpoint_model_id) if checkpoint_model_id else []
-        for kind in ("score", "evaluate")
-    )
-    return Lineage(find_known_run(client, train_run_id), scorings, evaluations)
+    runs: dict[str, list[Run]] = {"score": [], "evaluate": []}
+    if checkpoint_model_id:
+        order = "attributes.start_time ASC"
+        for run in find_runs(client, tagged(model_id=checkpoint_model_id), order_by=order):
+            if run.info.status in ("FINISHED", "RUNNING"):
+                runs.setdefault(run.data.tags.get("kind", ""), []).append(run)
+    return Lineage(find_known_run(client, train_run_id), runs["score"], runs["evaluate"])
 
 
 def make_section(name: str, text: str) -> str:

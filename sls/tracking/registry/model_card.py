@@ -60,16 +60,26 @@ def write_card(
     return "\n\n".join(parts)[:MAX_CARD_LENGTH]
 
 
-def note_evaluations(client: MlflowClient, checkpoint_model_id: str) -> None:
-    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
-    for version in find_versions(client):
-        if version.tags.get(CHECKPOINT_TAG) != checkpoint_model_id:
-            continue
-        lineage = read_lineage(client, checkpoint_model_id, version.tags.get("run_id", ""))
+def note_evaluations(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> None:
+    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card.
+
+    Args:
+        client: The tracking store.
+        checkpoint_model_id: The checkpoint's LoggedModel.
+        train_run_id: The run that made it.
+    """
+    versions = [
+        item for item in find_versions(client) if item.tags.get(CHECKPOINT_TAG) == checkpoint_model_id
+    ]
+    if not versions:
+        return
+    lineage = read_lineage(client, checkpoint_model_id, train_run_id)
+    evaluations = _describe_evaluations(lineage)
+    for version in versions:
         for name, value in lineage.eer_tags().items():
             client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
         card = version.description or ""
-        renewed = renew_section(card, "evaluations", _describe_evaluations(lineage))
+        renewed = renew_section(card, "evaluations", evaluations)
         if renewed is not None and renewed != card and len(renewed) <= MAX_CARD_LENGTH:
             client.update_model_version(REGISTERED_MODEL_NAME, version.version, renewed)
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from sls.config import Config
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_versions
 from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
@@ -51,15 +53,10 @@ class Champion:
     reason: str
 
 
-def check_stage(stage: str) -> str:
-    """Returns a stage.
-
-    Raises:
-        ValueError: it is none.
-    """
+def check_stage(stage: str) -> None:
+    """Raises ValueError where this is no stage."""
     if stage not in STAGES:
         raise ValueError(f"stage: found {stage or 'nothing'}, expected one of {', '.join(STAGES)}")
-    return stage
 
 
 def move_stage(client: MlflowClient, version: str, stage: str) -> StageMove:
@@ -95,13 +92,13 @@ def get_version(client: MlflowClient, version: str) -> ModelVersion:
     Raises:
         ValueError: there is none of that number; the message says which there are.
     """
-    numbers = sorted(int(item.version) for item in find_versions(client))
-    if version not in map(str, numbers):
-        have = ", ".join(map(str, numbers)) or "none"
+    versions = {str(item.version): item for item in find_versions(client)}
+    if version not in versions:
+        have = ", ".join(sorted(versions, key=int)) or "none"
         raise ValueError(
             f"version: found {version}, expected a version of {REGISTERED_MODEL_NAME}; there are {have}"
         )
-    return client.get_model_version(REGISTERED_MODEL_NAME, version)
+    return versions[version]
 
 
 def in_production(client: MlflowClient) -> list[str]:
@@ -155,6 +152,23 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champi
         f"of {len(rivals)} version{'s' if len(rivals) > 1 else ''} evaluated on the same key"
     )
     return Champion(str(best), reason)
+
+
+def comparable_place(settings: Sequence[Config], corpus: str, tracks: Collection[str]) -> str:
+    """Returns the `evaluated_place` in which recipes compare, by their settings and tracks; empty if in none."""
+    precisions = {setting.compute.precision for setting in settings}
+    has_windows = any(setting.scoring.window_hop for setting in settings)
+    if CHAMPION_TRACK not in tracks or has_windows or len(precisions) > 1:
+        return ""
+    return evaluated_place(corpus, CHAMPION_TRACK, *precisions)
+
+
+def explain_champion(champion: str, best: Champion | None) -> str:
+    """Returns which version is the champion (empty for none), and why it is or is not the preferred one."""
+    if best and best.version == champion:
+        return best.reason
+    reason = f"although {best.reason}" if best else f"nothing comparable was evaluated on {CHAMPION_TRACK}"
+    return f"{f'version {champion}' if champion else 'none'}, as before; {reason}"
 
 
 def appoint_champion(client: MlflowClient, version: str) -> str:

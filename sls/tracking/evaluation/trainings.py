@@ -1,0 +1,86 @@
+"""Training runs with the checkpoints that they kept: those that a user names, or the newest on a corpus."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, Run
+
+from sls.tracking.registry.checkpoints import checkpoints_of, has_weights
+from sls.tracking.store import FINISHED, find_active_run, find_runs, tagged
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """A training run and the checkpoints that it kept."""
+
+    name: str
+    """Its recipe; with the start of its id where two of the runs share a recipe."""
+    run: Run
+    checkpoints: Mapping[int, LoggedModel]
+    """By epoch, from 0."""
+
+    @property
+    def run_id(self) -> str:
+        """Its id in the tracking store."""
+        return str(self.run.info.run_id)
+
+
+def find_training_runs(
+    client: MlflowClient, run_ids: Sequence[str], experiment: str, corpus: str
+) -> list[TrainingRun]:
+    """Finds training runs with their checkpoints.
+
+    Args:
+        client: The tracking store.
+        run_ids: Which; with none, the newest finished one of each recipe, the oldest first, but for runs that kept
+            the weights of no epoch.
+        experiment: Where to look for the newest.
+        corpus: What these were trained on.
+
+    Raises:
+        ValueError: an id that the store does not know, a run without checkpoints of epochs, or no finished one.
+    """
+    named = [_read_named(client, run_id) for run_id in dict.fromkeys(run_ids)]
+    found = named or _find_newest(client, experiment, corpus)
+    recipes = [run.data.tags.get("recipe", run.info.run_name) for run, _ in found]
+    names = [
+        f"{recipe} {run.info.run_id[:8]}" if recipes.count(recipe) > 1 else recipe
+        for recipe, (run, _) in zip(recipes, found, strict=True)
+    ]
+    return [TrainingRun(name, *pair) for name, pair in zip(names, found, strict=True)]
+
+
+def _read_named(client: MlflowClient, run_id: str) -> tuple[Run, dict[int, LoggedModel]]:
+    run = find_active_run(client, run_id)
+    if run is None:
+        raise ValueError(f"runs: the tracking store has no run {run_id}; expected ids of training runs")
+    checkpoints = checkpoints_of(client, run)
+    if not checkpoints:
+        kind = run.data.tags.get("kind", "unknown")
+        raise ValueError(
+            f"runs: {run_id} (kind {kind}) has no checkpoints of epochs, expected a training run"
+        )
+    return run, checkpoints
+
+
+def _find_newest(
+    client: MlflowClient, experiment: str, corpus: str
+) -> list[tuple[Run, dict[int, LoggedModel]]]:
+    newest: dict[str, tuple[Run, dict[int, LoggedModel]]] = {}
+    wanted, order = (tagged(kind="train", corpus=corpus), FINISHED), "attributes.start_time DESC"
+    for run in find_runs(client, *wanted, experiments=[experiment], order_by=order):
+        recipe = run.data.tags.get("recipe", "")
+        if recipe not in newest:
+            checkpoints = checkpoints_of(client, run)
+            if any(map(has_weights, checkpoints.values())):
+                newest[recipe] = run, checkpoints
+    if not newest:
+        place = client.get_experiment(experiment).name
+        raise ValueError(
+            f"runs: no finished training on {corpus} in the experiment {place}; train first: mlflow run . -e train, "
+            "or name trainings of another (-P runs=RUN_ID,...)"
+        )
+    return list(reversed(newest.values()))
