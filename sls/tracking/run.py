@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,14 +48,13 @@ class TrackedRun:
     """A run on the tracking server, by which everything is recorded.
 
     What is marked `recorded` is a call to the server that raises where it fails, or with a journal an entry there, by
-    which `sls.tracking.offline.sender` makes the call; made twice, it changes nothing.
+    which `sls.tracking.sender` makes the call; made twice, it changes nothing.
     """
 
     def __init__(
         self,
         client: MlflowClient,
         run_id: str,
-        experiment_id: str = "",
         journal: Journal | None = None,
         is_silent: bool = False,
     ) -> None:
@@ -63,12 +63,15 @@ class TrackedRun:
         Args:
             client: The tracking store.
             run_id: The run; with a journal it may be one that the server does not know yet.
-            experiment_id: Its experiment; empty with a journal.
             journal: Takes in what is recorded.
             is_silent: Records nothing.
         """
-        self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
-        self.journal, self.is_silent = journal, is_silent
+        self.client, self.run_id, self.journal, self.is_silent = client, run_id, journal, is_silent
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """Its experiment, as the server knows it."""
+        return str(self.client.get_run(self.run_id).info.experiment_id)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; values are cut at what every store can hold."""
@@ -145,9 +148,8 @@ class TrackedRun:
     def log_text(self, text: str, name: str) -> None:
         """Records a text as an artifact."""
         path = PurePosixPath(name)
-        with self.staging() as staging:
-            (staging / path.name).write_text(text, encoding="utf-8")
-            self._log_files(str(path.parent), files=staging)
+        with self.artifacts(str(path.parent)) as files:
+            (files / path.name).write_text(text, encoding="utf-8")
 
     def log_json(self, value: Any, name: str) -> None:
         """Records a value as a JSON artifact."""
@@ -155,20 +157,25 @@ class TrackedRun:
 
     def log_file(self, path: Path, directory: str = "") -> None:
         """Records a file, as it is now, as an artifact."""
-        with self.staging() as staging:
-            shutil.copy2(path, staging / path.name)
-            self._log_files(directory, files=staging)
+        with self.artifacts(directory) as files:
+            shutil.copy2(path, files)
 
     def log_directory(self, path: Path, directory: str = "") -> None:
         """Records all files of a directory, as they are now, as artifacts."""
+        with self.artifacts(directory) as files:
+            shutil.copytree(path, files, dirs_exist_ok=True)
+
+    @contextmanager
+    def artifacts(self, directory: str = "") -> Iterator[Path]:
+        """An empty directory; its files are recorded as artifacts when the `with` block ends without an error."""
         with self.staging() as staging:
-            shutil.copytree(path, staging, dirs_exist_ok=True)
+            yield staging
             self._log_files(directory, files=staging)
 
     @recorded
     def _log_files(self, directory: str, *, files: Path | None) -> None:
         if files is not None:
-            upload_directory(self._artifacts(), files, directory)
+            upload_directory(self._artifact_store(), files, directory)
 
     def keep_state(self, directory: Path, name: str, epoch: int, batch: int) -> None:
         """Records a state of the training in place of the former one of that name, for `download_state`.
@@ -187,12 +194,12 @@ class TrackedRun:
     @recorded
     def _keep_state(self, handle: str, epoch: int, batch: int, *, files: Path | None) -> None:
         if files is not None:
-            upload_state(self._artifacts(), files, handle, epoch, batch)
+            upload_state(self._artifact_store(), files, handle, epoch, batch)
 
     @recorded
     def delete_states(self, handle: str) -> None:
         """Removes the states of a name."""
-        delete_states(self._artifacts(), handle)
+        delete_states(self._artifact_store(), handle)
 
     def log_model(
         self, name: str, step: int, tags: Mapping[str, str], params: Mapping[str, str], files: Path
@@ -260,7 +267,7 @@ class TrackedRun:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _artifacts(self) -> ArtifactRepository:
+    def _artifact_store(self) -> ArtifactRepository:
         return open_artifacts(self.client, self.client.get_run(self.run_id).info.artifact_uri)
 
     def _model_id(self, handle: str) -> str:

@@ -20,13 +20,13 @@ from sls.data.corpora.corpus import Corpus, open_corpus
 from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.evaluation import Evaluation
 from sls.reports.epochs_figure import EpochPoint
+from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.comparison_view import Compared
 from sls.tracking.evaluation.epoch_evaluation import EpochCheckpoint, EvaluatedEpoch
 from sls.tracking.evaluation.epochs import find_newest_trainings, find_training_runs, track_epochs
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_evaluation
 from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
 from sls.tracking.evaluation.score_sources import ScoreSource
-from sls.tracking.lifecycle import tracked_run
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import connect
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from sls.tracking.active_run import tracked_run
 from sls.tracking.artifacts import download_state
-from sls.tracking.lifecycle import tracked_run
 from sls.tracking.run import TrackedRun
 
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec
+from typing import Any, BinaryIO, Concatenate, ParamSpec
 
 from sls.files import take_lock, write_whole
 from sls.tracking.offline.journal_files import (
@@ -38,27 +38,23 @@ from sls.tracking.offline.journal_files import (
     POSITION_FILE,
     Entry,
     FilesGone,
+    Opening,
     journal_directory,
     read_entries,
     read_opening,
     read_position,
     refuse_lost_entries,
 )
-from sls.tracking.opening import Opening
-from sls.tracking.signals import Terminated
-
-if TYPE_CHECKING:
-    from sls.tracking.run import TrackedRun
 
 P = ParamSpec("P")
-Call = Callable[Concatenate["TrackedRun", P], None]
+Call = Callable[Concatenate[Any, P], None]
 
 CALLS: dict[str, Callable[..., None]] = {}
 """The calls to the server that an entry may ask for, by name."""
 
 
 def recorded(call: Call[P]) -> Call[P]:
-    """Makes of a call to the server what a run with a journal writes down there, for its sender to make the call.
+    """Makes of a run's call to the server what a run with a journal writes down there, for its sender to make it.
 
     The arguments are JSON, but for `files`, given by name: a directory that is taken over and that nobody will
     change; None where it has become needless. A `handle` names the files that a call brings or takes away: those of
@@ -68,15 +64,13 @@ def recorded(call: Call[P]) -> Call[P]:
     CALLS[call.__name__] = call
 
     @functools.wraps(call)
-    def record(run: TrackedRun, *args: P.args, **kwargs: P.kwargs) -> None:
-        if run.is_silent:
-            return
-        if run.journal is None:
+    def record(run: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+        if run.journal is not None:
+            arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
+            files = arguments.pop("files", None)
+            run.journal.append(call.__name__, arguments, files)
+        elif not run.is_silent:
             call(run, *args, **kwargs)
-            return
-        arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
-        files = arguments.pop("files", None)
-        run.journal.append(call.__name__, arguments, files)
 
     return record
 
@@ -150,7 +144,7 @@ class Journal:
                 while line:
                     line = line[self._file.write(line) :]
                 os.fsync(self._file.fileno())
-            except (OSError, KeyboardInterrupt, Terminated):
+            except (OSError, KeyboardInterrupt):
                 # The next entry takes this number and this place in the file.
                 self._file.truncate(end)
                 shutil.rmtree(place, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Where journals lie, under `outputs/journal/` or SLS_JOURNAL_DIR, and what is read from them."""
+"""Where journals lie, under `outputs/journal/` or SLS_JOURNAL_DIR, and what stands in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 from sls.config import PROJECT_ROOT
 from sls.quotation import quote
-from sls.tracking.opening import Opening
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
 OPENING_FILE, ENTRIES_FILE, POSITION_FILE = "opening.json", "entries.jsonl", "position.json"
@@ -23,6 +22,30 @@ logger = logging.getLogger(__name__)
 
 class FilesGone(Exception):
     """The files that an entry brought are not in the journal, although they were never sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What the server is asked for when a run begins: a new run, or one that is there."""
+
+    source: str
+    """The door, by its module."""
+    name: str | None
+    """None leaves it to MLflow."""
+    tracking_uri: str
+    experiment: dict[str, str]
+    """The `id` of the experiment of a new run, or where that is empty, its `name`."""
+    start_ms: int
+    journal_id: str
+    """The id of its journal, by which a new run is known until the server has made it."""
+    run_id: str = ""
+    """The run to go on with."""
+    launched: str = ""
+    """The run that `mlflow run` has opened, where another one is resumed in its place."""
+    writer: str = ""
+    """The token of this process; empty without a journal."""
+    former_writer: str = ""
+    """The token on the run that is taken up again."""
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,18 @@ import pytest
 from mlflow import MlflowClient
 
 from sls.files import this_process
-from sls.tracking.lifecycle import tracked_run
-from sls.tracking.offline import sender
+from sls.tracking import sender
+from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal import Journal, create_journal
-from sls.tracking.offline.journal_files import Position, find_journals, read_position
-from sls.tracking.offline.sender import send_journal
-from sls.tracking.opening import Opening
+from sls.tracking.offline.journal_files import Opening, Position, find_journals, read_position
+from sls.tracking.sender import send_journal
 from sls.tracking.signals import Terminated
-from sls.tracking.store import Experiment
 
 OPENING = Opening(
     source="entrypoints.train",
     name=None,
     tracking_uri="",
-    experiment=asdict(Experiment("", "xlsr-sls")),
+    experiment={"id": "", "name": "xlsr-sls"},
     start_ms=0,
     journal_id="abc",
 )

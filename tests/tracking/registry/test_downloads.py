@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from entrypoints.register import register as register_door
 from sls.engine.training.state import write_state
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_checkpoint
+from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.score_sources import find_scores
-from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry import versions
 from sls.tracking.registry.calibrations import CALIBRATION_FILE, find_calibration
 from sls.tracking.registry.checkpoints import ModelSource, find_model, log_checkpoint, resolve_model

@@ -9,7 +9,7 @@ from sls.config_file import build_config
 from sls.engine.training.results import EpochResult, StepResult
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import checkpoints_of, resolve_model
 from sls.tracking.run import TrackedRun
 from sls.tracking.training.epoch_recorder import EpochRecorder

@@ -4,7 +4,7 @@ import pytest
 
 from sls.config import ComputeConfig, DataConfig
 from sls.config_file import build_config
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.training.resuming import resumed_config
 
 

@@ -7,7 +7,7 @@ from sls.config import DataConfig
 from sls.config_file import build_config
 from sls.data.corpora.corpus import open_corpus
 from sls.engine.training.loop import Training
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.training.training_run import load_trials, track_training
 

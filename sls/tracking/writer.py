@@ -1,4 +1,4 @@
-"""How a run is opened on the server, and who may write it from then on: the last process that opened it.
+"""Who may write a run: the process that opened it last.
 
 On one machine the lock of a journal keeps two processes apart. Nothing does between machines, so whoever opens a run
 with a journal puts a token on it, the tag `writer`, and before each recording compares the run's with its own. MLflow
@@ -8,43 +8,18 @@ cannot compare and write in one step: a recording that is on its way while the t
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sls.files import this_process
-from sls.tracking.store import Experiment, experiment_id, find_by_journal
+from sls.tracking.offline.journal_files import Opening
+from sls.tracking.store import experiment_id, find_by_journal
 from sls.tracking.tags import JOURNAL_TAG, WRITER_TAG
 
 
 class RunTakenOver(Exception):
     """Another process writes the run now, and nothing more of this one may reach it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """What the server is asked for when a run begins: a new run, or one that is there."""
-
-    source: str
-    """The door, by its module."""
-    name: str | None
-    """None leaves it to MLflow."""
-    tracking_uri: str
-    experiment: dict[str, str]
-    """The fields of an `Experiment`."""
-    start_ms: int
-    journal_id: str
-    """The id of its journal, by which a new run is known until the server has made it."""
-    run_id: str = ""
-    """The run to go on with."""
-    launched: str = ""
-    """The run that `mlflow run` has opened, where another one is resumed in its place."""
-    writer: str = ""
-    """The token of this process; empty without a journal."""
-    former_writer: str = ""
-    """The token on the run that is taken up again."""
 
 
 def open_run(client: MlflowClient, opening: Opening) -> Run:
@@ -95,7 +70,7 @@ def expect_writer(run: Run, *expected: str) -> None:
 
 def _make_run(client: MlflowClient, opening: Opening) -> Run:
     """Makes a run, or finds it where an attempt has made it."""
-    experiment = experiment_id(client, Experiment(**opening.experiment))
-    tags: dict[str, Any] = {"mlflow.source.name": opening.source, JOURNAL_TAG: opening.journal_id}
+    experiment = experiment_id(client, opening.experiment)
+    tags = {"mlflow.source.name": opening.source, JOURNAL_TAG: opening.journal_id}
     found = find_by_journal(client, opening.journal_id, [experiment])
     return found or client.create_run(experiment, opening.start_ms, tags, opening.name)

@@ -10,14 +10,13 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from entrypoints.sync import sync
-from sls.tracking import lifecycle
-from sls.tracking.lifecycle import tracked_run
-from sls.tracking.offline import sender
+from sls.tracking import active_run, sender
+from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal_files import find_journals
-from sls.tracking.offline.sender import send_journal
-from sls.tracking.opening import RunTakenOver
 from sls.tracking.run import TrackedRun
+from sls.tracking.sender import send_journal
 from sls.tracking.tags import WRITER_TAG
+from sls.tracking.writer import RunTakenOver
 
 NAME = "train/loss"
 
@@ -222,7 +221,7 @@ def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> 
     with tracked_run("train", journal=True, resume=run.run_id):
         machine("B")
         monkeypatch.setenv("MLFLOW_RUN_ID", launched)
-        monkeypatch.setattr(lifecycle, "find_run", lambda client, run_id: found)
+        monkeypatch.setattr(active_run, "find_run", lambda client, run_id: found)
         with (
             pytest.raises(RunTakenOver, match=said),
             tracked_run("train", journal=True, resume=run.run_id),

@@ -28,22 +28,22 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from sls.config import PROJECT_ROOT
 from sls.data.tables.protocols import Protocol
 from sls.data.tables.text_columns import Texts
+from sls.tracking import sender
+from sls.tracking.active_run import tracked_run
 from sls.tracking.artifacts import download_state
-from sls.tracking.lifecycle import tracked_run
-from sls.tracking.offline import sender
 from sls.tracking.offline.journal import Journal
 from sls.tracking.offline.journal_files import find_journals, read_entries, read_position
-from sls.tracking.offline.sender import send_journal
 from sls.tracking.offline.server_calls import short_calls
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun
+from sls.tracking.sender import send_journal
 from sls.tracking.store import find_run
 
 FIGURES = ("train/loss", "val/loss")
 LOOKS_TOO_EARLY = """
-from sls.tracking import lifecycle
-lifecycle.find_journals = lambda run_id: []
-with lifecycle.tracked_run("train", journal=True, resume={!r}):
+from sls.tracking import active_run
+active_run.find_journals = lambda run_id: []
+with active_run.tracked_run("train", journal=True, resume={!r}):
     pass
 """
 """Resumes a run as if no other process had made its journal yet."""
@@ -327,7 +327,7 @@ KILLED_TRAINING = """
 import os, signal, sys
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_sender import record_training
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 with tracked_run("train", journal=True) as run:
     record_training(run, 3)
     os.kill(os.getpid(), signal.SIGKILL)

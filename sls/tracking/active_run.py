@@ -1,4 +1,4 @@
-"""From the beginning of a run to its end: new, opened by `mlflow run`, or taken up again.
+"""A run while it is active, in a `with` block: new, opened by `mlflow run`, or taken up again; and how it ends.
 
 A run ends FINISHED, FAILED with the error as a tag, or KILLED. It stays RUNNING where its process was killed, or was
 stopped by a signal in the moment in which the server opened the run.
@@ -13,7 +13,6 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -23,13 +22,13 @@ from sls.engine.compute.launch import Launch
 from sls.files import hold_lock
 from sls.tracking import provenance
 from sls.tracking.offline.journal import create_journal
-from sls.tracking.offline.journal_files import find_journals, journal_directory
-from sls.tracking.offline.sender import Sender, send_journal
+from sls.tracking.offline.journal_files import Opening, find_journals, journal_directory
 from sls.tracking.offline.server_calls import OPENING_TIMEOUT_S, is_refusal, short_calls
-from sls.tracking.opening import Opening, RunTakenOver, new_writer, open_run, read_writer
 from sls.tracking.run import TrackedRun, one_line
-from sls.tracking.signals import Terminated, sigterm_raises
+from sls.tracking.sender import Sender, send_journal
+from sls.tracking.signals import sigterm_raises
 from sls.tracking.store import connect, find_run, wanted_experiment
+from sls.tracking.writer import RunTakenOver, new_writer, open_run, read_writer
 
 FLUSH_LIMIT_S = 600.0
 """How long the end of a run waits while entries are being sent."""
@@ -72,11 +71,11 @@ def tracked_run(
             environment = {"packages": provenance.package_versions(), "hardware": provenance.hardware()}
             run.log_json(environment, "environment_resumed.json" if resume else "environment.json")
             yield run
-        except (KeyboardInterrupt, Terminated):
-            _end_badly(run, "KILLED", {"error": "stopped by a signal"})
+        except KeyboardInterrupt:
+            _end_badly(run, "KILLED", "stopped by a signal")
             raise
         except BaseException as error:
-            _end_badly(run, "FAILED", {"error": one_line(error)})
+            _end_badly(run, "FAILED", one_line(error))
             raise
         run.end("FINISHED")
 
@@ -87,22 +86,19 @@ def _opened(kind: str, name: str | None, has_journal: bool, resume: str) -> Iter
     if Launch.read().rank > 0:
         yield TrackedRun(client, resume or launched, is_silent=True)
         return
-    is_open = False
-    try:
-        opening = _make_opening(client, kind, name, has_journal, resume, launched)
-        if has_journal:
-            with _journaled_run(client, opening) as run:
-                is_open = True
-                yield run
-        else:
-            info = open_run(client, opening).info
-            is_open = True
-            yield TrackedRun(client, info.run_id, info.experiment_id)
-    except (ValueError, RunTakenOver) as error:
-        if not is_open and resume and launched and launched != resume:
-            client.set_tag(launched, "error", str(error))
-            client.set_terminated(launched, "FAILED")
-        raise
+    with ExitStack() as stack:
+        try:
+            opening = _make_opening(client, kind, name, has_journal, resume, launched)
+            if has_journal:
+                run = stack.enter_context(_journaled_run(client, opening))
+            else:
+                run = TrackedRun(client, open_run(client, opening).info.run_id)
+        except (ValueError, RunTakenOver) as error:
+            if resume and launched and launched != resume:
+                client.set_tag(launched, "error", str(error))
+                client.set_terminated(launched, "FAILED")
+            raise
+        yield run
 
 
 @contextmanager
@@ -121,14 +117,13 @@ def _journaled_run(client: MlflowClient, opening: Opening) -> Iterator[TrackedRu
             stack.enter_context(hold_lock(journal_directory() / f"run {opening.run_id}"))
         sender = Sender(client, create_journal(opening))
         with short_calls(OPENING_TIMEOUT_S):
-            run = TrackedRun(client, sender.open(), journal=sender.journal)
+            run = TrackedRun(client, sender.open(), sender.journal)
         stack.enter_context(short_calls())
         sender.start()
         try:
             yield run
         except BaseException as error:
-            is_signalled = isinstance(error, (KeyboardInterrupt, Terminated))
-            sender.finish(SIGNAL_LIMIT_S if is_signalled else FLUSH_LIMIT_S)
+            sender.finish(SIGNAL_LIMIT_S if isinstance(error, KeyboardInterrupt) else FLUSH_LIMIT_S)
             if sender.journal.stopped and not isinstance(error, RunTakenOver):
                 logger.warning("%s", sender.journal.stopped)
             raise
@@ -146,7 +141,7 @@ def _make_opening(
         source=f"entrypoints.{kind}",
         name=name,
         tracking_uri=client.tracking_uri,
-        experiment=asdict(wanted_experiment()),
+        experiment=wanted_experiment(),
         start_ms=int(time.time() * 1000),
         journal_id=journal,
         run_id=run_id,
@@ -186,11 +181,11 @@ def _opening_tags(kind: str, tags: Mapping[str, object] | None, is_resumed: bool
     return {"kind": kind, **code, **dict(tags or {})}
 
 
-def _end_badly(run: TrackedRun, status: str, tags: Mapping[str, str]) -> None:
+def _end_badly(run: TrackedRun, status: str, reason: str) -> None:
     """Ends a run while an error is under way, which a tracking server that fails must not hide."""
     text = traceback.format_exc()
     steps: list[Callable[[], object]] = [
-        lambda: run.set_tags(tags),
+        lambda: run.set_tags({"error": reason}),
         lambda: run.log_text(text, "traceback.txt"),
         lambda: run.end(status),
     ]

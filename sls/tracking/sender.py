@@ -16,8 +16,8 @@ from mlflow.exceptions import MlflowException
 from sls.tracking.offline.journal import CALLS, Journal
 from sls.tracking.offline.journal_files import Entry, FilesGone
 from sls.tracking.offline.server_calls import describe, is_race, is_refusal, short_calls
-from sls.tracking.opening import RunTakenOver, expect_writer, open_run
 from sls.tracking.run import TrackedRun
+from sls.tracking.writer import RunTakenOver, expect_writer, open_run
 
 FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
 AWAY_PATIENCE_S = 10.0
@@ -146,9 +146,7 @@ class Sender:
                 self.journal.changed.wait_for(lambda: self._is_ended, FIRST_DELAY_S)
 
     def _call(self, entry: Entry) -> None:
-        run = self._run.client.get_run(self._run.run_id)
-        expect_writer(run, self.journal.opening.writer)
-        self._run.experiment_id = run.info.experiment_id
+        expect_writer(self._run.client.get_run(self._run.run_id), self.journal.opening.writer)
         with self.journal.hold_files(entry) as files:
             given = {"files": files} if entry.has_files else {}
             CALLS[entry.call](self._run, **entry.arguments, **given)
