@@ -181,15 +181,12 @@ class TrackedRun:
         """Records a state of the training in place of the former one of that name, for `download_state`.
 
         Args:
-            directory: Holds the state, one file; it is taken over, and not copied if made by `staging`.
+            directory: Made by `staging`; holds the state, one file, and is taken over.
             name: What the state is called.
             epoch: Where the training stands, and
             batch: The next one of that epoch: the further state counts.
         """
-        with self.staging() as staging:
-            # A rename within the journal's disk; elsewhere a copy.
-            shutil.move(directory, staging / name)
-            self._keep_state(name, epoch, batch, files=staging / name)
+        self._keep_state(name, epoch, batch, files=directory)
 
     @recorded
     def _keep_state(self, handle: str, epoch: int, batch: int, *, files: Path | None) -> None:

@@ -28,6 +28,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from sls.config import PROJECT_ROOT
 from sls.data.tables.protocols import Protocol
 from sls.data.tables.text_columns import Texts
+from sls.files import scratch_directory
 from sls.tracking import sender
 from sls.tracking.active_run import tracked_run
 from sls.tracking.artifacts import download_state
@@ -140,8 +141,9 @@ def assert_whole(num_epochs: int, kept: set[int], status: str = "FINISHED") -> N
         if epoch in kept:
             path = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}"))
             assert (path / "checkpoint.safetensors").read_bytes() == b"weights of %d" % epoch
-    state = download_state(client, run.info.run_id, "state")
-    assert (state / "state.bin").read_bytes() == b"state after %d" % (num_epochs - 1)
+    with scratch_directory() as directory:
+        download_state(client, run.info.run_id, "state", directory)
+        assert (directory / "state.bin").read_bytes() == b"state after %d" % (num_epochs - 1)
 
 
 def record_training(run: TrackedRun, num_epochs: int, before_epoch=lambda epoch: None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,18 +36,13 @@ class Past:
     losses_by_epoch: Mapping[int, float] = field(default_factory=dict)
     """The monitored loss."""
     state: Path | None = None
-    """Directory of the state to go on from, the caller's own; None to begin anew."""
+    """Directory of the state to go on from; None to begin anew."""
     checkpoint: Path | None = None
     """The weights that the state goes with, where it does not hold them itself."""
 
     def has(self, metric: str, step: int) -> bool:
         """Whether a point was recorded."""
         return step in self.steps_by_metric.get(metric, ())
-
-    def forget_state(self) -> None:
-        """Removes the directory of the state."""
-        if self.state is not None:
-            shutil.rmtree(self.state, ignore_errors=True)
 
 
 def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
@@ -78,8 +72,8 @@ def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
     return config
 
 
-def read_past(client: MlflowClient, run_id: str, monitored: str) -> Past:
-    """Reads what a run has recorded, and fetches its state.
+def read_past(client: MlflowClient, run_id: str, monitored: str, directory: Path) -> Past:
+    """Reads what a run has recorded, and fetches its state into a directory.
 
     Raises:
         ValueError: its state is torn, or the weights that go with it are gone.
@@ -95,12 +89,9 @@ def read_past(client: MlflowClient, run_id: str, monitored: str) -> Past:
     if not any(item.path.startswith(STATE_DIRECTORY) for item in client.list_artifacts(run_id)):
         # Stopped before there was a state: it begins anew, and repeats what it has recorded.
         return Past(steps, handles, losses)
-    directory = download_state(client, run_id, STATE_DIRECTORY)
-    state = read_state(directory)
-    checkpoint = None
+    download_state(client, run_id, STATE_DIRECTORY, directory)
+    state, checkpoint = read_state(directory), None
     if "weights" not in state:
-        epoch = state["progress"]["epoch"] - 1
-        # In the directory of the state, with which it goes.
-        place = directory / "checkpoint"
-        checkpoint = resolve_model(client, f"runs:/{run_id}/{epoch_name(epoch)}", place).path
+        uri = f"runs:/{run_id}/{epoch_name(state['progress']['epoch'] - 1)}"
+        checkpoint = resolve_model(client, uri, directory / "checkpoint").path
     return Past(steps, handles, losses, directory, checkpoint)

@@ -15,12 +15,13 @@ from sls.engine.compute.training_processes import join_processes, lost_process_r
 from sls.engine.training.loop import Training
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS
+from sls.files import scratch_directory
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
 from sls.tracking.signals import stop_on_request
-from sls.tracking.training.epoch_recorder import EpochRecorder, Session
+from sls.tracking.training.recorder import TrainingRecorder
 from sls.tracking.training.resuming import CHANGEABLE, STATE_DIRECTORY, Past, read_past
 
 logger = logging.getLogger(__name__)
@@ -63,11 +64,11 @@ def track_training(
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
     with lost_process_raises(f"resume={run.run_id} goes on from the last state"):
         training, recorder = _prepare(run, config, corpus, resume)
-        with stop_on_request() as stop:
-            session = Session(training, recorder, stop, on_step)
+        recorder.on_step = on_step
+        with stop_on_request() as recorder.stop:
             try:
-                for epoch in training.epochs(session.after_step, session.stop_if_asked):
-                    session.record(epoch)
+                for epoch in training.epochs(recorder.after_step, recorder.stop_if_asked):
+                    recorder.record(epoch)
                     if on_epoch is not None:
                         on_epoch(epoch)
             except FloatingPointError as error:
@@ -79,27 +80,29 @@ def track_training(
     return trained
 
 
-def _prepare(run: TrackedRun, config: Config, corpus: Corpus, resume: str) -> tuple[Training, EpochRecorder]:
+def _prepare(
+    run: TrackedRun, config: Config, corpus: Corpus, resume: str
+) -> tuple[Training, TrainingRecorder]:
     """Reads all that a training begins with, in every process, and compares what they have read."""
-    ranks = join_processes()
-    with ranks.tell_failure():
-        # What is wrong with the device is found before the data and the weights are read.
-        accelerator = open_accelerator(config.compute)
-        past = read_past(run.client, resume, MONITORED_METRICS[config.training.monitor]) if resume else Past()
-        train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
-        validation, validation_data = _load_validation(run, corpus, config)
-        model = _open_model(config, past)
-    ranks.wait_for_all()
-    same = {name: value for name, value in config.to_flat().items() if name not in MAY_DIFFER}
-    same |= {"training trials": train.digest(), "validation trials": validation and validation.digest()}
-    ranks.expect_same({**same, "state to resume from": "none" if past.state is None else "one"})
-    training = Training(model, train, validation, config, accelerator)
-    if past.state is not None:
-        training.load(past.state)
-        past.forget_state()
-        logger.info("Going on in epoch %d, batch %d", training.progress.epoch, training.progress.batch)
+    ranks, monitored = join_processes(), MONITORED_METRICS[config.training.monitor]
+    with scratch_directory() as scratch:
+        with ranks.tell_failure():
+            # What is wrong with the device is found before the data and the weights are read.
+            accelerator = open_accelerator(config.compute)
+            past = read_past(run.client, resume, monitored, scratch) if resume else Past()
+            train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
+            validation, validation_data = _load_validation(run, corpus, config)
+            model = _open_model(config, past)
+        ranks.wait_for_all()
+        same = {name: value for name, value in config.to_flat().items() if name not in MAY_DIFFER}
+        same |= {"training trials": train.digest(), "validation trials": validation and validation.digest()}
+        ranks.expect_same({**same, "state to resume from": "none" if past.state is None else "one"})
+        training = Training(model, train, validation, config, accelerator)
+        if past.state is not None:
+            training.load(past.state)
+            logger.info("Going on in epoch %d, batch %d", training.progress.epoch, training.progress.batch)
     datasets = {"train": train_data, "val": validation_data}
-    return training, EpochRecorder(run, config, corpus.name, datasets, past)
+    return training, TrainingRecorder(run, training, corpus.name, datasets, past)
 
 
 def load_trials(

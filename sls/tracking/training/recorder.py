@@ -1,0 +1,158 @@
+"""What a training run records: steps, epochs with their checkpoints, the choice, and the state to go on from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from mlflow.entities import Dataset
+
+from sls.engine.training.loop import Training
+from sls.engine.training.results import EpochResult, StepResult
+from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
+from sls.models.checkpoints import CheckpointInfo
+from sls.tracking.registry.checkpoints import epoch_name, log_checkpoint
+from sls.tracking.registry.epoch_choice import TrainedModel, choose_by
+from sls.tracking.run import TrackedRun
+from sls.tracking.signals import StopRequest
+from sls.tracking.training.resuming import STATE_DIRECTORY, Past
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingRecorder:
+    """Records a training on a run while it goes on; what a resumed run has recorded before is not recorded again.
+
+    Every process of a launch holds one. The runs of those after the first record nothing; their part in a state is
+    that of their generators.
+    """
+
+    def __init__(
+        self,
+        run: TrackedRun,
+        training: Training,
+        corpus: str,
+        datasets: Mapping[str, Dataset | None],
+        past: Past,
+    ) -> None:
+        """Takes over what the run has recorded.
+
+        Args:
+            run: The run to record on.
+            training: What is recorded.
+            corpus: Its name.
+            datasets: By the first word of the metrics that are computed on them: train, val.
+            past: What the run has recorded.
+        """
+        self.run, self.training, self.corpus, self.datasets, self.past = run, training, corpus, datasets, past
+        self.stop = StopRequest()
+        """Whether the process is asked to stop."""
+        self.on_step: Callable[[StepResult], None] | None = None
+        """Called after each step, for a progress bar."""
+        self.settings = training.config.training
+        self.metric = MONITORED_METRICS[self.settings.monitor]
+        self.losses_by_epoch = dict(past.losses_by_epoch)
+        """The monitored loss."""
+        self.handles_by_epoch = dict(past.handles_by_epoch)
+        """Checkpoints whose weights are kept."""
+
+    def after_step(self, step: StepResult) -> None:
+        """Records the running loss, every so many steps; keeps the state where it is due, and where asked to stop."""
+        name, number = "train/step_loss", step.step + 1
+        if number % self.settings.log_every_steps == 0 and not self.past.has(name, step.step):
+            self.run.log_metrics({name: step.loss}, step.step)
+        if self.on_step is not None:
+            self.on_step(step)
+        self.stop_if_asked()
+        every = self.settings.save_every_steps
+        if every and number % every == 0 and number % step.num_steps:
+            self._keep_state(with_weights=True)
+
+    def stop_if_asked(self) -> None:
+        """Keeps the state where the process is asked to stop, and stops; in a validation, it begins anew then."""
+        if not self._is_asked_to_stop():
+            return
+        self._keep_state(with_weights=True)
+        if self.training.accelerator.is_main_process:
+            logger.info("Kept a state; go on with: mlflow run . -e train -P resume=%s", self.run.run_id)
+        # A launcher ends the first process where another is gone, and the state would be lost.
+        self.training.accelerator.wait_for_everyone()
+        raise self.stop.error()
+
+    def record(self, result: EpochResult) -> None:
+        """Records an epoch, then the state that follows it, and only then drops what need not be kept."""
+        # What was logged before a resume stands, whatever other hardware makes of the same epoch.
+        self.losses_by_epoch.setdefault(result.epoch, result.metrics[self.metric])
+        if self.training.accelerator.is_main_process:
+            self._record_metrics(result)
+        # The checkpoint of this epoch holds the weights, unless it is not kept, holds averaged ones, or was
+        # recorded before a resume, perhaps by other hardware.
+        is_averaged = result.model is not self.training.model
+        is_older = result.epoch in self.past.handles_by_epoch
+        self._keep_state(with_weights=is_averaged or is_older or self.settings.keep == "best")
+        self._drop_weights(result.epoch)
+
+    def choose(self) -> TrainedModel:
+        """Records which epoch the recipe's rule chooses, and the rule."""
+        trained = choose_by(self.run.run_id, self.metric, self.losses_by_epoch)
+        self.run.set_tags(trained.tags())
+        return trained
+
+    @property
+    def last_good_checkpoint(self) -> str:
+        """The newest checkpoint that is kept, as the doors take it."""
+        if not self.handles_by_epoch:
+            return "none, this is the first epoch"
+        return f"runs:/{self.run.run_id}/{epoch_name(max(self.handles_by_epoch))}"
+
+    def _record_metrics(self, result: EpochResult) -> None:
+        """Records the checkpoint of an epoch, and its metrics tied to checkpoint and data."""
+        epoch = result.epoch
+        if epoch not in self.handles_by_epoch:
+            self.handles_by_epoch[epoch] = self._record_checkpoint(result)
+        for prefix, dataset in self.datasets.items():
+            metrics = {
+                name: value
+                for name, value in result.metrics.items()
+                if name.startswith(f"{prefix}/") and not self.past.has(name, epoch)
+            }
+            if metrics:
+                self.run.log_metrics(metrics, epoch, self.handles_by_epoch[epoch], dataset)
+
+    def _record_checkpoint(self, result: EpochResult) -> str:
+        config = self.training.config
+        info = CheckpointInfo(
+            encoder=result.model.encoder,
+            num_samples=result.model.num_samples,
+            sample_rate_hz=config.audio.sample_rate,
+            epoch=result.epoch,
+            recipe=self.settings.recipe,
+            run_id=self.run.run_id,
+            config=config.to_flat(),
+            provenance={"corpus": self.corpus},
+        )
+        return log_checkpoint(self.run, result.model, info, {"corpus": self.corpus})
+
+    def _drop_weights(self, last_epoch: int) -> None:
+        """Removes the weights of the epochs that the setting `keep` does not name."""
+        if self.settings.keep == "all":
+            return
+        kept = {choose_epoch(self.losses_by_epoch)}
+        if self.settings.keep == "best_and_last":
+            kept.add(last_epoch)
+        for epoch in sorted(set(self.handles_by_epoch) - kept):
+            self.run.delete_checkpoint(self.handles_by_epoch.pop(epoch))
+
+    def _keep_state(self, *, with_weights: bool) -> None:
+        progress = self.training.progress
+        with self.run.staging() as directory:
+            self.training.save(directory, with_weights=with_weights)
+            self.run.keep_state(directory, STATE_DIRECTORY, progress.epoch, progress.batch)
+
+    def _is_asked_to_stop(self) -> bool:
+        accelerator, is_asked = self.training.accelerator, self.stop.signal > 0
+        if accelerator.num_processes == 1:
+            return is_asked
+        # Launchers signal every process, but not all between the same two steps.
+        asked = self.training.class_weights.new_tensor(float(is_asked))
+        return accelerator.reduce(asked, "sum").item() > 0
