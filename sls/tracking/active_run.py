@@ -28,7 +28,8 @@ from sls.tracking.run import TrackedRun, one_line
 from sls.tracking.sender import Sender, send_journal
 from sls.tracking.signals import sigterm_raises
 from sls.tracking.store import connect, find_run, wanted_experiment
-from sls.tracking.writer import RunTakenOver, new_writer, open_run, read_writer
+from sls.tracking.tags import WRITER_TAG
+from sls.tracking.writer import RunTakenOver, new_writer, open_run
 
 FLUSH_LIMIT_S = 600.0
 """How long the end of a run waits while entries are being sent."""
@@ -90,7 +91,7 @@ def _opened(kind: str, name: str | None, has_journal: bool, resume: str) -> Iter
         try:
             opening = _make_opening(client, kind, name, has_journal, resume, launched)
             if has_journal:
-                run = stack.enter_context(_journaled_run(client, opening))
+                run = stack.enter_context(_sent_in_background(client, opening))
             else:
                 run = TrackedRun(client, open_run(client, opening).info.run_id)
         except (ValueError, RunTakenOver) as error:
@@ -102,7 +103,7 @@ def _opened(kind: str, name: str | None, has_journal: bool, resume: str) -> Iter
 
 
 @contextmanager
-def _journaled_run(client: MlflowClient, opening: Opening) -> Iterator[TrackedRun]:
+def _sent_in_background(client: MlflowClient, opening: Opening) -> Iterator[TrackedRun]:
     """Opens a run whose recordings go to a journal, from which they are sent in the background.
 
     Trouble with the server never reaches the `with` block; its end waits, within bounds, until all is sent.
@@ -115,21 +116,22 @@ def _journaled_run(client: MlflowClient, opening: Opening) -> Iterator[TrackedRu
     with ExitStack() as stack:
         if opening.run_id:
             stack.enter_context(hold_lock(journal_directory() / f"run {opening.run_id}"))
-        sender = Sender(client, create_journal(opening))
+        journal = create_journal(opening)
+        sender = Sender(client, journal)
         with short_calls(OPENING_TIMEOUT_S):
-            run = TrackedRun(client, sender.open(), sender.journal)
+            run = TrackedRun(client, sender.open(), journal)
         stack.enter_context(short_calls())
         sender.start()
         try:
             yield run
         except BaseException as error:
             sender.finish(SIGNAL_LIMIT_S if isinstance(error, KeyboardInterrupt) else FLUSH_LIMIT_S)
-            if sender.journal.stopped and not isinstance(error, RunTakenOver):
-                logger.warning("%s", sender.journal.stopped)
+            if journal.stopped and not isinstance(error, RunTakenOver):
+                logger.warning("%s", journal.stopped)
             raise
         sender.finish(FLUSH_LIMIT_S)
-        if sender.journal.stopped:
-            raise sender.journal.stopped
+        if journal.stopped:
+            raise journal.stopped
 
 
 def _make_opening(
@@ -147,7 +149,7 @@ def _make_opening(
         run_id=run_id,
         launched=launched if launched != run_id else "",
         writer=new_writer(journal) if has_journal else "",
-        former_writer=read_writer(run) if run else "",
+        former_writer=run.data.tags.get(WRITER_TAG, "") if run else "",
     )
 
 
@@ -177,8 +179,8 @@ def _opening_tags(kind: str, tags: Mapping[str, object] | None, is_resumed: bool
     """What a run says of its code; one that is resumed keeps the tags of its beginning and adds its own."""
     code = provenance.code_tags()
     if is_resumed:
-        return {**{f"resumed.{name}": value for name, value in code.items()}, "error": "", **dict(tags or {})}
-    return {"kind": kind, **code, **dict(tags or {})}
+        return {**{f"resumed.{name}": value for name, value in code.items()}, "error": "", **(tags or {})}
+    return {"kind": kind, **code, **(tags or {})}
 
 
 def _end_badly(run: TrackedRun, status: str, reason: str) -> None:

@@ -33,10 +33,8 @@ def open_run(client: MlflowClient, opening: Opening) -> Run:
     run_id = run.info.run_id
     if opening.writer:
         # However late this comes, it takes the run from nobody who resumed it since then.
-        try:
-            expect_writer(run, opening.writer, opening.former_writer)
-        except RunTakenOver as error:
-            raise RunTakenOver(f"{error}; resume={run_id} goes on from its last state") from None
+        advice = f"; resume={run_id} goes on from its last state"
+        expect_writer(run, opening.writer, opening.former_writer, advice=advice)
         client.set_tag(run_id, WRITER_TAG, opening.writer)
     if opening.run_id:
         client.update_run(run_id, status="RUNNING", name=opening.name)
@@ -52,20 +50,16 @@ def new_writer(journal: str) -> str:
     return f"{this_process()} since {now} (journal {journal})"
 
 
-def read_writer(run: Run) -> str:
-    """Returns the token on a run; empty where it was never opened with a journal."""
-    return str(run.data.tags.get(WRITER_TAG, ""))
-
-
-def expect_writer(run: Run, *expected: str) -> None:
+def expect_writer(run: Run, *expected: str, advice: str = "") -> None:
     """Compares the token on a run, where there is one, with those that may be there.
 
     Raises:
-        RunTakenOver: it is another one.
+        RunTakenOver: it is another one; the message ends in the advice.
     """
-    writer = read_writer(run)
+    writer = run.data.tags.get(WRITER_TAG)
     if writer and writer not in expected:
-        raise RunTakenOver(f"run {run.info.run_id} is written by {writer.partition(' (journal')[0]}")
+        name = writer.partition(" (journal")[0]
+        raise RunTakenOver(f"run {run.info.run_id} is written by {name}{advice}")
 
 
 def _make_run(client: MlflowClient, opening: Opening) -> Run:

@@ -33,7 +33,7 @@ from sls.tracking import sender
 from sls.tracking.active_run import tracked_run
 from sls.tracking.artifacts import download_state
 from sls.tracking.offline.journal import Journal
-from sls.tracking.offline.journal_files import find_journals, read_entries, read_position
+from sls.tracking.offline.journal_files import find_journals, journal_directory, read_entries, read_position
 from sls.tracking.offline.server_calls import short_calls
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun
@@ -41,13 +41,14 @@ from sls.tracking.sender import send_journal
 from sls.tracking.store import find_run
 
 FIGURES = ("train/loss", "val/loss")
-LOOKS_TOO_EARLY = """
-from sls.tracking import active_run
-active_run.find_journals = lambda run_id: []
-with active_run.tracked_run("train", journal=True, resume={!r}):
-    pass
+HOLDS_A_LOCK = """
+import sys
+from pathlib import Path
+from sls.files import hold_lock
+with hold_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
 """
-"""Resumes a run as if no other process had made its journal yet."""
 
 
 class Server:
@@ -386,12 +387,22 @@ def test_resumed_run_first_sends_what_its_journal_still_holds(store, monkeypatch
 
 @pytest.mark.slow
 def test_run_is_resumed_by_one_of_two_that_begin_at_once(store) -> None:
+    """Of two that look for its journals before the other has made one."""
     with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
         raise KeyboardInterrupt
+    lock = journal_directory() / f"run {run.run_id}"
+    command = [sys.executable, "-c", HOLDS_A_LOCK, str(lock)]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(ValueError, match=f"run {run.run_id}: found process {other.pid} on"),
+            tracked_run("train", journal=True, resume=run.run_id),
+        ):
+            pytest.fail("the block ran")
+        other.communicate()
     with tracked_run("train", journal=True, resume=run.run_id):
-        command = [sys.executable, "-c", LOOKS_TOO_EARLY.format(run.run_id)]
-        refused = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-    assert f"run {run.run_id}: found process {os.getpid()} on" in refused.stderr
+        assert lock.with_name(f"{lock.name}.lock").is_file()
     assert run.client.get_run(run.run_id).info.status == "FINISHED"
 
 

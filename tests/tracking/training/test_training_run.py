@@ -1,12 +1,12 @@
 import math
-from typing import Any
 
 import pytest
+import torch
 
 from sls.config import DataConfig
 from sls.config_file import build_config
 from sls.data.corpora.corpus import open_corpus
-from sls.engine.training.loop import Training
+from sls.engine.training.results import EpochResult
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.training.training_run import load_trials, track_training
@@ -35,7 +35,7 @@ def test_validation_trials_are_never_cropped_at_random_and_augmented_only_if_set
     assert data.name == "demo-dev"
 
 
-def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_corpus, monkeypatch) -> None:
+def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_corpus) -> None:
     config = build_config(
         {
             "xlsr_model": "random:tiny",
@@ -47,16 +47,15 @@ def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_cor
             "data_root": str(small_corpus),
         }
     )
-    good = Training._learn
 
-    def break_in_the_second_epoch(training: Training, *arguments: Any) -> tuple[float, int, float]:
-        loss, *others = good(training, *arguments)
-        return (math.nan if training.progress.epoch == 1 else loss), *others
+    def break_after_the_first_epoch(epoch: EpochResult) -> None:
+        with torch.no_grad():
+            for weights in epoch.model.parameters():
+                weights.fill_(math.nan)
 
-    monkeypatch.setattr(Training, "_learn", break_in_the_second_epoch)
     corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
     with pytest.raises(FloatingPointError) as caught, tracked_run("train") as run:
-        track_training(run, config, corpus)
+        track_training(run, config, corpus, on_epoch=break_after_the_first_epoch)
     message = str(caught.value)
     assert "epoch 1, step 0; trials of the batch: " in message
     assert message.endswith(f"last good checkpoint: runs:/{run.run_id}/epoch_0")
