@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -256,13 +256,9 @@ class TrackedRun:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A directory for files on their way, on the disk where they are kept; recording may take it over."""
-        directory = (
-            self.journal.staging_directory() if self.journal else Path(tempfile.mkdtemp(prefix="sls-"))
-        )
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        place = self.journal.path if self.journal else None
+        with TemporaryDirectory(prefix="staging-", dir=place, ignore_cleanup_errors=True) as directory:
+            yield Path(directory)
 
     def _artifact_store(self) -> ArtifactRepository:
         return open_artifacts(self.client, self.client.get_run(self.run_id).info.artifact_uri)

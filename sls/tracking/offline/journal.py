@@ -21,7 +21,6 @@ import inspect
 import json
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections import deque
@@ -197,10 +196,6 @@ class Journal:
         with self.changed:
             self.stopped = reason
             self.changed.notify_all()
-
-    def staging_directory(self) -> Path:
-        """Makes a directory on the journal's own disk, for files on their way into it."""
-        return Path(tempfile.mkdtemp(prefix="staging-", dir=self.path))
 
     def close(self) -> None:
         """Lets other processes have it; removes it if nothing of it is left: sent and not refused, or never begun."""

@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -56,11 +57,15 @@ class KillsAt:
             raise Killed
 
 
+def staging_directory(journal: Journal) -> Path:
+    return Path(tempfile.mkdtemp(prefix="staging-", dir=journal.path))
+
+
 def record(journal: Journal) -> int:
     """Appends entries, some with files that a later one makes needless, until killed; returns how many were taken."""
     for number in range(6):
         try:
-            files = journal.staging_directory() if number % 3 else None
+            files = staging_directory(journal) if number % 3 else None
             if files:
                 (files / "state.pt").write_text(str(number))
             journal.append("_keep_state", {"handle": "state", "epoch": number, "batch": 0}, files)
@@ -271,7 +276,7 @@ def test_entry_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path, monkeypatch, 
     journal = create_journal(OPENING)
     staged = []
     for name in ("lost", "kept"):
-        staged.append(journal.staging_directory())
+        staged.append(staging_directory(journal))
         (staged[-1] / name).touch()
     lost, kept = staged if has_files else (None, None)
     journal.append("_set_tags", {"a": "1"})
