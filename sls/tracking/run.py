@@ -39,7 +39,6 @@ from sls.tracking.tags import WEIGHTS_DELETED, WEIGHTS_TAG
 HANDLE_TAG = "checkpoint"
 MAX_TAG_LENGTH = 4_000
 MAX_PARAM_LENGTH = 4_000
-MAX_PARAMS_IN_A_CALL = 100
 # MLflow's databases hold 36 characters of a digest.
 DATASET_DIGEST_LENGTH = 32
 
@@ -93,9 +92,7 @@ class TrackedRun:
 
     @recorded
     def _log_params(self, values: Mapping[str, str]) -> None:
-        params = [Param(name, value) for name, value in values.items()]
-        for start in range(0, len(params), MAX_PARAMS_IN_A_CALL):
-            self.client.log_batch(self.run_id, params=params[start : start + MAX_PARAMS_IN_A_CALL])
+        self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in values.items()])
 
     def log_metrics(
         self,

@@ -19,7 +19,8 @@ from sls.tracking.offline.server_calls import describe, is_race, is_refusal, sho
 from sls.tracking.run import TrackedRun
 from sls.tracking.writer import RunTakenOver, expect_writer, open_run
 
-FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
+RETRY_DELAY_S = 2.0
+"""How long after a call that failed the next one is made."""
 AWAY_PATIENCE_S = 10.0
 """How long the end of a run waits for a server that is away."""
 REFUSED_TAG = "refused"
@@ -118,7 +119,6 @@ class Sender:
             )
 
     def _work(self) -> None:
-        delay_s = FIRST_DELAY_S
         while self._wait_for_work():
             try:
                 self.send_next()
@@ -127,11 +127,10 @@ class Sender:
                 self.journal.stop(RunTakenOver(f"{error}; {left}"))
             except Exception as error:  # whatever it is, training goes on and the entry is kept
                 self._note_away(error)
-                self._wait_to_try_again(delay_s)
-                delay_s = min(2 * delay_s, MAX_DELAY_S)
+                with self.journal.changed:
+                    self.journal.changed.wait_for(lambda: self._is_ended, RETRY_DELAY_S)
             else:
                 self._note_back()
-                delay_s = FIRST_DELAY_S
         self.journal.close()
 
     def _wait_for_work(self) -> bool:
@@ -139,11 +138,6 @@ class Sender:
         with journal.changed:
             journal.changed.wait_for(lambda: self._is_closing or journal.stopped or not journal.is_sent)
             return not (journal.is_sent or journal.stopped or self._is_ended)
-
-    def _wait_to_try_again(self, delay_s: float) -> None:
-        with self.journal.changed:
-            if self.journal.changed.wait_for(lambda: self._is_closing, delay_s):
-                self.journal.changed.wait_for(lambda: self._is_ended, FIRST_DELAY_S)
 
     def _call(self, entry: Entry) -> None:
         expect_writer(self._run.client.get_run(self._run.run_id), self.journal.opening.writer)

@@ -93,7 +93,7 @@ def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A server that is not started yet; doors find it by the environment."""
     server = Server(tmp_path, store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    monkeypatch.setattr(sender, "MAX_DELAY_S", 0.5)
+    monkeypatch.setattr(sender, "RETRY_DELAY_S", 0.5)
     yield server
     server.kill()
     mlflow.set_tracking_uri(None)
