@@ -1,23 +1,83 @@
-"""What a training run records: steps, epochs with their checkpoints, the choice, and the state to go on from."""
+"""What a training run records: steps, epochs with their checkpoints, the choice, and the state to go on from.
+
+A run that goes on has recorded some of it before, which is read first and not recorded again.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from mlflow import MlflowClient
 from mlflow.entities import Dataset
 
 from sls.engine.training.loop import Training
 from sls.engine.training.results import EpochResult, StepResult
+from sls.engine.training.state import read_state
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
 from sls.models.checkpoints import CheckpointInfo
-from sls.tracking.registry.checkpoints import epoch_name, log_checkpoint
+from sls.tracking.artifacts import download_state
+from sls.tracking.registry.checkpoints import (
+    checkpoints_of,
+    epoch_name,
+    has_weights,
+    log_checkpoint,
+    resolve_model,
+)
 from sls.tracking.registry.epoch_choice import TrainedModel, choose_by
 from sls.tracking.run import TrackedRun
 from sls.tracking.signals import StopRequest
-from sls.tracking.training.resuming import STATE_DIRECTORY, Past
+from sls.tracking.store import find_run
+
+STATE_DIRECTORY = "state"
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a run has recorded; nothing, for a new one."""
+
+    steps_by_metric: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    handles_by_epoch: Mapping[int, str] = field(default_factory=dict)
+    """Its checkpoints whose weights are there."""
+    losses_by_epoch: Mapping[int, float] = field(default_factory=dict)
+    """The monitored loss."""
+    state: Path | None = None
+    """Directory of the state to go on from; None to begin anew."""
+    checkpoint: Path | None = None
+    """The weights that the state goes with, where it does not hold them itself."""
+
+    def has(self, metric: str, step: int) -> bool:
+        """Whether a point was recorded."""
+        return step in self.steps_by_metric.get(metric, ())
+
+
+def read_past(client: MlflowClient, run_id: str, monitored: str, directory: Path) -> Past:
+    """Reads what a run has recorded, and fetches its state into a directory.
+
+    Raises:
+        ValueError: its state is torn, or the weights that go with it are gone.
+    """
+    run = find_run(client, run_id)
+    run_id = run.info.run_id
+    history = {name: client.get_metric_history(run_id, name) for name in run.data.metrics}
+    handles = {
+        epoch: model.model_id for epoch, model in checkpoints_of(client, run).items() if has_weights(model)
+    }
+    losses = {point.step: point.value for point in history.get(monitored, ())}
+    steps = {name: frozenset(point.step for point in points) for name, points in history.items()}
+    if not any(item.path.startswith(STATE_DIRECTORY) for item in client.list_artifacts(run_id)):
+        # Stopped before there was a state: it begins anew, and repeats what it has recorded.
+        return Past(steps, handles, losses)
+    download_state(client, run_id, STATE_DIRECTORY, directory)
+    state, checkpoint = read_state(directory), None
+    if "weights" not in state:
+        uri = f"runs:/{run_id}/{epoch_name(state['progress']['epoch'] - 1)}"
+        checkpoint = resolve_model(client, uri, directory / "checkpoint").path
+    return Past(steps, handles, losses, directory, checkpoint)
 
 
 class TrainingRecorder:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset
+from mlflow.exceptions import MlflowException
 
 from sls.config import Config
+from sls.config_file import build_config, read_config_values
 from sls.data.corpora.corpus import Corpus
 from sls.data.loading.dataset import TrialDataset
 from sls.engine.compute.training_processes import join_processes, lost_process_raises, open_accelerator
@@ -21,12 +25,16 @@ from sls.models.countermeasure import Countermeasure
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
 from sls.tracking.signals import stop_on_request
-from sls.tracking.training.recorder import TrainingRecorder
-from sls.tracking.training.resuming import CHANGEABLE, STATE_DIRECTORY, Past, read_past
+from sls.tracking.store import connect, find_run
+from sls.tracking.training.recorder import STATE_DIRECTORY, Past, TrainingRecorder, read_past
 
 logger = logging.getLogger(__name__)
 
 TRAIN_TRACK = "train"
+CONFIG_FILE = "config.yaml"
+CHANGEABLE = ("data_root", "tracks", "device", "num_workers", "eval_batch_size", "max_failures")
+"""What a resumed training may have otherwise: where its data lie, and where the work is done. As other hardware may,
+another `eval_batch_size` moves the last digits of the validation loss, and nothing else."""
 MAY_DIFFER = {*CHANGEABLE, "xlsr_model"} - {"eval_batch_size"}
 """What each machine of a launch may have otherwise: where files lie there, and how it works. The batches of a
 validation are divided by `eval_batch_size`."""
@@ -118,6 +126,33 @@ def load_trials(
     logger.info("%s: %d trials of %s (%s)", context, len(trials), name, corpus.name)
     dataset = TrialDataset(trials, audio, config.rawboost if augment else None, config.training.seed)
     return dataset, data
+
+
+def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
+    """Returns the configuration of a run that is to go on, with what the user typed anew.
+
+    Raises:
+        ValueError: there is no such run, it has no configuration, or something typed would change its losses.
+    """
+    with scratch_directory() as scratch:
+        try:
+            run = find_run(connect(), run_id)
+            path = download_artifacts(
+                run_id=run.info.run_id, artifact_path=CONFIG_FILE, dst_path=str(scratch)
+            )
+        except (MlflowException, OSError) as error:
+            raise ValueError(f"resume: found no configuration of a training run {run_id}") from error
+        values: dict[str, Any] = read_config_values(path)
+    source = f"run {run_id}"
+    began = build_config(values, source).to_flat()
+    config = build_config({**values, **options}, source)
+    for name, value in config.to_flat().items():
+        if value != began[name] and name not in CHANGEABLE:
+            raise ValueError(
+                f"{name}: found {value} beside resume, expected {began[name]}, with which the run began; "
+                f"only {', '.join(CHANGEABLE)} may change"
+            )
+    return config
 
 
 def _load_validation(

@@ -21,7 +21,7 @@ from sls.tracking.registry.checkpoints import ModelSource, find_model, log_check
 from sls.tracking.scoring.score_file import fetch_finished
 from sls.tracking.store import connect, experiment_id
 from sls.tracking.tags import KEY_TAG
-from sls.tracking.training.resuming import STATE_DIRECTORY, read_past
+from sls.tracking.training.recorder import STATE_DIRECTORY, read_past
 
 pytestmark = pytest.mark.slow
 

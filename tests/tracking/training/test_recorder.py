@@ -13,8 +13,7 @@ from sls.models.countermeasure import Countermeasure
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import checkpoints_of, resolve_model
 from sls.tracking.run import TrackedRun
-from sls.tracking.training.recorder import TrainingRecorder
-from sls.tracking.training.resuming import Past
+from sls.tracking.training.recorder import Past, TrainingRecorder
 
 NUM_SAMPLES = 8_000
 
