@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from sls.tracking.offline.journal import CALLS, Journal
 from sls.tracking.offline.journal_files import Entry, FilesGone
 from sls.tracking.offline.server_calls import describe, is_race, is_refusal, short_calls
-from sls.tracking.run import TrackedRun
+from sls.tracking.run import TrackedRun, one_line
 from sls.tracking.writer import RunTakenOver, expect_writer, open_run
 
 RETRY_DELAY_S = 2.0
@@ -61,7 +61,7 @@ class Sender:
         except Exception as error:
             if not (is_refusal(error) or isinstance(error, FilesGone)):
                 raise
-            refusal = " ".join(str(error).split())
+            refusal = one_line(error)
             self._note_refusal(entry, refusal)
         journal.mark_sent(entry, refusal)
 

@@ -419,6 +419,21 @@ def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
     assert send_journal(path).num_refused == 1
 
 
+def test_entry_that_is_refused_without_a_word_is_kept(store, monkeypatch) -> None:
+    log_batch = MlflowClient.log_batch
+
+    def refuse_metrics(client: MlflowClient, run_id: str, **records) -> None:
+        if "metrics" in records:
+            raise TypeError
+        log_batch(client, run_id, **records)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse_metrics)
+    with tracked_run("train", journal=True) as run:
+        run.log_metrics({"train/loss": 1.0})
+    (path,) = find_journals(run.run_id)
+    assert list(read_position(path).refused.values()) == ["TypeError"]
+
+
 def test_what_another_client_records_at_the_same_time_is_tried_once_more(store, monkeypatch) -> None:
     """MLflow answers BAD_REQUEST where two clients make the same row, such as a dataset's, in a database."""
     tried = []
