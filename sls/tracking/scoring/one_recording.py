@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -143,12 +143,10 @@ def _score_windows(
 def curve_figure(scored: ScoredRecording) -> Figure:
     """Draws the score of each window over the time that it covers, and marks the lowest."""
     figure, axes = new_figure(9.0, 4.2)
-    centres = [(window.start_s + window.end_s) / 2 for window in scored.windows]
-    axes.plot(
-        centres, [window.score for window in scored.windows], "o-", color=SYSTEM_COLOURS[0], markersize=4
-    )
-    for window in scored.windows:
-        axes.hlines(window.score, window.start_s, window.end_s, color=SYSTEM_COLOURS[0], alpha=0.25)
+    starts_s, ends_s, scores = zip(*map(astuple, scored.windows), strict=True)
+    centres_s = np.mean([starts_s, ends_s], axis=0)
+    axes.plot(centres_s, scores, "o-", color=SYSTEM_COLOURS[0], markersize=4)
+    axes.hlines(scores, starts_s, ends_s, color=SYSTEM_COLOURS[0], alpha=0.25)
     lowest = scored.lowest
     axes.axvspan(lowest.start_s, lowest.end_s, color=SPOOF_COLOUR, alpha=0.12)
     axes.axhline(scored.score, color=SPOOF_COLOUR, linestyle="--", linewidth=1)
