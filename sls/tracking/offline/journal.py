@@ -42,7 +42,6 @@ from sls.tracking.offline.journal_files import (
     read_entries,
     read_opening,
     read_position,
-    refuse_lost_entries,
 )
 
 P = ParamSpec("P")
@@ -93,8 +92,7 @@ class Journal:
         try:
             self.opening = read_opening(path)
             self.position = read_position(path)
-            entries = read_entries(path)
-            refuse_lost_entries(path, len(entries), self.position)
+            entries = read_entries(path, self.position)
             self._file = (path / ENTRIES_FILE).open("ab", buffering=0)
         except BaseException:
             self._lock.close()

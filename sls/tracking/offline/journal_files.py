@@ -122,11 +122,12 @@ def read_position(path: Path) -> Position:
         return Position(was_lost=True)
 
 
-def read_entries(journal: Path) -> list[Entry]:
+def read_entries(journal: Path, position: Position) -> list[Entry]:
     """Reads the entries of a journal; a last line that was cut off in writing is dropped with a warning.
 
     Raises:
-        ValueError: another line is no entry, or not the next one.
+        ValueError: another line is no entry, or not the next one; or there were more than are left, which would pass
+            for all.
     """
     path = journal / ENTRIES_FILE
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
@@ -141,19 +142,9 @@ def read_entries(journal: Path) -> list[Entry]:
         if entry.number != number:
             raise ValueError(f"{path}:{number + 1}: found entry {entry.number}, expected {number}")
         entries.append(entry)
-    return entries
-
-
-def refuse_lost_entries(journal: Path, num_entries: int, position: Position) -> None:
-    """Compares the number of entries with what else the journal holds of them.
-
-    Raises:
-        ValueError: there were more; what is left would pass for all.
-    """
     # The files of the one that was cut off in writing may be there.
-    with_files = max((int(path.name) for path in (journal / "files").glob("[0-9]*")), default=0)
+    with_files = max((int(place.name) for place in (journal / "files").glob("[0-9]*")), default=0)
     expected = max(position.next, with_files)
-    if num_entries < expected:
-        raise ValueError(
-            f"{journal / ENTRIES_FILE}: found {num_entries} entries, expected at least {expected}"
-        )
+    if len(entries) < expected:
+        raise ValueError(f"{path}: found {len(entries)} entries, expected at least {expected}")
+    return entries
