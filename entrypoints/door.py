@@ -19,10 +19,10 @@ from rich.logging import RichHandler
 from sls.config_file import RETIRED, check_field_name, config_fields
 from sls.engine.compute.launch import Launch
 from sls.quotation import did_you_mean
-from sls.tracking.lifecycle import tracked_run
-from sls.tracking.opening import RunTakenOver
+from sls.tracking.active_run import tracked_run
 from sls.tracking.run import one_line
 from sls.tracking.signals import Terminated
+from sls.tracking.writer import RunTakenOver
 
 EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
@@ -96,10 +96,8 @@ def errors_exit(kind: str) -> Iterator[None]:
         print(f"{kind}: {one_line(error)}", file=sys.stderr)
         is_bad_input = isinstance(error, (ValueError, OSError)) and not isinstance(error, SERVER_FAILURES)
         sys.exit(EXIT_BAD_INPUT if is_bad_input else EXIT_FAILURE)
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    except Terminated:
-        sys.exit(EXIT_TERMINATED)
+    except KeyboardInterrupt as error:
+        sys.exit(EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED)
 
 
 class _LineFormatter(logging.Formatter):

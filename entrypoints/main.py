@@ -13,10 +13,10 @@ from sls.config import PROJECT_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in, open_corpus
 from sls.data.loading.trial_lists import track_trials
 from sls.files import scratch_directory
+from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import Pipeline, evaluation_tracks
-from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
 from sls.tracking.registry.stages import (
     appoint_champion,

@@ -9,8 +9,8 @@ import click
 from entrypoints.door import EXIT_FAILURE, errors_exit, refuse_unknown, say
 from entrypoints.options import text_option
 from sls.tracking.offline.journal_files import find_journals, journal_directory
-from sls.tracking.offline.sender import send_journal
-from sls.tracking.opening import RunTakenOver
+from sls.tracking.sender import send_journal
+from sls.tracking.writer import RunTakenOver
 
 
 @click.command("sync", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})

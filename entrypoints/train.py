@@ -8,8 +8,7 @@ from entrypoints.progress import TrainingProgress
 from sls.data.corpora.corpus import open_corpus
 from sls.engine.compute.training_processes import join_processes
 from sls.tracking.run import TrackedRun
-from sls.tracking.training.resuming import resumed_config
-from sls.tracking.training.training_run import track_training
+from sls.tracking.training.training_run import resumed_config, track_training
 
 
 @door_command("train", journal=True)

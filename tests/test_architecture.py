@@ -96,6 +96,13 @@ def test_a_module_imports_no_private_name_of_another(path: Path) -> None:
     assert not private
 
 
+def test_the_journal_of_a_run_knows_no_other_room_of_tracking() -> None:
+    """`tracking` imports `tracking.offline`; the other way round, the two would be one."""
+    for path in sorted((ROOT / "sls/tracking/offline").glob("*.py")):
+        inner = [name for name in imports_of(path) if name.startswith("sls.tracking")]
+        assert all(name.startswith("sls.tracking.offline") for name in inner), f"{path.name} imports {inner}"
+
+
 def test_every_exception_still_exists() -> None:
     missing = [name for name in EXCEPTIONS if not (ROOT / name).is_file()]
     assert not missing

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import tempfile
 from pathlib import Path, PurePosixPath
 
 from mlflow import MlflowClient
@@ -62,11 +60,8 @@ def delete_states(store: ArtifactRepository, name: str) -> None:
         store.delete_artifacts(name)
 
 
-def download_state(client: MlflowClient, run_id: str, name: str) -> Path:
-    """Downloads the furthest whole state of a run under a name.
-
-    Returns:
-        A directory with the file as it was called at first; the caller's own, to be removed after use.
+def download_state(client: MlflowClient, run_id: str, name: str, directory: Path) -> None:
+    """Downloads the furthest whole state of a run under a name into a directory, called as it was at first.
 
     Raises:
         ValueError: there is none, or none is whole.
@@ -74,14 +69,13 @@ def download_state(client: MlflowClient, run_id: str, name: str) -> Path:
     store = open_artifacts(client, find_run(client, run_id).info.artifact_uri)
     torn = []
     for stored in reversed(_list_states(store, name)):
-        directory = Path(tempfile.mkdtemp(prefix="sls-"))
         file = Path(store.download_artifacts(f"{name}/{stored}", str(directory)))
         _, _, expected, called = stored.split("-", 3)
         digest = file_digest(file)
         if digest == expected:
             file.rename(directory / called)
-            return directory
-        shutil.rmtree(directory)
+            return
+        file.unlink()
         torn.append(f"{name}/{stored} has the digest {digest[:12]}")
     raise ValueError(f"run {run_id} holds no whole {name}{''.join(f'; {text}' for text in torn)}")
 

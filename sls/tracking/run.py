@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import mlflow
@@ -38,7 +39,6 @@ from sls.tracking.tags import WEIGHTS_DELETED, WEIGHTS_TAG
 HANDLE_TAG = "checkpoint"
 MAX_TAG_LENGTH = 4_000
 MAX_PARAM_LENGTH = 4_000
-MAX_PARAMS_IN_A_CALL = 100
 # MLflow's databases hold 36 characters of a digest.
 DATASET_DIGEST_LENGTH = 32
 
@@ -47,14 +47,13 @@ class TrackedRun:
     """A run on the tracking server, by which everything is recorded.
 
     What is marked `recorded` is a call to the server that raises where it fails, or with a journal an entry there, by
-    which `sls.tracking.offline.sender` makes the call; made twice, it changes nothing.
+    which `sls.tracking.sender` makes the call; made twice, it changes nothing.
     """
 
     def __init__(
         self,
         client: MlflowClient,
         run_id: str,
-        experiment_id: str = "",
         journal: Journal | None = None,
         is_silent: bool = False,
     ) -> None:
@@ -63,12 +62,15 @@ class TrackedRun:
         Args:
             client: The tracking store.
             run_id: The run; with a journal it may be one that the server does not know yet.
-            experiment_id: Its experiment; empty with a journal.
             journal: Takes in what is recorded.
             is_silent: Records nothing.
         """
-        self.client, self.run_id, self.experiment_id = client, run_id, experiment_id
-        self.journal, self.is_silent = journal, is_silent
+        self.client, self.run_id, self.journal, self.is_silent = client, run_id, journal, is_silent
+
+    @cached_property
+    def experiment_id(self) -> str:
+        """Its experiment, as the server knows it."""
+        return str(self.client.get_run(self.run_id).info.experiment_id)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
         """Sets tags; values are cut at what every store can hold."""
@@ -90,9 +92,7 @@ class TrackedRun:
 
     @recorded
     def _log_params(self, values: Mapping[str, str]) -> None:
-        params = [Param(name, value) for name, value in values.items()]
-        for start in range(0, len(params), MAX_PARAMS_IN_A_CALL):
-            self.client.log_batch(self.run_id, params=params[start : start + MAX_PARAMS_IN_A_CALL])
+        self.client.log_batch(self.run_id, params=[Param(name, value) for name, value in values.items()])
 
     def log_metrics(
         self,
@@ -145,9 +145,8 @@ class TrackedRun:
     def log_text(self, text: str, name: str) -> None:
         """Records a text as an artifact."""
         path = PurePosixPath(name)
-        with self.staging() as staging:
-            (staging / path.name).write_text(text, encoding="utf-8")
-            self._log_files(str(path.parent), files=staging)
+        with self.artifacts(str(path.parent)) as files:
+            (files / path.name).write_text(text, encoding="utf-8")
 
     def log_json(self, value: Any, name: str) -> None:
         """Records a value as a JSON artifact."""
@@ -155,44 +154,46 @@ class TrackedRun:
 
     def log_file(self, path: Path, directory: str = "") -> None:
         """Records a file, as it is now, as an artifact."""
-        with self.staging() as staging:
-            shutil.copy2(path, staging / path.name)
-            self._log_files(directory, files=staging)
+        with self.artifacts(directory) as files:
+            shutil.copy2(path, files)
 
     def log_directory(self, path: Path, directory: str = "") -> None:
         """Records all files of a directory, as they are now, as artifacts."""
+        with self.artifacts(directory) as files:
+            shutil.copytree(path, files, dirs_exist_ok=True)
+
+    @contextmanager
+    def artifacts(self, directory: str = "") -> Iterator[Path]:
+        """An empty directory; its files are recorded as artifacts when the `with` block ends without an error."""
         with self.staging() as staging:
-            shutil.copytree(path, staging, dirs_exist_ok=True)
+            yield staging
             self._log_files(directory, files=staging)
 
     @recorded
     def _log_files(self, directory: str, *, files: Path | None) -> None:
         if files is not None:
-            upload_directory(self._artifacts(), files, directory)
+            upload_directory(self._artifact_store(), files, directory)
 
     def keep_state(self, directory: Path, name: str, epoch: int, batch: int) -> None:
         """Records a state of the training in place of the former one of that name, for `download_state`.
 
         Args:
-            directory: Holds the state, one file; it is taken over, and not copied if made by `staging`.
+            directory: Made by `staging`; holds the state, one file, and is taken over.
             name: What the state is called.
             epoch: Where the training stands, and
             batch: The next one of that epoch: the further state counts.
         """
-        with self.staging() as staging:
-            # A rename within the journal's disk; elsewhere a copy.
-            shutil.move(directory, staging / name)
-            self._keep_state(name, epoch, batch, files=staging / name)
+        self._keep_state(name, epoch, batch, files=directory)
 
     @recorded
     def _keep_state(self, handle: str, epoch: int, batch: int, *, files: Path | None) -> None:
         if files is not None:
-            upload_state(self._artifacts(), files, handle, epoch, batch)
+            upload_state(self._artifact_store(), files, handle, epoch, batch)
 
     @recorded
     def delete_states(self, handle: str) -> None:
         """Removes the states of a name."""
-        delete_states(self._artifacts(), handle)
+        delete_states(self._artifact_store(), handle)
 
     def log_model(
         self, name: str, step: int, tags: Mapping[str, str], params: Mapping[str, str], files: Path
@@ -252,15 +253,11 @@ class TrackedRun:
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """A directory for files on their way, on the disk where they are kept; recording may take it over."""
-        directory = (
-            self.journal.staging_directory() if self.journal else Path(tempfile.mkdtemp(prefix="sls-"))
-        )
-        try:
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
+        place = self.journal.path if self.journal else None
+        with TemporaryDirectory(prefix="staging-", dir=place, ignore_cleanup_errors=True) as directory:
+            yield Path(directory)
 
-    def _artifacts(self) -> ArtifactRepository:
+    def _artifact_store(self) -> ArtifactRepository:
         return open_artifacts(self.client, self.client.get_run(self.run_id).info.artifact_uri)
 
     def _model_id(self, handle: str) -> str:

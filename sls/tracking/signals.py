@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 ECHO_S = 2.0
@@ -16,8 +18,8 @@ ECHO_S = 2.0
 logger = logging.getLogger(__name__)
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived; not an Exception, so that no handler of ordinary errors swallows it."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived; like Ctrl-C no Exception, so that no handler of ordinary errors swallows it."""
 
 
 @contextmanager
@@ -25,32 +27,24 @@ def sigterm_raises() -> Iterator[None]:
     """Turns SIGTERM into `Terminated` in the main thread, so that `with` blocks close."""
 
     def on_sigterm(signum: int, frame: FrameType | None) -> None:
-        raise Terminated
+        raise _error_of(signum)
 
-    try:
-        previous = signal.signal(signal.SIGTERM, on_sigterm)
-    except ValueError:
-        # Not the main thread: signals are not ours to handle.
+    with _handling(on_sigterm, signal.SIGTERM):
         yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
+@dataclass
 class StopRequest:
     """Remembers that the process was asked to stop."""
 
-    def __init__(self) -> None:
-        self.signal = 0
-        """The number of the signal, or 0."""
-        self.time_s = 0.0
-        """When it came, by the monotonic clock."""
+    signal: int = 0
+    """The number of the signal, or 0."""
+    time_s: float = 0.0
+    """When it came, by the monotonic clock."""
 
-    def error(self) -> BaseException:
+    def error(self) -> KeyboardInterrupt:
         """Returns what the signal would have raised at once."""
-        return KeyboardInterrupt() if self.signal == signal.SIGINT else Terminated()
+        return _error_of(self.signal)
 
 
 @contextmanager
@@ -61,8 +55,7 @@ def stop_on_request() -> Iterator[StopRequest]:
     def note(signum: int, frame: FrameType | None) -> None:
         if request.signal:
             if time.monotonic() - request.time_s >= ECHO_S:
-                restore()
-                signal.raise_signal(signum)
+                raise _error_of(signum)
             return
         request.signal, request.time_s = signum, time.monotonic()
         logger.warning(
@@ -70,17 +63,21 @@ def stop_on_request() -> Iterator[StopRequest]:
             ECHO_S,
         )
 
-    def restore() -> None:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    with _handling(note, signal.SIGTERM, signal.SIGINT):
+        yield request
 
+
+def _error_of(signum: int) -> KeyboardInterrupt:
+    return Terminated() if signum == signal.SIGTERM else KeyboardInterrupt()
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
+    """Handles signals for a `with` block; outside the main thread they are not ours to handle."""
+    is_main = threading.current_thread() is threading.main_thread()
+    former = {number: signal.signal(number, handler) for number in numbers if is_main}
     try:
-        previous = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:
-        # Not the main thread: signals are not ours to handle.
-        yield request
-        return
-    try:
-        yield request
+        yield
     finally:
-        restore()
+        for number, handler_before in former.items():
+            signal.signal(number, handler_before)

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -34,14 +33,6 @@ MAX_PAGE_SIZE = 1_000
 Found = TypeVar("Found")
 
 
-@dataclass(frozen=True)
-class Experiment:
-    """Where new runs go: the experiment of an id, or where that is empty, of a name."""
-
-    id: str
-    name: str
-
-
 def connect() -> MlflowClient:
     """Points MLflow at the tracking store and returns a client of it.
 
@@ -59,12 +50,12 @@ def connect() -> MlflowClient:
         return MlflowClient()
 
 
-def experiment_id(client: MlflowClient, wanted: Experiment | None = None) -> str:
+def experiment_id(client: MlflowClient, wanted: Mapping[str, str] | None = None) -> str:
     """Returns the experiment for new runs (`wanted_experiment`), made if need be."""
     wanted = wanted or wanted_experiment()
-    if wanted.id:
-        return wanted.id
-    name = wanted.name
+    if wanted["id"]:
+        return wanted["id"]
+    name = wanted["name"]
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
@@ -77,10 +68,10 @@ def experiment_id(client: MlflowClient, wanted: Experiment | None = None) -> str
     return str(experiment.experiment_id)
 
 
-def wanted_experiment() -> Experiment:
-    """Returns what MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME asks for, or `xlsr-sls`."""
+def wanted_experiment() -> dict[str, str]:
+    """Returns the `id` and `name` that MLFLOW_EXPERIMENT_ID or MLFLOW_EXPERIMENT_NAME ask for, else `xlsr-sls`."""
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or EXPERIMENT_NAME
-    return Experiment(os.environ.get("MLFLOW_EXPERIMENT_ID", ""), name)
+    return {"id": os.environ.get("MLFLOW_EXPERIMENT_ID", ""), "name": name}
 
 
 def find_run(client: MlflowClient, run_id: str) -> Run:

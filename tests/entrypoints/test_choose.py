@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from entrypoints.choose import choose
 from sls.config import Config
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import log_checkpoint, resolve_model
 
 pytestmark = pytest.mark.slow

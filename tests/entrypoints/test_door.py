@@ -4,7 +4,7 @@ import pytest
 import requests
 
 from entrypoints.door import EXIT_BAD_INPUT, EXIT_FAILURE, errors_exit
-from sls.tracking.opening import RunTakenOver
+from sls.tracking.writer import RunTakenOver
 
 
 @pytest.mark.parametrize(

@@ -12,20 +12,16 @@ import pytest
 from click.testing import CliRunner, Result
 from mlflow.entities import LoggedModelOutput, Run
 
-<<<<<<< HEAD
-from entrypoints.epochs import choose_compared, epochs
-=======
 from entrypoints.epochs import epochs
->>>>>>> slim-report
 from entrypoints.train import train
 from sls.config import ComputeConfig, DataConfig, ScoringConfig
 from sls.data.corpora.corpus import Corpus, open_corpus
 from sls.engine.scoring.settings import settings_of
+from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.comparison_view import Compared
 from sls.tracking.evaluation.epochs import track_epochs
 from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
 from sls.tracking.evaluation.trainings import TrainingRun, find_training_runs
-from sls.tracking.lifecycle import tracked_run
 from sls.tracking.store import connect
 
 pytestmark = pytest.mark.slow
@@ -286,12 +282,6 @@ def test_link_of_trainings_is_of_their_experiment_or_of_the_newest_ones_corpus(
     client = connect()
     corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
     run_ids = [made_training(2, "v1", "asvspoof"), made_training(1, "v2", "demo")]
-<<<<<<< HEAD
-    assert choose_compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof")
-    for run_id in run_ids:
-        client.set_tag(run_id, "main_run_id", "0" * 32)
-    assert choose_compared(find_training_runs(client, run_ids), "mine") == Compared("asvspoof", "0" * 32)
-=======
     for training in find_training_runs(client, run_ids, "0", "demo"):
         made_evaluation(corpus, training, 8.0)
     result = call_epochs(small_corpus, run_ids, "--track", "DF")
@@ -300,7 +290,6 @@ def test_link_of_trainings_is_of_their_experiment_or_of_the_newest_ones_corpus(
         client.set_tag(run_id, "main_run_id", "0" * 32)
     result = call_epochs(small_corpus, run_ids, "--track", "DF")
     assert f"viewStateShareKey={Compared('asvspoof', '0' * 32).key}&" in result.output
->>>>>>> slim-report
 
 
 def test_runs_of_one_recipe_are_told_apart(store: Path) -> None:

@@ -10,7 +10,7 @@ from sls.engine.evaluation.calibration import save_calibration
 from sls.metrics.calibration import LogisticCalibration
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.serving.bundle import example_recording
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.calibrations import CALIBRATION_FILE
 from sls.tracking.registry.checkpoints import log_checkpoint
 from sls.tracking.registry.stages import find_champion

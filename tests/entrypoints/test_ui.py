@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from benchmarks.compare_view import headless_browser, open_view, wait_for_texts
 from entrypoints.ui import ui
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 
 pytestmark = pytest.mark.slow
 START_S = 120

@@ -169,13 +169,8 @@ def test_a_comparison_leads_with_its_verdict(comparison, comparison_files):
 
 def test_intervals_are_explained_by_what_they_rest_on():
     joined = make_corpus()
-<<<<<<< HEAD
     unnamed = replace(joined, key=replace(joined.key, fields=Columns({})))
-    for place, of_key in enumerate((joined, unnamed)):
-=======
-    unnamed = replace(joined, key=replace(joined.key, fields={}))
     for of_key in (joined, unnamed):
->>>>>>> slim-report
         found = evaluate(of_key, EvaluationPlan("LA"))
         text = read_page(render_report(found)).text
         assert f"Intervals are {100 * found.measures[0].interval().level:g} % intervals" in text

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from sls.files import scratch_directory
+from sls.tracking.active_run import tracked_run
 from sls.tracking.artifacts import download_state
-from sls.tracking.lifecycle import tracked_run
 from sls.tracking.run import TrackedRun
 
 
@@ -21,7 +22,9 @@ def stored(store: Path) -> list[Path]:
 
 
 def read(run: TrackedRun) -> str:
-    return (download_state(run.client, run.run_id, "state") / "state.bin").read_text()
+    with scratch_directory() as directory:
+        download_state(run.client, run.run_id, "state", directory)
+        return (directory / "state.bin").read_text()
 
 
 def test_state_cut_off_in_sending_leaves_the_former_one(store) -> None:
@@ -42,7 +45,7 @@ def test_state_cut_off_in_sending_leaves_the_former_one(store) -> None:
         read(run)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="holds no whole weights"):
-        download_state(client, run.run_id, "weights")
+        download_state(client, run.run_id, "weights", store.parent)
 
 
 def test_training_taken_back_to_an_earlier_state_leaves_the_further_one_behind(store) -> None:

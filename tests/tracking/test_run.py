@@ -1,4 +1,4 @@
-"""A run from its beginning to its end (`lifecycle`), and what it records (`run`)."""
+"""A run from its beginning to its end (`active_run`), and what it records (`run`)."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 
 from sls.config import Config
 from sls.config_file import build_config
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.run import run_link
 from sls.tracking.signals import Terminated
 from sls.tracking.store import EXPERIMENT_NAME, connect

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sls.config import ComputeConfig, ScoringConfig
 from sls.data.audio.windows import combine_scores
@@ -184,7 +184,7 @@ def score(job: ScoringJob, numbers: Sequence[int]) -> Iterator[ScoredBatch]:
             trial; or a batch that does not fit into memory.
     """
     job.model.to(job.device).eval()
-    pending: _LaunchedBatch | None = None
+    pending: Callable[[], ScoredBatch] | None = None
     with prepared_for_scoring(job.model, job.compute, job.device):
         loaded = load_batches(
             job.batches,
@@ -195,45 +195,41 @@ def score(job: ScoringJob, numbers: Sequence[int]) -> Iterator[ScoredBatch]:
         )
         start_s = time.perf_counter()
         for batch in loaded:
-            launched = _LaunchedBatch(job, batch, time.perf_counter() - start_s)
+            launched = _launch(job, batch, time.perf_counter() - start_s)
             if pending is not None:
-                yield pending.finish()
+                yield pending()
             pending = launched
             start_s = time.perf_counter()
         if pending is not None:
-            yield pending.finish()
+            yield pending()
 
 
-class _LaunchedBatch:
-    """A batch whose scores the device may still be computing."""
+def _launch(job: ScoringJob, batch: ScoringBatch, wait_s: float) -> Callable[[], ScoredBatch]:
+    """Launches a batch, whose scores the device may still be computing, and returns what waits for them."""
+    start_s = time.perf_counter()
+    scores = score_windows(job.model, batch.windows, job.batches.batch_size, job.compute, job.device)
+    is_done: torch.cuda.Event | None = None  # on a CPU, which is done at once
+    if job.device.type == "cuda":
+        # Asked for now: behind the next batch, the copy would wait for that one too.
+        scores = scores.to("cpu", non_blocking=True)
+        is_done = torch.cuda.Event()
+        is_done.record(torch.cuda.current_stream(job.device))
+    launch_s = time.perf_counter() - start_s
 
-    def __init__(self, job: ScoringJob, batch: ScoringBatch, wait_s: float) -> None:
-        self.job, self.batch, self.wait_s = job, batch, wait_s
-        start_s = time.perf_counter()
-        scores = score_windows(job.model, batch.windows, job.batches.batch_size, job.compute, job.device)
-        self.is_done: torch.cuda.Event | None = None
-        """None on a CPU, which is done at once."""
-        if job.device.type == "cuda":
-            # Asked for now: behind the next batch, the copy would wait for that one too.
-            scores = scores.to("cpu", non_blocking=True)
-            self.is_done = torch.cuda.Event()
-            self.is_done.record(torch.cuda.current_stream(job.device))
-        self.scores: Tensor = scores
-        """Of each window, on the CPU, once `is_done`."""
-        self.launch_s = time.perf_counter() - start_s
-
-    def finish(self) -> ScoredBatch:
+    def finish() -> ScoredBatch:
         """Waits for the scores, and combines those of the windows of each trial."""
-        batch, start_s = self.batch, time.perf_counter()
-        if self.is_done is not None:
-            self.is_done.synchronize()
-        of_trials = np.split(self.scores.numpy(), np.cumsum(batch.window_counts)[:-1])
+        start_s = time.perf_counter()
+        if is_done is not None:
+            is_done.synchronize()
+        of_trials = np.split(scores.numpy(), np.cumsum(batch.window_counts)[:-1])
         for index, of_trial in zip(batch.trials, of_trials, strict=True):
             if not np.isfinite(of_trial).all():
-                raise ValueError(f"trial {self.job.batches.trials.name(index)}: the score is not finite")
-        combination = self.job.scoring.window_combination
-        combined = [combine_scores(scores, combination) if len(scores) else np.nan for scores in of_trials]
-        compute_s = self.launch_s + time.perf_counter() - start_s
-        times = StageTimes(batch.read_s, batch.decode_s, self.wait_s, compute_s)
-        scores = np.array(combined, dtype=np.float32)
-        return ScoredBatch(batch.number, batch.trials, scores, batch.failures, times)
+                raise ValueError(f"trial {job.batches.trials.name(index)}: the score is not finite")
+        combination = job.scoring.window_combination
+        combined = [combine_scores(item, combination) if len(item) else np.nan for item in of_trials]
+        compute_s = launch_s + time.perf_counter() - start_s
+        times = StageTimes(batch.read_s, batch.decode_s, wait_s, compute_s)
+        scores_of_trials = np.array(combined, dtype=np.float32)
+        return ScoredBatch(batch.number, batch.trials, scores_of_trials, batch.failures, times)
+
+    return finish

@@ -15,9 +15,9 @@ from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation
 from sls.files import scratch_directory
+from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comparison, track_evaluation
 from sls.tracking.evaluation.score_sources import find_scores, find_systems
-from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.scoring.scoring_run import ScoringOptions, track_scoring
 

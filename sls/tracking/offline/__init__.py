@@ -1,1 +1,1 @@
-"""What keeps a training safe while the tracking server is away: begin with `journal`."""
+"""What keeps a training safe while the server is away: `journal`, which `sls.tracking.sender` sends."""

@@ -21,7 +21,6 @@ import inspect
 import json
 import os
 import shutil
-import tempfile
 import threading
 import time
 from collections import deque
@@ -29,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Concatenate, ParamSpec
+from typing import Any, BinaryIO, Concatenate, ParamSpec
 
 from sls.files import take_lock, write_whole
 from sls.tracking.offline.journal_files import (
@@ -38,27 +37,22 @@ from sls.tracking.offline.journal_files import (
     POSITION_FILE,
     Entry,
     FilesGone,
+    Opening,
     journal_directory,
     read_entries,
     read_opening,
     read_position,
-    refuse_lost_entries,
 )
-from sls.tracking.opening import Opening
-from sls.tracking.signals import Terminated
-
-if TYPE_CHECKING:
-    from sls.tracking.run import TrackedRun
 
 P = ParamSpec("P")
-Call = Callable[Concatenate["TrackedRun", P], None]
+Call = Callable[Concatenate[Any, P], None]
 
 CALLS: dict[str, Callable[..., None]] = {}
 """The calls to the server that an entry may ask for, by name."""
 
 
 def recorded(call: Call[P]) -> Call[P]:
-    """Makes of a call to the server what a run with a journal writes down there, for its sender to make the call.
+    """Makes of a run's call to the server what a run with a journal writes down there, for its sender to make it.
 
     The arguments are JSON, but for `files`, given by name: a directory that is taken over and that nobody will
     change; None where it has become needless. A `handle` names the files that a call brings or takes away: those of
@@ -68,15 +62,13 @@ def recorded(call: Call[P]) -> Call[P]:
     CALLS[call.__name__] = call
 
     @functools.wraps(call)
-    def record(run: TrackedRun, *args: P.args, **kwargs: P.kwargs) -> None:
-        if run.is_silent:
-            return
-        if run.journal is None:
+    def record(run: Any, *args: P.args, **kwargs: P.kwargs) -> None:
+        if run.journal is not None:
+            arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
+            files = arguments.pop("files", None)
+            run.journal.append(call.__name__, arguments, files)
+        elif not run.is_silent:
             call(run, *args, **kwargs)
-            return
-        arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
-        files = arguments.pop("files", None)
-        run.journal.append(call.__name__, arguments, files)
 
     return record
 
@@ -100,8 +92,7 @@ class Journal:
         try:
             self.opening = read_opening(path)
             self.position = read_position(path)
-            entries = read_entries(path)
-            refuse_lost_entries(path, len(entries), self.position)
+            entries = read_entries(path, self.position)
             self._file = (path / ENTRIES_FILE).open("ab", buffering=0)
         except BaseException:
             self._lock.close()
@@ -150,7 +141,7 @@ class Journal:
                 while line:
                     line = line[self._file.write(line) :]
                 os.fsync(self._file.fileno())
-            except (OSError, KeyboardInterrupt, Terminated):
+            except (OSError, KeyboardInterrupt):
                 # The next entry takes this number and this place in the file.
                 self._file.truncate(end)
                 shutil.rmtree(place, ignore_errors=True)
@@ -203,10 +194,6 @@ class Journal:
         with self.changed:
             self.stopped = reason
             self.changed.notify_all()
-
-    def staging_directory(self) -> Path:
-        """Makes a directory on the journal's own disk, for files on their way into it."""
-        return Path(tempfile.mkdtemp(prefix="staging-", dir=self.path))
 
     def close(self) -> None:
         """Lets other processes have it; removes it if nothing of it is left: sent and not refused, or never begun."""

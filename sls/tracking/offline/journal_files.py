@@ -1,4 +1,4 @@
-"""Where journals lie, under `outputs/journal/` or SLS_JOURNAL_DIR, and what is read from them."""
+"""Where journals lie, under `outputs/journal/` or SLS_JOURNAL_DIR, and what stands in them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Any
 
 from sls.config import PROJECT_ROOT
 from sls.quotation import quote
-from sls.tracking.opening import Opening
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
 OPENING_FILE, ENTRIES_FILE, POSITION_FILE = "opening.json", "entries.jsonl", "position.json"
@@ -23,6 +22,30 @@ logger = logging.getLogger(__name__)
 
 class FilesGone(Exception):
     """The files that an entry brought are not in the journal, although they were never sent."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """What the server is asked for when a run begins: a new run, or one that is there."""
+
+    source: str
+    """The door, by its module."""
+    name: str | None
+    """None leaves it to MLflow."""
+    tracking_uri: str
+    experiment: dict[str, str]
+    """The `id` of the experiment of a new run, or where that is empty, its `name`."""
+    start_ms: int
+    journal_id: str
+    """The id of its journal, by which a new run is known until the server has made it."""
+    run_id: str = ""
+    """The run to go on with."""
+    launched: str = ""
+    """The run that `mlflow run` has opened, where another one is resumed in its place."""
+    writer: str = ""
+    """The token of this process; empty without a journal."""
+    former_writer: str = ""
+    """The token on the run that is taken up again."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +122,12 @@ def read_position(path: Path) -> Position:
         return Position(was_lost=True)
 
 
-def read_entries(journal: Path) -> list[Entry]:
+def read_entries(journal: Path, position: Position) -> list[Entry]:
     """Reads the entries of a journal; a last line that was cut off in writing is dropped with a warning.
 
     Raises:
-        ValueError: another line is no entry, or not the next one.
+        ValueError: another line is no entry, or not the next one; or there were more than are left, which would pass
+            for all.
     """
     path = journal / ENTRIES_FILE
     lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
@@ -118,19 +142,9 @@ def read_entries(journal: Path) -> list[Entry]:
         if entry.number != number:
             raise ValueError(f"{path}:{number + 1}: found entry {entry.number}, expected {number}")
         entries.append(entry)
-    return entries
-
-
-def refuse_lost_entries(journal: Path, num_entries: int, position: Position) -> None:
-    """Compares the number of entries with what else the journal holds of them.
-
-    Raises:
-        ValueError: there were more; what is left would pass for all.
-    """
     # The files of the one that was cut off in writing may be there.
-    with_files = max((int(path.name) for path in (journal / "files").glob("[0-9]*")), default=0)
+    with_files = max((int(place.name) for place in (journal / "files").glob("[0-9]*")), default=0)
     expected = max(position.next, with_files)
-    if num_entries < expected:
-        raise ValueError(
-            f"{journal / ENTRIES_FILE}: found {num_entries} entries, expected at least {expected}"
-        )
+    if len(entries) < expected:
+        raise ValueError(f"{path}: found {len(entries)} entries, expected at least {expected}")
+    return entries

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from sls.engine.compute.device import arithmetic, resolve_device
 from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.scoring.forward_pass import resolve_batch_size
 from sls.engine.scoring.settings import settings_of
-from sls.files import scratch_directory
 from sls.metrics.dcf import DetectionCosts, decide
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.models.compiling import compiled_for_scoring
@@ -73,68 +72,59 @@ def track_recording(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no recording, or its score is not finite.
+        ValueError: it is no recording, its score is not finite, or a hop longer than a window.
     """
     run.set_tags({"kind": RECORDING_KIND, "recording": path, **model.tags()})
     checkpoint = load_checkpoint(model.path, backend=options.compute.backend)
-    scored = score_recording(checkpoint, model, path, options)
+    scored = _score(checkpoint, model, path, options)
     run.set_tags({"checkpoint_sha256": checkpoint.digest, **settings_of(options.compute, options.scoring)})
     run.log_metrics({"score/score": scored.score, "score/lowest_window": scored.lowest.score})
-    with scratch_directory() as directory:
-        rows = [
-            f"{window.start_s:.4f}\t{window.end_s:.4f}\t{window.score:.9g}\n" for window in scored.windows
-        ]
+    with run.artifacts(RECORDING_DIRECTORY) as directory:
+        rows = [f"{item.start_s:.4f}\t{item.end_s:.4f}\t{item.score:.9g}\n" for item in scored.windows]
         (directory / "windows.tsv").write_text("start_s\tend_s\tscore\n" + "".join(rows), encoding="utf-8")
-        if len(scored.windows) > 1:
+        if len(rows) > 1:
             (directory / "curve.png").write_bytes(to_png(curve_figure(scored)))
-        run.log_directory(directory, RECORDING_DIRECTORY)
     run.log_json(asdict(scored), f"{RECORDING_DIRECTORY}/score.json")
     return scored
 
 
-def score_recording(
+def _score(
     checkpoint: LoadedCheckpoint, model: ModelSource, path: Path, options: ScoringOptions
 ) -> ScoredRecording:
-    """Scores one recording, a batch of windows at a time.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no recording, its score is not finite, or a hop longer than a window.
-    """
-    info, compute = checkpoint.info, options.compute
-    check_hop(options.scoring.window_hop, info.num_samples)
+    info, compute, scoring = checkpoint.info, options.compute, options.scoring
+    rate_hz, hop = info.sample_rate_hz, scoring.window_hop
+    check_hop(hop, info.num_samples)
     device = resolve_device(compute.device)
-    waveform = read_audio(path, info.sample_rate_hz, resampler=options.scoring.resampler)
-    windows = cut_windows(waveform, info.num_samples, options.scoring.window_hop)
-    starts_s = (
-        window_starts(len(waveform), info.num_samples, options.scoring.window_hop) / info.sample_rate_hz
+    waveform = read_audio(path, rate_hz, resampler=scoring.resampler)
+    starts_s = window_starts(len(waveform), info.num_samples, hop) / rate_hz
+    duration_s = len(waveform) / rate_hz
+    ends_s = np.minimum(starts_s + info.num_samples / rate_hz, duration_s)
+    values, layer_weights = _score_windows(
+        checkpoint, cut_windows(waveform, info.num_samples, hop), compute, device
     )
-    size = resolve_batch_size(checkpoint.model, info.num_samples, compute, device)
-    values, layer_weights = _score_windows(checkpoint, windows, size, compute, device)
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: the score is not finite")
-    duration_s = len(waveform) / info.sample_rate_hz
-    ends_s = np.minimum(starts_s + info.num_samples / info.sample_rate_hz, duration_s)
-    score = combine_scores(values, options.scoring.window_combination)
+    score, is_single = combine_scores(values, scoring.window_combination), len(values) == 1
     return ScoredRecording(
         str(path),
         model.uri,
         duration_s,
         score,
-        options.scoring.window_combination if len(values) > 1 else "none",
+        "none" if is_single else scoring.window_combination,
         tuple(map(ScoredWindow, starts_s.tolist(), ends_s.tolist(), values.tolist())),
         tuple(layer_weights.tolist()),
-        _decide(model, score) if len(values) == 1 else {},
+        _decide(model, score) if is_single else {},
     )
 
 
 def _score_windows(
-    checkpoint: LoadedCheckpoint, windows: np.ndarray, size: int, compute: ComputeConfig, device: torch.device
+    checkpoint: LoadedCheckpoint, windows: np.ndarray, compute: ComputeConfig, device: torch.device
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the score of each window, and the weight of each layer, meant over the windows.
 
-    Shapes: `(windows,)` and `(layers,)`, of windows of shape `(windows, samples)`, `size` of them at a time.
+    Shapes: `(windows,)` and `(layers,)`, of windows of shape `(windows, samples)`, a batch of them at a time.
     """
+    size = resolve_batch_size(checkpoint.model, checkpoint.info.num_samples, compute, device)
     countermeasure = checkpoint.model.to(device).eval()
     scores, weights = [], []
     with (
@@ -152,12 +142,10 @@ def _score_windows(
 def curve_figure(scored: ScoredRecording) -> Figure:
     """Draws the score of each window over the time that it covers, and marks the lowest."""
     figure, axes = new_figure(9.0, 4.2)
-    centres = [(window.start_s + window.end_s) / 2 for window in scored.windows]
-    axes.plot(
-        centres, [window.score for window in scored.windows], "o-", color=SYSTEM_COLOURS[0], markersize=4
-    )
-    for window in scored.windows:
-        axes.hlines(window.score, window.start_s, window.end_s, color=SYSTEM_COLOURS[0], alpha=0.25)
+    starts_s, ends_s, scores = zip(*map(astuple, scored.windows), strict=True)
+    centres_s = np.mean([starts_s, ends_s], axis=0)
+    axes.plot(centres_s, scores, "o-", color=SYSTEM_COLOURS[0], markersize=4)
+    axes.hlines(scores, starts_s, ends_s, color=SYSTEM_COLOURS[0], alpha=0.25)
     lowest = scored.lowest
     axes.axvspan(lowest.start_s, lowest.end_s, color=SPOOF_COLOUR, alpha=0.12)
     axes.axhline(scored.score, color=SPOOF_COLOUR, linestyle="--", linewidth=1)

@@ -105,11 +105,11 @@ def _read_sidecar(output: Path) -> dict[str, Any] | None:
 
 def known_batch_size(output: Path) -> int:
     """Returns the batch size of what is there of a score file, for an automatic choice to take over; else 0."""
-    try:
-        return int(json.loads(sidecar_path(output).read_text(encoding="utf-8"))["eval_batch_size"])
-    except (OSError, ValueError, KeyError, TypeError):
+    made_with = _read_sidecar(output)
+    if made_with is None:
         partial = read_partial(partial_path(output))
-        return int(partial.made_with["eval_batch_size"]) if partial else 0
+        made_with = partial.made_with if partial else {}
+    return int(made_with.get("eval_batch_size", 0))
 
 
 def remove_output(output: Path, shard: Shard = WHOLE) -> None:

@@ -21,7 +21,7 @@ from sls.engine.scoring.forward_pass import linear_arithmetic, resolve_batch_siz
 from sls.engine.scoring.loop import ScoringJob, ScoringSummary, score_shard
 from sls.engine.scoring.partial_scores import WHOLE, Shard, join_shards, partial_path, read_partial
 from sls.engine.scoring.settings import scores_key, settings_of
-from sls.files import hold_lock, read_holder, scratch_directory, this_process
+from sls.files import hold_lock, read_holder, this_process
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.tracking import provenance
 from sls.tracking.registry.checkpoints import ModelSource
@@ -248,12 +248,11 @@ def _score(
 def _keep_incomplete(run: TrackedRun, partial: Path, summary: ScoringSummary) -> NoReturn:
     """Keeps what was scored apart from any score file, with the list of failures, and fails the run."""
     failures, found = summary.failures, read_partial(partial)
-    with scratch_directory() as directory:
+    with run.artifacts(INCOMPLETE_DIRECTORY) as directory:
         if scored := "".join(found.lines() if found else ()):
             (directory / "scored.txt").write_text(scored, encoding="utf-8")
         lines = [f"{failure.name}\t{failure.message}\n" for failure in failures]
         (directory / "failures.tsv").write_text("".join(lines), encoding="utf-8")
-        run.log_directory(directory, INCOMPLETE_DIRECTORY)
     raise ValueError(
         f"{len(failures)} of {summary.num_trials + summary.num_kept} recordings cannot be read, so there is no "
         f"score file; first: {failures[0].message}; the list and the other scores are the run's artifacts "

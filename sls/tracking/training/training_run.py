@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset
+from mlflow.exceptions import MlflowException
 
 from sls.config import Config
+from sls.config_file import build_config, read_config_values
 from sls.data.corpora.corpus import Corpus
 from sls.data.loading.dataset import TrialDataset
 from sls.engine.compute.training_processes import join_processes, lost_process_raises, open_accelerator
 from sls.engine.training.loop import Training
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS
+from sls.files import scratch_directory
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
 from sls.tracking.signals import stop_on_request
-from sls.tracking.training.epoch_recorder import EpochRecorder, Session
-from sls.tracking.training.resuming import CHANGEABLE, STATE_DIRECTORY, Past, read_past
+from sls.tracking.store import connect, find_run
+from sls.tracking.training.recorder import STATE_DIRECTORY, Past, TrainingRecorder, read_past
 
 logger = logging.getLogger(__name__)
 
 TRAIN_TRACK = "train"
+CONFIG_FILE = "config.yaml"
+CHANGEABLE = ("data_root", "tracks", "device", "num_workers", "eval_batch_size", "max_failures")
+"""What a resumed training may have otherwise: where its data lie, and where the work is done. As other hardware may,
+another `eval_batch_size` moves the last digits of the validation loss, and nothing else."""
 MAY_DIFFER = {*CHANGEABLE, "xlsr_model"} - {"eval_batch_size"}
 """What each machine of a launch may have otherwise: where files lie there, and how it works. The batches of a
 validation are divided by `eval_batch_size`."""
@@ -63,11 +72,11 @@ def track_training(
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
     with lost_process_raises(f"resume={run.run_id} goes on from the last state"):
         training, recorder = _prepare(run, config, corpus, resume)
-        with stop_on_request() as stop:
-            session = Session(training, recorder, stop, on_step)
+        recorder.on_step = on_step
+        with stop_on_request() as recorder.stop:
             try:
-                for epoch in training.epochs(session.after_step, session.stop_if_asked):
-                    session.record(epoch)
+                for epoch in training.epochs(recorder.after_step, recorder.stop_if_asked):
+                    recorder.record(epoch)
                     if on_epoch is not None:
                         on_epoch(epoch)
             except FloatingPointError as error:
@@ -79,27 +88,29 @@ def track_training(
     return trained
 
 
-def _prepare(run: TrackedRun, config: Config, corpus: Corpus, resume: str) -> tuple[Training, EpochRecorder]:
+def _prepare(
+    run: TrackedRun, config: Config, corpus: Corpus, resume: str
+) -> tuple[Training, TrainingRecorder]:
     """Reads all that a training begins with, in every process, and compares what they have read."""
-    ranks = join_processes()
-    with ranks.tell_failure():
-        # What is wrong with the device is found before the data and the weights are read.
-        accelerator = open_accelerator(config.compute)
-        past = read_past(run.client, resume, MONITORED_METRICS[config.training.monitor]) if resume else Past()
-        train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
-        validation, validation_data = _load_validation(run, corpus, config)
-        model = _open_model(config, past)
-    ranks.wait_for_all()
-    same = {name: value for name, value in config.to_flat().items() if name not in MAY_DIFFER}
-    same |= {"training trials": train.digest(), "validation trials": validation and validation.digest()}
-    ranks.expect_same({**same, "state to resume from": "none" if past.state is None else "one"})
-    training = Training(model, train, validation, config, accelerator)
-    if past.state is not None:
-        training.load(past.state)
-        past.forget_state()
-        logger.info("Going on in epoch %d, batch %d", training.progress.epoch, training.progress.batch)
+    ranks, monitored = join_processes(), MONITORED_METRICS[config.training.monitor]
+    with scratch_directory() as scratch:
+        with ranks.tell_failure():
+            # What is wrong with the device is found before the data and the weights are read.
+            accelerator = open_accelerator(config.compute)
+            past = read_past(run.client, resume, monitored, scratch) if resume else Past()
+            train, train_data = load_trials(run, corpus, config, TRAIN_TRACK, "training")
+            validation, validation_data = _load_validation(run, corpus, config)
+            model = _open_model(config, past)
+        ranks.wait_for_all()
+        same = {name: value for name, value in config.to_flat().items() if name not in MAY_DIFFER}
+        same |= {"training trials": train.digest(), "validation trials": validation and validation.digest()}
+        ranks.expect_same({**same, "state to resume from": "none" if past.state is None else "one"})
+        training = Training(model, train, validation, config, accelerator)
+        if past.state is not None:
+            training.load(past.state)
+            logger.info("Going on in epoch %d, batch %d", training.progress.epoch, training.progress.batch)
     datasets = {"train": train_data, "val": validation_data}
-    return training, EpochRecorder(run, config, corpus.name, datasets, past)
+    return training, TrainingRecorder(run, training, corpus.name, datasets, past)
 
 
 def load_trials(
@@ -115,6 +126,33 @@ def load_trials(
     logger.info("%s: %d trials of %s (%s)", context, len(trials), name, corpus.name)
     dataset = TrialDataset(trials, audio, config.rawboost if augment else None, config.training.seed)
     return dataset, data
+
+
+def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
+    """Returns the configuration of a run that is to go on, with what the user typed anew.
+
+    Raises:
+        ValueError: there is no such run, it has no configuration, or something typed would change its losses.
+    """
+    with scratch_directory() as scratch:
+        try:
+            run = find_run(connect(), run_id)
+            path = download_artifacts(
+                run_id=run.info.run_id, artifact_path=CONFIG_FILE, dst_path=str(scratch)
+            )
+        except (MlflowException, OSError) as error:
+            raise ValueError(f"resume: found no configuration of a training run {run_id}") from error
+        values: dict[str, Any] = read_config_values(path)
+    source = f"run {run_id}"
+    began = build_config(values, source).to_flat()
+    config = build_config({**values, **options}, source)
+    for name, value in config.to_flat().items():
+        if value != began[name] and name not in CHANGEABLE:
+            raise ValueError(
+                f"{name}: found {value} beside resume, expected {began[name]}, with which the run began; "
+                f"only {', '.join(CHANGEABLE)} may change"
+            )
+    return config
 
 
 def _load_validation(

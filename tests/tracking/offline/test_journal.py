@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shutil
+import tempfile
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -14,20 +15,18 @@ import pytest
 from mlflow import MlflowClient
 
 from sls.files import this_process
-from sls.tracking.lifecycle import tracked_run
-from sls.tracking.offline import sender
+from sls.tracking import sender
+from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal import Journal, create_journal
-from sls.tracking.offline.journal_files import Position, find_journals, read_position
-from sls.tracking.offline.sender import send_journal
-from sls.tracking.opening import Opening
+from sls.tracking.offline.journal_files import Opening, Position, find_journals, read_position
+from sls.tracking.sender import send_journal
 from sls.tracking.signals import Terminated
-from sls.tracking.store import Experiment
 
 OPENING = Opening(
     source="entrypoints.train",
     name=None,
     tracking_uri="",
-    experiment=asdict(Experiment("", "xlsr-sls")),
+    experiment={"id": "", "name": "xlsr-sls"},
     start_ms=0,
     journal_id="abc",
 )
@@ -58,11 +57,15 @@ class KillsAt:
             raise Killed
 
 
+def staging_directory(journal: Journal) -> Path:
+    return Path(tempfile.mkdtemp(prefix="staging-", dir=journal.path))
+
+
 def record(journal: Journal) -> int:
     """Appends entries, some with files that a later one makes needless, until killed; returns how many were taken."""
     for number in range(6):
         try:
-            files = journal.staging_directory() if number % 3 else None
+            files = staging_directory(journal) if number % 3 else None
             if files:
                 (files / "state.pt").write_text(str(number))
             journal.append("_keep_state", {"handle": "state", "epoch": number, "batch": 0}, files)
@@ -273,7 +276,7 @@ def test_entry_that_a_full_disk_cuts_off_leaves_no_trace(tmp_path, monkeypatch, 
     journal = create_journal(OPENING)
     staged = []
     for name in ("lost", "kept"):
-        staged.append(journal.staging_directory())
+        staged.append(staging_directory(journal))
         (staged[-1] / name).touch()
     lost, kept = staged if has_files else (None, None)
     journal.append("_set_tags", {"a": "1"})

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sls.engine.evaluation.calibration import fit_calibration, load_calibration
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.calibrations import FittedCalibration, find_calibration, keep_calibration
 from sls.tracking.store import connect
 from tests.engine.evaluation.keys import make_corpus

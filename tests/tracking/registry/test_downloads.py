@@ -11,16 +11,17 @@ from click.testing import CliRunner
 
 from entrypoints.register import register as register_door
 from sls.engine.training.state import write_state
+from sls.files import scratch_directory
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_checkpoint
+from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.score_sources import find_scores
-from sls.tracking.lifecycle import tracked_run
 from sls.tracking.registry import versions
 from sls.tracking.registry.calibrations import CALIBRATION_FILE, find_calibration
 from sls.tracking.registry.checkpoints import ModelSource, find_model, log_checkpoint, resolve_model
 from sls.tracking.scoring.score_file import fetch_finished
 from sls.tracking.store import connect, experiment_id
 from sls.tracking.tags import KEY_TAG
-from sls.tracking.training.resuming import STATE_DIRECTORY, read_past
+from sls.tracking.training.recorder import STATE_DIRECTORY, read_past
 
 pytestmark = pytest.mark.slow
 
@@ -123,9 +124,9 @@ def test_weights_to_go_on_from_go_with_the_state(trained, fetched, tmp_path) -> 
         (tmp_path / STATE_DIRECTORY).mkdir()
         write_state(tmp_path / STATE_DIRECTORY, {"progress": {"epoch": 3}})
         run.keep_state(tmp_path / STATE_DIRECTORY, STATE_DIRECTORY, 3, 0)
-    past = read_past(connect(), run.run_id, "val/loss")
-    assert past.checkpoint.is_file()
-    past.forget_state()
+    with scratch_directory() as directory:
+        past = read_past(connect(), run.run_id, "val/loss", directory)
+        assert past.checkpoint.is_file()
     assert_nothing_stays(tmp_path)
 
 

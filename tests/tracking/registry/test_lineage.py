@@ -4,7 +4,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry import versions
 from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resolve_model
 from sls.tracking.registry.lineage import MAX_LINKS, link_checkpoint

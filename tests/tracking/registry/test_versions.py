@@ -13,7 +13,7 @@ from sls.engine.evaluation.calibration import save_calibration
 from sls.metrics.calibration import LogisticCalibration
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.serving.bundle import example_recording
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry import versions
 from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resolve_model
 from sls.tracking.registry.lineage import Lineage, read_lineage

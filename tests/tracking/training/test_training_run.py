@@ -1,15 +1,15 @@
 import math
-from typing import Any
 
 import pytest
+import torch
 
-from sls.config import DataConfig
+from sls.config import ComputeConfig, DataConfig
 from sls.config_file import build_config
 from sls.data.corpora.corpus import open_corpus
-from sls.engine.training.loop import Training
-from sls.tracking.lifecycle import tracked_run
+from sls.engine.training.results import EpochResult
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import resolve_model
-from sls.tracking.training.training_run import load_trials, track_training
+from sls.tracking.training.training_run import load_trials, resumed_config, track_training
 
 
 @pytest.mark.parametrize("is_augmented", [False, True])
@@ -35,7 +35,7 @@ def test_validation_trials_are_never_cropped_at_random_and_augmented_only_if_set
     assert data.name == "demo-dev"
 
 
-def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_corpus, monkeypatch) -> None:
+def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_corpus) -> None:
     config = build_config(
         {
             "xlsr_model": "random:tiny",
@@ -47,16 +47,15 @@ def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_cor
             "data_root": str(small_corpus),
         }
     )
-    good = Training._learn
 
-    def break_in_the_second_epoch(training: Training, *arguments: Any) -> tuple[float, int, float]:
-        loss, *others = good(training, *arguments)
-        return (math.nan if training.progress.epoch == 1 else loss), *others
+    def break_after_the_first_epoch(epoch: EpochResult) -> None:
+        with torch.no_grad():
+            for weights in epoch.model.parameters():
+                weights.fill_(math.nan)
 
-    monkeypatch.setattr(Training, "_learn", break_in_the_second_epoch)
     corpus = open_corpus(DataConfig(data_root=str(small_corpus)))
     with pytest.raises(FloatingPointError) as caught, tracked_run("train") as run:
-        track_training(run, config, corpus)
+        track_training(run, config, corpus, on_epoch=break_after_the_first_epoch)
     message = str(caught.value)
     assert "epoch 1, step 0; trials of the batch: " in message
     assert message.endswith(f"last good checkpoint: runs:/{run.run_id}/epoch_0")
@@ -64,3 +63,37 @@ def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_cor
     assert ended.info.status == "FAILED"
     assert ended.data.tags["error"] == message
     assert resolve_model(run.client, f"runs:/{run.run_id}/epoch_0").path.is_file()
+
+
+@pytest.fixture
+def run_id(store) -> str:
+    """A training run that has recorded its configuration alone."""
+    with tracked_run("train") as run:
+        run.log_config(build_config({"lr": 1e-3, "num_workers": 3}))
+    return run.run_id
+
+
+def test_a_resumed_training_may_lie_and_work_elsewhere(run_id: str) -> None:
+    places = {
+        "data_root": "/elsewhere",
+        "tracks": "tracks.yaml",
+        "device": "cpu",
+        "num_workers": "0",
+        "eval_batch_size": "4",
+        "max_failures": "1",
+    }
+    config = resumed_config(run_id, places)
+    assert config.optimizer.lr == 1e-3
+    assert config.data == DataConfig("/elsewhere", "tracks.yaml")
+    assert config.compute == ComputeConfig("cpu", 0, 4, max_failures=1)
+
+
+@pytest.mark.slow
+def test_a_resumed_training_keeps_what_decides_its_losses(run_id: str) -> None:
+    refused = {"precision": "bf16", "compile": "true", "backend": "fairseq", "lr": "1e-4"}
+    began = {"precision": "fp32", "compile": "False", "backend": "torchaudio", "lr": "0.001"}
+    for name, value in refused.items():
+        with pytest.raises(ValueError, match=f"^{name}: found .* beside resume, expected {began[name]},"):
+            resumed_config(run_id, {name: value})
+    # Typed once more, it changes nothing.
+    assert resumed_config(run_id, {"precision": "fp32", "lr": "1e-3"}) == resumed_config(run_id, {})

@@ -28,25 +28,27 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from sls.config import PROJECT_ROOT
 from sls.data.tables.columns import Texts
 from sls.data.tables.protocols import Protocol
+from sls.files import scratch_directory
+from sls.tracking import sender
+from sls.tracking.active_run import tracked_run
 from sls.tracking.artifacts import download_state
-from sls.tracking.lifecycle import tracked_run
-from sls.tracking.offline import sender
 from sls.tracking.offline.journal import Journal
-from sls.tracking.offline.journal_files import find_journals, read_entries, read_position
-from sls.tracking.offline.sender import send_journal
+from sls.tracking.offline.journal_files import find_journals, journal_directory, read_entries, read_position
 from sls.tracking.offline.server_calls import short_calls
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun
+from sls.tracking.sender import send_journal
 from sls.tracking.store import find_run
 
 FIGURES = ("train/loss", "val/loss")
-LOOKS_TOO_EARLY = """
-from sls.tracking import lifecycle
-lifecycle.find_journals = lambda run_id: []
-with lifecycle.tracked_run("train", journal=True, resume={!r}):
-    pass
+HOLDS_A_LOCK = """
+import sys
+from pathlib import Path
+from sls.files import hold_lock
+with hold_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
 """
-"""Resumes a run as if no other process had made its journal yet."""
 
 
 class Server:
@@ -91,7 +93,7 @@ def server(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A server that is not started yet; doors find it by the environment."""
     server = Server(tmp_path, store)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    monkeypatch.setattr(sender, "MAX_DELAY_S", 0.5)
+    monkeypatch.setattr(sender, "RETRY_DELAY_S", 0.5)
     yield server
     server.kill()
     mlflow.set_tracking_uri(None)
@@ -140,8 +142,9 @@ def assert_whole(num_epochs: int, kept: set[int], status: str = "FINISHED") -> N
         if epoch in kept:
             path = Path(mlflow.artifacts.download_artifacts(f"models:/{model.model_id}"))
             assert (path / "checkpoint.safetensors").read_bytes() == b"weights of %d" % epoch
-    state = download_state(client, run.info.run_id, "state")
-    assert (state / "state.bin").read_bytes() == b"state after %d" % (num_epochs - 1)
+    with scratch_directory() as directory:
+        download_state(client, run.info.run_id, "state", directory)
+        assert (directory / "state.bin").read_bytes() == b"state after %d" % (num_epochs - 1)
 
 
 def record_training(run: TrackedRun, num_epochs: int, before_epoch=lambda epoch: None) -> None:
@@ -316,8 +319,9 @@ def test_server_that_never_answers_costs_the_training_nothing(store, monkeypatch
         record_training(run, 3)
         assert asked.wait(60)
         (path,) = find_journals(run.run_id)
-        assert read_position(path).next == 0
-        assert sum(entry.call == "_log_metrics" for entry in read_entries(path)) == 12
+        position = read_position(path)
+        assert position.next == 0
+        assert sum(entry.call == "_log_metrics" for entry in read_entries(path, position)) == 12
         assert [file.read_bytes() for file in path.rglob("state.bin")] == [b"state after 2"]
         answer.set()
     assert_whole(3, {2})
@@ -327,7 +331,7 @@ KILLED_TRAINING = """
 import os, signal, sys
 sys.path[:0] = [{tests!r}, {root!r}]
 from test_sender import record_training
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 with tracked_run("train", journal=True) as run:
     record_training(run, 3)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -384,12 +388,22 @@ def test_resumed_run_first_sends_what_its_journal_still_holds(store, monkeypatch
 
 @pytest.mark.slow
 def test_run_is_resumed_by_one_of_two_that_begin_at_once(store) -> None:
+    """Of two that look for its journals before the other has made one."""
     with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
         raise KeyboardInterrupt
+    lock = journal_directory() / f"run {run.run_id}"
+    command = [sys.executable, "-c", HOLDS_A_LOCK, str(lock)]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with (
+            pytest.raises(ValueError, match=f"run {run.run_id}: found process {other.pid} on"),
+            tracked_run("train", journal=True, resume=run.run_id),
+        ):
+            pytest.fail("the block ran")
+        other.communicate()
     with tracked_run("train", journal=True, resume=run.run_id):
-        command = [sys.executable, "-c", LOOKS_TOO_EARLY.format(run.run_id)]
-        refused = subprocess.run(command, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
-    assert f"run {run.run_id}: found process {os.getpid()} on" in refused.stderr
+        assert lock.with_name(f"{lock.name}.lock").is_file()
     assert run.client.get_run(run.run_id).info.status == "FINISHED"
 
 
@@ -404,6 +418,21 @@ def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
     assert found.data.tags["refused"].startswith("entries ")
     assert sum("(log_metrics) cannot be sent" in record.message for record in caplog.records) == 1
     assert send_journal(path).num_refused == 1
+
+
+def test_entry_that_is_refused_without_a_word_is_kept(store, monkeypatch) -> None:
+    log_batch = MlflowClient.log_batch
+
+    def refuse_metrics(client: MlflowClient, run_id: str, **records) -> None:
+        if "metrics" in records:
+            raise TypeError
+        log_batch(client, run_id, **records)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", refuse_metrics)
+    with tracked_run("train", journal=True) as run:
+        run.log_metrics({"train/loss": 1.0})
+    (path,) = find_journals(run.run_id)
+    assert list(read_position(path).refused.values()) == ["TypeError"]
 
 
 def test_what_another_client_records_at_the_same_time_is_tried_once_more(store, monkeypatch) -> None:

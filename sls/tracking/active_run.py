@@ -1,4 +1,4 @@
-"""From the beginning of a run to its end: new, opened by `mlflow run`, or taken up again.
+"""A run while it is active, in a `with` block: new, opened by `mlflow run`, or taken up again; and how it ends.
 
 A run ends FINISHED, FAILED with the error as a tag, or KILLED. It stays RUNNING where its process was killed, or was
 stopped by a signal in the moment in which the server opened the run.
@@ -13,7 +13,6 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -23,13 +22,14 @@ from sls.engine.compute.launch import Launch
 from sls.files import hold_lock
 from sls.tracking import provenance
 from sls.tracking.offline.journal import create_journal
-from sls.tracking.offline.journal_files import find_journals, journal_directory
-from sls.tracking.offline.sender import Sender, send_journal
+from sls.tracking.offline.journal_files import Opening, find_journals, journal_directory
 from sls.tracking.offline.server_calls import OPENING_TIMEOUT_S, is_refusal, short_calls
-from sls.tracking.opening import Opening, RunTakenOver, new_writer, open_run, read_writer
 from sls.tracking.run import TrackedRun, one_line
-from sls.tracking.signals import Terminated, sigterm_raises
+from sls.tracking.sender import Sender, send_journal
+from sls.tracking.signals import sigterm_raises
 from sls.tracking.store import connect, find_run, wanted_experiment
+from sls.tracking.tags import WRITER_TAG
+from sls.tracking.writer import RunTakenOver, new_writer, open_run
 
 FLUSH_LIMIT_S = 600.0
 """How long the end of a run waits while entries are being sent."""
@@ -72,11 +72,11 @@ def tracked_run(
             environment = {"packages": provenance.package_versions(), "hardware": provenance.hardware()}
             run.log_json(environment, "environment_resumed.json" if resume else "environment.json")
             yield run
-        except (KeyboardInterrupt, Terminated):
-            _end_badly(run, "KILLED", {"error": "stopped by a signal"})
+        except KeyboardInterrupt:
+            _end_badly(run, "KILLED", "stopped by a signal")
             raise
         except BaseException as error:
-            _end_badly(run, "FAILED", {"error": one_line(error)})
+            _end_badly(run, "FAILED", one_line(error))
             raise
         run.end("FINISHED")
 
@@ -87,26 +87,23 @@ def _opened(kind: str, name: str | None, has_journal: bool, resume: str) -> Iter
     if Launch.read().rank > 0:
         yield TrackedRun(client, resume or launched, is_silent=True)
         return
-    is_open = False
-    try:
-        opening = _make_opening(client, kind, name, has_journal, resume, launched)
-        if has_journal:
-            with _journaled_run(client, opening) as run:
-                is_open = True
-                yield run
-        else:
-            info = open_run(client, opening).info
-            is_open = True
-            yield TrackedRun(client, info.run_id, info.experiment_id)
-    except (ValueError, RunTakenOver) as error:
-        if not is_open and resume and launched and launched != resume:
-            client.set_tag(launched, "error", str(error))
-            client.set_terminated(launched, "FAILED")
-        raise
+    with ExitStack() as stack:
+        try:
+            opening = _make_opening(client, kind, name, has_journal, resume, launched)
+            if has_journal:
+                run = stack.enter_context(_sent_in_background(client, opening))
+            else:
+                run = TrackedRun(client, open_run(client, opening).info.run_id)
+        except (ValueError, RunTakenOver) as error:
+            if resume and launched and launched != resume:
+                client.set_tag(launched, "error", str(error))
+                client.set_terminated(launched, "FAILED")
+            raise
+        yield run
 
 
 @contextmanager
-def _journaled_run(client: MlflowClient, opening: Opening) -> Iterator[TrackedRun]:
+def _sent_in_background(client: MlflowClient, opening: Opening) -> Iterator[TrackedRun]:
     """Opens a run whose recordings go to a journal, from which they are sent in the background.
 
     Trouble with the server never reaches the `with` block; its end waits, within bounds, until all is sent.
@@ -119,22 +116,22 @@ def _journaled_run(client: MlflowClient, opening: Opening) -> Iterator[TrackedRu
     with ExitStack() as stack:
         if opening.run_id:
             stack.enter_context(hold_lock(journal_directory() / f"run {opening.run_id}"))
-        sender = Sender(client, create_journal(opening))
+        journal = create_journal(opening)
+        sender = Sender(client, journal)
         with short_calls(OPENING_TIMEOUT_S):
-            run = TrackedRun(client, sender.open(), journal=sender.journal)
+            run = TrackedRun(client, sender.open(), journal)
         stack.enter_context(short_calls())
         sender.start()
         try:
             yield run
         except BaseException as error:
-            is_signalled = isinstance(error, (KeyboardInterrupt, Terminated))
-            sender.finish(SIGNAL_LIMIT_S if is_signalled else FLUSH_LIMIT_S)
-            if sender.journal.stopped and not isinstance(error, RunTakenOver):
-                logger.warning("%s", sender.journal.stopped)
+            sender.finish(SIGNAL_LIMIT_S if isinstance(error, KeyboardInterrupt) else FLUSH_LIMIT_S)
+            if journal.stopped and not isinstance(error, RunTakenOver):
+                logger.warning("%s", journal.stopped)
             raise
         sender.finish(FLUSH_LIMIT_S)
-        if sender.journal.stopped:
-            raise sender.journal.stopped
+        if journal.stopped:
+            raise journal.stopped
 
 
 def _make_opening(
@@ -146,13 +143,13 @@ def _make_opening(
         source=f"entrypoints.{kind}",
         name=name,
         tracking_uri=client.tracking_uri,
-        experiment=asdict(wanted_experiment()),
+        experiment=wanted_experiment(),
         start_ms=int(time.time() * 1000),
         journal_id=journal,
         run_id=run_id,
         launched=launched if launched != run_id else "",
         writer=new_writer(journal) if has_journal else "",
-        former_writer=read_writer(run) if run else "",
+        former_writer=run.data.tags.get(WRITER_TAG, "") if run else "",
     )
 
 
@@ -182,15 +179,15 @@ def _opening_tags(kind: str, tags: Mapping[str, object] | None, is_resumed: bool
     """What a run says of its code; one that is resumed keeps the tags of its beginning and adds its own."""
     code = provenance.code_tags()
     if is_resumed:
-        return {**{f"resumed.{name}": value for name, value in code.items()}, "error": "", **dict(tags or {})}
-    return {"kind": kind, **code, **dict(tags or {})}
+        return {**{f"resumed.{name}": value for name, value in code.items()}, "error": "", **(tags or {})}
+    return {"kind": kind, **code, **(tags or {})}
 
 
-def _end_badly(run: TrackedRun, status: str, tags: Mapping[str, str]) -> None:
+def _end_badly(run: TrackedRun, status: str, reason: str) -> None:
     """Ends a run while an error is under way, which a tracking server that fails must not hide."""
     text = traceback.format_exc()
     steps: list[Callable[[], object]] = [
-        lambda: run.set_tags(tags),
+        lambda: run.set_tags({"error": reason}),
         lambda: run.log_text(text, "traceback.txt"),
         lambda: run.end(status),
     ]

@@ -1,4 +1,4 @@
-"""How a run is opened on the server, and who may write it from then on: the last process that opened it.
+"""Who may write a run: the process that opened it last.
 
 On one machine the lock of a journal keeps two processes apart. Nothing does between machines, so whoever opens a run
 with a journal puts a token on it, the tag `writer`, and before each recording compares the run's with its own. MLflow
@@ -8,43 +8,18 @@ cannot compare and write in one step: a recording that is on its way while the t
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sls.files import this_process
-from sls.tracking.store import Experiment, experiment_id, find_by_journal
+from sls.tracking.offline.journal_files import Opening
+from sls.tracking.store import experiment_id, find_by_journal
 from sls.tracking.tags import JOURNAL_TAG, WRITER_TAG
 
 
 class RunTakenOver(Exception):
     """Another process writes the run now, and nothing more of this one may reach it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Opening:
-    """What the server is asked for when a run begins: a new run, or one that is there."""
-
-    source: str
-    """The door, by its module."""
-    name: str | None
-    """None leaves it to MLflow."""
-    tracking_uri: str
-    experiment: dict[str, str]
-    """The fields of an `Experiment`."""
-    start_ms: int
-    journal_id: str
-    """The id of its journal, by which a new run is known until the server has made it."""
-    run_id: str = ""
-    """The run to go on with."""
-    launched: str = ""
-    """The run that `mlflow run` has opened, where another one is resumed in its place."""
-    writer: str = ""
-    """The token of this process; empty without a journal."""
-    former_writer: str = ""
-    """The token on the run that is taken up again."""
 
 
 def open_run(client: MlflowClient, opening: Opening) -> Run:
@@ -58,10 +33,8 @@ def open_run(client: MlflowClient, opening: Opening) -> Run:
     run_id = run.info.run_id
     if opening.writer:
         # However late this comes, it takes the run from nobody who resumed it since then.
-        try:
-            expect_writer(run, opening.writer, opening.former_writer)
-        except RunTakenOver as error:
-            raise RunTakenOver(f"{error}; resume={run_id} goes on from its last state") from None
+        advice = f"; resume={run_id} goes on from its last state"
+        expect_writer(run, opening.writer, opening.former_writer, advice=advice)
         client.set_tag(run_id, WRITER_TAG, opening.writer)
     if opening.run_id:
         client.update_run(run_id, status="RUNNING", name=opening.name)
@@ -77,25 +50,21 @@ def new_writer(journal: str) -> str:
     return f"{this_process()} since {now} (journal {journal})"
 
 
-def read_writer(run: Run) -> str:
-    """Returns the token on a run; empty where it was never opened with a journal."""
-    return str(run.data.tags.get(WRITER_TAG, ""))
-
-
-def expect_writer(run: Run, *expected: str) -> None:
+def expect_writer(run: Run, *expected: str, advice: str = "") -> None:
     """Compares the token on a run, where there is one, with those that may be there.
 
     Raises:
-        RunTakenOver: it is another one.
+        RunTakenOver: it is another one; the message ends in the advice.
     """
-    writer = read_writer(run)
+    writer = run.data.tags.get(WRITER_TAG)
     if writer and writer not in expected:
-        raise RunTakenOver(f"run {run.info.run_id} is written by {writer.partition(' (journal')[0]}")
+        name = writer.partition(" (journal")[0]
+        raise RunTakenOver(f"run {run.info.run_id} is written by {name}{advice}")
 
 
 def _make_run(client: MlflowClient, opening: Opening) -> Run:
     """Makes a run, or finds it where an attempt has made it."""
-    experiment = experiment_id(client, Experiment(**opening.experiment))
-    tags: dict[str, Any] = {"mlflow.source.name": opening.source, JOURNAL_TAG: opening.journal_id}
+    experiment = experiment_id(client, opening.experiment)
+    tags = {"mlflow.source.name": opening.source, JOURNAL_TAG: opening.journal_id}
     found = find_by_journal(client, opening.journal_id, [experiment])
     return found or client.create_run(experiment, opening.start_ms, tags, opening.name)

@@ -16,10 +16,11 @@ from mlflow.exceptions import MlflowException
 from sls.tracking.offline.journal import CALLS, Journal
 from sls.tracking.offline.journal_files import Entry, FilesGone
 from sls.tracking.offline.server_calls import describe, is_race, is_refusal, short_calls
-from sls.tracking.opening import RunTakenOver, expect_writer, open_run
-from sls.tracking.run import TrackedRun
+from sls.tracking.run import TrackedRun, one_line
+from sls.tracking.writer import RunTakenOver, expect_writer, open_run
 
-FIRST_DELAY_S, MAX_DELAY_S = 0.5, 30.0
+RETRY_DELAY_S = 2.0
+"""How long after a call that failed the next one is made."""
 AWAY_PATIENCE_S = 10.0
 """How long the end of a run waits for a server that is away."""
 REFUSED_TAG = "refused"
@@ -60,7 +61,7 @@ class Sender:
         except Exception as error:
             if not (is_refusal(error) or isinstance(error, FilesGone)):
                 raise
-            refusal = " ".join(str(error).split())
+            refusal = one_line(error)
             self._note_refusal(entry, refusal)
         journal.mark_sent(entry, refusal)
 
@@ -118,7 +119,6 @@ class Sender:
             )
 
     def _work(self) -> None:
-        delay_s = FIRST_DELAY_S
         while self._wait_for_work():
             try:
                 self.send_next()
@@ -127,11 +127,10 @@ class Sender:
                 self.journal.stop(RunTakenOver(f"{error}; {left}"))
             except Exception as error:  # whatever it is, training goes on and the entry is kept
                 self._note_away(error)
-                self._wait_to_try_again(delay_s)
-                delay_s = min(2 * delay_s, MAX_DELAY_S)
+                with self.journal.changed:
+                    self.journal.changed.wait_for(lambda: self._is_ended, RETRY_DELAY_S)
             else:
                 self._note_back()
-                delay_s = FIRST_DELAY_S
         self.journal.close()
 
     def _wait_for_work(self) -> bool:
@@ -140,15 +139,8 @@ class Sender:
             journal.changed.wait_for(lambda: self._is_closing or journal.stopped or not journal.is_sent)
             return not (journal.is_sent or journal.stopped or self._is_ended)
 
-    def _wait_to_try_again(self, delay_s: float) -> None:
-        with self.journal.changed:
-            if self.journal.changed.wait_for(lambda: self._is_closing, delay_s):
-                self.journal.changed.wait_for(lambda: self._is_ended, FIRST_DELAY_S)
-
     def _call(self, entry: Entry) -> None:
-        run = self._run.client.get_run(self._run.run_id)
-        expect_writer(run, self.journal.opening.writer)
-        self._run.experiment_id = run.info.experiment_id
+        expect_writer(self._run.client.get_run(self._run.run_id), self.journal.opening.writer)
         with self.journal.hold_files(entry) as files:
             given = {"files": files} if entry.has_files else {}
             CALLS[entry.call](self._run, **entry.arguments, **given)

@@ -10,14 +10,13 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from entrypoints.sync import sync
-from sls.tracking import lifecycle
-from sls.tracking.lifecycle import tracked_run
-from sls.tracking.offline import sender
+from sls.tracking import active_run, sender
+from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal_files import find_journals
-from sls.tracking.offline.sender import send_journal
-from sls.tracking.opening import RunTakenOver
 from sls.tracking.run import TrackedRun
+from sls.tracking.sender import send_journal
 from sls.tracking.tags import WRITER_TAG
+from sls.tracking.writer import RunTakenOver
 
 NAME = "train/loss"
 
@@ -92,9 +91,10 @@ def test_the_last_to_resume_goes_on_and_the_earlier_ends_with_a_line(machine, ca
     assert [run.data.tags[WRITER_TAG]] == writers
     machine("A")
     (path,) = find_journals(run_id)
-    who = writers[0].partition(" (journal")[0]
-    line = f"run {run_id} is written by {who}; this one stops, and what it had not sent stays in {path}"
-    assert str(ended.value) == line
+    line = str(ended.value)
+    for told in (run_id, writers[0].partition(" (journal")[0], str(path)):
+        assert told in line
+    assert "\n" not in line
     assert not caplog.records
 
 
@@ -154,7 +154,7 @@ def test_sync_keeps_the_journal_of_a_run_taken_over(machine, monkeypatch, caplog
     assert refused.exit_code == 1
     (line,) = refused.stderr.splitlines()
     assert line.startswith(f"sync: run {run_id} is written by process ")
-    assert line.endswith(f"; 1 entries stay in {path}, to be removed if nobody needs them")
+    assert f"1 entries stay in {path}" in line
     assert steps(run_id) == [0, 1]
     # It is in nobody's way.
     MlflowClient().update_run(run_id, "RUNNING")
@@ -222,7 +222,7 @@ def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> 
     with tracked_run("train", journal=True, resume=run.run_id):
         machine("B")
         monkeypatch.setenv("MLFLOW_RUN_ID", launched)
-        monkeypatch.setattr(lifecycle, "find_run", lambda client, run_id: found)
+        monkeypatch.setattr(active_run, "find_run", lambda client, run_id: found)
         with (
             pytest.raises(RunTakenOver, match=said),
             tracked_run("train", journal=True, resume=run.run_id),

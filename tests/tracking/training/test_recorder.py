@@ -7,13 +7,13 @@ import pytest
 
 from sls.config_file import build_config
 from sls.engine.training.results import EpochResult, StepResult
+from sls.files import scratch_directory
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import checkpoints_of, resolve_model
 from sls.tracking.run import TrackedRun
-from sls.tracking.training.epoch_recorder import EpochRecorder
-from sls.tracking.training.resuming import Past
+from sls.tracking.training.recorder import Past, TrainingRecorder
 
 NUM_SAMPLES = 8_000
 
@@ -23,11 +23,27 @@ def tiny_model() -> Countermeasure:
     return build_countermeasure("random:tiny", NUM_SAMPLES, 3)
 
 
+class FakeRun(SimpleNamespace):
+    """Takes in what is recorded, and states into nowhere."""
+
+    def __init__(self, **calls: object) -> None:
+        super().__init__(run_id="r", staging=scratch_directory, **calls)
+
+    def keep_state(self, *state: object) -> None:
+        """It is kept nowhere."""
+
+
 def make_recorder(
-    run: TrackedRun | SimpleNamespace, past: Past | None = None, **settings: object
-) -> EpochRecorder:
-    config = build_config({"monitor": "val_loss", "validation": "dev", **settings})
-    return EpochRecorder(run, config, "demo", {"train": None, "val": None}, past or Past())
+    run: TrackedRun | FakeRun, past: Past | None = None, **settings: object
+) -> TrainingRecorder:
+    training = SimpleNamespace(
+        config=build_config({"monitor": "val_loss", "validation": "dev", "save_every_steps": 0, **settings}),
+        model=tiny_model(),
+        accelerator=SimpleNamespace(is_main_process=True, num_processes=1),
+        progress=SimpleNamespace(epoch=0, batch=0),
+        save=lambda directory, with_weights: (directory / "state.pt").touch(),
+    )
+    return TrainingRecorder(run, training, "demo", {"train": None, "val": None}, past or Past())
 
 
 def an_epoch(epoch: int, train_loss: float, val_loss: float) -> EpochResult:
@@ -36,10 +52,10 @@ def an_epoch(epoch: int, train_loss: float, val_loss: float) -> EpochResult:
 
 def test_the_loss_of_every_so_many_steps_is_recorded_once() -> None:
     points: list[tuple[dict[str, float], int]] = []
-    run = SimpleNamespace(log_metrics=lambda metrics, step: points.append((metrics, step)))
+    run = FakeRun(log_metrics=lambda metrics, step: points.append((metrics, step)))
     recorder = make_recorder(run, Past({"train/step_loss": frozenset({5})}), log_every_steps=3)
     for step in range(10):
-        recorder.record_step(StepResult(0, step, 100, step / 10))
+        recorder.after_step(StepResult(0, step, 100, step / 10))
     assert points == [({"train/step_loss": 0.2}, 2), ({"train/step_loss": 0.8}, 8)]
 
 
@@ -69,12 +85,11 @@ def test_an_epoch_is_recorded_with_its_checkpoint(store) -> None:
 
 def test_what_was_recorded_before_a_resume_stands() -> None:
     points: list[tuple[object, ...]] = []
-    run = SimpleNamespace(log_metrics=lambda *arguments: points.append(arguments))
+    run = FakeRun(log_metrics=lambda *arguments: points.append(arguments))
     # Stopped between the metrics of the training and those of the validation.
     past = Past({"train/loss": frozenset({0, 1}), "val/loss": frozenset({0})}, {0: "a", 1: "b"}, {0: 0.7})
-    recorder = make_recorder(run, past)
+    recorder = make_recorder(run, past, keep="all")
     for result in (an_epoch(0, 0.51, 0.71), an_epoch(1, 0.31, 0.91)):
-        recorder.note_loss(result)
         recorder.record(result)
     assert points == [({"val/loss": 0.91}, 1, "b", None)]
     assert recorder.losses_by_epoch == {0: 0.7, 1: 0.91}
@@ -84,25 +99,25 @@ def test_what_was_recorded_before_a_resume_stands() -> None:
 @pytest.mark.parametrize(("keep", "kept"), [("all", [0, 1, 2, 3]), ("best_and_last", [1, 3]), ("best", [1])])
 def test_weights_are_kept_as_set(keep: str, kept: list[int]) -> None:
     deleted: list[str] = []
-    run = SimpleNamespace(delete_checkpoint=deleted.append)
+    run = FakeRun(delete_checkpoint=deleted.append, log_metrics=lambda *arguments: None)
     handles = {epoch: f"m-{epoch}" for epoch in range(4)}
-    losses = {0: 0.7, 1: 0.4, 2: 0.4, 3: 0.5}
-    recorder = make_recorder(run, Past({}, handles, losses), keep=keep)
-    recorder.drop_weights(3)
+    recorder = make_recorder(run, Past({}, handles, {0: 0.7, 1: 0.4, 2: 0.4}), keep=keep)
+    recorder.record(an_epoch(3, 0.5, 0.5))
     assert sorted(recorder.handles_by_epoch) == kept
     assert deleted == [handles[epoch] for epoch in range(4) if epoch not in kept]
 
 
 def test_the_monitored_loss_chooses_the_earlier_of_equal_epochs() -> None:
     tags: dict[str, object] = {}
-    recorder = make_recorder(SimpleNamespace(run_id="r", set_tags=tags.update))
+    run = FakeRun(set_tags=tags.update, log_metrics=lambda *arguments: None)
+    recorder = make_recorder(run, Past({}, {epoch: f"m-{epoch}" for epoch in range(3)}), keep="all")
     for epoch, losses in enumerate([(0.3, 0.7), (0.2, 0.4), (0.1, 0.4)]):
-        recorder.note_loss(an_epoch(epoch, *losses))
+        recorder.record(an_epoch(epoch, *losses))
     assert recorder.choose().uri == "runs:/r/epoch_1"
     assert tags == {"chosen_epoch": 1, "chosen_by": "lowest val/loss"}
 
 
 def test_the_newest_checkpoint_that_is_kept_is_the_last_good_one() -> None:
-    run = SimpleNamespace(run_id="r")
-    assert make_recorder(run).last_good_checkpoint == "none, this is the first epoch"
-    assert make_recorder(run, Past({}, {3: "m-3", 1: "m-1"})).last_good_checkpoint == "runs:/r/epoch_3"
+    assert make_recorder(FakeRun()).last_good_checkpoint == "none, this is the first epoch"
+    past = Past({}, {3: "m-3", 1: "m-1"})
+    assert make_recorder(FakeRun(), past).last_good_checkpoint == "runs:/r/epoch_3"
