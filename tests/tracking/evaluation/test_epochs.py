@@ -10,7 +10,7 @@ from mlflow.entities import Metric
 from sls.config import ComputeConfig, ScoringConfig
 from sls.tracking.evaluation.epochs import EpochEvaluator, EvaluatedEpoch
 from sls.tracking.evaluation.trainings import TrainingRun, find_training_runs
-from sls.tracking.lifecycle import tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.store import connect
 
