@@ -155,7 +155,7 @@ class Answerer:
             raise RefusedRequest(count + rows[0]["error"])
         return self._tabulate(rows, params)
 
-    def _read(self, given: Mapping[str, Any], params: RequestParams, max_windows: int) -> _Recording:
+    def _read(self, given: Mapping[Any, Any], params: RequestParams, max_windows: int) -> _Recording:
         """Reads a row that brings a file or a list of samples; what it does not bring is None or NaN."""
         info, limits = self.checkpoint.info, self.limits
         rate_hz = info.sample_rate_hz

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import asdict, dataclass, fields
-from typing import Any, cast
+from typing import Any
 
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
@@ -140,4 +140,4 @@ def precision_from_environment() -> Precision:
         raise ValueError(
             f"{PRECISION_VARIABLE}: found {quote(text)}, expected one of {', '.join(PRECISIONS)}"
         )
-    return cast(Precision, text)
+    return text
