@@ -1,4 +1,4 @@
-"""The epochs door: every epoch of training runs on every track, each evaluated once."""
+"""The epochs door, and with it `trainings`: every epoch of training runs on every track, each evaluated once."""
 
 import csv
 import re

@@ -11,11 +11,12 @@ from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell
 from sls.reports.breakdown_figures import MAX_ROWS, heat_map_figure, interval_figure
-from sls.reports.epochs_figure import RING_SIZE, epochs_figure
 from sls.reports.figure_style import to_png
 from sls.reports.figures import (
+    RING_SIZE,
     comparison_figures,
     det_figure,
+    epochs_figure,
     evaluation_figures,
     locate_det_points,
     score_figure,

@@ -81,9 +81,7 @@ def test_one_bad_row_leaves_the_others_as_they_are(served) -> None:
 
 
 def test_request_with_bad_rows_alone_is_refused_with_the_first_reason(served) -> None:
-    with pytest.raises(
-        MlflowException, match="none of 2 recordings can be used; the first: audio: not base64"
-    ):
+    with pytest.raises(MlflowException, match="none of 2 recordings.*audio: not base64"):
         served.predict(pd.DataFrame({"audio": ["%", ""]}))
 
 

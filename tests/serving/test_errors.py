@@ -94,7 +94,7 @@ def test_parameter_in_a_row_is_refused_in_every_form_since_mlflow_would_leave_it
 def test_key_that_the_server_would_leave_out_is_refused_by_name(kind: str | None, extra: str) -> None:
     guarded = guard(lambda *_: pytest.fail("it was answered"), max_bytes=100)
     body = json.dumps({"dataframe_records": [], extra: 0.5}).encode()
-    with pytest.raises(RefusedRequest, match=f"found '{extra}' beside the input, expected one of") as caught:
+    with pytest.raises(RefusedRequest, match=f"found '{extra}' beside the input") as caught:
         guarded(body, kind, MODEL, None)
     assert caught.value.get_http_status_code() == 400
 

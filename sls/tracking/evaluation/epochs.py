@@ -13,8 +13,8 @@ from mlflow.entities import Run
 from sls.data.loading.trial_lists import TrialList, track_trials
 from sls.engine.scoring.settings import EARLIER_SETTINGS, settings_of
 from sls.files import scratch_directory
-from sls.reports.epochs_figure import epochs_figure
 from sls.reports.figure_style import to_png
+from sls.reports.figures import epochs_figure
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, keep_files
 from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.evaluation.trainings import TrainingRun

@@ -109,13 +109,15 @@ def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: s
         checkpoint_model_id: The checkpoint's LoggedModel; with none, no run is known to be of it.
         train_run_id: The run that made it.
     """
-    runs: dict[str, list[Run]] = {"score": [], "evaluate": []}
+    scorings: list[Run] = []
+    evaluations: list[Run] = []
     if checkpoint_model_id:
-        order = "attributes.start_time ASC"
-        for run in find_runs(client, tagged(model_id=checkpoint_model_id), order_by=order):
-            if run.info.status in ("FINISHED", "RUNNING"):
-                runs.setdefault(run.data.tags.get("kind", ""), []).append(run)
-    return Lineage(find_known_run(client, train_run_id), runs["score"], runs["evaluate"])
+        of_checkpoint, order = tagged(model_id=checkpoint_model_id), "attributes.start_time ASC"
+        found = find_runs(client, of_checkpoint, order_by=order)
+        runs = [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
+        scorings = [run for run in runs if run.data.tags.get("kind") == "score"]
+        evaluations = [run for run in runs if run.data.tags.get("kind") == "evaluate"]
+    return Lineage(find_known_run(client, train_run_id), scorings, evaluations)
 
 
 def make_section(name: str, text: str) -> str:

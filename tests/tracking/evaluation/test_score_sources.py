@@ -83,29 +83,21 @@ def test_scores_are_named_after_what_made_them(
 def test_what_is_no_regular_file_is_named(store: Path, tmp_path: Path, place: str, found: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(
-        ValueError, match=f"scores: .*{place}: found {found}, expected a score file or the id"
-    ):
+    with pytest.raises(ValueError, match=f"scores: .*{place}: found {found}"):
         find_scores(connect(), str(tmp_path / place), "mine", "LA", tmp_path)
-    with pytest.raises(
-        ValueError, match=f"calibration: .*{place}: found {found}, expected a JSON file or the"
-    ):
+    with pytest.raises(ValueError, match=f"calibration: .*{place}: found {found}"):
         find_calibration(connect(), str(tmp_path / place), tmp_path)
-    with pytest.raises(ValueError, match=f"model: .*{place}: found {found}, expected a checkpoint, runs:/"):
+    with pytest.raises(ValueError, match=f"model: .*{place}: found {found}"):
         find_model(connect(), str(tmp_path / place))
 
 
 def test_scores_of_a_chart_alone_are_refused_with_what_to_name(checkpoint_id: str, tmp_path: Path) -> None:
     made_scoring(tmp_path, 1, recipe="v2", epoch="8", epochs_run_id="0" * 32)
-    with pytest.raises(
-        ValueError, match=r"of track LA in .* are of a chart of epochs; name a model \(-P model="
-    ):
+    with pytest.raises(ValueError, match=r"track LA in .* chart of epochs; .*-P model=.*-P scores="):
         find_scores(connect(), "", "mine", "LA", tmp_path)
-    with pytest.raises(ValueError, match="no finished scoring run of track DF of corpus mine in "):
+    with pytest.raises(ValueError, match="track DF of corpus mine in "):
         find_scores(connect(), "", "mine", "DF", tmp_path)
-    with pytest.raises(
-        ValueError, match=f"no finished scoring run of track LA of corpus mine of models:/{checkpoint_id} in "
-    ):
+    with pytest.raises(ValueError, match=f"track LA of corpus mine of models:/{checkpoint_id} in "):
         find_scores(connect(), "", "mine", "LA", tmp_path, f"models:/{checkpoint_id}")
 
 
@@ -128,7 +120,7 @@ def test_scores_of_another_corpus_are_not_taken(store: Path, tmp_path: Path) -> 
 
 def test_a_model_beside_scores_is_refused(store: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("LA_1 0.5\n")
-    with pytest.raises(ValueError, match="model: found m beside scores .*a.txt, expected one of the two"):
+    with pytest.raises(ValueError, match="model: found m beside scores .*a.txt"):
         find_scores(connect(), str(tmp_path / "a.txt"), "mine", "LA", tmp_path, "m")
 
 

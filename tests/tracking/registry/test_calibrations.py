@@ -84,5 +84,5 @@ def test_what_a_run_fitted_is_found_by_its_id(store, tmp_path: Path) -> None:
     assert load_calibration(found.path) == fit_calibration(make_corpus(), "logistic")
     with tracked_run("evaluate") as run:
         pass
-    with pytest.raises(ValueError, match=f"^calibration: run {run.run_id} fitted none; evaluate with"):
+    with pytest.raises(ValueError, match=f"^calibration: run {run.run_id} fitted none"):
         find_calibration(connect(), run.run_id, tmp_path)

@@ -83,7 +83,7 @@ def test_two_processes_that_move_at_once_are_told(store, monkeypatch) -> None:
         client.set_model_version_tag(name, "1", "stage", "production")
 
     monkeypatch.setattr(client, "set_registered_model_alias", point_while_another_moves)
-    with pytest.raises(ValueError, match="production: found versions (1, 2|2, 1), expected 2; move it again"):
+    with pytest.raises(ValueError, match="production: found versions (1, 2|2, 1), expected 2"):
         move_stage(client, "2", "production")
 
 
@@ -99,7 +99,7 @@ def test_unknown_version_or_stage_is_named_and_changes_nothing(store) -> None:
     make_versions(2)
     with pytest.raises(ValueError, match="version: found 9, expected .* there are 1, 2"):
         move_stage(connect(), "9", "production")
-    with pytest.raises(ValueError, match="stage: found live, expected one of staging, production, archived"):
+    with pytest.raises(ValueError, match="stage: found live, .*staging, production, archived"):
         move_stage(connect(), "1", "live")
     with pytest.raises(ValueError, match="stage: found nothing"):
         move_stage(connect(), "1", "")

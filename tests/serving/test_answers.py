@@ -1,4 +1,4 @@
-"""What several threads ask of one model at the same time."""
+"""Batches of `answers`: what several threads ask of one model at the same time."""
 
 import threading
 import time
