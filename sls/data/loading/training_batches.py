@@ -62,11 +62,7 @@ class Batch:
 
         The copy does not block where memory is pinned.
         """
-
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        on_device = map_tensors(self, moved)
+        on_device = map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
         if on_device.deferred is None:
             return on_device
         return replace(on_device, waveforms=on_device.deferred.apply(), deferred=None)

@@ -126,6 +126,14 @@ def test_a_column_that_a_header_names_twice_is_an_error(tmp_path):
         read(path, ",", header=True)
 
 
+def test_a_name_of_a_column_that_goes_on_in_the_next_line_is_another_name(tmp_path):
+    form = TableFormat("any", ("trial", "label"), ("file", "label"), ",")
+    with pytest.raises(
+        ValueError, match=r"table.txt:1: found columns 'file', 'label x', expected a header with"
+    ):
+        read_table(write(tmp_path, 'file,"label\nx"\n0.wav,spoof\n'), form)
+
+
 def test_fields_between_commas_keep_their_spaces(tmp_path):
     table = read(write(tmp_path, "0.wav,Alec Guinness\n1.wav,Barack Obama\n"), ",")
     assert table.texts("1").tolist() == ["Alec Guinness", "Barack Obama"]
