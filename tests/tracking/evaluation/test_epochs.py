@@ -8,9 +8,9 @@ import pytest
 from mlflow.entities import Metric
 
 from sls.config import ComputeConfig, ScoringConfig
+from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.epochs import EpochEvaluator, EvaluatedEpoch
 from sls.tracking.evaluation.trainings import TrainingRun, find_training_runs
-from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.store import connect
 
