@@ -74,7 +74,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
     if len(settings) > 1:
         for track in tracks:
-            comparison = pipeline.compare(score_runs[track], EvaluationRequest(track))
+            comparison = pipeline.compare(score_runs[track], EvaluationRequest(track), run.run_id)
             for verdict in comparison.verdicts:
                 say(verdict)
     say(f"Champion: {explain_champion(champion, best)}")

@@ -55,7 +55,7 @@ def tracked_run(
 
     Args:
         kind: The door, recorded as the tag `kind`: train, score, evaluate and so on.
-        name: The run's name; None leaves it to MLflow.
+        name: The run's name; None for that of the door, or what `suggest_name` then makes of it.
         tags: Further tags.
         journal: Keeps everything on the local disk until the tracking server has it. Trouble with the server
             then never reaches the block, and `run.client` may still know nothing of what was recorded.
@@ -70,6 +70,8 @@ def tracked_run(
         try:
             run.set_tags(_opening_tags(kind, tags, bool(resume)))
             environment = {"packages": provenance.package_versions(), "hardware": provenance.hardware()}
+            if not name:
+                run.suggest_name(kind)
             run.log_json(environment, "environment_resumed.json" if resume else "environment.json")
             yield run
         except KeyboardInterrupt:

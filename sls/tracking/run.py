@@ -29,6 +29,7 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.utils import name_utils
 
 from sls.config import Config
 from sls.data.tables.protocols import Protocol
@@ -79,6 +80,13 @@ class TrackedRun:
     @recorded
     def _set_tags(self, tags: Mapping[str, str]) -> None:
         self.client.log_batch(self.run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+
+    @recorded
+    def suggest_name(self, name: str) -> None:
+        """Names the run by its door and what it works on, unless a person has named it."""
+        current = self.client.get_run(self.run_id).info.run_name or ""
+        if is_made_up(current) or current == name.split()[0]:
+            self.client.update_run(self.run_id, name=name)
 
     def log_config(self, config: Config) -> None:
         """Records the whole configuration: as parameters `cfg/NAME`, and as `config.yaml` to run it again.
@@ -273,6 +281,13 @@ class TrackedRun:
         condition = f"tags.{HANDLE_TAG} = '{handle}'"
         found = self.client.search_logged_models([self.experiment_id], condition, max_results=1)
         return found[0] if found else None
+
+
+def is_made_up(name: str) -> bool:
+    """Whether MLflow made up a run's name, of a word, another one and a number, as for every run without one."""
+    words = name.split("-")
+    known = [getattr(name_utils, f"_GENERATOR_{kind}", ()) for kind in ("PREDICATES", "NOUNS")]
+    return len(words) == 3 and words[0] in known[0] and words[1] in known[1] and words[2].isdigit()
 
 
 def one_line(error: BaseException) -> str:

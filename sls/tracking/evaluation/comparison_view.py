@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from mlflow import MlflowClient
 
 from sls.tracking.store import FINISHED, find_active_run, find_first_run, tagged
-from sls.tracking.tags import EPOCHS_TAG, NOT_COMPARABLE_TAG
+from sls.tracking.tags import EPOCHS_TAG, NOT_COMPARABLE_TAG, PARENT_TAG
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 LOCAL_PORT = 5000
@@ -22,10 +22,12 @@ LOCAL_PORT = 5000
 CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 """A pattern of the metrics that are charted; the UI makes a section of each track. Intervals stand in the reports."""
 OTHER_KINDS = ("score", "score-shard", "register")
-# What trained and what evaluated the recipes; not the evaluations of each epoch, which would enter the averages.
+# What trained or imported the recipes, and bears their results. Evaluations without a parent are of an earlier version,
+# where they did; but not those of each epoch, which would enter the averages.
 _WANTED = (
     "tags.recipe != ''",
     *(f"tags.kind != '{kind}'" for kind in OTHER_KINDS),
+    f"tags.`{PARENT_TAG}` IS NULL",
     f"tags.{EPOCHS_TAG} IS NULL",
     f"tags.{NOT_COMPARABLE_TAG} IS NULL",
 )

@@ -20,6 +20,7 @@ from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
 from sls.tracking.registry.lineage import link_checkpoint
 from sls.tracking.registry.model_card import note_evaluations
+from sls.tracking.registry.results import place_under_origin, renew_results
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import MODEL_ID_TAG, NOT_COMPARABLE_TAG, SCORE_RUN_TAG, TRAIN_RUN_TAG
 
@@ -93,6 +94,8 @@ def track_evaluation(
     fitted = request.calibration
     made_by = {SCORE_RUN_TAG: source.run_id, "calibration": fitted.name if fitted else ""}
     run.set_tags({**source.tags, **{name: value for name, value in made_by.items() if value}})
+    place_under_origin(run, source.tags.get(TRAIN_RUN_TAG, ""))
+    run.suggest_name(f"evaluate {source.title} {request.track}")
     basis = EvaluationBasis(run, corpus, request)
     joined = basis.join(source)
     if fitted:
@@ -121,6 +124,7 @@ def track_comparison(
     """
     basis = EvaluationBasis(run, corpus, request)
     run.set_tags({"systems": ", ".join(sources)})
+    run.suggest_name(f"compare {', '.join(sources)} {request.track}")
     comparison = compare({name: basis.join(source, name) for name, source in sources.items()}, basis.plan())
     for name, evaluation in zip(sources, comparison.evaluations, strict=True):
         log_results(run, evaluation, system=name)
@@ -142,6 +146,7 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
         train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
         note_evaluations(run.client, model_id, train_run_id)
         link_checkpoint(run.client, model_id, train_run_id)
+        renew_results(run.client, train_run_id)
 
 
 def log_results(

@@ -20,6 +20,7 @@ from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comp
 from sls.tracking.evaluation.score_sources import find_scores, find_systems
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.scoring.scoring_run import ScoringOptions, track_scoring
+from sls.tracking.tags import PARENT_TAG
 
 TRAINING_TRACKS = ("train", "dev")
 """What recipes train and validate on: no evaluation."""
@@ -82,12 +83,13 @@ class Pipeline:
             source = find_scores(self.client, score_run_id, self.corpus.name, request.track, directory)
             return run.run_id, track_evaluation(run, source, self.corpus, request)
 
-    def compare(self, score_runs: Mapping[str, str], request: EvaluationRequest) -> Comparison:
+    def compare(self, score_runs: Mapping[str, str], request: EvaluationRequest, asked_by: str) -> Comparison:
         """Compares scoring runs of one track.
 
         Args:
             score_runs: Their ids, by what each system is called.
             request: The track, and what to compute.
+            asked_by: The run whose child the comparison is.
 
         Raises:
             ValueError: fewer than two, or nothing in common.
@@ -95,6 +97,7 @@ class Pipeline:
         named = [f"{name}={run_id}" for name, run_id in score_runs.items()]
         title = f"compare {', '.join(score_runs)} {request.track}"
         with scratch_directory() as directory, tracked_run("compare", title, self.links) as run:
+            run.set_tags({PARENT_TAG: asked_by})
             systems = find_systems(self.client, self.corpus.name, request.track, named, [], directory)
             return track_comparison(run, systems, self.corpus, request)
 

@@ -8,6 +8,7 @@ from mlflow import MlflowClient
 
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
 from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, has_weights
+from sls.tracking.registry.results import renew_results
 from sls.tracking.store import get_run
 from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG
 
@@ -67,4 +68,5 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
         )
     for name, value in trained.tags().items():
         client.set_tag(run_id, name, value)
+    renew_results(client, run_id)
     return trained

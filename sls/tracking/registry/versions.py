@@ -121,6 +121,7 @@ def track_import(run: TrackedRun, request: ImportRequest) -> RegisteredVersion:
         "licence": request.licence or "unknown",
     }
     run.set_tags({"recipe": request.recipe, **tags})
+    run.suggest_name(f"import_checkpoint {request.recipe}")
     info = dataclasses.replace(
         loaded.info,
         recipe=request.recipe,

@@ -25,6 +25,7 @@ from sls.models.compiling import compiled_for_scoring
 from sls.reports.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, new_figure, set_title, to_png
 from sls.tracking.registry.calibrations import CALIBRATION_FILE
 from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.registry.results import place_under_origin
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.scoring_run import ScoringOptions
 
@@ -75,6 +76,8 @@ def track_recording(
         ValueError: it is no recording, its score is not finite, or a hop longer than a window.
     """
     run.set_tags({"kind": RECORDING_KIND, "recording": path, **model.tags()})
+    run.suggest_name(f"score {model.title} {path.name}")
+    place_under_origin(run, model.train_run_id)
     checkpoint = load_checkpoint(model.path, backend=options.compute.backend)
     scored = _score(checkpoint, model, path, options)
     run.set_tags({"checkpoint_sha256": checkpoint.digest, **settings_of(options.compute, options.scoring)})

@@ -25,6 +25,7 @@ from sls.engine.scoring.partial_scores import (
 from sls.engine.scoring.settings import EARLIER_SETTINGS, REMEDY, SETTINGS, check_same, scores_key
 from sls.files import file_digest, hold_lock, scratch_directory, write_whole
 from sls.tracking.registry.lineage import link_checkpoint
+from sls.tracking.registry.results import place_under_origin
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import FINISHED, find_first_run, tagged
 from sls.tracking.tags import KEY_TAG, MODEL_ID_TAG, TRAIN_RUN_TAG
@@ -131,6 +132,7 @@ def describe_scores(run: TrackedRun, made_with: Mapping[str, Any], key: str) -> 
     names = ("track", "corpus", "checkpoint_sha256", *SETTINGS, "linear_layers")
     named = {**EARLIER_SETTINGS, **made_with}
     run.set_tags({name: named[name] for name in names} | {KEY_TAG: key, **made_with["model_tags"]})
+    place_under_origin(run, made_with["model_tags"].get(TRAIN_RUN_TAG, ""))
     if digest := made_with["protocol_sha256"]:
         run.set_tags({"protocol": made_with["protocol"], "protocol_sha256": digest})
         # The protocol need not be at hand where shards are joined.

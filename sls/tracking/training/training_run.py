@@ -69,6 +69,7 @@ def track_training(
     """
     if not resume:
         run.log_config(config)
+        run.suggest_name(f"train {config.training.recipe}")
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
     with lost_process_raises(f"resume={run.run_id} goes on from the last state"):
         training, recorder = _prepare(run, config, corpus, resume)
