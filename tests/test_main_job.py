@@ -137,9 +137,23 @@ def test_all_runs_finished_and_are_marked_as_synthetic(job: str) -> None:
         assert {run.data.tags["corpus"] for run in runs} == {"demo"}
 
 
-def test_runs_stand_at_the_top_level_where_charts_find_them(job: str) -> None:
-    for kind in ("train", "score", "evaluate"):
-        assert all("mlflow.parentRunId" not in run.data.tags for run in runs_of(kind))
+def test_trainings_stand_at_the_top_level_and_what_was_made_of_them_below(job: str) -> None:
+    top_level = {kind: {run.info.run_id for run in runs_of(kind)} for kind in ("main", "train")}
+    for kind, parents in {"score": "train", "evaluate": "train", "compare": "main"}.items():
+        assert {run.data.tags["mlflow.parentRunId"] for run in runs_of(kind)} == top_level[parents]
+    assert all("mlflow.parentRunId" not in run.data.tags for kind in top_level for run in runs_of(kind))
+    assert {run.info.run_name for run in runs_of("train")} == {"train v1", "train v2"}
+
+
+def test_training_run_bears_the_figures_of_its_evaluations(job: str) -> None:
+    evaluations = runs_of("evaluate")
+    for training in runs_of("train"):
+        own = [run for run in evaluations if run.data.tags["mlflow.parentRunId"] == training.info.run_id]
+        assert len(own) == len(TRACKS)
+        for run in own:
+            figures = {name: value for name, value in run.data.metrics.items() if "/" in name}
+            assert f"{run.data.tags['track']}/eer_percent" in figures
+            assert figures.items() <= training.data.metrics.items()
 
 
 def test_training_run_holds_losses_by_epoch_configuration_data_and_checkpoints(job: str) -> None:

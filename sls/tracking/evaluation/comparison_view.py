@@ -22,8 +22,8 @@ LOCAL_PORT = 5000
 CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 """A pattern of the metrics that are charted; the UI makes a section of each track. Intervals stand in the reports."""
 OTHER_KINDS = ("score", "score-shard", "register")
-# What trained or imported the recipes, and bears their results. Evaluations without a parent are of an earlier version,
-# where they did; but not those of each epoch, which would enter the averages.
+# What trained or imported the recipes, and bears their results. In stores of an earlier version evaluations do, which
+# have no parent there; but not those of each epoch, which would enter the averages.
 _WANTED = (
     "tags.recipe != ''",
     *(f"tags.kind != '{kind}'" for kind in OTHER_KINDS),

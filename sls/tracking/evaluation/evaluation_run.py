@@ -94,8 +94,8 @@ def track_evaluation(
     fitted = request.calibration
     made_by = {SCORE_RUN_TAG: source.run_id, "calibration": fitted.name if fitted else ""}
     run.set_tags({**source.tags, **{name: value for name, value in made_by.items() if value}})
-    place_under_origin(run, source.tags.get(TRAIN_RUN_TAG, ""))
-    run.suggest_name(f"evaluate {source.title} {request.track}")
+    what = f"{request.track} {request.subset}".strip()
+    place_under_origin(run, "evaluate", {"model": str(source.path), **source.tags}, what)
     basis = EvaluationBasis(run, corpus, request)
     joined = basis.join(source)
     if fitted:
@@ -146,7 +146,7 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
         train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
         note_evaluations(run.client, model_id, train_run_id)
         link_checkpoint(run.client, model_id, train_run_id)
-        renew_results(run.client, train_run_id)
+        renew_results(run.client, train_run_id, model_id)
 
 
 def log_results(

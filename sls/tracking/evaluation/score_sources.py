@@ -41,11 +41,6 @@ class ScoreSource:
         return f"runs:/{self.run_id}/{SCORES_DIRECTORY}/{self.path.name}" if self.run_id else str(self.path)
 
     @property
-    def title(self) -> str:
-        """What to call it in the name of a run: its recipe, or else the name of the file."""
-        return self.tags.get("recipe") or self.path.stem
-
-    @property
     def system(self) -> str:
         """What to call the system in a report."""
         return _name_system(self.tags) or self.path.stem

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
@@ -44,11 +44,6 @@ class FoundModel:
     version: str = ""
     has_weights: bool = True
     """False for an epoch whose weights were not kept."""
-
-    @property
-    def title(self) -> str:
-        """What to call it in the name of a run: its recipe, or else the name of its file."""
-        return self.recipe or PurePath(self.uri).stem
 
     def tags(self) -> dict[str, str]:
         """Returns what a scoring or evaluation run says of its model."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Mapping
+from pathlib import PurePath
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Metric, Run, RunTag
@@ -19,7 +21,7 @@ from sls.tracking.registry.lineage import Place, read_lineage
 from sls.tracking.registry.stages import evaluated_place
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import find_active_run
-from sls.tracking.tags import CHOSEN_EPOCH_TAG, CORPUS_TAG, NOT_COMPARABLE_TAG, PARENT_TAG
+from sls.tracking.tags import CHOSEN_EPOCH_TAG, CORPUS_TAG, NOT_COMPARABLE_TAG, PARENT_TAG, TRAIN_RUN_TAG
 
 EVALUATED_BY = "evaluated_by."
 """The beginning of the tags of such a run that name, by track, the evaluation whose figures it bears."""
@@ -27,17 +29,29 @@ EVALUATED_BY = "evaluated_by."
 logger = logging.getLogger(__name__)
 
 
-def place_under_origin(run: TrackedRun, train_run_id: str) -> None:
-    """Makes a run a child of the one that made its checkpoint, unless it has a parent already.
+def place_under_origin(run: TrackedRun, door: str, model_tags: Mapping[str, str], what: str) -> None:
+    """Makes a run a child of the one that made its checkpoint, and names it, such as `score v1 LA`.
 
-    A run that made no checkpoint of this store, or was deleted, gets no children.
+    One that has a parent already keeps it, as a run that a person has named keeps its name. Another epoch than the
+    chosen one stands in the name.
+
+    Args:
+        run: The run.
+        door: The first word of its name.
+        model_tags: What it says of its model.
+        what: The last word: a track, or a recording.
     """
-    origin = find_active_run(run.client, train_run_id)
-    if origin is not None and PARENT_TAG not in run.client.get_run(run.run_id).data.tags:
-        run.set_tags({PARENT_TAG: origin.info.run_id})
+    origin = find_active_run(run.client, model_tags.get(TRAIN_RUN_TAG, ""))
+    title, epoch = model_tags.get("recipe") or PurePath(model_tags["model"]).stem, model_tags.get("epoch")
+    if origin is not None:
+        if PARENT_TAG not in run.client.get_run(run.run_id).data.tags:
+            run.set_tags({PARENT_TAG: origin.info.run_id})
+        if epoch and epoch != origin.data.tags.get(CHOSEN_EPOCH_TAG):
+            title += f" epoch {epoch}"
+    run.suggest_name(f"{door} {title} {what}")
 
 
-def renew_results(client: MlflowClient, train_run_id: str) -> None:
+def renew_results(client: MlflowClient, train_run_id: str, model_id: str = "") -> None:
     """Brings the figures on a run that made checkpoints up to date with the evaluations of the one that it chose.
 
     Of each track they are those of the newest evaluation that compares with others: in full, on the track's own
@@ -50,10 +64,11 @@ def renew_results(client: MlflowClient, train_run_id: str) -> None:
         client: The tracking store.
         train_run_id: The run that trained or imported; where the store has none, or it chose no epoch, nothing
             happens.
+        model_id: The checkpoint that was evaluated; where it is not the chosen one, nothing happens either.
     """
     origin = find_active_run(client, train_run_id)
     chosen = _find_chosen(client, origin) if origin else None
-    if origin is None or chosen is None:
+    if origin is None or chosen is None or (model_id and model_id != chosen.model_id):
         return
     lineage = read_lineage(client, chosen.model_id, train_run_id)
     evaluations = {

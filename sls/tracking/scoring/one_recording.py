@@ -76,8 +76,7 @@ def track_recording(
         ValueError: it is no recording, its score is not finite, or a hop longer than a window.
     """
     run.set_tags({"kind": RECORDING_KIND, "recording": path, **model.tags()})
-    run.suggest_name(f"score {model.title} {path.name}")
-    place_under_origin(run, model.train_run_id)
+    place_under_origin(run, "score", model.tags(), path.name)
     checkpoint = load_checkpoint(model.path, backend=options.compute.backend)
     scored = _score(checkpoint, model, path, options)
     run.set_tags({"checkpoint_sha256": checkpoint.digest, **settings_of(options.compute, options.scoring)})

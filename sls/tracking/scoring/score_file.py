@@ -132,7 +132,7 @@ def describe_scores(run: TrackedRun, made_with: Mapping[str, Any], key: str) -> 
     names = ("track", "corpus", "checkpoint_sha256", *SETTINGS, "linear_layers")
     named = {**EARLIER_SETTINGS, **made_with}
     run.set_tags({name: named[name] for name in names} | {KEY_TAG: key, **made_with["model_tags"]})
-    place_under_origin(run, made_with["model_tags"].get(TRAIN_RUN_TAG, ""))
+    place_under_origin(run, "score", made_with["model_tags"], made_with["track"])
     if digest := made_with["protocol_sha256"]:
         run.set_tags({"protocol": made_with["protocol"], "protocol_sha256": digest})
         # The protocol need not be at hand where shards are joined.

@@ -98,7 +98,6 @@ def track_scoring(
     job, key = _prepare(model, trials, options, output, ranks)
     path, size = job.output, job.batches.batch_size
     describe_scores(run, job.made_with, key)
-    run.suggest_name(f"score {model.title} {trials.name}")
     run.set_tags({"eval_batch_size": size})
     if shard != WHOLE:
         # Not the kind that evaluations look for: a shard has no score file.

@@ -1,0 +1,166 @@
+"""A training run bears the results of the epoch that it chose; what was made of its checkpoints stands below it."""
+
+import math
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+from sls.tracking.active_run import tracked_run
+from sls.tracking.registry.results import place_under_origin, renew_results
+from sls.tracking.run import is_made_up
+from sls.tracking.store import connect
+from sls.tracking.tags import PARENT_TAG
+
+
+@pytest.fixture
+def client(store) -> MlflowClient:
+    return connect()
+
+
+def make_origin(
+    client: MlflowClient, kind: str = "train", chosen: str = "1", **tags: str
+) -> tuple[str, list[str]]:
+    """A run that made two checkpoints, of epochs 0 and 1; returns its id and theirs."""
+    chose = {"chosen_epoch": chosen} if chosen else {}
+    run_id = client.create_run("0", tags={"kind": kind, **chose, **tags}, run_name=f"{kind} v1").info.run_id
+    models = []
+    for epoch in (0, 1):
+        name = f"epoch_{epoch}"
+        model = client.create_logged_model("0", name, run_id, {"epoch": str(epoch)}, model_type="checkpoint")
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, epoch)])
+        models.append(model.model_id)
+    return run_id, models
+
+
+def evaluate(client: MlflowClient, model_id: str, eer_percent: float, track: str = "LA", **tags: str) -> str:
+    """A finished evaluation of a checkpoint."""
+    about = {"kind": "evaluate", "track": track, "corpus": "mine", "subset": "eval", "model_id": model_id}
+    run_id = client.create_run("0", tags={**about, **tags}).info.run_id
+    client.log_metric(run_id, f"{track}/eer_percent", eer_percent)
+    client.log_metric(run_id, f"{track}/eer_percent_low", eer_percent - 1)
+    client.set_terminated(run_id)
+    return run_id
+
+
+def test_chosen_epoch_brings_its_figures_to_the_training_run(client: MlflowClient) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    other = evaluate(client, models[0], 30.0)
+    renew_results(client, run_id, models[0])
+    assert "LA/eer_percent" not in client.get_run(run_id).data.metrics
+    first = evaluate(client, models[1], 4.0)
+    renew_results(client, run_id, models[1])
+    found = client.get_run(run_id).data
+    assert found.metrics == {"LA/eer_percent": 4.0, "LA/eer_percent_low": 3.0}
+    assert found.tags["evaluated_by.LA"] == first != other
+    hits = client.search_runs(["0"], "tags.kind = 'train' and metrics.`LA/eer_percent` < 5")
+    assert [run.info.run_id for run in hits] == [run_id]
+
+
+def test_newer_evaluation_takes_its_place_at_a_further_step(client: MlflowClient, caplog) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    for eer_percent in (4.0, 4.0, 3.5):
+        evaluate(client, models[1], eer_percent)
+        renew_results(client, run_id)
+        renew_results(client, run_id)
+    history = client.get_metric_history(run_id, "LA/eer_percent")
+    assert sorted((point.step, point.value) for point in history) == [(0, 4.0), (1, 4.0), (2, 3.5)]
+    assert client.get_run(run_id).data.metrics["LA/eer_percent"] == 3.5
+
+
+@pytest.mark.parametrize(
+    "tags", [{"not_comparable": "calibrated"}, {"not_comparable": "subset progress", "subset": "progress"}]
+)
+def test_figure_that_does_not_compare_never_reaches_the_training_run(
+    client: MlflowClient, tags: dict
+) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    evaluate(client, models[1], 4.0)
+    renew_results(client, run_id)
+    evaluate(client, models[1], 1.0, **tags)
+    renew_results(client, run_id)
+    assert client.get_run(run_id).data.metrics["LA/eer_percent"] == 4.0
+
+
+def test_another_corpus_or_precision_has_a_name_of_its_own(client: MlflowClient) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    evaluate(client, models[1], 4.0)
+    evaluate(client, models[1], 5.0, corpus="demo")
+    evaluate(client, models[1], 6.0, precision="bf16")
+    renew_results(client, run_id)
+    eers = {
+        name: value for name, value in client.get_run(run_id).data.metrics.items() if name.endswith("percent")
+    }
+    assert eers == {"LA/eer_percent": 4.0, "demo.LA/eer_percent": 5.0, "LA.bf16/eer_percent": 6.0}
+
+
+def test_another_choice_takes_the_figures_with_it(client: MlflowClient) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    for track in ("LA", "DF"):
+        evaluate(client, models[1], 4.0, track)
+    before = evaluate(client, models[0], 9.0)
+    renew_results(client, run_id)
+    client.log_metric(run_id, "DF/eer_percent_by_epoch", 4.0, step=1)
+    client.set_tag(run_id, "chosen_epoch", "0")
+    renew_results(client, run_id)
+    found = client.get_run(run_id).data
+    assert found.metrics["LA/eer_percent"] == 9.0
+    assert found.tags["evaluated_by.LA"] == before
+    assert math.isnan(found.metrics["DF/eer_percent"])
+    assert found.metrics["DF/eer_percent_by_epoch"] == 4.0
+    assert not client.search_runs(["0"], "tags.kind = 'train' and metrics.`DF/eer_percent` < 40")
+
+
+def test_import_is_the_row_of_what_it_brought(client: MlflowClient) -> None:
+    run_id = client.create_run("0", tags={"kind": "import_checkpoint"}).info.run_id
+    model = client.create_logged_model("0", "imported", run_id)
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    evaluate(client, model.model_id, 2.14, corpus="asvspoof")
+    evaluate(client, model.model_id, 20.0, corpus="demo")
+    renew_results(client, run_id, model.model_id)
+    metrics = client.get_run(run_id).data.metrics
+    assert (metrics["LA/eer_percent"], metrics["demo.LA/eer_percent"]) == (2.14, 20.0)
+
+
+@pytest.mark.parametrize("chosen", ["", "1"])
+def test_training_without_choice_or_evaluation_bears_no_figure(client: MlflowClient, chosen: str) -> None:
+    run_id, models = make_origin(client, chosen=chosen)
+    if not chosen:
+        evaluate(client, models[1], 4.0)
+    renew_results(client, run_id)
+    renew_results(client, "0" * 32)
+    renew_results(client, "")
+    assert not client.get_run(run_id).data.metrics
+
+
+def test_scores_stand_below_their_training_by_a_telling_name(client: MlflowClient) -> None:
+    origin, _ = make_origin(client)
+    for tags, name in (
+        ({"train_run_id": origin, "recipe": "v1", "epoch": "1"}, "score v1 LA"),
+        ({"train_run_id": origin, "recipe": "v1", "epoch": "0"}, "score v1 epoch 0 LA"),
+        ({"model": "weights/epoch_2.pth"}, "score epoch_2 LA"),
+    ):
+        with tracked_run("score") as run:
+            assert client.get_run(run.run_id).info.run_name == "score"
+            place_under_origin(run, "score", tags, "LA")
+        found = client.get_run(run.run_id)
+        assert found.info.run_name == name
+        assert found.data.tags.get(PARENT_TAG) == tags.get("train_run_id")
+
+
+def test_parent_and_name_that_a_person_gave_stay(client: MlflowClient, monkeypatch) -> None:
+    origin, _ = make_origin(client)
+    user = client.create_run("0").info.run_id
+    launched = client.create_run("0", tags={PARENT_TAG: user}, run_name="thesis-figure-3").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", launched)
+    with tracked_run("score") as run:
+        place_under_origin(run, "score", {"train_run_id": origin, "recipe": "v1"}, "LA")
+    found = client.get_run(launched)
+    assert run.run_id == launched
+    assert (found.info.run_name, found.data.tags[PARENT_TAG]) == ("thesis-figure-3", user)
+
+
+def test_name_that_mlflow_made_up_is_known(client: MlflowClient) -> None:
+    assert is_made_up(client.create_run("0").info.run_name)
+    assert not any(map(is_made_up, ("train v1", "my-bold-run", "bold-run-2", "")))
