@@ -80,16 +80,16 @@ def inspect_recordings(
         NotThereError: none of its folders exists.
     """
     located = track.locate(protocol, root)
-    missing = set(located.missing)
-    paths = [str(path) for path in located.paths if path not in missing]
     found = []
     if depth != "names":
+        missing = set(located.missing)
+        paths = [str(path) for path in located.paths if path not in missing]
         found = _look_into(paths, depth == "decode", num_workers, partial(show, track.name))
     facts = [one for one in found if isinstance(one, AudioFacts)]
     durations_s = [fact.duration_s for fact in facts if fact.duration_s is not None]
     return AudioInventory(
         folders=tuple(map(str, located.folders)),
-        present=len(paths),
+        present=len(located.paths) - len(located.missing),
         missing=len(located.missing),
         missing_examples=tuple(map(str, located.missing[:_EXAMPLES])),
         extra=len(located.extra),
