@@ -50,6 +50,20 @@ def test_another_metric_chooses_another_epoch(trained: str) -> None:
     assert "Chose epoch 2 (lowest train/loss)" in invoke("--run_id", trained).output
 
 
+def test_eers_of_a_chart_of_epochs_choose_and_figures_of_a_chosen_epoch_do_not(trained: str) -> None:
+    client = MlflowClient()
+    # As evaluations leave them there: their steps are no epochs.
+    for step, eer_percent in enumerate((1.0, 9.0)):
+        client.log_metric(trained, "DF/eer_percent", eer_percent, step=step)
+    for moment, epoch, eer_percent in ((1, 1, 2.0), (2, 2, 8.0), (3, 1, 9.0)):
+        client.log_metric(trained, "DF/eer_percent_by_epoch", eer_percent, timestamp=moment, step=epoch)
+    refused = invoke("--run_id", trained, "--by", "DF/eer_percent")
+    assert refused.exit_code == 2
+    assert "DF/eer_percent_by_epoch, train/loss, val/eer_percent, val/loss" in refused.output
+    chosen = invoke("--run_id", trained, "--by", "DF/eer_percent_by_epoch")
+    assert "Chose epoch 2 (lowest DF/eer_percent_by_epoch)" in chosen.output
+
+
 def test_weights_that_were_not_kept_cannot_be_chosen(trained: str) -> None:
     result = invoke("--run_id", trained, "--by", "val/eer_percent")
     assert result.exit_code == 2

@@ -19,6 +19,7 @@ from sls.tracking.evaluation.evaluation_run import EvaluationRequest, keep_files
 from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.evaluation.trainings import TrainingRun
 from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model
+from sls.tracking.registry.epoch_choice import EPOCHS_METRIC
 from sls.tracking.run import TrackedRun, one_line, run_link
 from sls.tracking.store import FINISHED, find_runs, tagged
 from sls.tracking.tags import CHOSEN_EPOCH_TAG, NOTE_TAG
@@ -196,7 +197,7 @@ def _chart_beside_losses(
     """
     client, run_id = pipeline.client, training.run_id
     for item in evaluated:
-        name = f"{item.track}/eer_percent_by_epoch"
+        name = f"{item.track}{EPOCHS_METRIC}"
         if item.eer_percent is None:
             continue
         # Runs were read before this call began; only what they had then is asked for.

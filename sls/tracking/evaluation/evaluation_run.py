@@ -20,7 +20,7 @@ from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
 from sls.tracking.registry.lineage import link_checkpoint
 from sls.tracking.registry.model_card import note_evaluations
-from sls.tracking.registry.results import place_under_origin, renew_results
+from sls.tracking.registry.parent_run import place_under_origin, renew_results
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import MODEL_ID_TAG, NOT_COMPARABLE_TAG, SCORE_RUN_TAG, TRAIN_RUN_TAG
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
 
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
 from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, has_weights
-from sls.tracking.registry.results import renew_results
+from sls.tracking.registry.parent_run import renew_results
 from sls.tracking.store import get_run
 from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG
+
+EPOCHS_METRIC = "/eer_percent_by_epoch"
+"""The end of the name of what a chart of epochs logs on a training run; in front of it stands the track."""
+# The figures of a chosen epoch, such as `DF/eer_percent`, have no epochs for their steps.
+BY_EPOCH = re.compile(rf"(train|val)/(loss|eer_percent)|.+{EPOCHS_METRIC}")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,8 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
     Args:
         client: The tracking store.
         run_id: The training run.
-        metric: A loss or an EER that it logged by epoch; empty for what its recipe monitors.
+        metric: What it logged by epoch: a loss, `val/eer_percent`, or the EER of a track that a chart of epochs
+            found, such as `DF/eer_percent_by_epoch`; empty for what its recipe monitors.
 
     Raises:
         ValueError: there is no such run, it logged no such metric, or the weights of that epoch were not kept.
@@ -52,13 +62,14 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
     run = get_run(client, run_id, "run_id")
     run_id = run.info.run_id
     metric = metric or MONITORED_METRICS.get(run.data.params.get("cfg/monitor", ""), "")
-    candidates = sorted(name for name in run.data.metrics if name.endswith(("/loss", "/eer_percent")))
+    candidates = sorted(filter(BY_EPOCH.fullmatch, run.data.metrics))
     if metric not in candidates:
         raise ValueError(
             f"by: found {metric or 'no monitored loss'}, expected a loss or an EER that run {run_id} logged by "
             f"epoch: {', '.join(candidates) or 'none, it is no training run'}"
         )
-    history = client.get_metric_history(run_id, metric)
+    # A chart that is drawn anew may have found another value for an epoch: the newest counts.
+    history = sorted(client.get_metric_history(run_id, metric), key=lambda point: int(point.timestamp))
     trained = choose_by(run_id, metric, {point.step: point.value for point in history})
     kept = [epoch for epoch, model in checkpoints_of(client, run).items() if has_weights(model)]
     if trained.epoch not in kept:
@@ -66,6 +77,9 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
             f"by: {trained.rule} is at epoch {trained.epoch}, whose weights were not kept; run {run_id} has "
             f"those of epochs {sorted(kept)} (keep=all keeps every one)"
         )
+    if metric.endswith(EPOCHS_METRIC):
+        track = metric.removesuffix(EPOCHS_METRIC)
+        logger.warning("the epoch is chosen by %s: EERs on %s are now too good to compare", track, track)
     for name, value in trained.tags().items():
         client.set_tag(run_id, name, value)
     renew_results(client, run_id)

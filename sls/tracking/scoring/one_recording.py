@@ -25,7 +25,7 @@ from sls.models.compiling import compiled_for_scoring
 from sls.reports.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, new_figure, set_title, to_png
 from sls.tracking.registry.calibrations import CALIBRATION_FILE
 from sls.tracking.registry.checkpoints import ModelSource
-from sls.tracking.registry.results import place_under_origin
+from sls.tracking.registry.parent_run import place_under_origin
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.scoring_run import ScoringOptions
 

@@ -25,7 +25,7 @@ from sls.engine.scoring.partial_scores import (
 from sls.engine.scoring.settings import EARLIER_SETTINGS, REMEDY, SETTINGS, check_same, scores_key
 from sls.files import file_digest, hold_lock, scratch_directory, write_whole
 from sls.tracking.registry.lineage import link_checkpoint
-from sls.tracking.registry.results import place_under_origin
+from sls.tracking.registry.parent_run import place_under_origin
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import FINISHED, find_first_run, tagged
 from sls.tracking.tags import KEY_TAG, MODEL_ID_TAG, TRAIN_RUN_TAG

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
 from sls.tracking.active_run import tracked_run
-from sls.tracking.registry.results import place_under_origin, renew_results
+from sls.tracking.registry.parent_run import place_under_origin, renew_results
 from sls.tracking.run import is_made_up
 from sls.tracking.store import connect
 from sls.tracking.tags import PARENT_TAG
