@@ -1,6 +1,7 @@
 """The check_data door: what is there, what is missing, and what can be run."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_missing_and_broken_recordings_are_counted_and_exit_with_2(store, small_
     broken.write_bytes(b"no audio")
     result = CliRunner().invoke(check_data, ["--data_root", str(root), "--track", "train,dev"])
     assert result.exit_code == 2
-    assert "not usable as they are: train (of 2 tracks)" in result.stderr
+    assert re.search(r"not usable.*: train \(.*\b2\b", result.stderr)
     assert gone.stem in result.output
     (train, dev) = json.loads(mlflow.artifacts.load_text(f"runs:/{newest_run().info.run_id}/check_data.json"))
     assert train["audio"]["missing"] == 1
@@ -52,7 +53,7 @@ def test_a_lone_list_that_is_wrong_is_told_and_exits_with_2(store, small_corpus,
     path.write_text(path.read_text().rstrip("\n").rpartition(",")[0] + "\n")
     result = CliRunner().invoke(check_data, ["--data_root", str(root), "--depth", "names"])
     assert result.exit_code == 2
-    assert "not usable as they are: In-the-Wild" in result.stderr
+    assert re.search(r"not usable.*: In-the-Wild\b", result.stderr)
     assert f"In-the-Wild: {path}:" in result.output
 
 
@@ -69,7 +70,7 @@ def test_all_means_every_track_of_which_something_is_there(store, small_corpus) 
     ]
     assert [result.exit_code for result in outputs] == [0, 0], outputs[1].stderr
     assert outputs[0].output == outputs[1].output
-    assert "ASVspoof5: nothing of it is there" in outputs[1].output
+    assert "ASVspoof5: nothing" in outputs[1].output
     # Nothing is cut off where a log is 80 columns wide.
     headings = ("trials", "present", "missing", "extra", "unreadable", "keyed", "ASVspoof2019-LA")
     assert all(f" {heading} " in outputs[1].output for heading in headings)

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,11 @@ def invoke(*arguments: str) -> Result:
 def test_another_metric_chooses_another_epoch(trained: str) -> None:
     result = invoke("--run_id", trained, "--by", "val/loss")
     assert result.exit_code == 0, result.output
-    assert "Chose epoch 1 (lowest val/loss)" in result.output
+    assert re.search(r"epoch 1\b.*val/loss", result.output)
     client = MlflowClient()
     assert client.get_run(trained).data.tags["chosen_by"] == "lowest val/loss"
     assert resolve_model(client, f"runs:/{trained}").epoch == "1"
-    assert "Chose epoch 2 (lowest train/loss)" in invoke("--run_id", trained).output
+    assert re.search(r"epoch 2\b.*train/loss", invoke("--run_id", trained).output)
 
 
 def test_eers_of_a_chart_of_epochs_choose_and_figures_of_a_chosen_epoch_do_not(trained: str) -> None:
@@ -67,7 +68,7 @@ def test_eers_of_a_chart_of_epochs_choose_and_figures_of_a_chosen_epoch_do_not(t
 def test_weights_that_were_not_kept_cannot_be_chosen(trained: str) -> None:
     result = invoke("--run_id", trained, "--by", "val/eer_percent")
     assert result.exit_code == 2
-    assert "epoch 0, whose weights were not kept" in result.output
+    assert re.search(r"epoch 0\b.*not kept", result.output)
     assert "epochs [1, 2]" in result.output
     assert MlflowClient().get_run(trained).data.tags["chosen_epoch"] == "2"
 
@@ -76,8 +77,8 @@ def test_weights_that_were_not_kept_cannot_be_chosen(trained: str) -> None:
     ("metric", "message"),
     [
         # Its lowest value would be the worst epoch's.
-        ("train/accuracy", "by: found train/accuracy, expected a loss or an EER that run "),
-        ("loss", "logged by epoch: train/loss, val/eer_percent, val/loss\n"),
+        ("train/accuracy", "by: found train/accuracy, expected "),
+        ("loss", ": train/loss, val/eer_percent, val/loss\n"),
     ],
 )
 def test_what_is_no_loss_or_eer_of_the_run_cannot_choose(trained: str, metric: str, message: str) -> None:
@@ -89,4 +90,4 @@ def test_what_is_no_loss_or_eer_of_the_run_cannot_choose(trained: str, metric: s
 def test_run_that_does_not_exist_is_named(store: Path) -> None:
     result = invoke("--run_id", "0" * 32)
     assert result.exit_code == 2
-    assert "has no run 000" in result.output
+    assert f"run {'0' * 32}" in result.output

@@ -64,12 +64,12 @@ def test_every_epoch_is_evaluated_once_and_charted(
     first = call_epochs(small_corpus, [run_id], "--track", "LA,DF")
     assert first.exit_code == 0, first.output
     assert "Evaluated 4 of 4.\n" in first.output
-    assert first.output.splitlines()[-1].startswith("Compare the recipes: make ui, then http")
+    assert re.search(r"make ui\b.* http", first.output.splitlines()[-1])
     told = [
         line for line in caplog.messages if re.fullmatch(r"v1 epoch \d on (LA|DF): EER \d+\.\d\d %", line)
     ]
     assert len(told) == 4
-    assert "evaluating 2 epochs on 2 tracks" in caplog.messages
+    assert any(re.search(r"\b2 epochs .*\b2 tracks", line) for line in caplog.messages)
     assert "(chosen)" in first.output
     assert "synthetic" in first.output
     door = runs_of("epochs")[0]
@@ -89,7 +89,7 @@ def test_every_epoch_is_evaluated_once_and_charted(
     # it takes the newest training of each recipe on the corpus.
     second = call_epochs(small_corpus, [])
     assert second.exit_code == 0, second.output
-    assert "Evaluated 4 of 8; the others were known." in second.output
+    assert "Evaluated 4 of 8; " in second.output
     assert len(runs_of("score")) == len(runs_of("evaluate")) == 8
     known = [row for row in read_table(runs_of("epochs")[0]) if row["track"] in ("LA", "DF")]
     assert [row["eer_percent"] for row in known] == [row["eer_percent"] for row in rows]
@@ -106,7 +106,7 @@ def test_every_epoch_is_evaluated_once_and_charted(
     }
     assert_numbers_lead_back(rows, door, training_run)
     again = call_epochs(small_corpus, [run_id], "--track", "DF")
-    assert "Evaluated 0 of 2; the others were known." in again.output
+    assert "Evaluated 0 of 2; " in again.output
 
 
 def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run: Run) -> None:
@@ -256,9 +256,8 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
         found.setdefault(point.step, []).append(point.value)
     assert found == steps
     told = [line for line in caplog.messages if "was trained on" in line]
-    assert told == [f"v1 was trained on {corpus}: its run gets no chart of the EERs on demo"] * (
-        0 if corpus == "demo" else 4
-    )
+    assert len(told) == (0 if corpus == "demo" else 4)
+    assert all(re.search(rf"\bv1 was trained on {corpus}: .*\bdemo\b", line) for line in told)
 
 
 def test_a_missing_recording_is_refused_unless_failures_are_allowed(
@@ -311,15 +310,14 @@ def test_epoch_whose_weights_were_not_kept_leaves_a_gap(
     result = call_epochs(small_corpus, [run.info.run_id], "--track", "DF")
     assert result.exit_code == 2
     assert "found no evaluated epoch" in result.stderr
-    assert "v1 epoch 0 on DF: not evaluated: its weights were not kept" in caplog.text
+    assert re.search(r"v1 epoch 0 on DF: .*weights", caplog.text)
 
 
 def test_no_run_is_refused(store: Path, small_corpus: Path) -> None:
     made_training(1, "v1", "asvspoof")
     result = call_epochs(small_corpus, [])
     assert result.exit_code == 2
-    assert "runs: no finished training on demo in the experiment " in result.stderr
-    assert "; train first: mlflow run . -e train" in result.stderr
+    assert re.search(r"runs: no .* demo\b.*mlflow run \. -e train", result.stderr)
 
 
 def test_unknown_run_is_named(store: Path, small_corpus: Path) -> None:
@@ -336,7 +334,7 @@ def test_run_that_trained_nothing_is_named(store: Path, small_corpus: Path) -> N
         pass
     result = call_epochs(small_corpus, [run.run_id])
     assert result.exit_code == 2
-    assert f"{run.run_id} (kind check_data) has no checkpoints" in result.stderr
+    assert re.search(rf"{run.run_id} .*check_data.*no checkpoints", result.stderr)
 
 
 def test_default_tracks_are_those_of_evaluation_that_have_data(small_corpus: Path) -> None:
@@ -348,5 +346,5 @@ def test_default_tracks_are_those_of_evaluation_that_have_data(small_corpus: Pat
 
 def test_data_root_without_any_track_is_refused(small_corpus: Path, tmp_path: Path) -> None:
     tracks = open_corpus(DataConfig(data_root=str(small_corpus))).tracks
-    with pytest.raises(ValueError, match="found data of none of LA, DF"):
+    with pytest.raises(ValueError, match="found .*none of LA, DF"):
         find_tracks(Corpus("empty", tmp_path, tracks))

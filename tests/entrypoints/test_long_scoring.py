@@ -83,7 +83,7 @@ def test_recordings_that_were_left_out_are_tried_again(whole, model, audio, tmp_
     finally:
         broken.write_bytes(content)
     assert result.exit_code == 2
-    assert "1 of 22 recordings cannot be read" in result.stderr
+    assert re.search(r"\b1 of 22 recordings\b", result.stderr)
     result = run_score(*score_command(model, audio, output))
     assert "4 scored (18 more were there)" in result.output
     assert output.read_bytes() == whole.read_bytes()
@@ -134,9 +134,9 @@ def test_without_an_output_the_finished_run_is_found_on_the_server(
     ("change", "named"),
     [
         (["--precision", "bf16"], "precision fp32.*expected precision bf16"),
-        (["--eval_batch_size", "5"], "eval_batch_size 4, expected eval_batch_size 5"),
-        (["--resampler", "kaiser_best"], "resampler soxr, expected resampler kaiser_best"),
-        (["--window_hop", "4000"], "window_hop 0, window_combination none, expected window_hop 4000"),
+        (["--eval_batch_size", "5"], "eval_batch_size 4, expected .*eval_batch_size 5"),
+        (["--resampler", "kaiser_best"], "resampler soxr, expected .*kaiser_best"),
+        (["--window_hop", "4000"], "window_hop 0, window_combination none, expected .*window_hop 4000"),
     ],
 )
 def test_scores_of_other_settings_are_not_overwritten(whole, model, audio, change, named: str) -> None:
@@ -170,7 +170,7 @@ def test_scores_of_another_model_are_not_overwritten(whole, audio, tmp_path) -> 
     other = make_checkpoint(tmp_path / "other.safetensors", seed=2)
     result = run_score(*score_command(other, audio, whole))
     assert result.exit_code == 2
-    assert "found scores with checkpoint_sha256" in result.stderr
+    assert re.search(rf"{re.escape(str(whole))}: found .*checkpoint_sha256", result.stderr)
 
 
 def test_a_file_of_unknown_origin_is_not_overwritten(store, model, audio, tmp_path) -> None:
@@ -178,7 +178,7 @@ def test_a_file_of_unknown_origin_is_not_overwritten(store, model, audio, tmp_pa
     output.write_text("r0000.wav 1\n")
     result = run_score(*score_command(model, audio, output))
     assert result.exit_code == 2
-    assert "found a score file without the JSON that says what made it" in result.stderr
+    assert re.search(rf"{re.escape(str(output))}: found .*without .*JSON", result.stderr)
     assert output.read_text() == "r0000.wav 1\n"
 
 
@@ -191,7 +191,7 @@ def test_shards_are_joined_to_the_bytes_of_one_process(whole, model, audio, tmp_
         assert newest_run().data.tags["kind"] == "score-shard"
     result = CliRunner().invoke(join, ["--output", str(output)])
     assert result.exit_code == 2
-    assert "8 of 22 trials are not scored, the first of them number 9" in result.stderr
+    assert re.search(r"\b8 of 22 trials .*number 9\b", result.stderr)
     assert not output.exists()
     assert run_score(*score_command(model, audio, output, "--shard", "2/3")).exit_code == 0
     result = CliRunner().invoke(join, ["--output", str(output)])
@@ -241,7 +241,7 @@ def test_shards_are_not_joined_over_a_file_of_something_else(store, model, audio
     output.write_text("r0000.wav 1\n")
     result = CliRunner().invoke(join, ["--output", str(output)])
     assert result.exit_code == 2
-    assert "found a score file without the JSON that says what made it; remove" in result.stderr
+    assert re.search(rf"{re.escape(str(output))}: found .*without .*JSON", result.stderr)
     assert output.read_text() == "r0000.wav 1\n"
 
 
@@ -285,25 +285,24 @@ def test_shards_of_different_settings_are_not_joined(store, model, audio, tmp_pa
     result = CliRunner().invoke(join, ["--output", str(output)])
     assert result.exit_code == 2
     # A CPU may pack the linear layers in one precision alone, and then that differs too.
-    assert "2-of-2.partial: found scores with precision bf16" in result.stderr
-    assert "expected precision fp32" in result.stderr
+    assert re.search(r"2-of-2\.partial: found .*precision bf16\b.*expected .*precision fp32", result.stderr)
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         (["--shard", "0/3"], "shard: found 0/3"),
-        (["--shard", "a"], "shard: found 'a', expected NUMBER/COUNT"),
-        (["--shard", "1/2", "--eval_batch_size", "0"], "eval_batch_size: found 0 (automatic) with shard"),
+        (["--shard", "a"], "shard: found 'a', expected .*NUMBER/COUNT"),
+        (["--shard", "1/2", "--eval_batch_size", "0"], r"eval_batch_size: found 0\b.*shard"),
         (["--precision", "tf32"], "precision: found tf32 on cpu"),
-        (["--output", "."], "output: found the directory ., expected a file"),
-        (["--window_hop", "8001"], "window_hop: found 8001, expected at most 8000, the samples of a window"),
+        (["--output", "."], r"output: found .* \., expected .*file"),
+        (["--window_hop", "8001"], r"window_hop: found 8001, expected .*\b8000\b"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(store, model, audio, tmp_path, more, message: str) -> None:
     result = run_score(*score_command(model, audio, tmp_path / "scores.txt"), *more)
     assert result.exit_code == 2
-    assert message in result.stderr
+    assert re.search(message, result.stderr)
     assert result.stderr.count("\n") == 1
 
 

@@ -1,5 +1,7 @@
 """The register door: a version from a run, its stage by command, and the champion by policy."""
 
+import re
+
 import mlflow
 import pandas as pd
 import pytest
@@ -56,7 +58,7 @@ def test_run_becomes_a_version_with_the_calibration_that_another_run_fitted(trai
         run.log_file(tmp_path / CALIBRATION_FILE)
     result = call("--run_id", training_run, "--calibration", run.run_id)
     assert result.exit_code == 0, result.output
-    assert "models:/xlsr-sls/1 (recipe v2, stage staging), with its calibration" in result.output
+    assert re.search(r"models:/xlsr-sls/1 .*recipe v2, stage staging\b.*calibration", result.output)
     tags = version_tags("1")
     assert (tags["recipe"], tags["stage"], tags["epoch"], tags["run_id"]) == (
         "v2",
@@ -95,10 +97,7 @@ def test_policy_says_why_and_changes_nothing_unless_applied(store) -> None:
     make_versions(2.5, 1.5)
     said = call("--champion", "DF")
     assert said.exit_code == 0, said.output
-    assert (
-        "version 2 has the lowest EER on DF, 1.50 %, of 2 versions evaluated on the same key. Now: none."
-        in said.output
-    )
+    assert re.search(r"version 2 .*lowest .*\bDF, 1\.50 %.*\b2 versions\b.*Now: none\b", said.output)
     assert "Nothing was changed" in said.output
     assert find_champion(connect()) == ""
     assert version_tags("2")["stage"] == "staging"
@@ -111,17 +110,17 @@ def test_policy_says_why_and_changes_nothing_unless_applied(store) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--version", "7", "--stage", "production"], "version: found 7, expected a version of xlsr-sls"),
-        (["--version", "1"], "stage: found nothing, expected one of staging, production, archived"),
+        (["--version", "7", "--stage", "production"], "version: found 7, expected .*xlsr-sls"),
+        (["--version", "1"], "stage: found nothing, expected .*staging, production, archived"),
         (["--version", "1", "--stage", "live"], "stage: found live"),
-        (["--version", "1", "--run_id", "x", "--stage", "production"], "version: found run_id beside it"),
-        (["--champion", "DF", "--stage", "production"], "champion: found stage beside it"),
+        (["--version", "1", "--run_id", "x", "--stage", "production"], r"version: found run_id\b"),
+        (["--champion", "DF", "--stage", "production"], r"champion: found stage\b"),
         (
             ["--champion", "PA"],
-            "no version of xlsr-sls has been evaluated on PA; there are evaluations on DF",
+            r"no version of xlsr-sls .*\bPA\b.*\bDF\b",
         ),
-        (["--apply", "true"], "apply: found true without champion"),
-        (["--apply", "yes", "--champion", "DF"], "apply: found 'yes', expected true or false"),
+        (["--apply", "true"], "apply: found true .*champion"),
+        (["--apply", "yes", "--champion", "DF"], "apply: found 'yes', expected true.*false"),
         (["--run_id", "0123456789abcdef0123456789abcdef", "--stage", "staging"], "no run 0123456789abcdef"),
     ],
 )
@@ -129,7 +128,7 @@ def test_wrong_request_is_refused_in_one_line_and_changes_nothing(store, argumen
     make_versions(2.0)
     result = call(*arguments)
     assert result.exit_code == 2, result.output
-    assert message in result.stderr.strip().splitlines()[-1]
+    assert re.search(message, result.stderr.strip().splitlines()[-1])
     assert version_tags("1")["stage"] == "staging"
     assert find_champion(connect()) == ""
 
@@ -137,14 +136,14 @@ def test_wrong_request_is_refused_in_one_line_and_changes_nothing(store, argumen
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere.json", "calibration: nowhere.json: no such file"),
+        ("nowhere.json", r"calibration: nowhere\.json: "),
         (
             "0123456789abcdef0123456789abcdef",
-            "calibration: the tracking store has no run 0123456789",
+            "calibration: .*run 0123456789abcdef0123456789abcdef",
         ),
     ],
 )
 def test_missing_calibration_is_named(training_run, name: str, message: str) -> None:
     result = call("--run_id", training_run, "--calibration", name)
     assert result.exit_code == 2
-    assert message in result.stderr.strip().splitlines()[-1]
+    assert re.search(message, result.stderr.strip().splitlines()[-1])

@@ -22,7 +22,7 @@ def draw_ratios(seed: int, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_line_that_would_turn_scores_round_is_refused():
-    with pytest.raises(ValueError, match=r"found scores that fall where trials are bona fide \(slope -"):
+    with pytest.raises(ValueError, match=r"found .*bona fide \(slope -"):
         fit_logistic([-1.0, 0.0, -2.0], [1.0, 0.5, 2.0])
 
 

@@ -91,7 +91,7 @@ def test_any_number_of_layers_frames_and_dimensions(dim: int, num_frames: int, n
 
 @pytest.mark.parametrize(("dim", "num_frames"), [(2, 30), (30, 2)])
 def test_too_little_to_pool_raises(dim: int, num_frames: int) -> None:
-    with pytest.raises(ValueError, match=f"found {num_frames} frames of dimension {dim}"):
+    with pytest.raises(ValueError, match=f"found {num_frames} frames .*{dim}"):
         SlsClassifier(dim, num_frames)
 
 

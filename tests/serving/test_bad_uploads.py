@@ -49,9 +49,9 @@ def test_bad_list_of_samples_is_refused_in_one_sentence_and_leaves_the_other_row
 
 def test_row_brings_a_file_or_samples_and_not_both(served) -> None:
     both = {"audio": base64_of(WAV), "samples": [0.1, 0.2], "sample_rate_hz": 16_000}
-    with pytest.raises(MlflowException, match="found audio and samples in one row"):
+    with pytest.raises(MlflowException, match="found audio and samples"):
         served.predict(pd.DataFrame([both]))
-    with pytest.raises(MlflowException, match="columns: expected audio, or samples"):
+    with pytest.raises(MlflowException, match="columns: expected audio.*samples"):
         served.predict(pd.DataFrame({"sample_rate_hz": [16_000]}))
 
 

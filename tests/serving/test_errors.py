@@ -82,9 +82,7 @@ def test_parameter_in_a_row_is_refused_in_every_form_since_mlflow_would_leave_it
         predict=lambda data, params: pytest.fail("it was answered"),
     )
     guarded = guard(inspect.unwrap(scoring_server.invocations), max_bytes=1_000)
-    with pytest.raises(
-        RefusedRequest, match=r"rows: found curve, expected it in params, beside the"
-    ) as caught:
+    with pytest.raises(RefusedRequest, match=r"rows: found curve, expected .*params") as caught:
         guarded(json.dumps(body).encode(), None, model, signature.inputs)
     assert "UklG" not in caught.value.message
 
@@ -94,14 +92,14 @@ def test_parameter_in_a_row_is_refused_in_every_form_since_mlflow_would_leave_it
 def test_key_that_the_server_would_leave_out_is_refused_by_name(kind: str | None, extra: str) -> None:
     guarded = guard(lambda *_: pytest.fail("it was answered"), max_bytes=100)
     body = json.dumps({"dataframe_records": [], extra: 0.5}).encode()
-    with pytest.raises(RefusedRequest, match=f"found '{extra}' beside the input") as caught:
+    with pytest.raises(RefusedRequest, match=f"found '{extra}' ") as caught:
         guarded(body, kind, MODEL, None)
     assert caught.value.get_http_status_code() == 400
 
 
 @pytest.mark.parametrize("key", ["UklG" * 8, "UklG\n", "UklG=="])
 def test_key_that_may_be_a_recording_is_not_quoted(key: str) -> None:
-    with pytest.raises(RefusedRequest, match="found a key beside the input") as caught:
+    with pytest.raises(RefusedRequest, match="found a key ") as caught:
         guard(answer, max_bytes=100)(json.dumps({key: 1}).encode(), None, MODEL, None)
     assert "UklG" not in caught.value.message
 
@@ -120,7 +118,7 @@ def test_text_of_the_server_becomes_one_sentence_in_json(kind: str) -> None:
     invocations = inspect.unwrap(scoring_server.invocations)
     found = guard(invocations, max_bytes=100)(b'{"inputs": []}', kind, MODEL, None)
     assert (found.status, found.mimetype) == (415, "application/json")
-    assert json.loads(found.response)["message"].startswith("content type: found one that is not taken")
+    assert json.loads(found.response)["message"].startswith("content type: found ")
     assert "UklG" not in found.response
 
 
@@ -143,7 +141,7 @@ def test_server_that_has_changed_is_left_to_answer_as_mlflow_does(monkeypatch, c
         monkeypatch.setattr(scoring_server, "invocations", changed)
         guard_server(max_bytes=1)
         assert scoring_server.invocations is changed
-    assert "its own errors may hold what was sent" in caplog.text
+    assert any(record.levelname == "WARNING" for record in caplog.records)
 
 
 async def post(app: Any, body: bytes) -> list[dict[str, Any]]:

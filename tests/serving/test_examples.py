@@ -86,13 +86,13 @@ def recording(tmp_path: Path) -> str:
         (
             (504, b"Request processing time exceeded limit"),
             1,
-            "the service took too long: send fewer recordings",
+            "too long: .*fewer recordings",
         ),
-        ((415, b"This predictor only supports", "text/plain"), 1, "the service answered with status 415"),
-        ((404, b'{"detail": "Not Found"}'), 1, "the service answered with status 404"),
-        ((400, b'["a list"]'), 1, "the service answered with status 400"),
+        ((415, b"This predictor only supports", "text/plain"), 1, r"\b415"),
+        ((404, b'{"detail": "Not Found"}'), 1, r"\b404"),
+        ((400, b'["a list"]'), 1, r"\b400"),
         ((400, b'{"message": "audio: not base64"}'), 1, "audio: not base64"),
-        ((200, b"<html>"), 2, "found an answer without predictions, expected a served countermeasure"),
+        ((200, b"<html>"), 2, "found .*without predictions, expected .*"),
     ],
 )
 def test_client_says_one_sentence_whatever_the_service_answers(
@@ -101,7 +101,7 @@ def test_client_says_one_sentence_whatever_the_service_answers(
     done = run_client(serve(*answer).address, recording)
     assert done.returncode == code
     assert done.stdout == ""
-    assert done.stderr.endswith(f"{sentence}\n")
+    assert re.search(f"{sentence}\n$", done.stderr)
     assert done.stderr.count("\n") == 1
 
 
@@ -111,19 +111,19 @@ def test_client_says_one_sentence_whatever_the_service_answers(
 def test_client_without_an_answer_says_one_line(recording: str, address: str) -> None:
     done = run_client(address, recording)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"{address}/invocations: no answer: ")
+    assert done.stderr.startswith(f"{address}/invocations: ")
     assert done.stderr.count("\n") == 1
 
 
 def test_client_without_a_recording_says_one_line(tmp_path: Path) -> None:
     for arguments, sentence in (
-        ([], "usage: client.py ADDRESS RECORDING ..."),
-        (["none.flac"], "cannot read none.flac: No such file or directory, expected a recording"),
-        ([str(tmp_path)], f"cannot read {tmp_path}: Is a directory, expected a recording"),
+        ([], r"usage: client\.py ADDRESS RECORDING \.\.\."),
+        (["none.flac"], r".* none\.flac: .*, expected a recording"),
+        ([str(tmp_path)], rf".* {re.escape(str(tmp_path))}: .*directory, expected a recording"),
     ):
         done = run_client(*(["http://127.0.0.1:9", *arguments] if arguments else []))
         assert done.returncode == 2
-        assert done.stderr == f"{sentence}\n"
+        assert re.fullmatch(f"{sentence}\n", done.stderr)
 
 
 def test_curl_client_without_a_recording_says_one_line_and_asks_nobody(serve, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_curl_client_without_a_recording_says_one_line_and_asks_nobody(serve, tm
         )
         assert done.returncode == 2
         assert done.stdout == ""
-        assert done.stderr == f"cannot read {name}: expected a recording\n"
+        assert re.fullmatch(rf".* {re.escape(name)}: expected a recording\n", done.stderr)
     assert service.questions == []
 
 
@@ -208,7 +208,7 @@ def test_page_takes_in_a_question_that_is_too_large_before_it_refuses() -> None:
     with page_of("http://127.0.0.1:9") as port:
         status, text = ask(port, body=bytes(65 * 2**20))
         assert status == 413
-        assert "expected a shorter recording" in json.loads(text)["message"]
+        assert "expected a shorter" in json.loads(text)["message"]
         assert ask(port, **{"Content-Length": "²"})[0] == 413
 
 
@@ -225,7 +225,8 @@ def test_page_refuses_an_address_that_is_none_in_one_line(address: str) -> None:
         timeout=30,
     )
     assert done.returncode == 2
-    assert done.stderr == f"service: found {address!r}, expected an address such as http://127.0.0.1:5001\n"
+    found = re.escape(repr(address))
+    assert re.fullmatch(rf"service: found {found}, expected .*http://127\.0\.0\.1:5001\n", done.stderr)
 
 
 def test_largest_file_of_the_page_fits_into_a_question() -> None:

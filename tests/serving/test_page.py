@@ -236,8 +236,7 @@ def test_page_says_when_the_service_is_away_and_answers_its_own_questions_alone(
     finally:
         process.terminate()
         process.wait(30)
-    assert answers["/ask", "application/json"] == (
-        502,
-        f"the service at http://127.0.0.1:{free} does not answer",
-    )
+    status, message = answers["/ask", "application/json"]
+    assert status == 502
+    assert f" http://127.0.0.1:{free} " in message
     assert answers["/ask", "text/plain"][0] == answers["/other", "application/json"][0] == 404

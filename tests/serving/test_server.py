@@ -1,6 +1,7 @@
 """The served model behind a real server on loopback."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -115,7 +116,7 @@ def test_server_refuses_broken_requests_without_a_traceback_and_without_an_echo(
     for content_type in ("text/plain", f"text/{audio[:99]}", "application/json; charset=latin-1"):
         status, text = send(port, json.dumps(good).encode(), content_type)
         assert status == 415
-        assert json.loads(text)["message"].startswith("content type: found one that is not taken")
+        assert json.loads(text)["message"].startswith("content type: found ")
         assert audio[:12] not in text
 
 
@@ -142,7 +143,7 @@ def test_example_clients_print_the_scores_of_predict(port: int, served, tmp_path
         answers[name] = json.loads(result.stdout)
         refused = subprocess.run([*command, str(letter)], capture_output=True, text=True, check=False)
         assert refused.returncode != 0
-        assert "not a WAV, FLAC, MP3 or OGG file" in refused.stdout + refused.stderr
+        assert re.search("WAV, FLAC, MP3.*OGG", refused.stdout + refused.stderr)
         assert "Traceback" not in refused.stderr
     assert answers["python"]["score"] == pytest.approx(expected, abs=1e-5)
     assert json.loads(answers["python"]["curve"])[0]["start_s"] == 0

@@ -1,5 +1,6 @@
 """The states of a training in the artifact store: each whole or of no account, the furthest first."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,7 @@ def test_state_cut_off_in_sending_leaves_the_former_one(store) -> None:
     client.log_text(run.run_id, "torn", f"state/{last.name}")
     assert read(run) == "epoch 11, batch 0"
     client.log_text(run.run_id, "torn too", f"state/{former.name}")
-    with pytest.raises(
-        ValueError, match=rf"holds no whole state; state/{last.name} has the digest"
-    ) as caught:
+    with pytest.raises(ValueError, match=rf"no whole state\b.*state/{re.escape(last.name)} ") as caught:
         read(run)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="holds no whole weights"):

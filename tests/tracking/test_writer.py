@@ -1,5 +1,6 @@
 """Two machines at one run: each has its own journals, and shares no more than the tracking store."""
 
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -119,8 +120,8 @@ def test_a_run_taken_over_is_not_ended_by_the_earlier(machine, caplog, ending) -
         train_first()
     run = MlflowClient().get_run(run_ids[0])
     assert (run.info.status, run.data.tags["error"]) == ("FAILED", "bad")
-    said = [record.message.partition(" process")[0] for record in caplog.records]
-    assert said == ([f"run {run_ids[0]} is written by"] if ending else [])
+    said = [re.match(r"run (\w+) .*process ", record.message).group(1) for record in caplog.records]
+    assert said == (run_ids if ending else [])
 
 
 def test_a_run_around_the_one_taken_over_ends_as_failed(machine) -> None:
@@ -139,7 +140,7 @@ def test_a_run_around_the_one_taken_over_ends_as_failed(machine) -> None:
     outer, run = (MlflowClient().get_run(run_id) for run_id in run_ids)
     assert run.info.status == "FINISHED"
     assert outer.info.status == "FAILED"
-    assert outer.data.tags["error"].startswith(f"run {run.info.run_id} is written by process ")
+    assert re.match(rf"run {run.info.run_id} .*process \d", outer.data.tags["error"])
     assert WRITER_TAG not in outer.data.tags
 
 
@@ -153,8 +154,7 @@ def test_sync_keeps_the_journal_of_a_run_taken_over(machine, monkeypatch, caplog
     refused = CliRunner().invoke(sync)
     assert refused.exit_code == 1
     (line,) = refused.stderr.splitlines()
-    assert line.startswith(f"sync: run {run_id} is written by process ")
-    assert f"1 entries stay in {path}" in line
+    assert re.match(rf"sync: run {run_id} .*process \d.*\b1 entries .*{re.escape(str(path))}", line)
     assert steps(run_id) == [0, 1]
     # It is in nobody's way.
     MlflowClient().update_run(run_id, "RUNNING")
@@ -182,7 +182,7 @@ def test_an_opening_that_was_left_does_not_take_the_run_back(machine, monkeypatc
     (path,) = find_journals(run.run_id)
     machine("A")
     with tracked_run("train", journal=True, resume=run.run_id) as third:
-        with pytest.raises(RunTakenOver, match=f"entries stay in {path}"):
+        with pytest.raises(RunTakenOver, match=rf"entries .*{re.escape(str(path))}"):
             send_journal(path)
         assert third.client.get_run(run.run_id).info.status == "RUNNING"
 
@@ -217,7 +217,7 @@ def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> 
     with pytest.raises(KeyboardInterrupt), tracked_run("train", journal=True) as run:
         raise KeyboardInterrupt
     found = run.client.get_run(run.run_id)
-    said = rf"^run {run.run_id} is written by process \d+ on \S+ since .*UTC; resume={run.run_id} goes on"
+    said = rf"^run {run.run_id} .*process \d+ on \S+ since .*UTC; resume={run.run_id}\b"
     launched = run.client.create_run("0").info.run_id
     with tracked_run("train", journal=True, resume=run.run_id):
         machine("B")
@@ -232,7 +232,7 @@ def test_of_two_that_found_the_same_writer_one_resumes(machine, monkeypatch) -> 
         assert run.client.get_run(run.run_id).info.status == "RUNNING"
     ended = run.client.get_run(launched)
     assert ended.info.status == "FAILED"
-    assert ended.data.tags["error"].startswith(f"run {run.run_id} is written by process ")
+    assert re.match(rf"run {run.run_id} .*process \d", ended.data.tags["error"])
 
 
 def test_a_run_that_was_launched_once_is_not_begun_twice(machine, monkeypatch) -> None:
@@ -243,7 +243,7 @@ def test_a_run_that_was_launched_once_is_not_begun_twice(machine, monkeypatch) -
     machine("B")
     monkeypatch.setenv("MLFLOW_RUN_ID", launched)  # as a launcher that starts its command again leaves it
     with (
-        pytest.raises(RunTakenOver, match=f"resume={launched} goes on from its last state"),
+        pytest.raises(RunTakenOver, match=rf"resume={launched}\b"),
         tracked_run("train", journal=True),
     ):
         pytest.fail("the block ran")
@@ -256,6 +256,6 @@ def test_a_server_that_is_away_says_nothing_of_the_writer(machine, monkeypatch) 
         away.setattr(
             MlflowClient, "get_run", lambda *_: (_ for _ in ()).throw(requests.ConnectionError("no"))
         )
-        with pytest.raises(ConnectionError, match="the tracking server is away; 1 entries stay in"):
+        with pytest.raises(ConnectionError, match=rf"server is away; 1 entries .*{re.escape(str(path))}"):
             send_journal(path)
     assert send_journal(path).num_sent == 1

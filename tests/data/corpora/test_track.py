@@ -1,6 +1,5 @@
 """Tests of `track`: keys and ASV scores, in small trees in the layouts of the corpora."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -136,16 +135,14 @@ def test_the_key_of_another_track_in_the_same_place_is_passed_over(tmp_path):
 def test_the_key_of_la_is_not_taken_for_that_of_df(tmp_path):
     write_note(tmp_path)
     write_la_key(tmp_path / "keys")
-    with pytest.raises(
-        ValueError, match="found 8 columns .*, expected 13 columns .*; if it is the key, name the file: key="
-    ):
+    with pytest.raises(ValueError, match="found 8 columns .*, expected 13 columns .*key="):
         load_tracks()["DF"].key(tmp_path)
     named = tmp_path / "keys" / "CM" / "trial_metadata.txt"
     assert len(load_tracks()["DF"].key(tmp_path, named)) == 4
 
 
 def test_a_key_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"track LA: no file or directory .*none\.txt"):
+    with pytest.raises(FileNotFoundError, match=r"track LA: .*none\.txt"):
         load_tracks()["LA"].key(tmp_path, tmp_path / "none.txt")
 
 
@@ -161,7 +158,7 @@ def test_where_no_key_is_the_error_says_where_one_looked_and_what_to_download(tm
 def test_asv_scores_of_another_number_than_published_are_an_error_unless_a_note_says_so(tmp_path):
     write_la_key(tmp_path / "keys" / "LA")
     track = load_tracks()["LA"]
-    with pytest.raises(ValueError, match="found 5 ASV trials, expected 785281 as published") as caught:
+    with pytest.raises(ValueError, match=r"found 5 ASV trials, expected 785281\b") as caught:
         track.asv_scores(tmp_path)
     path = tmp_path / "keys" / "LA" / "ASV" / "ASVTorch_Kaldi" / "score.txt"
     assert str(caught.value).startswith(f"{path}: ")
@@ -169,7 +166,7 @@ def test_asv_scores_of_another_number_than_published_are_an_error_unless_a_note_
     write_note(tmp_path)
     assert track.asv_scores(tmp_path) is not None
     write(tmp_path / "CORPUS.yaml", "corpus: made\ncounts: {LA: {asv: {target: 1, nontarget: 3}}}\n")
-    with pytest.raises(ValueError, match="found 2 nontarget ASV trials, expected 3 as published"):
+    with pytest.raises(ValueError, match=r"found 2 nontarget .*expected 3\b"):
         track.asv_scores(tmp_path)
 
 
@@ -184,7 +181,7 @@ def test_the_asv_scores_of_asvspoof2019_cut_short_are_an_error(tmp_path, referen
     assert asv.counts() == {"target": 5_370, "nontarget": 33_327, "spoof": 63_882}
     for end in (whole.rindex("\n", 0, -1) - 4, len(whole) // 2):
         write(path, whole[:end])
-        with pytest.raises(ValueError, match=r"ASV trials, expected \d+ as published"):
+        with pytest.raises(ValueError, match=r"ASV trials, expected \d+\b"):
             track.asv_scores(tmp_path)
         # Named, it may be of an ASV system of one's own, on trials of one's own.
         assert track.asv_scores(tmp_path, asv_scores=path) is not None
@@ -227,9 +224,7 @@ def test_named_asv_scores_that_are_not_there_are_an_error_and_others_none(tmp_pa
 
 def test_asv_scores_named_for_a_track_that_has_none_are_not_passed_over(tmp_path):
     path = write(tmp_path / "asv.txt", "bonafide target 3\nbonafide nontarget -3\nA07 spoof 1\n")
-    with pytest.raises(
-        ValueError, match=r"^asv_scores: found .*asv\.txt, expected none: track DF has no asv_scores"
-    ):
+    with pytest.raises(ValueError, match=r"^asv_scores: found .*asv\.txt, expected none\b.* DF\b"):
         load_tracks()["DF"].asv_scores(tmp_path, asv_scores=path)
 
 
@@ -288,15 +283,15 @@ def test_without_a_list_of_speakers_a_key_stays_as_it_is(tmp_path):
         (
             "4.wav,S1,bona-fide",
             "4.wav,S1,spoof",
-            "found label spoof of trial '4.wav', expected bonafide as in",
+            r"found label spoof .*'4\.wav', expected bonafide\b",
         ),
-        ("3.wav,S0,spoof\n", "", "found no trial '3.wav', expected each trial of"),
-        ("file,speaker", "file,singer", "expected a header with file, speaker, label"),
+        ("3.wav,S0,spoof\n", "", r"found no trial '3\.wav', expected"),
+        ("file,speaker", "file,singer", "expected .*file, speaker, label"),
     ],
 )
 def test_a_list_of_speakers_that_disagrees_with_the_key_is_an_error(tmp_path, old, new, found):
     assert old in WILD_META
-    with pytest.raises(ValueError, match=re.escape(found)) as caught:
+    with pytest.raises(ValueError, match=found) as caught:
         read_wild_key(tmp_path, "data/meta.csv", WILD_META.replace(old, new))
     assert str(caught.value).startswith(str(tmp_path / "data" / "meta.csv"))
     assert "\n" not in str(caught.value)
@@ -337,5 +332,5 @@ def test_the_published_progress_keys_pass_the_check_of_counts(reference_dir, nam
     path = reference_dir / "asvspoof2021" / f"{name}.progress.protocol.txt"
     track = load_tracks()[name]
     assert len(track.key("", path).select_subset("progress")) == trials
-    with pytest.raises(ValueError, match="no trial of subset 'eval'"):
+    with pytest.raises(ValueError, match="no trial .*'eval'"):
         track.key("", path).select_subset(track.default_subset)

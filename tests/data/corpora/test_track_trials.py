@@ -64,9 +64,7 @@ def test_missing_recordings_are_counted_or_left_for_the_reader(tmp_path):
     write_la(tmp_path)
     (tmp_path / "ASVspoof2021_LA_eval" / "flac" / "LA_E_3.flac").unlink()
     track = load_tracks()["LA"]
-    with pytest.raises(
-        FileNotFoundError, match=r"track LA: 1 of 4 recordings are missing, the first LA_E_3\.flac"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"track LA: 1 of 4 .*\bLA_E_3\.flac"):
         track.trials(tmp_path)
     trials = track.trials(tmp_path, require_audio=False)
     assert trials[2].path == tmp_path / "ASVspoof2021_LA_eval" / "flac" / "LA_E_3.flac"
@@ -133,7 +131,7 @@ def test_training_data_of_one_class_is_an_error(tmp_path):
         tmp_path / "ASVspoof2019_LA_cm_protocols" / "ASVspoof2019.LA.cm.train.trn.txt",
         "LA_1 LA_T_1 - A01 spoof\nLA_1 LA_T_2 - A01 spoof\n",
     )
-    with pytest.raises(ValueError, match="found no bonafide trial among 2, expected both classes in track"):
+    with pytest.raises(ValueError, match=r"found no bonafide .*\b2, expected both classes"):
         load_tracks()["train"].trials(tmp_path, is_labelled=True)
 
 
@@ -143,19 +141,15 @@ def test_training_data_without_labels_is_an_error(tmp_path):
         "tracks: {train: {protocol: {files: list.txt, formats: trial-list}, audio: {folders: wav}}}\n",
     )
     write(tmp_path / "list.txt", "a\nb\n")
-    with pytest.raises(
-        ValueError, match=r"list\.txt: found a list without labels, expected the key of track"
-    ):
+    with pytest.raises(ValueError, match=r"list\.txt: found .*without labels, expected .*key"):
         load_tracks(tracks)["train"].trials(tmp_path, is_labelled=True)
 
 
 def test_counts_other_than_published_are_an_error_unless_a_note_says_so(tmp_path):
     write_la(tmp_path)
     track = load_tracks()["LA"]
-    with pytest.raises(ValueError, match="found 4 trials") as caught:
+    with pytest.raises(ValueError, match=r"found 4 trials .*expected 181566\b.*CORPUS\.yaml"):
         track.protocol(tmp_path)
-    assert "expected 181566 as published" in str(caught.value)
-    assert "CORPUS.yaml" in str(caught.value)
     assert len(track.protocol(tmp_path, is_checked=False)) == 4
     write(tmp_path / "CORPUS.yaml", "corpus: made\ncounts: {LA: {all: {trials: 4}}}\n")
     assert len(track.protocol(tmp_path)) == 4
@@ -170,7 +164,7 @@ def test_a_note_speaks_for_the_files_below_it_alone(tmp_path):
     write_la_key(tmp_path / "downloads" / "keys" / "LA")
     track = load_tracks()["LA"]
     assert len(track.key(tmp_path / "demo", tmp_path / "demo" / "keys")) == 4
-    with pytest.raises(ValueError, match="expected 148176 as published|expected 181566 as published"):
+    with pytest.raises(ValueError, match=r"expected (148176|181566)\b"):
         track.key(tmp_path / "demo", tmp_path / "downloads" / "keys")
 
 

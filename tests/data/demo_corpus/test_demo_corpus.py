@@ -234,21 +234,21 @@ def test_killed_process_leaves_no_half_corpus_and_stops_nobody(tmp_path: Path, s
 
 def test_failing_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.sys, "executable", "false")
-    with pytest.raises(RuntimeError, match="2 of 2 processes failed"):
+    with pytest.raises(RuntimeError, match=r"\b2 of 2\b"):
         make_demo_corpus(tmp_path / "demo", scale=SMALL, num_workers=2)
     assert not list(tmp_path.iterdir())
 
 
 def test_directory_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("ten years of work")
-    with pytest.raises(ValueError, match="found other files, expected a new or empty directory"):
+    with pytest.raises(ValueError, match="found other files, expected"):
         make_demo_corpus(tmp_path, scale=SMALL)
     assert (tmp_path / "thesis.tex").read_text() == "ten years of work"
 
 
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf")])
 def test_scale_that_is_not_positive_is_refused(tmp_path: Path, scale: float) -> None:
-    with pytest.raises(ValueError, match=f"scale: found {scale}, expected a positive number"):
+    with pytest.raises(ValueError, match=f"scale: found {scale}, expected"):
         make_demo_corpus(tmp_path / "demo", scale=scale)
 
 

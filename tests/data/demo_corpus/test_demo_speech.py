@@ -147,5 +147,5 @@ def test_missing_codec_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise av.error.EncoderNotFoundError(1, "no such encoder")
 
     monkeypatch.setitem(codecs.CODECS, "opus", (open_without_codec,))
-    with pytest.raises(RuntimeError, match="the codec opus failed in this build"):
+    with pytest.raises(RuntimeError, match="codec opus"):
         apply_codec(np.zeros(16_000), "opus")

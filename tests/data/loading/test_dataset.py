@@ -237,10 +237,10 @@ def test_kept_labels_hold_no_open_files(trials):
     ("options", "message"),
     [
         ({"batch_size": 0}, "batch_size: found 0"),
-        ({"batch_size": 24, "drop_last": True}, "batch_size: found 24, expected at most the 23 trials"),
+        ({"batch_size": 24, "drop_last": True}, r"batch_size: found 24, expected .*\b23\b"),
         ({"batch_size": 6, "rank": 2, "world_size": 2}, "rank: found 2, expected 0 to 1"),
-        ({"world_size": 2}, "batch_size: found 5, expected a multiple of the 2 processes"),
-        ({"world_size": 0}, "batch_size: found 5, expected a multiple of the 0 processes"),
+        ({"world_size": 2}, r"batch_size: found 5, expected .*multiple of .*\b2\b"),
+        ({"world_size": 0}, r"batch_size: found 5, expected .*multiple of .*\b0\b"),
         ({"epoch": -1}, "epoch: found -1"),
     ],
 )

@@ -49,4 +49,4 @@ def test_the_resampler_reaches_the_workers(tmp_path) -> None:
 def test_a_recording_that_is_not_there_is_named(trials) -> None:
     trials.path(0).unlink()
     (failure,) = ScoringBatches(trials, batch_size=2)[0].failures
-    assert failure.message == f"{trials.path(0)}: no such file"
+    assert failure.message.startswith(f"{trials.path(0)}: ")

@@ -45,16 +45,12 @@ def test_the_hidden_subset_has_one_name(tmp_path):
     asv = join(tmp_path, ROWS, SCORES)
     assert asv.select_subset("hidden").nontarget.tolist() == [-6.0]
     assert len(asv.select_subset("eval")) == 3
-    with pytest.raises(
-        ValueError, match="found no trial of subset 'progress', expected one of: eval, hidden"
-    ):
+    with pytest.raises(ValueError, match="found no .*'progress', expected .*: eval, hidden"):
         asv.select_subset("progress")
 
 
 def test_rows_in_another_order_are_an_error(tmp_path):
-    with pytest.raises(
-        ValueError, match=r"score\.txt:2: found enrolment 'S2-none', expected 'S1-none' as in"
-    ):
+    with pytest.raises(ValueError, match=r"score\.txt:2: found enrolment 'S2-none', expected 'S1-none'"):
         join(tmp_path, ROWS, [SCORES[0], SCORES[2], SCORES[1], SCORES[3]])
 
 
@@ -71,15 +67,13 @@ def test_names_are_compared_where_both_files_have_them(tmp_path):
 
 
 def test_a_row_too_few_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match=r"score\.txt: found 3 rows, expected 4 as in .*trial_metadata\.txt"):
+    with pytest.raises(ValueError, match=r"score\.txt: found 3 rows, expected 4\b.*trial_metadata\.txt"):
         join(tmp_path, ROWS, SCORES[:3])
 
 
 def test_an_unknown_role_is_named_with_its_line(tmp_path):
     rows = [*ROWS[:2], ROWS[2].replace("nontarget", "impostor"), ROWS[3]]
-    with pytest.raises(
-        ValueError, match=r":3: found role 'impostor', expected one of: nontarget, spoof, target"
-    ):
+    with pytest.raises(ValueError, match=r":3: found role 'impostor', expected .*nontarget, spoof, target"):
         join(tmp_path, rows, SCORES)
 
 

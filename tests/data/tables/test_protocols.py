@@ -1,5 +1,6 @@
 """Tests of `protocols` and `formats`, by reading protocols of every form."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +107,9 @@ def test_a_list_without_labels_has_none(tmp_path):
 
 def test_an_unknown_label_is_named_with_its_line(tmp_path):
     path = write(tmp_path, "S a - - bonafide\nS b - A01 spoofed\n")
-    with pytest.raises(ValueError, match="label") as caught:
+    message = rf"^{re.escape(str(path))}:2: found label 'spoofed', expected .*: bona-fide, bonafide, spoof$"
+    with pytest.raises(ValueError, match=message):
         read_protocol(path, FORMATS["asvspoof2019"])
-    assert str(caught.value) == (
-        f"{path}:2: found label 'spoofed', expected one of: bona-fide, bonafide, spoof"
-    )
 
 
 def test_the_first_of_several_unknown_labels_is_named(tmp_path):
@@ -125,40 +124,34 @@ def test_the_first_of_several_unknown_labels_is_named(tmp_path):
 
 def test_an_unknown_subset_is_named_with_its_line(tmp_path):
     path = write(tmp_path, "S a x y A01 spoof notrim eval\nS b x y A01 spoof notrim evaluation\n")
-    with pytest.raises(
-        ValueError, match=r":2: found subset 'evaluation', expected one of: eval, hidden, hid"
-    ):
+    with pytest.raises(ValueError, match=r":2: found subset 'evaluation', expected .*: eval, hidden, hid"):
         read_protocol(path, FORMATS["asvspoof2021-la"])
 
 
 def test_a_trial_that_stands_twice_is_named_with_both_lines(tmp_path):
     path = write(tmp_path, "S a - - bonafide\nS b - A01 spoof\nS a - A02 spoof\n")
-    with pytest.raises(ValueError, match=r":3: found trial 'a' a second time \(first in line 1\)"):
+    with pytest.raises(ValueError, match=r":3: found trial 'a' .*line 1\b"):
         read_protocol(path, FORMATS["asvspoof2019"])
 
 
 def test_a_trial_without_a_name_is_an_error(tmp_path):
     path = write(tmp_path, "file,label\n0.wav,spoof\n,spoof\n")
-    with pytest.raises(ValueError, match=r"protocol.txt:3: found a trial without a name"):
+    with pytest.raises(ValueError, match=r"protocol\.txt:3: found .*without a name"):
         read_protocol(path, FORMATS["csv"])
 
 
 def test_a_file_of_another_form_says_which_forms_are_expected(tmp_path):
     path = write(tmp_path, "S a bonafide\n")
-    with pytest.raises(ValueError, match="3 columns") as caught:
+    expected = r"5 columns .*asvspoof2019.*6 columns .*in-the-wild-key"
+    message = rf"^{re.escape(str(path))}:1: found 3 columns .*'S a bonafide'.*expected {expected}"
+    with pytest.raises(ValueError, match=message):
         read_protocol(path, (FORMATS["asvspoof2019"], FORMATS["in-the-wild-key"]))
-    assert str(caught.value) == (
-        f"{path}:1: found 3 columns ('S a bonafide'), expected 5 columns (asvspoof2019), "
-        "or 6 columns (in-the-wild-key)"
-    )
 
 
 def test_an_unknown_subset_asked_for_says_which_there_are(tmp_path):
     path = write(tmp_path, "S a x y A01 spoof notrim eval\nS b x y A01 spoof notrim progress\n")
     protocol = read_protocol(path, FORMATS["asvspoof2021-la"])
-    with pytest.raises(
-        ValueError, match="found no trial of subset 'hidden', expected one of: eval, progress"
-    ):
+    with pytest.raises(ValueError, match="found no .*'hidden', expected .*: eval, progress"):
         protocol.select_subset("hidden")
 
 
@@ -166,7 +159,7 @@ def test_a_list_without_subsets_has_no_trial_of_one(tmp_path):
     protocol = read_protocol(write(tmp_path, "a\nb\n"), FORMATS["trial-list"])
     assert protocol.subsets() == ()
     assert protocol.select_subset("all") is protocol
-    with pytest.raises(ValueError, match="found no trial of subset 'eval', expected one of: all"):
+    with pytest.raises(ValueError, match="found no .*'eval', expected .*: all"):
         protocol.select_subset("eval")
 
 

@@ -82,12 +82,12 @@ def test_the_forms_of_the_challenges_are_read(tmp_path, content):
     ("content", "message"),
     [
         ("t1 0.5\nt2\n", r":2: found 1 columns, expected 2"),
-        ("t1 0.5\nt2 x\n", r":2: found 'x', expected a finite number"),
+        ("t1 0.5\nt2 x\n", r":2: found 'x', expected .*number"),
         ("t1 0.5\nt2 nan\n", r":2: found 'nan'"),
-        ("t1 0.5\nt2 1\nt1 0.5\n", r":3: found trial 't1' a second time \(first in line 1\)"),
-        ("filename cm-score\nt1 0.5\nt1 1\n", r":3: found trial 't1' a second time \(first in line 2\)"),
+        ("t1 0.5\nt2 1\nt1 0.5\n", r":3: found trial 't1' .*line 1\b"),
+        ("filename cm-score\nt1 0.5\nt1 1\n", r":3: found trial 't1' .*line 2\b"),
         ("t1 0.5 1\n", r":1: found 3 columns"),
-        ("", r": found an empty file, expected a header with filename, cm-score"),
+        ("", r": found an empty file, expected .*filename, cm-score"),
     ],
 )
 def test_a_score_file_with_a_mistake_is_refused(tmp_path, content, message):
@@ -111,28 +111,24 @@ def test_a_subset_is_selected_after_the_join():
 
 
 def test_a_trial_without_a_score_is_an_error_with_count_and_examples():
-    with pytest.raises(ValueError, match="no score") as caught:
+    found = r"^scores\.txt: 4 trials .*\(b, c, d, \.\.\.\)"
+    expected = r"expected .*\b5 trials of key\.txt; allow_partial=true .*\b1\b"
+    with pytest.raises(ValueError, match=f"{found}.*{expected}"):
         join_scores(make_table(["a"], [1]), make_key(["a", "b", "c", "d", "e"]))
-    assert str(caught.value) == (
-        "scores.txt: 4 trials of the key have no score (b, c, d, ...); expected one score for each of the 5 "
-        "trials of key.txt; allow_partial=true takes the 1 in both"
-    )
 
 
 def test_a_score_without_a_trial_is_an_error_with_count_and_examples():
-    with pytest.raises(ValueError, match=r"scores\.txt: 1 scores are of no trial \(c\); expected one score"):
+    with pytest.raises(ValueError, match=r"scores\.txt: 1 scores .*\(c\).*expected"):
         join_scores(make_table(["a", "b", "c"], [1, 2, 3]), make_key(["a", "b"]))
 
 
 def test_both_mismatches_are_told_at_once():
-    with pytest.raises(
-        ValueError, match=r"1 trials of the key have no score \(b\) and 1 scores are of no trial"
-    ):
+    with pytest.raises(ValueError, match=r"\b1 trials .*\(b\).* 1 scores .*\(b\.wav\)"):
         join_scores(make_table(["a", "b.wav"], [1, 2]), make_key(["a", "b"]))
 
 
 def test_names_that_differ_in_their_endings_alone_are_recognised():
-    with pytest.raises(ValueError, match=r"of key\.txt; the names differ in their folders or endings alone$"):
+    with pytest.raises(ValueError, match=r"of key\.txt; .*folders or endings"):
         join_scores(make_table(["a.flac", "b.flac"], [1, 2]), make_key(["a", "b"]))
     with pytest.raises(ValueError, match=r"of key\.txt$"):
         join_scores(make_table(["a.flac", "c.flac"], [1, 2]), make_key(["a", "b"]))

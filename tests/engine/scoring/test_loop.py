@@ -60,8 +60,8 @@ def test_recordings_beyond_the_limit_are_all_named(ramps, tmp_path) -> None:
         (tmp_path / name).write_bytes(b"no audio")
     batches = ScoringBatches(ramps, 2, 0)
     for limit, message in (
-        (0, r"2 recordings .* at most 0: t0, t1; the first: .*t0\.wav: not readable"),
-        (1, r"2 recordings .* at most 1: t0, t1; the first: .*t0\.wav"),
+        (0, r"2 recordings .* \b0: t0, t1; .*t0\.wav: not readable"),
+        (1, r"2 recordings .* \b1: t0, t1; .*t0\.wav"),
     ):
         with pytest.raises(AudioError, match=message):
             list(score(job_of(batches, max_failures=limit), range(3)))
@@ -83,7 +83,7 @@ def test_a_score_that_is_not_finite_names_its_trial(ramps, tmp_path) -> None:
             return log_probs
 
     batches = ScoringBatches(ramps, 2)
-    with pytest.raises(ValueError, match="trial t3: the score is not finite"):
+    with pytest.raises(ValueError, match="trial t3: .*not finite"):
         list(score(job_of(batches, Broken()), range(3)))
 
 
@@ -135,7 +135,7 @@ def test_scores_of_something_else_are_not_continued(ramps, tmp_path) -> None:
     output = tmp_path / "df.txt"
     score_to(ramps, output)
     content = partial_path(output).read_bytes()
-    with pytest.raises(ValueError, match=r"partial: found scores with checkpoint_sha256 a, expected .* b"):
+    with pytest.raises(ValueError, match=r"partial: found .*checkpoint_sha256 a, expected .* b"):
         score_to(ramps, output, {**MADE_WITH, "checkpoint_sha256": "b"})
     assert partial_path(output).read_bytes() == content
 
@@ -143,7 +143,7 @@ def test_scores_of_something_else_are_not_continued(ramps, tmp_path) -> None:
 def test_scores_from_before_there_was_a_choice_of_resampler_are_of_soxr(ramps, tmp_path) -> None:
     output = tmp_path / "df.txt"
     score_to(ramps, output, {name: value for name, value in MADE_WITH.items() if name != "resampler"})
-    with pytest.raises(ValueError, match="found scores with resampler soxr, expected resampler kaiser_best"):
+    with pytest.raises(ValueError, match="found .*resampler soxr, expected .*kaiser_best"):
         score_to(ramps, output, {**MADE_WITH, "resampler": "kaiser_best"})
     assert score_to(ramps, output) == (0, 5)
 

@@ -143,7 +143,7 @@ def test_what_follows_a_damaged_line_is_not_believed(tmp_path, place: bytes) -> 
 def test_a_file_that_holds_no_partial_scores_is_left_alone(tmp_path, content: str) -> None:
     path = tmp_path / "partial"
     path.write_text(content)
-    with pytest.raises(ValueError, match="partial: found no partial scores"):
+    with pytest.raises(ValueError, match="partial: found no "):
         read_partial(path)
     assert path.read_text() == content
 
@@ -172,7 +172,7 @@ def test_shards_are_joined_in_the_order_of_the_list(tmp_path, count: int) -> Non
 def test_shards_that_do_not_hold_all_trials_are_not_joined(tmp_path) -> None:
     first, second = write_shards(tmp_path / "df.txt")
     write_partial(second, [BATCHES[1]])
-    with pytest.raises(ValueError, match=r"df.txt: 1 of 5 trials are not scored, the first of them number 4"):
+    with pytest.raises(ValueError, match=r"df\.txt: 1 of 5 trials .*number 4\b"):
         join_shards(tmp_path / "df.txt", [Shard(1, 2), Shard(2, 2)])
     first.unlink()
     with pytest.raises(ValueError, match=r"number 1; found df.txt.2-of-2.partial"):

@@ -232,7 +232,7 @@ def test_gradient_that_is_not_finite_is_found_on_the_last_step_too(small_corpus,
             job.model.classifier.fc3.bias.grad.fill_(math.inf)
 
     monkeypatch.setattr(job.accelerator, "backward", break_the_last)
-    with pytest.raises(FloatingPointError, match="gradient is inf in epoch 0, step"):
+    with pytest.raises(FloatingPointError, match="inf .*epoch 0, step"):
         next(job.epochs())
 
 

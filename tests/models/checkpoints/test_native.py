@@ -1,4 +1,5 @@
 import json
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -164,11 +165,11 @@ def test_missing_unexpected_and_misshaped_weights_are_listed_in_one_error(path: 
     with pytest.raises(ValueError, match=r"epoch_2.safetensors: ") as caught:
         load_checkpoint(path)
     for part in (
-        "1 missing (classifier.fc0.bias)",
-        "1 unexpected (classifier.fc9.bias)",
-        "1 wrongly shaped (classifier.fc3.weight (3, 1024) instead of (2, 1024))",
+        r"\b1 missing \(classifier\.fc0\.bias\)",
+        r"\b1 unexpected \(classifier\.fc9\.bias\)",
+        r"\b1 .*\(classifier\.fc3\.weight \(3, 1024\) .*\(2, 1024\)\)",
     ):
-        assert part in str(caught.value)
+        assert re.search(part, str(caught.value))
     assert "\n" not in str(caught.value)
 
 

@@ -165,7 +165,7 @@ def test_position_that_cannot_be_read_does_not_block_a_resume(store, monkeypatch
     with tracked_run("train", journal=True, resume=journal_id) as resumed:
         points = resumed.client.get_metric_history(run.run_id, "train/loss")
         assert [(point.step, point.value) for point in points] == [(0, 1.0), (1, 0.5)]
-    assert "position.json cannot be read, and all of the journal is sent again" in caplog.text
+    assert "position.json cannot be read" in caplog.text
     assert find_journals() == []
 
 
@@ -180,9 +180,7 @@ def test_journal_of_an_earlier_version_is_named(store, tmp_path) -> None:
     )
     for names in ("abc", "a1"):
         assert find_journals(names) == [path]
-    with pytest.raises(
-        ValueError, match=f"^{path}: found no readable opening.json .*, expected a journal of this"
-    ):
+    with pytest.raises(ValueError, match=rf"^{path}: found no .*opening\.json .*, expected"):
         send_journal(path)
 
 
@@ -212,7 +210,7 @@ def test_journal_that_lost_entries_does_not_pass_for_sent(
         (path / "entries.jsonl").write_text("".join(lines[:num_left]))
     expected = num_sent or 2
     with pytest.raises(
-        ValueError, match=f"entries.jsonl: found {num_left or 0} entries, expected at least {expected}"
+        ValueError, match=rf"entries\.jsonl: found {num_left or 0} entries, expected .*\b{expected}\b"
     ):
         send_journal(path)
     assert find_journals() == [path]
@@ -249,7 +247,7 @@ def test_damaged_journal_names_the_line(store, tmp_path) -> None:
     path.mkdir(parents=True)
     (path / "opening.json").write_text(json.dumps(asdict(OPENING)))
     (path / "entries.jsonl").write_text("{}\n")
-    with pytest.raises(ValueError, match="entries.jsonl:1: found .*, expected an entry"):
+    with pytest.raises(ValueError, match=r"entries\.jsonl:1: found .*, expected"):
         send_journal(path)
 
 
@@ -265,7 +263,7 @@ def test_a_journal_that_another_process_sends_meanwhile_is_not_made_anew(tmp_pat
 
     monkeypatch.setattr(fcntl, "lockf", lose)
     for _ in ("after it was opened", "before"):
-        with pytest.raises(FileNotFoundError, match="abc was sent in the meantime"):
+        with pytest.raises(FileNotFoundError, match="abc was sent"):
             Journal(journal.path)
     assert not find_journals()
 

@@ -34,9 +34,9 @@ def test_scores_of_the_same_kind_are_accepted(tags: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        ({"model_id": "m-2"}, "was fitted on scores of model_id m-1, expected m-2"),
-        ({"model_id": "m-1", "window_hop": "16000"}, "was fitted on scores of window_hop 0, expected 16000"),
-        ({"window_combination": "max"}, "was fitted on scores of window_combination none, expected max"),
+        ({"model_id": "m-2"}, ".*model_id m-1, expected m-2"),
+        ({"model_id": "m-1", "window_hop": "16000"}, ".*window_hop 0, expected 16000"),
+        ({"window_combination": "max"}, ".*window_combination none, expected max"),
     ],
 )
 def test_other_scores_are_refused(tags: dict[str, str], message: str) -> None:
@@ -45,9 +45,9 @@ def test_other_scores_are_refused(tags: dict[str, str], message: str) -> None:
 
 
 def test_the_scores_that_it_was_fitted_on_are_refused() -> None:
-    with pytest.raises(ValueError, match="on these very scores, expected one fitted on others"):
+    with pytest.raises(ValueError, match="these very scores, expected"):
         FITTED.check({"model_id": "m-1"}, "abc", "progress")
-    with pytest.raises(ValueError, match="on these very scores"):
+    with pytest.raises(ValueError, match="these very scores"):
         FITTED.check({"model_id": "m-1"}, "abc")
     FITTED.check({"model_id": "m-1"}, "abc", "eval")
 
@@ -55,7 +55,7 @@ def test_the_scores_that_it_was_fitted_on_are_refused() -> None:
 @pytest.mark.parametrize("subset", [{}, {"subset": "all"}])
 def test_scores_of_any_subset_are_among_all_that_it_was_fitted_on(subset: dict[str, str]) -> None:
     fitted = FittedCalibration("0" * 32, Path("calibration.json"), {"scores_sha256": "abc", **subset})
-    with pytest.raises(ValueError, match="on these very scores"):
+    with pytest.raises(ValueError, match="these very scores"):
         fitted.check({}, "abc", "eval")
     fitted.check({}, "def", "eval")
 
@@ -70,7 +70,7 @@ def test_a_file_goes_by_its_name(store, tmp_path: Path) -> None:
 def test_a_name_that_is_neither_file_nor_run_is_refused(store, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nonsense"):
         find_calibration(connect(), "nonsense", tmp_path)
-    with pytest.raises(ValueError, match="^calibration: the tracking store has no run 0{32}$"):
+    with pytest.raises(ValueError, match="^calibration: .*run 0{32}$"):
         find_calibration(connect(), "0" * 32, tmp_path)
 
 

@@ -1,5 +1,7 @@
 """Stages of versions, and the champion."""
 
+import re
+
 import pytest
 
 from sls.config_file import build_config
@@ -114,11 +116,9 @@ def test_policy_takes_the_lowest_eer_of_a_track_and_no_archived_version(store) -
     move_stage(connect(), "4", "archived")
     best = choose_champion(connect())
     assert best.version == "3"
-    assert (
-        best.reason == "version 3 has the lowest EER on DF, 2.00 %, of 3 versions evaluated on the same key"
-    )
+    assert re.search(r"version 3 .*lowest .*\bDF, 2\.00 %.*\b3 versions\b", best.reason)
     assert choose_champion(connect(), "LA").version == "1"
-    with pytest.raises(ValueError, match="evaluated on PA; there are evaluations on DF, LA$"):
+    with pytest.raises(ValueError, match=r"\bPA; .*\bDF, LA$"):
         choose_champion(connect(), "PA")
 
 
@@ -130,7 +130,7 @@ def test_policy_compares_only_versions_that_were_evaluated_on_the_same_key(store
         connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, "DF.key_sha256", key)
     best = choose_champion(connect())
     assert best.version == "2"
-    assert "of 2 versions evaluated on the same key" in best.reason
+    assert re.search(r"\b2 versions\b", best.reason)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_synthetic_version_takes_no_alias_from_one_of_real_recordings(store, cap
     for version, found in (("1", "1"), ("2", "2"), ("3", "3"), ("4", "3")):
         assert appoint_champion(client, version) == found
         assert point_alias(client, "recipe-v1", version) == found
-    assert "champion stays at version 3, which is not known to be of the synthetic corpus" in caplog.text
+    assert re.search(r"champion .*version 3\b.*synthetic", caplog.text)
     assert find_champion(client) == "3"
 
 

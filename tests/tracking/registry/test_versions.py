@@ -1,6 +1,7 @@
 """Versions of the registered model, and their cards."""
 
 import json
+import re
 from pathlib import Path
 
 import mlflow
@@ -220,7 +221,9 @@ def test_version_that_is_not_there_is_answered_with_those_that_are(store) -> Non
     connect().set_registered_model_alias(REGISTERED_MODEL_NAME, "champion", "2")
     numbers = ", ".join(map(str, range(1, 12)))
     for asked in ("@nobody", "/12"):
-        with pytest.raises((ValueError, FileNotFoundError), match=f"versions {numbers} and aliases champion"):
+        with pytest.raises(
+            (ValueError, FileNotFoundError), match=rf"versions {numbers}\b.*aliases champion\b"
+        ):
             resolve_model(connect(), f"models:/{REGISTERED_MODEL_NAME}{asked}")
 
 
@@ -234,7 +237,7 @@ def test_version_with_a_calibration_decides_when_it_is_served(trained, tmp_path)
     assert row["llr"] == pytest.approx(3 * row["score"] - 1)
     assert row["decision"] in {"bonafide", "spoof"}
     assert np.isfinite(row["threshold"])
-    assert "on which it was fitted. Their scores were -5.25 to 0.125." in card_of(version.version)
+    assert re.search(r"fitted\b.* -5\.25 to 0\.125\b", card_of(version.version))
     # The score door finds the checkpoint in the same bundle.
     assert resolve_model(connect(), version.uri).path.is_file()
 

@@ -44,7 +44,7 @@ def test_a_join_that_finds_the_score_file_removes_no_shard_of_something_else(tmp
     shards = write_shards(output)
     with closing(PartialWriter(shards[1], {**MADE_WITH, "precision": "bf16"}, None)):
         pass
-    with pytest.raises(ValueError, match=r"df\.txt: found scores with precision None, .* bf16"):
+    with pytest.raises(ValueError, match=r"df\.txt: found .*precision None, .* bf16"):
         track_join(Mock(), output)
     assert all(path.is_file() for path in shards)
 
@@ -59,7 +59,7 @@ def test_a_score_file_is_of_its_resampler_and_an_earlier_one_of_soxr(tmp_path) -
     ):
         write_score_file(tmp_path / "df.txt", made, LINES)
         assert is_finished(tmp_path / "df.txt", of[alike])
-        with pytest.raises(ValueError, match=f"scores with resampler {alike}, expected resampler {other}"):
+        with pytest.raises(ValueError, match=f"resampler {alike}, expected .*resampler {other}"):
             is_finished(tmp_path / "df.txt", of[other])
 
 

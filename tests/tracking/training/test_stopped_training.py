@@ -1,6 +1,7 @@
 """Training through the door: killed, stopped and resumed; and in two processes. Compared with an undisturbed run."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -192,7 +193,7 @@ def test_a_machine_that_fails_or_is_killed_ends_the_others_with_a_line(
 
     first, second = start_nodes(options, [*options, "--lr", "0.5"], journals=tmp_path)
     for node in (first, second):
-        assert "train: lr: found 0.001 in the first process and 0.5 in rank 1" in finish(node, expected=1)
+        assert re.search(r"train: lr: found 0\.001 .*\b0\.5 .*rank 1\b", finish(node, expected=1))
 
     seen = states(store)
     endless = [*options, "--num_epochs", "1000", "--patience", "1000"]
@@ -202,8 +203,8 @@ def test_a_machine_that_fails_or_is_killed_ends_the_others_with_a_line(
     finish(second, expected=1)
     errors = finish(first, expected=1)
     run = newest_run(client)
-    assert f"resume={run.info.run_id} goes on from the last state" in errors
-    assert "train: another process of the launch is gone" in errors
+    assert f"resume={run.info.run_id} " in errors
+    assert re.search("train: .*process .*gone", errors)
     assert run.info.status == "FAILED"
 
 

