@@ -16,6 +16,7 @@ from requests import RequestException
 from rich.console import Console
 from rich.logging import RichHandler
 
+from sls.config import PROJECT_ROOT, WORK_ROOT
 from sls.config_file import RETIRED, check_field_name, config_fields
 from sls.engine.compute.launch import Launch
 from sls.quotation import did_you_mean
@@ -88,6 +89,8 @@ def errors_exit(kind: str) -> Iterator[None]:
     The traceback is an artifact of the run; set SLS_DEBUG=1 to see it at once.
     """
     _set_up_log()
+    if WORK_ROOT != PROJECT_ROOT:
+        logging.info("the project is a temporary clone: what is made here goes to %s", WORK_ROOT / "outputs")
     try:
         yield
     except (ValueError, OSError, MlflowException, FloatingPointError, MemoryError, RunTakenOver) as error:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sls.config import PROJECT_ROOT, Config
+from sls.config import PROJECT_ROOT, WORK_ROOT, Config
 from sls.config_file import build_config, config_fields, read_config_values
 from sls.engine.scoring.partial_scores import Shard
 from sls.quotation import quote
@@ -86,6 +86,12 @@ def parse_shard(text: str) -> Shard:
 def optional_path(text: str) -> Path | None:
     """Returns a path, or None where the option was not given."""
     return Path(text) if text else None
+
+
+def output_path(text: str) -> Path | None:
+    """Returns the path of a file to write, as `optional_path` does; never one in a temporary clone."""
+    path = optional_path(text)
+    return path if path is None or WORK_ROOT == PROJECT_ROOT else WORK_ROOT / path
 
 
 def split_list(text: str) -> list[str]:

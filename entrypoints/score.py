@@ -11,6 +11,7 @@ from entrypoints.door import EXIT_BAD_INPUT, console, door_command, say
 from entrypoints.options import (
     config_options,
     optional_path,
+    output_path,
     parse_boolean,
     parse_shard,
     text_option,
@@ -63,7 +64,7 @@ def score(
             parts = max(ranks.world_size, settings.shard.count)
             with scoring_progress(f"score {trials.name}", -(-len(trials.trials) // parts)) as advance:
                 scored_list = track_scoring(
-                    run, source, trials, settings, optional_path(output), advance, ranks
+                    run, source, trials, settings, output_path(output), advance, ranks
                 )
     say(scoring_summary(scored_list, trials, source, settings.shard))
 

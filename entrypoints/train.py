@@ -21,6 +21,7 @@ def train(run: TrackedRun, config: str, resume: str, **options: str) -> None:
         raise ValueError(f"config: found {config} beside resume, expected none: the run has its own")
     # The first process of a launch comes here when it has sent what was left of the run's journal.
     ranks = join_processes()
+    run.run_id = ranks.share(run.run_id)
     with ranks.tell_failure():
         settings = (
             resumed_config(resume, given(options))

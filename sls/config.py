@@ -8,13 +8,41 @@ live in one flat namespace, `lr` and not `optimizer.lr`, so that a YAML file is 
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 NAME_RULE = "a name of letters, digits, _ and -"
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+def find_work_root(project: Path, tracking_uri: str) -> Path:
+    """Returns where `outputs/` lies: what the doors make on this disk.
+
+    That is the project's root; but a temporary directory, into which `mlflow run GIT_ADDRESS` clones the project, is
+    soon gone and another one each time. Then it is the directory of the local tracking store, which MLflow puts where
+    the command was typed, or with a tracking server `~/.xlsr-sls`.
+
+    Args:
+        project: The project's root.
+        tracking_uri: The store that `mlflow run` hands on; empty where none was handed on.
+    """
+    temporary = Path(tempfile.gettempdir()).resolve()
+    is_clone = any(
+        path.parent == temporary and re.fullmatch(r"tmp\w{8}", path.name)
+        for path in (project, *project.parents)
+    )
+    if not is_clone or not tracking_uri:
+        return project
+    _, is_local, database = tracking_uri.partition("sqlite:///")
+    return Path(unquote(database)).resolve().parent if is_local else Path.home() / ".xlsr-sls"
+
+
+WORK_ROOT = find_work_root(PROJECT_ROOT, os.environ.get("MLFLOW_TRACKING_URI", ""))
 SAMPLE_RATE_HZ = 16_000
 NUM_SAMPLES = 64_600
 """Samples that the published countermeasure hears: 4.0375 s at 16 kHz."""

@@ -28,6 +28,7 @@ from sls.tracking.run import TrackedRun, one_line
 from sls.tracking.sender import Sender, send_journal
 from sls.tracking.signals import sigterm_raises
 from sls.tracking.store import connect, find_run, wanted_experiment
+from sls.tracking.system_metrics import system_metrics
 from sls.tracking.tags import WRITER_TAG
 from sls.tracking.writer import RunTakenOver, new_writer, open_run
 
@@ -73,7 +74,8 @@ def tracked_run(
             if not name:
                 run.suggest_name(kind)
             run.log_json(environment, "environment_resumed.json" if resume else "environment.json")
-            yield run
+            with system_metrics(run, kind, bool(resume)):
+                yield run
         except KeyboardInterrupt:
             _end_badly(run, "KILLED", "stopped by a signal")
             raise

@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import unquote
 
 import mlflow
 from mlflow import MlflowClient
@@ -189,4 +190,4 @@ def _local_database(tracking_uri: str) -> Path | None:
     prefix = "sqlite:///"
     if not tracking_uri.startswith(prefix):
         return None
-    return Path(tracking_uri.removeprefix(prefix)).resolve()
+    return Path(unquote(tracking_uri.removeprefix(prefix))).resolve()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from sls.config import PROJECT_ROOT, DataConfig
+from sls.config import WORK_ROOT, DataConfig
 from sls.data.corpora.published_counts import CORPUS_NOTE, find_corpus_note, read_corpus_note
 from sls.data.corpora.track import Track
 from sls.data.corpora.tracks import BUILT_IN_TRACKS, load_tracks
@@ -20,7 +20,7 @@ PUBLISHED_CORPORA = "asvspoof"
 """Name of a data root with the corpora that the built-in tracks file describes."""
 DEMO_CORPUS = "demo"
 SYNTHETIC_NOTE = "synthetic corpus: these figures say nothing about real deepfakes"
-DEMO_DIRECTORY = PROJECT_ROOT / "outputs" / "demo_corpus"
+DEMO_DIRECTORY = WORK_ROOT / "outputs" / "demo_corpus"
 
 
 @dataclass(frozen=True)

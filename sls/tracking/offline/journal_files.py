@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sls.config import PROJECT_ROOT
+from sls.config import WORK_ROOT
 from sls.quotation import quote
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
@@ -77,7 +77,7 @@ class Position:
 def journal_directory() -> Path:
     """Returns where journals lie."""
     given = os.environ.get(JOURNAL_DIR_VARIABLE)
-    return Path(given).resolve() if given else PROJECT_ROOT / "outputs" / "journal"
+    return Path(given).resolve() if given else WORK_ROOT / "outputs" / "journal"
 
 
 def find_journals(run_id: str = "") -> list[Path]:

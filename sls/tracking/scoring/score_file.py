@@ -13,7 +13,7 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from sls.config import PROJECT_ROOT
+from sls.config import WORK_ROOT
 from sls.engine.scoring.partial_scores import (
     WHOLE,
     Shard,
@@ -31,7 +31,7 @@ from sls.tracking.store import FINISHED, find_first_run, tagged
 from sls.tracking.tags import KEY_TAG, MODEL_ID_TAG, TRAIN_RUN_TAG
 
 SCORES_DIRECTORY = "scores"
-OUTPUT_DIRECTORY = PROJECT_ROOT / "outputs" / "scores"
+OUTPUT_DIRECTORY = WORK_ROOT / "outputs" / "scores"
 JOIN_REMEDY = "remove what is not wanted, or name another output"
 
 logger = logging.getLogger(__name__)

@@ -154,8 +154,10 @@ def test_killed_stopped_and_resumed_it_gives_the_losses_of_an_undisturbed_run(
 
 
 def test_two_machines_stopped_and_resumed_give_the_losses_of_one_process(
-    store: Path, options: list[str], tmp_path: Path
+    store: Path, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     client = MlflowClient()
     arguments = [*options, "--batch_size", "4"]
     finish(start(arguments))
@@ -179,6 +181,13 @@ def test_two_machines_stopped_and_resumed_give_the_losses_of_one_process(
         one, two = (histories(client, run_id)[name] for run_id in (alone, run.info.run_id))
         assert [step for step, _ in two] == [step for step, _ in one]
         assert [value for _, value in two] == pytest.approx([value for _, value in one], rel=1e-5)
+    assert client.get_metric_history(alone, "system/cpu_utilization_percentage")
+    for machine in ("node_0", "node_1"):
+        name = f"system/{machine}/cpu_utilization_percentage"
+        points = client.get_metric_history(run.info.run_id, name)
+        steps = [point.step for point in points]
+        assert steps
+        assert len(steps) == len(set(steps)), machine
 
 
 def test_a_machine_that_fails_or_is_killed_ends_the_others_with_a_line(
