@@ -14,12 +14,13 @@ from pathlib import PurePath
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Metric, Run, RunTag
+from mlflow.exceptions import MlflowException
 
 from sls.data.corpora.corpus import PUBLISHED_CORPORA
 from sls.tracking.registry.checkpoints import checkpoints_of
 from sls.tracking.registry.lineage import Place, read_lineage
 from sls.tracking.registry.stages import evaluated_place
-from sls.tracking.run import TrackedRun
+from sls.tracking.run import TrackedRun, one_line
 from sls.tracking.store import find_active_run
 from sls.tracking.tags import CHOSEN_EPOCH_TAG, CORPUS_TAG, NOT_COMPARABLE_TAG, PARENT_TAG, TRAIN_RUN_TAG
 
@@ -60,12 +61,22 @@ def renew_results(client: MlflowClient, train_run_id: str, model_id: str = "") -
     Where another epoch was chosen that is not evaluated on a track, the track's figures become NaN: MLflow cannot
     take back what was logged.
 
+    They do not decide how the caller's run ends: what the tracking store refuses, such as to write on the run of a
+    colleague that one may only read, is a warning.
+
     Args:
         client: The tracking store.
         train_run_id: The run that trained or imported; where the store has none, or it chose no epoch, nothing
             happens.
         model_id: The checkpoint that was evaluated; where it is not the chosen one, nothing happens either.
     """
+    try:
+        _renew(client, train_run_id, model_id)
+    except MlflowException as error:
+        logger.warning("The figures on the run %s could not be renewed: %s", train_run_id, one_line(error))
+
+
+def _renew(client: MlflowClient, train_run_id: str, model_id: str) -> None:
     origin = find_active_run(client, train_run_id)
     chosen = _find_chosen(client, origin) if origin else None
     if origin is None or chosen is None or (model_id and model_id != chosen.model_id):

@@ -5,6 +5,7 @@ import math
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.exceptions import MlflowException
 
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.parent_run import place_under_origin, renew_results
@@ -132,6 +133,34 @@ def test_training_without_choice_or_evaluation_bears_no_figure(client: MlflowCli
     renew_results(client, "0" * 32)
     renew_results(client, "")
     assert not client.get_run(run_id).data.metrics
+
+
+def test_run_that_one_may_only_read_costs_a_warning(client: MlflowClient, monkeypatch, caplog) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    evaluate(client, models[1], 4.0)
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise MlflowException("Permission denied")
+
+    monkeypatch.setattr(client, "log_batch", refuse)
+    renew_results(client, run_id, models[1])
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert run_id in caplog.text
+    assert "Permission denied" in caplog.text
+
+
+def test_old_training_keeps_its_evaluations_and_gets_figures_by_the_next_one(client: MlflowClient) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    old = evaluate(client, models[1], 4.0, recipe="v1")
+    chart = evaluate(client, models[0], 9.0, recipe="v1", epochs_run_id="0")
+    assert not client.get_run(run_id).data.metrics
+    new = evaluate(client, models[1], 4.5, "DF", **{PARENT_TAG: run_id})
+    renew_results(client, run_id, models[1])
+    found = client.get_run(run_id).data
+    assert (found.metrics["LA/eer_percent"], found.metrics["DF/eer_percent"]) == (4.0, 4.5)
+    assert (found.tags["evaluated_by.LA"], found.tags["evaluated_by.DF"]) == (old, new)
+    for run_of_before in (old, chart):
+        assert PARENT_TAG not in client.get_run(run_of_before).data.tags
 
 
 def test_scores_stand_below_their_training_by_a_telling_name(client: MlflowClient) -> None:
