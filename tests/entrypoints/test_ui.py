@@ -1,6 +1,7 @@
 """The tracking UI in a real browser: the link that `make ui` prints leads to the recipes side by side."""
 
 import contextlib
+import json
 import os
 import re
 import socket
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from benchmarks.compare_view import headless_browser, open_view, wait_for_texts
 from entrypoints.ui import ui
 from sls.tracking.active_run import tracked_run
+from sls.tracking.store import connect
 
 pytestmark = pytest.mark.slow
 START_S = 120
@@ -97,6 +99,25 @@ def test_link_shows_both_recipes_side_by_side_by_track(links: list[str]) -> None
         assert "score v1" not in shown
         assert "of epoch" not in shown
         assert "eer_percent_low" not in shown
+
+
+def test_plain_compare_of_two_trainings_shows_the_eer_of_each_track(links: list[str]) -> None:
+    client = connect()
+    runs = []
+    for recipe, eers in EERS.items():
+        run = client.create_run("0", tags={"kind": "train"}, run_name=f"train {recipe}")
+        client.log_param(run.info.run_id, "cfg/monitor", {"v1": "train_loss", "v2": "val_loss"}[recipe])
+        for track, eer_percent in zip(TRACKS, eers, strict=True):
+            client.log_metric(run.info.run_id, f"{track}/eer_percent", eer_percent)
+        runs.append(run.info.run_id)
+    address = links[0].partition("#")[0]
+    with headless_browser(WIDTH, HEIGHT) as driver:
+        open_view(driver, f"{address}#/compare-runs?runs={json.dumps(runs)}&experiments={json.dumps(['0'])}")
+        numbers = {f"{value:g}" for values in EERS.values() for value in values}
+        names = {f"{track}/eer_percent" for track in TRACKS}
+        wait_for_texts(
+            driver, {"train v1", "train v2", "cfg/monitor", "train_loss", "val_loss"} | names | numbers
+        )
 
 
 def wait_until_answers(address: str) -> None:

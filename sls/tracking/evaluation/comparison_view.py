@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from sls.tracking.store import FINISHED, find_active_run, find_first_run, tagged
 from sls.tracking.tags import EPOCHS_TAG, NOT_COMPARABLE_TAG, PARENT_TAG
@@ -21,6 +23,8 @@ LOCAL_PORT = 5000
 """On which `mlflow ui` listens by default."""
 CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 """A pattern of the metrics that are charted; the UI makes a section of each track. Intervals stand in the reports."""
+COLUMNS = r"/(eer_percent|min_tdcf)$"
+"""A pattern of the metrics that are columns of its table, behind the parameters that differ."""
 OTHER_KINDS = ("score", "score-shard", "register")
 # What trained or imported the recipes, and bears their results. In stores of an earlier version evaluations do, which
 # have no parent there; but not those of each epoch, which would enter the averages.
@@ -69,6 +73,7 @@ def share_comparison(
         "searchFilter": " and ".join(wanted),
         "orderByKey": "attributes.start_time",
         "orderByAsc": True,
+        "selectedColumns": _columns(client.search_runs([experiment], " and ".join(wanted), max_results=100)),
         "runsHiddenMode": "SHOW_ALL",
         "groupBy": _GROUP_BY_RECIPE,
         "chartsSearchFilter": CHARTS,
@@ -78,6 +83,15 @@ def share_comparison(
         f"{ui_address(client.tracking_uri, port)}/#/experiments/{experiment}/runs"
         f"?viewStateShareKey={compared.key}&compareRunsMode=CHART&workflowType=machine_learning"
     )
+
+
+def _columns(runs: Sequence[Run]) -> list[str]:
+    """Returns what the UI calls the columns of the parameters that differ, and of the results."""
+    trained = [run.data.params for run in runs if run.data.params]
+    names = sorted({name for params in trained for name in params})
+    differing = [name for name in names if len({params.get(name) for params in trained}) > 1]
+    metrics = sorted({name for run in runs for name in run.data.metrics if re.search(COLUMNS, name)})
+    return [*(f"params.`{name}`" for name in differing), *(f"metrics.`{name}`" for name in metrics)]
 
 
 def ui_address(tracking_uri: str, port: int = LOCAL_PORT) -> str:

@@ -51,6 +51,19 @@ def test_view_is_of_one_corpus_and_of_evaluations_that_compare(store) -> None:
     assert Compared("Kim's").key == "recipes-Kim_s"
 
 
+def test_columns_are_the_parameters_that_differ_and_the_results(store) -> None:
+    client = connect()
+    for recipe, patience in (("v1", "1"), ("v2", "10")):
+        run_id = record(1, "train", recipe=recipe, corpus="demo")
+        for name, value in (("cfg/patience", patience), ("cfg/seed", "1234")):
+            client.log_param(run_id, name, value)
+        for name in ("DF/eer_percent", "DF/eer_percent_low", "train/loss"):
+            client.log_metric(run_id, name, 1.0)
+    share_comparison(client, EXPERIMENT, Compared("demo"))
+    view = json.loads(client.get_experiment(EXPERIMENT).tags[VIEW_TAG_PREFIX + "recipes-demo"])
+    assert view["selectedColumns"] == ["params.`cfg/patience`", "metrics.`DF/eer_percent`"]
+
+
 def test_view_of_an_experiment_holds_its_own_runs(store) -> None:
     main = record(1, "main", corpus="demo")
     record(2, "train", recipe="v1", corpus="demo", main_run_id=main)
@@ -90,5 +103,6 @@ def test_ui_is_at_the_server_and_its_link_tells_no_password(uri: str, address: s
 def test_link_is_to_the_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
     client = MlflowClient("http://user:secret@server:8080")
     monkeypatch.setattr(client, "set_experiment_tag", lambda *arguments: None)
+    monkeypatch.setattr(client, "search_runs", lambda *arguments, **options: [])
     link = share_comparison(client, "1", Compared("demo"))
     assert link.startswith("http://server:8080/#/experiments/1/runs?viewStateShareKey=recipes-demo&")
