@@ -48,7 +48,9 @@ def system_metrics(run: TrackedRun, kind: str, is_resumed: bool = False) -> Iter
         try:
             monitor = _RunMonitor(run, is_resumed)
             monitor.start()
-        except Exception as error:  # a library that is missing or out of order, or a variable with no number in it
+        except (
+            Exception
+        ) as error:  # a library that is missing or out of order, or a variable with no number in it
             logger.warning("system metrics are not recorded: %s", one_line(error))
     try:
         yield

@@ -135,7 +135,7 @@ def count_trials(trials: Sequence[DemoTrial]) -> dict[str, dict[str, dict[str, i
 
 
 def _draw_subset(plan: SubsetPlan, scale: float, rng: np.random.Generator) -> Iterator[DemoTrial]:
-    """Yields the subset's trials; attacks, codecs and speakers take turns, so that every one of them occurs."""
+    """Yields the subset's trials; attacks, codecs and speakers take turns: of many trials, each of them gets some."""
     bonafide = [(number, BONAFIDE) for number in range(max(2, round(plan.num_bonafide * scale)))]
     num_spoof = max(len(plan.attacks), round(plan.num_spoof * scale))
     spoofed = [(number, plan.attacks[number % len(plan.attacks)]) for number in range(num_spoof)]

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sls.tracking.store import FINISHED, find_active_run, find_first_run, tagged
-from sls.tracking.tags import EPOCHS_TAG, NOT_COMPARABLE_TAG, PARENT_TAG
+from sls.tracking.tags import BORNE_TAG, EPOCHS_TAG, NOT_COMPARABLE_TAG
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
 LOCAL_PORT = 5000
@@ -26,12 +26,12 @@ CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 COLUMNS = r"/(eer_percent|min_tdcf)$"
 """A pattern of the metrics that are columns of its table, behind the parameters that differ."""
 OTHER_KINDS = ("score", "score-shard", "register")
-# What trained or imported the recipes, and bears their results. In stores of an earlier version evaluations do, which
-# have no parent there; but not those of each epoch, which would enter the averages.
+# What trained the recipes, and evaluations whose figures no training bears: of imported checkpoints, and those of an
+# earlier version. But not those of each epoch, which would enter the averages.
 _WANTED = (
     "tags.recipe != ''",
     *(f"tags.kind != '{kind}'" for kind in OTHER_KINDS),
-    f"tags.`{PARENT_TAG}` IS NULL",
+    f"tags.{BORNE_TAG} IS NULL",
     f"tags.{EPOCHS_TAG} IS NULL",
     f"tags.{NOT_COMPARABLE_TAG} IS NULL",
 )

@@ -19,10 +19,9 @@ from sls.tracking.evaluation.evaluation_run import EvaluationRequest, keep_files
 from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.evaluation.trainings import TrainingRun
 from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model
-from sls.tracking.registry.epoch_choice import EPOCHS_METRIC
 from sls.tracking.run import TrackedRun, one_line, run_link
 from sls.tracking.store import FINISHED, find_runs, tagged
-from sls.tracking.tags import CHOSEN_EPOCH_TAG, NOTE_TAG
+from sls.tracking.tags import CHOSEN_EPOCH_TAG, EPOCHS_METRIC, NOTE_TAG
 
 FIGURE_FILE, TABLE_FILE = "epochs.png", "epochs.tsv"
 

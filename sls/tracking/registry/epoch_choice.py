@@ -12,10 +12,8 @@ from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
 from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, has_weights
 from sls.tracking.registry.parent_run import renew_results
 from sls.tracking.store import get_run
-from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG
+from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG, EPOCHS_METRIC
 
-EPOCHS_METRIC = "/eer_percent_by_epoch"
-"""The end of the name of what a chart of epochs logs on a training run; in front of it stands the track."""
 # The figures of a chosen epoch, such as `DF/eer_percent`, have no epochs for their steps.
 BY_EPOCH = re.compile(rf"(train|val)/(loss|eer_percent)|.+{EPOCHS_METRIC}")
 

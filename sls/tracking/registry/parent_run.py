@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -22,10 +23,20 @@ from sls.tracking.registry.lineage import Place, read_lineage
 from sls.tracking.registry.stages import evaluated_place
 from sls.tracking.run import TrackedRun, one_line
 from sls.tracking.store import find_active_run
-from sls.tracking.tags import CHOSEN_EPOCH_TAG, CORPUS_TAG, NOT_COMPARABLE_TAG, PARENT_TAG, TRAIN_RUN_TAG
+from sls.tracking.tags import (
+    BORNE_TAG,
+    CHOSEN_EPOCH_TAG,
+    CORPUS_TAG,
+    EPOCHS_METRIC,
+    EVALUATED_BY,
+    NOT_COMPARABLE_TAG,
+    PARENT_TAG,
+    TRAIN_RUN_TAG,
+)
 
-EVALUATED_BY = "evaluated_by."
-"""The beginning of the tags of such a run that name, by track, the evaluation whose figures it bears."""
+# Few, since MLflow compares runs by all metrics that they have; the rest stands on the evaluation.
+BORNE_FIGURES = re.compile("(eer_percent|min_tdcf)(_clustered)?(_low|_high)?")
+MAX_ROUNDS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +66,11 @@ def place_under_origin(run: TrackedRun, door: str, model_tags: Mapping[str, str]
 def renew_results(client: MlflowClient, train_run_id: str, model_id: str = "") -> None:
     """Brings the figures on a run that made checkpoints up to date with the evaluations of the one that it chose.
 
-    Of each track they are those of the newest evaluation that compares with others: in full, on the track's own
-    subset. They are called `LA/eer_percent` and so on, with `LA.bf16` for scores in another precision than fp32, and
-    with the corpus in front (`demo.LA`) where that is not the one of the training. Each renewal is a further step.
-    Where another epoch was chosen that is not evaluated on a track, the track's figures become NaN: MLflow cannot
-    take back what was logged.
+    Of each track they are those of the newest evaluation that compares with others, in full and on the track's own
+    subset: EER and min t-DCF with their intervals, called `LA/eer_percent` and so on, with `LA.bf16` for scores in
+    another precision than fp32, and with the corpus in front (`demo.LA`) where that is not the one of the training.
+    Each renewal is a further step. What the evaluation does not have, and all figures of a track on which the chosen
+    epoch is not evaluated (any more), become NaN: MLflow cannot take back what was logged.
 
     They do not decide how the caller's run ends: what the tracking store refuses, such as to write on the run of a
     colleague that one may only read, is a warning.
@@ -71,40 +82,38 @@ def renew_results(client: MlflowClient, train_run_id: str, model_id: str = "") -
         model_id: The checkpoint that was evaluated; where it is not the chosen one, nothing happens either.
     """
     try:
-        _renew(client, train_run_id, model_id)
+        # Of two evaluations that end at once, either may have read what there is before the other wrote.
+        for _ in range(MAX_ROUNDS):
+            if not _renew(client, train_run_id, model_id):
+                return
     except MlflowException as error:
         logger.warning("The figures on the run %s could not be renewed: %s", train_run_id, one_line(error))
 
 
-def _renew(client: MlflowClient, train_run_id: str, model_id: str) -> None:
+def _renew(client: MlflowClient, train_run_id: str, model_id: str) -> bool:
+    """Renews the figures once, and returns whether any of them were not up to date."""
     origin = find_active_run(client, train_run_id)
     chosen = _find_chosen(client, origin) if origin else None
     if origin is None or chosen is None or (model_id and model_id != chosen.model_id):
-        return
-    lineage = read_lineage(client, chosen.model_id, train_run_id)
+        return False
     evaluations = {
         _name_place(place, origin): run
-        for place, run in lineage.newest_evaluations().items()
+        for place, run in read_lineage(client, chosen.model_id, train_run_id).newest_evaluations().items()
         if NOT_COMPARABLE_TAG not in run.data.tags
     }
-    before = {
+    borne = {
         tag.removeprefix(EVALUATED_BY): value
         for tag, value in origin.data.tags.items()
         if tag.startswith(EVALUATED_BY) and value
     }
-    for name, run in evaluations.items():
-        if before.get(name) != run.info.run_id:
-            track = run.data.tags["track"]
-            found = {
-                metric.removeprefix(f"{track}/"): value
-                for metric, value in run.data.metrics.items()
-                if metric.startswith(f"{track}/")
-            }
-            _write(client, origin, name, found, run)
-    for name in before.keys() - evaluations.keys():
-        stale = [metric for metric in origin.data.metrics if metric.startswith(f"{name}/")]
-        gone = {metric.removeprefix(f"{name}/"): math.nan for metric in stale if "by_epoch" not in metric}
-        _write(client, origin, name, gone, None)
+    changed = [
+        name
+        for name in borne.keys() | evaluations.keys()
+        if name not in evaluations or borne.get(name) != evaluations[name].info.run_id
+    ]
+    for name in sorted(changed):
+        _write(client, origin, name, evaluations.get(name))
+    return bool(changed)
 
 
 def _find_chosen(client: MlflowClient, origin: Run) -> LoggedModel | None:
@@ -118,23 +127,38 @@ def _find_chosen(client: MlflowClient, origin: Run) -> LoggedModel | None:
 
 def _name_place(place: Place, origin: Run) -> str:
     home = origin.data.tags.get(CORPUS_TAG, PUBLISHED_CORPORA)
-    name = evaluated_place(PUBLISHED_CORPORA, place.track, place.precision)
-    return name if place.corpus == home else f"{place.corpus}.{name}"
+    name = place.track if place.corpus == home else f"{place.corpus}.{place.track}"
+    return evaluated_place(PUBLISHED_CORPORA, name, place.precision)
 
 
-def _write(
-    client: MlflowClient, origin: Run, name: str, figures: dict[str, float], evaluation: Run | None
-) -> None:
-    """Logs the figures of a track at a further step, and says what they were and are."""
-    metric = f"{name}/eer_percent"
-    history = client.get_metric_history(origin.info.run_id, metric) if metric in origin.data.metrics else ()
-    step = max((point.step for point in history), default=-1) + 1
-    now_ms = int(time.time() * 1000)
-    metrics = [Metric(f"{name}/{key}", value, now_ms, step) for key, value in figures.items()]
-    evaluated_by = evaluation.info.run_id if evaluation else ""
-    client.log_batch(origin.info.run_id, metrics=metrics, tags=[RunTag(EVALUATED_BY + name, evaluated_by)])
-    if not history:
-        return
-    before, after = origin.data.metrics[metric], figures["eer_percent"]
-    told = "not evaluated" if math.isnan(after) else f"{after:.2f} %"
-    logger.info("%s: EER on %s is now %s (before: %.2f %%)", origin.info.run_name, name, told, before)
+def _write(client: MlflowClient, origin: Run, name: str, evaluation: Run | None) -> None:
+    """Logs the figures of a track at a further step, and says what the EER was and is; with none, all are NaN."""
+    figures = {
+        metric: math.nan
+        for metric in origin.data.metrics
+        if metric.startswith(f"{name}/") and not metric.endswith(EPOCHS_METRIC)
+    }
+    if evaluation is not None:
+        track = evaluation.data.tags["track"]
+        for metric, value in evaluation.data.metrics.items():
+            place, _, figure = metric.rpartition("/")
+            if place == track and BORNE_FIGURES.fullmatch(figure):
+                figures[f"{name}/{figure}"] = value
+    known = sorted(figures.keys() & origin.data.metrics.keys())
+    history = [point for metric in known for point in client.get_metric_history(origin.info.run_id, metric)]
+    step, now_ms = max((point.step for point in history), default=-1) + 1, int(time.time() * 1000)
+    client.log_batch(
+        origin.info.run_id,
+        metrics=[Metric(metric, value, now_ms, step) for metric, value in figures.items()],
+        tags=[RunTag(EVALUATED_BY + name, evaluation.info.run_id if evaluation else "")],
+    )
+    is_beside = evaluation and evaluation.info.experiment_id == origin.info.experiment_id
+    if evaluation and is_beside and origin.data.tags.get("kind") == "train":
+        client.set_tag(evaluation.info.run_id, BORNE_TAG, origin.info.run_id)
+    eer = f"{name}/eer_percent"
+    if eer in origin.data.metrics:
+        before, now = (
+            "none" if math.isnan(value) else f"{value:.2f} %"
+            for value in (origin.data.metrics[eer], figures[eer])
+        )
+        logger.info("%s: EER on %s is now %s (before: %s)", origin.info.run_name, name, now, before)

@@ -67,9 +67,9 @@ def track_training(
         FloatingPointError: the loss is not finite; names step, trials and the last good checkpoint.
         ConnectionError: another process of the launch is gone.
     """
+    run.suggest_name(f"train {config.training.recipe}")
     if not resume:
         run.log_config(config)
-        run.suggest_name(f"train {config.training.recipe}")
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
     with lost_process_raises(f"resume={run.run_id} goes on from the last state"):
         training, recorder = _prepare(run, config, corpus, resume)

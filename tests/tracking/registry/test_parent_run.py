@@ -113,6 +113,57 @@ def test_another_choice_takes_the_figures_with_it(client: MlflowClient) -> None:
     assert not client.search_runs(["0"], "tags.kind = 'train' and metrics.`DF/eer_percent` < 40")
 
 
+def test_what_an_evaluation_does_not_have_does_not_stay_from_another(client: MlflowClient) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    with_costs = evaluate(client, models[1], 4.0)
+    client.log_metric(with_costs, "LA/min_tdcf", 0.27)
+    client.log_metric(with_costs, "LA/auc", 0.9)
+    renew_results(client, run_id)
+    assert client.get_run(run_id).data.metrics["LA/min_tdcf"] == 0.27
+    assert "LA/auc" not in client.get_run(run_id).data.metrics
+    evaluate(client, models[1], 5.0)
+    renew_results(client, run_id)
+    assert math.isnan(client.get_run(run_id).data.metrics["LA/min_tdcf"])
+
+
+def test_evaluation_that_ended_meanwhile_is_not_passed_over(client: MlflowClient, monkeypatch) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    evaluate(client, models[1], 5.0)
+    log_batch = MlflowClient.log_batch
+
+    def log_late(self: MlflowClient, *args, **options) -> None:
+        monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+        evaluate(client, models[1], 4.0)
+        renew_results(client, run_id)
+        self.log_batch(*args, **options)
+
+    monkeypatch.setattr(MlflowClient, "log_batch", log_late)
+    renew_results(client, run_id)
+    assert client.get_run(run_id).data.metrics["LA/eer_percent"] == 4.0
+
+
+def test_any_name_of_a_corpus_and_of_a_track_is_borne(client: MlflowClient) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    evaluate(client, models[1], 4.0, "by_epoch_x", corpus="o'brien, 2")
+    renew_results(client, run_id)
+    [name] = [name for name in client.get_run(run_id).data.metrics if name.endswith("/eer_percent")]
+    assert "brien" in name
+    client.set_tag(run_id, "chosen_epoch", "0")
+    renew_results(client, run_id)
+    assert math.isnan(client.get_run(run_id).data.metrics[name])
+
+
+def test_evaluation_says_which_training_stands_for_it_where_runs_are_compared(client: MlflowClient) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    borne = evaluate(client, models[1], 4.0)
+    renew_results(client, run_id)
+    assert client.get_run(borne).data.tags["figures_on"] == run_id
+    imported, models = make_origin(client, "import_checkpoint")
+    own = evaluate(client, models[1], 4.0)
+    renew_results(client, imported)
+    assert "figures_on" not in client.get_run(own).data.tags
+
+
 def test_import_is_the_row_of_what_it_brought(client: MlflowClient) -> None:
     run_id = client.create_run("0", tags={"kind": "import_checkpoint"}).info.run_id
     model = client.create_logged_model("0", "imported", run_id)
