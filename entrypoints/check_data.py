@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 
+from entrypoints.console_tables import inventory_lines, inventory_tables
 from entrypoints.door import console, door_command
 from entrypoints.options import (
     config_options,
@@ -15,7 +16,6 @@ from entrypoints.options import (
     typed_config,
 )
 from entrypoints.progress import open_ended_bar
-from entrypoints.tables import inventory_lines, inventory_tables
 from sls.data.corpora.corpus import open_corpus
 from sls.data.corpora.inventory import Depth, describe_use, take_inventory
 from sls.tracking.run import TrackedRun

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from entrypoints.console_tables import comparison_table
 from entrypoints.door import console, door_command, say
 from entrypoints.options import (
     config_options,
@@ -11,7 +12,6 @@ from entrypoints.options import (
     text_option,
     typed_config,
 )
-from entrypoints.tables import comparison_table
 from sls.data.corpora.corpus import open_corpus
 from sls.files import scratch_directory
 from sls.reports.report import run_report

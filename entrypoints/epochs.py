@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from entrypoints.console_tables import make_table, next_commands
 from entrypoints.door import console, door_command, say
 from entrypoints.options import config_options, split_list, text_option, typed_config
 from entrypoints.progress import scoring_progress
-from entrypoints.tables import make_table, next_commands
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.epochs import FIGURE_FILE, EvaluatedEpoch, track_epochs

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from entrypoints.console_tables import evaluation_table
 from entrypoints.door import console, door_command, say
 from entrypoints.options import config_options, optional_path, parse_boolean, text_option, typed_config
-from entrypoints.tables import evaluation_table
 from sls.data.corpora.corpus import open_corpus
 from sls.files import scratch_directory
 from sls.reports.report import run_report

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from entrypoints.console_tables import next_commands, recipe_table
 from entrypoints.door import console, door_command, say
 from entrypoints.options import config_options, read_config, text_option
 from entrypoints.progress import TrainingProgress, scoring_progress
-from entrypoints.tables import next_commands, recipe_table
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in, open_corpus
 from sls.data.loading.trial_lists import track_trials

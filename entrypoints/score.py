@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from entrypoints.console_tables import recording_table, scoring_summary
 from entrypoints.door import EXIT_BAD_INPUT, console, door_command, say
 from entrypoints.options import (
     config_options,
@@ -18,7 +19,6 @@ from entrypoints.options import (
     typed_config,
 )
 from entrypoints.progress import scoring_progress
-from entrypoints.tables import recording_table, scoring_summary
 from sls.data.corpora.corpus import open_corpus
 from sls.data.loading.trial_lists import TrialList, listed_trials, track_trials
 from sls.engine.compute.launch import Launch

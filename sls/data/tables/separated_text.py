@@ -20,7 +20,7 @@ from pyarrow import csv as arrow_csv
 from sls.data.tables.formats import WHITESPACE
 
 _CONTROLS_AS_SPACES = bytes(code if code > 32 or code == 10 else 32 for code in range(256))
-_SEPARATOR = "\x1f"  # of tidied fields, in which it is a blank
+_SEPARATOR = "\x1f"  # of tidied fields, in which it does not stand
 _CHECKED_BYTES = 1 << 18
 _BLOCK_BYTES = 1 << 20
 _CODED = pa.dictionary(pa.int32(), pa.string())
@@ -126,7 +126,12 @@ def _split_rows(path: Path, text: bytes, delimiter: str) -> Iterator[tuple[int, 
         for line, fields in enumerate(spaced.split("\n"), 1):
             yield line, [value for value in fields.split(" ") if value]
         return
-    quoted = io.StringIO(text.rstrip(b" \n").decode().replace(_SEPARATOR, " "), newline="")
+    before, separator, _ = text.decode().partition(_SEPARATOR)
+    if separator:
+        raise ValueError(
+            f"{path}:{before.count(chr(10)) + 1}: found the control character U+001F, expected text"
+        )
+    quoted = io.StringIO(text.rstrip(b" \n").decode(), newline="")
     rows = csv.reader(quoted, delimiter=delimiter, skipinitialspace=True)
     line = 1
     try:

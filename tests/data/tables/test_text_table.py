@@ -204,6 +204,11 @@ def test_a_zero_byte_is_an_error_with_its_line(tmp_path):
         read(write(tmp_path, b"a b\nc \0d\n"))
 
 
+def test_a_control_character_that_our_own_separator_is_does_not_pass_for_a_blank(tmp_path):
+    with pytest.raises(ValueError, match=r"table.txt:2: .*U\+001F"):
+        read(write(tmp_path, b'a,b\nc,"spo\x1fof"\n'), ",")
+
+
 def test_a_directory_is_no_file(tmp_path):
     with pytest.raises(ValueError, match="found a directory, expected"):
         read(tmp_path)

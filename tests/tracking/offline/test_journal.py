@@ -203,12 +203,12 @@ def test_journal_that_lost_entries_does_not_pass_for_sent(
     with monkeypatch.context() as away:
         path = leave_journal(away)
     lines = (path / "entries.jsonl").read_text().splitlines(keepends=True)
-    assert [json.loads(line)["call"] for line in lines][2:] == ["_log_files", "_log_metrics", "_end"]
+    assert [json.loads(line)["call"] for line in lines][3:] == ["_log_files", "_log_metrics", "_end"]
     (path / "position.json").write_text(json.dumps(asdict(Position(num_sent, "a1"))))
     (path / "entries.jsonl").unlink()
     if num_left is not None:
         (path / "entries.jsonl").write_text("".join(lines[:num_left]))
-    expected = num_sent or 2
+    expected = num_sent or 3
     with pytest.raises(
         ValueError, match=rf"entries\.jsonl: found {num_left or 0} entries, expected .*\b{expected}\b"
     ):
