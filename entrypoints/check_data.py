@@ -1,7 +1,5 @@
 """Looks at what lies under a data_root: `mlflow run . -e check_data -P data_root=DIR`."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import asdict
 

@@ -1,7 +1,5 @@
 """Chooses the epoch of a training run anew: `mlflow run . -e choose -P run_id=RUN_ID -P by=val/eer_percent`."""
 
-from __future__ import annotations
-
 from entrypoints.door import door_command, say
 from entrypoints.options import text_option
 from sls.tracking.registry.epoch_choice import choose_again

@@ -1,7 +1,5 @@
 """Compares systems on a track: `mlflow run . -e compare -P track=LA -P scores=v1=a.txt,v2=b.txt`."""
 
-from __future__ import annotations
-
 from entrypoints.console_tables import comparison_table
 from entrypoints.door import console, door_command, say
 from entrypoints.options import (

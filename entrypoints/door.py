@@ -1,7 +1,5 @@
 """What every door shares: the tracked run, the log, and how errors end."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import os

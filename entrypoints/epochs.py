@@ -1,7 +1,5 @@
 """Evaluates all epochs of training runs: `mlflow run . -e epochs`, or with `-P runs=RUN_ID,RUN_ID`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.table import Table

@@ -1,7 +1,5 @@
 """Evaluates a score file: `mlflow run . -e evaluate -P track=LA`."""
 
-from __future__ import annotations
-
 from entrypoints.console_tables import evaluation_table
 from entrypoints.door import console, door_command, say
 from entrypoints.options import config_options, optional_path, parse_boolean, text_option, typed_config

@@ -1,7 +1,5 @@
 """Registers a published checkpoint: `mlflow run . -e import_checkpoint -P checkpoint=epoch_2.pth -P recipe=v1`."""
 
-from __future__ import annotations
-
 from entrypoints.door import door_command, say
 from entrypoints.options import text_option
 from sls.config import check_name

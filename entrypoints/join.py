@@ -1,7 +1,5 @@
 """Joins the shards of a score file: `mlflow run . -e join -P output=FILE`."""
 
-from __future__ import annotations
-
 from entrypoints.door import door_command, say
 from entrypoints.options import output_path, text_option
 from sls.tracking.run import TrackedRun

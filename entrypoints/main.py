@@ -1,7 +1,5 @@
 """The whole experiment: `mlflow run .` trains, scores, evaluates, registers and compares recipes v1 and v2."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Options of the doors: one for each configuration field, generated from `sls.config`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ mlflow run . -e register -P version=3 -P stage=production
 mlflow run . -e register -P champion=DF -P apply=true
 """
 
-from __future__ import annotations
-
 from entrypoints.door import door_command, say
 from entrypoints.options import parse_boolean, text_option
 from sls.config import check_name

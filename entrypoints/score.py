@@ -1,7 +1,5 @@
 """Scores a track or any list of recordings: `mlflow run . -e score -P track=LA`."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Sends what runs recorded while the tracking server was away: `mlflow run . -e sync`."""
 
-from __future__ import annotations
-
 import sys
 
 import click

@@ -1,7 +1,5 @@
 """Trains a countermeasure: `mlflow run . -e train -P patience=1`."""
 
-from __future__ import annotations
-
 from entrypoints.door import door_command, say
 from entrypoints.options import DEFAULT_CONFIG, config_options, given, read_config, text_option
 from entrypoints.progress import TrainingProgress

@@ -1,7 +1,5 @@
 """Starts the tracking UI, light: `make ui`. One worker and no job runner take a fifth of the usual memory."""
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

@@ -5,8 +5,6 @@ live in one flat namespace, `lr` and not `optimizer.lr`, so that a YAML file is 
 `sls.config_file` fills them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re

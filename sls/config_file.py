@@ -1,7 +1,5 @@
 """From YAML and what the user typed to a `Config`: the later wins, and nothing unknown is let through."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import typing

@@ -1,7 +1,5 @@
 """Files: written whole or not at all, told apart by their content, held by one process at a time."""
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import hashlib

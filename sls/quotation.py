@@ -1,7 +1,5 @@
 """How messages quote what was found, in one line and of bounded length, and say what may have been meant."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

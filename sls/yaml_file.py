@@ -1,7 +1,5 @@
 """A YAML file as plain values, without the key that stands twice, of which YAML's own readers drop one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

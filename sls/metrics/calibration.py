@@ -7,8 +7,6 @@ regression to the fusion of the NIST'99 1-speaker submissions", DSP 2000; Brümm
 "Application-independent evaluation of speaker detection", Computer Speech and Language 2006 (PAV, section 8).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import asdict, dataclass
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """AUC, and the counts of right and wrong decisions at a chosen threshold."""
 
-from __future__ import annotations
-
 from dataclasses import astuple, dataclass
 
 import numpy as np

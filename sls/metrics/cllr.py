@@ -6,8 +6,6 @@ with incomplete information", Annals of Mathematical Statistics 1955 (pooling ad
 monotone map from scores to odds).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

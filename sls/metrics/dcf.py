@@ -5,8 +5,6 @@ Source: Wang et al., "ASVspoof 5: crowdsourced speech data, deepfakes, and adver
 section 3 (eq. 1 to 4), and its evaluation package.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Literal

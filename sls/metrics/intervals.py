@@ -17,8 +17,6 @@ Methodology 1998. So an EER of no error at all has a width too.
 `benchmarks/coverage.py` measures by simulation how often all of them hold.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ It is tested by Student's t, with the variance of the difference over clusters a
 hide them can add to it. Sources: as `sls.metrics.sampling` and `sls.metrics.intervals`.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -8,8 +8,6 @@ in the CM's two error rates once the ASV is fixed, cost = C0 + C1 Pmiss + C2 Pfa
 of the better of two CMs that do not listen.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import TypeVar
 

@@ -4,8 +4,6 @@ They are made when they first run. To compile the whole model would take as many
 on a CPU the convolutions alone take minutes. Weights keep their names.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """The countermeasure: Sensitive Layer Selection over all layers of XLS-R (Zhang, Wen and Hu, 2024)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol

@@ -1,7 +1,5 @@
 """Linear layers laid out for scoring on a CPU: their weights are packed and cast once, not for every batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal

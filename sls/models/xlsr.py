@@ -1,7 +1,5 @@
 """XLS-R: from a waveform to the output of every transformer layer, in one pass."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """Figures of breakdowns and of differences: heat maps and intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 

@@ -1,7 +1,5 @@
 """What all figures share: size, colours, titles, legends, and the label of a synthetic corpus."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Figures of an evaluation, of a comparison and of epochs: pure functions that return a Matplotlib figure."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from math import ceil
 from typing import Any

@@ -1,7 +1,5 @@
 """Reports: a page for people, the same numbers as JSON, and every figure as a picture of its own."""
 
-from __future__ import annotations
-
 import base64
 import json
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """The tables of a report, made once from results; the page and the console show the same ones."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

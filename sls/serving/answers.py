@@ -1,7 +1,5 @@
 """The served model's answer for each row: decoded, scored, and decided upon."""
 
-from __future__ import annotations
-
 import json
 import math
 import threading

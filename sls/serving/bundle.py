@@ -1,7 +1,5 @@
 """The served model as a bundle: code, weights, calibration, signature, an example and the packages that it needs."""
 
-from __future__ import annotations
-
 import base64
 import io
 import shutil

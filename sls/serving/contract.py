@@ -1,7 +1,5 @@
 """What the served model takes and answers: its signature, its parameters and its limits."""
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import asdict, dataclass, fields

@@ -5,8 +5,6 @@ parameter of the wrong type, a broken table) MLflow's server answers by itself, 
 `guard_server` is the one place that holds it to a sentence.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
 import logging

@@ -16,8 +16,6 @@ that name: how much the countermeasure listened to each layer of XLS-R, as a JSO
 of the scores along the whole recording, a window every `curve_hop_s` seconds: a JSON list of start_s and score.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import mlflow

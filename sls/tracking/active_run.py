@@ -4,8 +4,6 @@ A run ends FINISHED, FAILED with the error as a tag, or KILLED. It stays RUNNING
 stopped by a signal in the moment in which the server opened the run.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time

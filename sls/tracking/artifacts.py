@@ -4,8 +4,6 @@ The name of a state says where in its training it was made and which digest it h
 is told by its name, and the furthest whole one counts. The one before it stays until there is a further one.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,5 @@
 """What a run was made with: code, packages and machine."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import os
 import platform

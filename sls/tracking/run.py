@@ -1,7 +1,5 @@
 """One tracked run: what it records, and the calls to the server by which it does so."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Sends a journal: beside a training, or afterwards."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

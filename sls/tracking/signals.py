@@ -1,7 +1,5 @@
 """Signals that end a run: at once, or between two steps of a training, where there is a state worth keeping."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import threading

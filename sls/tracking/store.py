@@ -3,8 +3,6 @@
 That is `mlflow.db` at the project root, unless MLFLOW_TRACKING_URI names another place.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence

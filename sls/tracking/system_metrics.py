@@ -4,8 +4,6 @@ MLflow starts its monitor in `mlflow.start_run`, by which no run is opened here,
 or does not know the run yet.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -5,8 +5,6 @@ with a journal puts a token on it, the tag `writer`, and before each recording c
 cannot compare and write in one step: a recording that is on its way while the token changes still arrives.
 """
 
-from __future__ import annotations
-
 import time
 
 from mlflow import MlflowClient

@@ -4,8 +4,6 @@ Left alone, it takes an empty file for whatever its name ends in, and what looks
 HLS) or a description of a session (SDP) makes it open other files, or sockets.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 from typing import BinaryIO

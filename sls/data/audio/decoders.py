@@ -1,7 +1,5 @@
 """The two decoders of recordings, and the order in which they are tried: all samples of a file, or an error."""
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Callable

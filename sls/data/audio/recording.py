@@ -1,7 +1,5 @@
 """One recording: from its file to mono float32 at one sampling rate."""
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import dataclass

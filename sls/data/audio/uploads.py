@@ -4,8 +4,6 @@ From bytes to samples they go the way of `read_audio`, so that a score cannot de
 are held to a duration, of four formats known by their first bytes, and no error quotes anything of the content.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 import math

@@ -1,7 +1,5 @@
 """The stretch of a recording that the countermeasure hears, and the windows in which it hears all of a long one."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The recordings of a track under a data root: which are there, how long they are, and which cannot be read."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack

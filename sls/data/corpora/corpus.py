@@ -1,7 +1,5 @@
 """The corpus of an experiment: a data_root, and the tracks file that says how to read it."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

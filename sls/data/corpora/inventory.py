@@ -1,7 +1,5 @@
 """What of the corpora lies under a data root, what can be run with it, and what is still to download."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress

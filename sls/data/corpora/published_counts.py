@@ -1,7 +1,5 @@
 """The published number of trials of a corpus, and the note by which another corpus of that layout says so."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A track: one list of trials of one corpus, with its key, its recordings and its ASV scores."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The tracks file: where each corpus lies, how its files are read, and which metrics a track earns."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 There are five kinds, each a function here, which `plan` names and gives a few settings.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

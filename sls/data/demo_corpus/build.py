@@ -1,7 +1,5 @@
 """Makes the demo corpus in a directory, whole or not at all."""
 
-from __future__ import annotations
-
 import logging
 import os
 import subprocess

@@ -4,8 +4,6 @@ They come from FFmpeg through PyAV; GSM and Vorbis of one channel, which it cann
 condition takes a waveform at 16 kHz and returns one of the same length and rate, as the ASVspoof 2021 data were made.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Which trials the demo corpus has: how many, of whom, under which attack and condition."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -4,8 +4,6 @@ As a program, it makes one of several shares of the corpus. After the attack not
 (how long the silences are, how loud the recording is, where its band ends) cannot tell bona fide from spoofed.
 """
 
-from __future__ import annotations
-
 import sys
 import zlib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Protocols, keys and ASV scores of the demo corpus, as the real corpora write and place them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 

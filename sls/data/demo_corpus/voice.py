@@ -4,8 +4,6 @@ A source-filter synthesizer: pulses of KLGLOTT88's shape with a return phase (Kl
 jitter, shimmer and breath, through formants rounded from Peterson and Barney (JASA 1952) and Klatt (JASA 1980).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

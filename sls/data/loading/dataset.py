@@ -1,7 +1,5 @@
 """The trials of any corpus, as the batches of training and of scoring are made of them."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Batches that worker processes make ahead of their use, and recordings that cannot be read."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

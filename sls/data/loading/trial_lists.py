@@ -1,7 +1,5 @@
 """What is scored: the trials of a track, or of any protocol, or all recordings of a directory."""
 
-from __future__ import annotations
-
 import logging
 import os
 from dataclasses import dataclass

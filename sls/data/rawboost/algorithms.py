@@ -7,8 +7,6 @@ combinations. All that is random is drawn first (`draw_rawboost`), and what foll
 waveform and draws.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ coefficients and is symmetric, so the series has a real response once its delay 
 the product of the responses of its notches: no window is designed alone and nothing is convolved.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The forms of protocols, keys and score files, by which their first line is known."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Mapping, Sequence

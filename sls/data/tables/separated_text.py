@@ -5,8 +5,6 @@ rows, which it reads in some hundredths of a second. A pass line by line tidies 
 the line that is wrong.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Collection, Iterator, Sequence

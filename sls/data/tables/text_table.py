@@ -1,7 +1,5 @@
 """Large text tables, read fast and strictly: file and line stand in every error."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from collections.abc import Collection, Mapping, Sequence

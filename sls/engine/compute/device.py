@@ -1,7 +1,5 @@
 """The device: its choice, the precision of its arithmetic, and its memory."""
 
-from __future__ import annotations
-
 import resource
 import sys
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The launch by torchrun or accelerate that this process is part of, by the variables that launchers set."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The processes of one launch by torchrun or accelerate: how they agree, share work and end together."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress

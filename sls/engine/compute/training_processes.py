@@ -3,8 +3,6 @@
 `accelerate launch -m entrypoints.train` or `torchrun -m entrypoints.train` start them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Fitting a calibration on one score file, and keeping it as a small JSON file."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

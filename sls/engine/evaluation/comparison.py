@@ -1,7 +1,5 @@
 """Comparison of systems on one track: which is better, and whether the data can tell."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """What a comparison yields, and its verdict in a sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Evaluation of one score file: from scores joined with a key to every number of a report."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """A number with its unit and its intervals, and how a person reads them: rates in percent, the rest as it is."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from sls.metrics.intervals import Interval

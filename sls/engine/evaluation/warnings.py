@@ -1,7 +1,5 @@
 """What a reader must know before believing the numbers of an evaluation."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Windows through the countermeasure: how its linear layers are multiplied, and how many windows go at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal

@@ -6,8 +6,6 @@ file, `trial score`, in the order of the list; the score is nan where the record
 scored again has another line, which counts. A line that was cut off ends what is believed.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """What scores are made with: its names, how two of them are compared, and what is advised where they differ."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ A mean is an exponential moving average over steps, or the plain mean over the l
 UAI 2018). Batch statistics are averaged like weights.
 """
 
-from __future__ import annotations
-
 import copy
 from collections import deque
 from typing import Any, cast

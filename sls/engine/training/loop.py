@@ -4,8 +4,6 @@ for epoch in Training(model, train, validation, config, accelerator).epochs():
     record(epoch)
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time

@@ -1,7 +1,5 @@
 """Adam and its learning rates: the paper's constant one, or what is set in its place."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Where a training stands, and the file from which it goes on."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

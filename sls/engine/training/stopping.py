@@ -1,7 +1,5 @@
 """Early stopping, and the choice of the epoch."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass

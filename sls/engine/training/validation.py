@@ -1,7 +1,5 @@
 """Validation: loss, accuracy and EER of a countermeasure on held-out trials."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """What others' files say of the shape of an encoder: fairseq's wav2vec 2.0 files, and Hugging Face's config.json."""
 
-from __future__ import annotations
-
 import ast
 import json
 from collections.abc import Mapping

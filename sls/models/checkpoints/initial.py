@@ -1,7 +1,5 @@
 """The weights of a new model: random ones, or none yet where a file's will take their place."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

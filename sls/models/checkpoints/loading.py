@@ -1,7 +1,5 @@
 """From any file of weights to a countermeasure."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The names of weights: ours, which are torchaudio's, fairseq's and Hugging Face's; and what a file holds by them."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Mapping

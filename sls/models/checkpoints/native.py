@@ -1,7 +1,5 @@
 """Our own checkpoint: one safetensors file that says by itself what it holds."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

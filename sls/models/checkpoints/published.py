@@ -1,7 +1,5 @@
 """SLS checkpoints as others publish them: fairseq's names for the encoder, one flat dictionary."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Where a file of weights comes from: a path, or a reference to the Hugging Face hub."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path, PurePosixPath

@@ -4,8 +4,6 @@ By itself the UI charts the ten newest runs, one by one and every metric of them
 experiment, which is how the UI's own "share" button does it, says which runs, which charts, and grouped by what.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Sequence

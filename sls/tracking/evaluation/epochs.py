@@ -1,7 +1,5 @@
 """All epochs of training runs on all tracks: the chart that shows what each recipe's choice cost."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Evaluation and comparison as tracked runs: score files against a key."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

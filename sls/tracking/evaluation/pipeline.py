@@ -1,7 +1,5 @@
 """Scoring and evaluation in one go, each as a tracked run of its own."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager

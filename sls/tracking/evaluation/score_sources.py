@@ -1,7 +1,5 @@
 """The scores that an evaluation or a comparison takes: files, or what scoring runs have left."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Container, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Training runs with the checkpoints that they kept: those that a user names, or the newest on a corpus."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

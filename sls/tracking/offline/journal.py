@@ -14,8 +14,6 @@ A journal is a directory: `opening.json`, how the run begins; `entries.jsonl`, o
 `files/NUMBER`, the files of an entry; `position.json`, how far it has been sent; and `lock`.
 """
 
-from __future__ import annotations
-
 import functools
 import inspect
 import json

@@ -1,7 +1,5 @@
 """Where journals lie, under `outputs/journal/` or SLS_JOURNAL_DIR, and what stands in them."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """Calls to the tracking server and its artifact store: how long one may take, and what its error means."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Calibrations as artifacts of evaluation runs: found, fitted, and held to the scores they are for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

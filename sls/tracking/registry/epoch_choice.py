@@ -1,7 +1,5 @@
 """The choice of a training run's epoch: by its recipe's rule, or anew from what it logged."""
 
-from __future__ import annotations
-
 import logging
 import re
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The descriptions of its runs lead to its other runs and its versions. The tags o
 evaluated, and their description, the `model_card`, tells both.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """The model card: what a registered version is, how well it does, and what it is for, as Markdown."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Scorings and evaluations of its checkpoints are its children, and the figures of
 beside its settings and losses.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import re

@@ -5,8 +5,6 @@ alias `champion`, by which it is served, follows it. While none is in production
 a policy has named.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Collection, Sequence

@@ -1,7 +1,5 @@
 """The model registry: versions of `xlsr-sls`, of our checkpoints and of those that others trained."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass

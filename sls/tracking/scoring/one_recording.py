@@ -1,7 +1,5 @@
 """One recording, scored as a tracked run: its score, what the countermeasure listened to, and its curve over time."""
 
-from __future__ import annotations
-
 from contextlib import nullcontext
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The score file on disk: what it was made with, whether it is already there, and how it becomes whole."""
 
-from __future__ import annotations
-
 import json
 import logging
 import shutil

@@ -1,7 +1,5 @@
 """Scoring as a tracked run: the model, the trials, and the score file."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from contextlib import nullcontext

@@ -3,8 +3,6 @@
 A run that goes on has recorded some of it before, which is read first and not recorded again.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

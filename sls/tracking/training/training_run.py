@@ -1,7 +1,5 @@
 """Training as a tracked run: what it was made with, its losses by epoch, and its checkpoints."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
