@@ -151,9 +151,10 @@ def test_training_run_bears_the_figures_of_its_evaluations(job: str) -> None:
         own = [run for run in evaluations if run.data.tags["mlflow.parentRunId"] == training.info.run_id]
         assert len(own) == len(TRACKS)
         for run in own:
-            figures = {name: value for name, value in run.data.metrics.items() if "/" in name}
-            assert f"{run.data.tags['track']}/eer_percent" in figures
-            assert figures.items() <= training.data.metrics.items()
+            track, found = run.data.tags["track"], training.data.metrics
+            names = {f"{track}/eer_percent{ending}" for ending in ("", "_low", "_high", "_clustered_low")}
+            names |= {"LA/min_tdcf"} if track == "LA" else set()
+            assert {name: found[name] for name in names} == {name: run.data.metrics[name] for name in names}
 
 
 def test_training_run_holds_losses_by_epoch_configuration_data_and_checkpoints(job: str) -> None:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from entrypoints import tables
+from entrypoints import console_tables
 
 LINK = "http://127.0.0.1:5000/#/compare"
 SERVE = "Serve the champion:  mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001"
@@ -22,5 +22,5 @@ def test_the_last_lines_say_how_to_look_and_where_there_is_a_winner_how_to_serve
     monkeypatch: pytest.MonkeyPatch, tracking_uri: str, champion: str, lines: list[str]
 ) -> None:
     monkeypatch.setattr(tables, "find_champion", lambda client: champion)
-    text = tables.next_commands(SimpleNamespace(tracking_uri=tracking_uri), LINK)
+    text = console_tables.next_commands(SimpleNamespace(tracking_uri=tracking_uri), LINK)
     assert text.splitlines() == ["", *lines]
