@@ -21,6 +21,6 @@ SERVE = "Serve the champion:  mlflow models serve -m models:/xlsr-sls@champion -
 def test_the_last_lines_say_how_to_look_and_where_there_is_a_winner_how_to_serve_it(
     monkeypatch: pytest.MonkeyPatch, tracking_uri: str, champion: str, lines: list[str]
 ) -> None:
-    monkeypatch.setattr(tables, "find_champion", lambda client: champion)
+    monkeypatch.setattr(console_tables, "find_champion", lambda client: champion)
     text = console_tables.next_commands(SimpleNamespace(tracking_uri=tracking_uri), LINK)
     assert text.splitlines() == ["", *lines]
