@@ -1,4 +1,7 @@
-"""The forms of protocols, keys and score files, by which their first line is known."""
+"""The forms of protocols, keys and score files, by which their first line is known.
+
+The columns of the known corpora stand in `configs/tracks.yaml`.
+"""
 
 import csv
 import re
