@@ -18,7 +18,7 @@ from sls.engine.evaluation.min_tdcf import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.results import CurvePoints, Evaluation, Histogram, SubsetEer
 from sls.engine.evaluation.warnings import find_warnings
 from sls.metrics.calibration import Calibration
-from sls.metrics.classification import compute_auc, confusion_at
+from sls.metrics.classification import Confusion, compute_auc, confusion_at
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
 from sls.metrics.dcf import DetectionCosts, compute_act_dcf
 from sls.metrics.eer import DetCurve, compute_eer, eer_of_curve, rank_trials
@@ -85,13 +85,7 @@ def evaluate(
         eer_threshold=eer.threshold,
         measures=(
             *_measure_with_intervals(everything, curve, plan.metrics),
-            Measure("act_dcf", compute_act_dcf(bonafide, spoof), COST),
-            Measure("cllr", compute_cllr(bonafide, spoof), BITS),
-            Measure("min_cllr", compute_min_cllr(bonafide, spoof), BITS),
-            Measure("auc", compute_auc(bonafide, spoof), SHARE),
-            Measure("accuracy", confusion.accuracy, FRACTION),
-            Measure("balanced_accuracy", confusion.balanced_accuracy, FRACTION),
-            Measure("f1", confusion.f1, SHARE),
+            *_measure_without_intervals(bonafide, spoof, confusion),
         ),
         confusion=confusion,
         curve=CurvePoints.of(curve),
@@ -117,6 +111,21 @@ def _rank(joined: JoinedScores, plan: EvaluationPlan, calibration: Calibration |
         return Condition(ranking, factors, None)
     cost = TANDEM_COSTS[pick_tdcf(plan.metrics)]
     return Condition(ranking, factors, make_tandem(plan.asv, cost, {*plan.breakdown, ATTACK}))
+
+
+def _measure_without_intervals(
+    bonafide: np.ndarray, spoof: np.ndarray, confusion: Confusion
+) -> list[Measure]:
+    """Returns what is told as it is, the last three at the EER threshold."""
+    return [
+        Measure("act_dcf", compute_act_dcf(bonafide, spoof), COST),
+        Measure("cllr", compute_cllr(bonafide, spoof), BITS),
+        Measure("min_cllr", compute_min_cllr(bonafide, spoof), BITS),
+        Measure("auc", compute_auc(bonafide, spoof), SHARE),
+        Measure("accuracy", confusion.accuracy, FRACTION),
+        Measure("balanced_accuracy", confusion.balanced_accuracy, FRACTION),
+        Measure("f1", confusion.f1, SHARE),
+    ]
 
 
 def _measure_with_intervals(
