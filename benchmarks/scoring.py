@@ -65,13 +65,16 @@ def score_as_seed(model: Countermeasure, trials: list[Trial], output: Path, devi
     """Two passes, gradients recorded, batches of 4, no workers."""
     scores: list[float] = []
     for start in range(0, len(trials), SEED_BATCH_SIZE):
-        part = trials[start : start + SEED_BATCH_SIZE]
-        waveforms = [fit_length(read_audio(trial.path)) for trial in part]
-        batch = torch.from_numpy(np.stack(waveforms)).to(device)
-        for _ in model.xlsr(batch):
-            pass
-        scores += model(batch)[:, 1].detach().cpu().tolist()
+        scores += score_batch_as_seed(model, trials[start : start + SEED_BATCH_SIZE], device)
     write_scores(output, trials, np.array(scores))
+
+
+def score_batch_as_seed(model: Countermeasure, trials: list[Trial], device: torch.device) -> list[float]:
+    """Reads a batch and runs the encoder twice, with gradients recorded."""
+    batch = torch.from_numpy(np.stack([fit_length(read_audio(trial.path)) for trial in trials])).to(device)
+    for _ in model.xlsr(batch):
+        pass
+    return model(batch)[:, 1].detach().cpu().tolist()
 
 
 def score_ours(

@@ -72,7 +72,7 @@ class SeedWay:
         self.loss = nn.CrossEntropyLoss(torch.tensor(config.optimizer.loss_weights, device=device))
         self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-6, weight_decay=1e-4)
 
-    def epoch(self) -> None:
+    def train(self, on_batch: Callable[[int], None] = lambda size: None) -> None:
         """Trains for one epoch."""
         self.model.train()
         for waveforms, labels in self.loader:
@@ -83,6 +83,8 @@ class SeedWay:
             self.optimizer.zero_grad()
             loss.backward()
             self.optimizer.step()
+            loss.item()  # summed up for the log
+            on_batch(len(waveforms))
 
 
 def our_way(shape: str, trials: list[Trial], config: Config) -> Callable[[], None]:
@@ -131,7 +133,7 @@ def main(
             for index, trial in enumerate(make_files(Path(directory), steps * batch_size))
         ]
         seed = SeedWay(seed_model, trials, build_config(values), torch_device)
-        ways = {"seed system's way": seed.epoch}
+        ways = {"seed system's way": seed.train}
         for precision in ("fp32", "bf16") if device == "cpu" else ("fp32", "tf32", "bf16"):
             for is_compiled in (False, True) if with_compiled else (False,):
                 config = build_config({**values, "precision": precision, "compile": is_compiled})

@@ -15,6 +15,15 @@ os.environ["COLUMNS"] = "80"
 DEFAULT_REFERENCE_DIR = Path(__file__).resolve().parents[2] / "shared" / "reference"
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("PyTorch sees no GPU")
+
+
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
     """Real data with known answers, not part of the project; SLS_REFERENCE_DIR says where it lies."""

@@ -274,7 +274,6 @@ def test_the_order_is_a_shuffle_of_all_and_not_of_neighbours():
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_batches_are_pinned_for_a_gpu(trials):
     batch = load(trials, num_workers=2, pin_memory=True)[0]
     assert batch.waveforms.is_pinned()

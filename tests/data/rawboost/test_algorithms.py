@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -281,7 +280,6 @@ def test_a_batch_equals_one_waveform_at_a_time(algo: int, params: RawBoostConfig
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_batch_on_the_gpu_equals_one_waveform_at_a_time() -> None:
     for algo in ALGORITHMS:
         for params in GOLDEN_PARAMS:

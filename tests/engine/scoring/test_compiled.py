@@ -24,7 +24,7 @@ NUM_SAMPLES = 16_000
 
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
+    pytest.param("cuda", marks=pytest.mark.gpu),
 ]
 
 

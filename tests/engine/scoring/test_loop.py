@@ -87,7 +87,7 @@ def test_a_score_that_is_not_finite_names_its_trial(ramps, tmp_path) -> None:
         list(score(job_of(batches, Broken()), range(3)))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.gpu
 def test_scores_that_a_gpu_hands_over_late_are_waited_for(ramps) -> None:
     class Slow(Loudness):
         def forward(self, waveforms: torch.Tensor) -> torch.Tensor:
