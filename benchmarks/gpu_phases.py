@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
-from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.scoring import SEED_BATCH_SIZE, make_files, score_batch_as_seed
@@ -32,22 +32,20 @@ from sls.config_file import build_config
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import load_batches
 from sls.data.loading.scoring_batches import ScoringBatches
-from sls.data.loading.training_batches import EpochBatches
 from sls.data.tables.protocols import Trial
 from sls.engine.compute.device import arithmetic, peak_memory_gib, reset_peak_memory
 from sls.engine.compute.training_processes import open_accelerator
 from sls.engine.scoring.forward_pass import resolve_batch_size
 from sls.engine.scoring.loop import ScoringJob, score
 from sls.engine.training.loop import Training
-from sls.engine.training.optimizer import make_optimizer
 from sls.models.checkpoints import build_countermeasure
 from sls.models.countermeasure import Countermeasure
 
 Row = dict[str, Any]
 
 RECIPE_BATCH_SIZE = 5
-LARGER_BATCHES = (16, 32, 64)
-NUM_FILES = 512
+LARGER_BATCHES = (32, 64, 128)
+NUM_FILES = 256
 NUM_TRIALS = 400_000
 """More than any way gets through; they share the files."""
 
@@ -225,7 +223,7 @@ def _read_alone(trials: list[Trial], options: Options, on_batch: OnBatch) -> Non
 
 
 def training(options: Options) -> Iterator[Row]:
-    """Yields the paces of training, at the recipe's batch and at larger ones."""
+    """Yields the paces of training, at the recipe's batch and at larger ones; on a GPU steps are captured."""
     with corpus() as trials:
         model = build(options)
         config = _training_config(options, RECIPE_BATCH_SIZE, "fp32")
@@ -237,12 +235,14 @@ def training(options: Options) -> Iterator[Row]:
             yield _training_row(
                 "ours", config, partial(_train, copy.deepcopy(model), trials, config), options
             )
+        if not options.is_on_gpu:
+            return
         config = _training_config(options, RECIPE_BATCH_SIZE, "bf16")
-        if options.is_on_gpu:
-            captured = partial(_train_captured, copy.deepcopy(model), trials, config)
-            yield _training_row("ours, captured", config, captured, options)
+        with patch("sls.engine.training.loop.can_capture", return_value=False):
+            launched = partial(_train, copy.deepcopy(model), trials, config)
+            yield _training_row("ours, kernel by kernel", config, launched, options)
         best_rate, best = 0.0, RECIPE_BATCH_SIZE
-        for size in LARGER_BATCHES if options.is_on_gpu else ():
+        for size in LARGER_BATCHES:
             config = _training_config(options, size, "bf16")
             row = _training_row(
                 "ours", config, partial(_train, copy.deepcopy(model), trials, config), options
@@ -250,11 +250,10 @@ def training(options: Options) -> Iterator[Row]:
             if row["utt/s"] > 1.02 * best_rate:
                 best_rate, best = row["utt/s"], size
             yield row
-        for precision in options.precisions[:-1] if options.is_on_gpu else ():
+        for precision in ("fp32", "tf32"):
             config = _training_config(options, best, precision)
-            yield _training_row(
-                "ours", config, partial(_train, copy.deepcopy(model), trials, config), options
-            )
+            way = partial(_train, copy.deepcopy(model), trials, config)
+            yield _training_row("ours", config, way, options)
 
 
 def _training_config(options: Options, batch_size: int, precision: str, **values: Any) -> Config:
@@ -296,68 +295,16 @@ def _train(model: Countermeasure, trials: list[Trial], config: Config, on_batch:
         pass
 
 
-def _train_captured(model: Countermeasure, trials: list[Trial], config: Config, on_batch: OnBatch) -> None:
-    """Trains with whole steps captured as one CUDA graph: what PyTorch's launches cost beside this is their price."""
-    device = torch.device(config.compute.device)
-    model.train()
-    optimizer = make_optimizer(model, config.optimizer)
-    for group in optimizer.param_groups:
-        group["capturable"] = True
-    class_weights = torch.tensor(config.optimizer.loss_weights, device=device)
-    data = TrialDataset(trials, config.audio, config.rawboost)
-    batches = EpochBatches(data, batch_size=config.training.batch_size, epoch=0, shuffle=True, drop_last=True)
-    loaded = load_batches(batches, range(len(batches)), config.compute.num_workers, pin_memory=True)
-    first = next(loaded).to(device)
-    waveforms, labels = first.waveforms.clone(), first.labels.clone()
-
-    def step() -> torch.Tensor:
-        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
-            loss = F.cross_entropy(model(waveforms), labels, class_weights)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), float("inf"))
-        optimizer.step()
-        return torch.stack((loss.detach(), norm))
-
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            optimizer.zero_grad(set_to_none=True)
-            step()
-    torch.cuda.current_stream().wait_stream(stream)
-    optimizer.zero_grad(set_to_none=True)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        figures = step()
-    for batch in loaded:
-        waveforms.copy_(batch.waveforms, non_blocking=True)
-        labels.copy_(batch.labels, non_blocking=True)
-        graph.replay()
-        figures.tolist()
-        on_batch(len(waveforms))
-
-
-def rawboost(options: Options) -> Iterator[Row]:
-    """Yields the paces of training by the number of workers, with RawBoost in them or on the device."""
+def loading(options: Options) -> Iterator[Row]:
+    """Yields the paces of training by the number of workers."""
     few = replace(options, seconds=options.seconds / 2)
+    size = LARGER_BATCHES[0] if options.is_on_gpu else RECIPE_BATCH_SIZE
     with corpus() as trials:
         model = build(options)
-        cases = [
-            (workers, place, RECIPE_BATCH_SIZE)
-            for workers in dict.fromkeys([min(2, options.workers), min(4, options.workers), options.workers])
-            for place in ("loader", "device")
-        ]
-        if options.is_on_gpu:
-            cases += [(options.workers, place, LARGER_BATCHES[1]) for place in ("loader", "device")]
-        for workers, place, size in cases:
-            config = _training_config(replace(few, workers=workers), size, "bf16", rawboost_on=place)
-            pace = measure(partial(_train, copy.deepcopy(model), trials, config), few, options.unmeasured)
-            yield {
-                "workers": workers,
-                "RawBoost in": place,
-                "batch": size,
-                "utt/s": pace.utterances_per_second,
-            }
+        for workers in dict.fromkeys(min(count, options.workers) for count in (1, 2, 4, options.workers)):
+            config = _training_config(replace(few, workers=workers), size, "bf16")
+            pace = measure(partial(_train, copy.deepcopy(model), trials, config), few, few.unmeasured)
+            yield {"workers": workers, "batch": size, "utt/s": pace.utterances_per_second}
 
 
 def profiled(options: Options) -> Iterator[Row]:
@@ -431,7 +378,7 @@ def compiled(options: Options) -> Iterator[Row]:
             config = _training_config(options, size, "bf16", compile=True)
             steps = partial(_train, copy.deepcopy(model), trials, config)
             yield {"work": "training", **_training_row("ours, compiled", config, steps, options)}
-            del steps
+            torch.compiler.reset()  # or the next program would be one for all sizes
         compute = ComputeConfig(
             num_workers=options.workers, eval_batch_size=0, precision="bf16", compile=True
         )
@@ -471,7 +418,7 @@ PHASES: dict[str, Callable[[Options], Iterator[Row]]] = {
     "machine": machine,
     "scoring": scoring,
     "training": training,
-    "rawboost": rawboost,
+    "loading": loading,
     "profile": profiled,
     "compiled": compiled,
     "tests": tests,

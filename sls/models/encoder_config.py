@@ -78,6 +78,11 @@ class EncoderConfig:
         expected = f"true, because the convolutions give {channels} channels and dim is {self.dim}"
         require(self.has_projection or channels == self.dim, "has_projection", False, expected)
 
+    @property
+    def has_dropout(self) -> bool:
+        """Whether two passes over the same waveforms can differ in training, layer drop aside."""
+        return any((self.dropout, self.attention_dropout, self.activation_dropout, self.projection_dropout))
+
     def count_frames(self, num_samples: int) -> int:
         """Returns the number of frames that the convolutions make of `num_samples` samples.
 

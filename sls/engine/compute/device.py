@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 GIB = 2**30
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -59,6 +60,24 @@ def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
 def _allow_tf32(in_products: bool, in_convolutions: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = in_products
     torch.backends.cudnn.allow_tf32 = in_convolutions
+
+
+def read_later(values: Tensor) -> Callable[[], Tensor]:
+    """Begins to copy what a device is still computing, and returns what waits for that and returns the copy.
+
+    Asked for later, the copy would wait for all that the device was given to do in between.
+    """
+    if values.device.type != "cuda":
+        return lambda: values.cpu()
+    copy = values.to("cpu", non_blocking=True)
+    is_done = torch.cuda.Event()
+    is_done.record(torch.cuda.current_stream(values.device))
+
+    def wait() -> Tensor:
+        is_done.synchronize()
+        return copy
+
+    return wait
 
 
 def reset_peak_memory(device: torch.device) -> None:

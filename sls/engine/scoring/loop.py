@@ -22,6 +22,7 @@ from sls.data.audio.windows import combine_scores
 from sls.data.loading.loader import AudioFailure, load_batches
 from sls.data.loading.scoring_batches import ScoringBatch, ScoringBatches
 from sls.data.tables.score_files import check_names
+from sls.engine.compute.device import read_later
 from sls.engine.scoring.forward_pass import prepared_for_scoring, score_windows
 from sls.engine.scoring.partial_scores import WHOLE, PartialWriter, Shard, partial_path, read_partial
 from sls.engine.scoring.settings import REMEDY, check_same
@@ -207,21 +208,15 @@ def score(job: ScoringJob, numbers: Sequence[int]) -> Iterator[ScoredBatch]:
 def _launch(job: ScoringJob, batch: ScoringBatch, wait_s: float) -> Callable[[], ScoredBatch]:
     """Launches a batch, whose scores the device may still be computing, and returns what waits for them."""
     start_s = time.perf_counter()
-    scores = score_windows(job.model, batch.windows, job.batches.batch_size, job.compute, job.device)
-    is_done: torch.cuda.Event | None = None  # on a CPU, which is done at once
-    if job.device.type == "cuda":
-        # Asked for now: behind the next batch, the copy would wait for that one too.
-        scores = scores.to("cpu", non_blocking=True)
-        is_done = torch.cuda.Event()
-        is_done.record(torch.cuda.current_stream(job.device))
+    scores = read_later(
+        score_windows(job.model, batch.windows, job.batches.batch_size, job.compute, job.device)
+    )
     launch_s = time.perf_counter() - start_s
 
     def finish() -> ScoredBatch:
         """Waits for the scores, and combines those of the windows of each trial."""
         start_s = time.perf_counter()
-        if is_done is not None:
-            is_done.synchronize()
-        of_trials = np.split(scores.numpy(), np.cumsum(batch.window_counts)[:-1])
+        of_trials = np.split(scores().numpy(), np.cumsum(batch.window_counts)[:-1])
         for index, of_trial in zip(batch.trials, of_trials, strict=True):
             if not np.isfinite(of_trial).all():
                 raise ValueError(f"trial {job.batches.trials.name(index)}: the score is not finite")

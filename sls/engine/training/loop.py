@@ -15,14 +15,22 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch.nn import functional as F
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from sls.config import Config
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import load_batches
 from sls.data.loading.training_batches import Batch, EpochBatches
-from sls.engine.compute.device import arithmetic, full_memory_raises, peak_memory_gib, reset_peak_memory
+from sls.engine.compute.device import (
+    arithmetic,
+    full_memory_raises,
+    peak_memory_gib,
+    read_later,
+    reset_peak_memory,
+)
 from sls.engine.compute.training_processes import expect_unused_weights, share_batch_statistics
 from sls.engine.training.averaging import make_average
+from sls.engine.training.captured import Captured, can_capture
 from sls.engine.training.optimizer import make_optimizer, make_schedule
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.state import (
@@ -70,6 +78,7 @@ class Training:
         torch.manual_seed(config.training.seed + accelerator.process_index)
         self.model = model.to(accelerator.device)
         _prepare_model(model, config, accelerator)
+        self.trained = [weight for weight in model.parameters() if weight.requires_grad]
         optimizer = make_optimizer(model, config.optimizer)
         self.average = make_average(model, config.training)
         self.parallel, self.optimizer = accelerator.prepare(model, optimizer)
@@ -80,6 +89,8 @@ class Training:
         self.stopping = EarlyStopping(config.training.patience)
         self.progress = Progress()
         self.class_weights = torch.tensor(config.optimizer.loss_weights, device=accelerator.device)
+        is_captured = can_capture(model, accelerator)
+        self.add_gradient = Captured(self._add_gradient) if is_captured else self._add_gradient
 
     def epochs(
         self,
@@ -183,13 +194,15 @@ class Training:
             index = progress.batch
             is_step = (index + 1) % every == 0 or index + 1 == self.num_batches
             with self._arithmetic(), full_memory_raises(self._memory_error):
-                loss, num_correct, gradient_norm = self._learn(batch, is_step)
-                self._require_finite("loss", loss, batch)
-                self._require_finite("norm of the gradient", gradient_norm, batch)
+                figures = self._learn(batch, is_step)
                 if is_step:
                     self._step()
+                # Once the device has all of the step to do.
+                loss, num_correct, gradient_norm = figures().tolist()
+                self._require_finite("loss", loss, batch)
+                self._require_finite("norm of the gradient", gradient_norm, batch)
             progress.batch += 1
-            tally.add(loss, num_correct, self.config.training.batch_size)
+            tally.add(loss, int(num_correct), self.config.training.batch_size)
             tally.note_memory(peak_memory_gib(self.accelerator.device))
             tally.wait_s += started_s - asked_s
             tally.duration_s += time.perf_counter() - asked_s
@@ -200,36 +213,40 @@ class Training:
                 asked_s = time.perf_counter()
         return tally.metrics()
 
-    def _learn(self, batch: Batch, is_step: bool) -> tuple[float, int, float]:
+    def _learn(self, batch: Batch, is_step: bool) -> Callable[[], torch.Tensor]:
         """Adds a batch to the gradient, and clips it where a step follows.
 
-        Returns its loss and correct decisions, over all processes, and the norm of the gradient before clipping,
-        or 0 where no step follows.
+        Returns what waits for its loss and correct decisions, over all processes, and the norm of the gradient
+        before clipping, or 0 where no step follows.
         """
-        num_processes = self.accelerator.num_processes
         batch = batch.to(self.accelerator.device)
-        labels = batch.labels
+        share = torch.tensor(
+            self.accelerator.num_processes / self._group_size(), device=self.accelerator.device
+        )
         wait = contextlib.nullcontext() if is_step else self.accelerator.no_sync(self.parallel)
         with wait:
-            with self.accelerator.autocast():
-                log_probs = self.parallel(batch.waveforms)
-            # The weighted mean of cross entropy over the batch of all processes, whose gradients are averaged.
-            total_weight = self.accelerator.reduce(self.class_weights[labels].sum(), "sum")
-            loss = F.cross_entropy(log_probs, labels, self.class_weights, reduction="sum") / total_weight
-            self.accelerator.backward(loss * num_processes / self._group_size())
+            shared = self.accelerator.reduce(self.add_gradient(batch.waveforms, batch.labels, share), "sum")
+        gradient_norm = self._clip_gradient() if is_step else shared.new_zeros(())
+        return read_later(torch.cat((shared, gradient_norm.to(shared.dtype)[None])))
+
+    def _add_gradient(
+        self, waveforms: torch.Tensor, labels: torch.Tensor, share: torch.Tensor
+    ) -> torch.Tensor:
+        """Adds the gradient of a batch, times its share in the step, and returns its loss and correct decisions."""
+        with self.accelerator.autocast():
+            log_probs = self.parallel(waveforms)
+        # The weighted mean of cross entropy over the batch of all processes, whose gradients are averaged.
+        total_weight = self.accelerator.reduce(self.class_weights[labels].sum(), "sum")
+        loss = F.cross_entropy(log_probs, labels, self.class_weights, reduction="sum") / total_weight
+        self.accelerator.backward(loss * share)
         num_correct = (log_probs.argmax(dim=1) == labels).sum().to(loss.dtype)
-        shared = self.accelerator.reduce(torch.stack((loss.detach(), num_correct)), "sum")
-        gradient_norm = self._clip_gradient() if is_step else loss.new_zeros(())
-        # In one transfer, for which a GPU that runs behind is waited for.
-        figures = torch.cat((shared, gradient_norm.to(loss.dtype)[None])).tolist()
-        return figures[0], int(figures[1]), figures[2]
+        return torch.stack((loss.detach(), num_correct))
 
     def _clip_gradient(self) -> torch.Tensor:
+        if self.config.optimizer.clip_norm:
+            return clip_grad_norm_(self.trained, self.config.optimizer.clip_norm)
         # Measured without clipping too: after a broken last step nothing else would look at the weights.
-        longest = self.config.optimizer.clip_norm or math.inf
-        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), longest)
-        assert norm is not None  # as with DeepSpeed alone
-        return norm
+        return get_total_norm([weight.grad for weight in self.trained if weight.grad is not None])
 
     def _group_size(self) -> int:
         """Batches that share the current step; at the end of an epoch they can be fewer."""
@@ -239,9 +256,18 @@ class Training:
 
     def _step(self) -> None:
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._clear_gradient()
         self.schedule.step()
         self.average.after_step()
+
+    def _clear_gradient(self) -> None:
+        """Clears the gradients, but for those that a graph, captured without any, writes anew."""
+        if not isinstance(self.add_gradient, Captured):
+            self.optimizer.zero_grad(set_to_none=True)
+        elif self.config.optimizer.accumulation_steps > 1:
+            self.optimizer.zero_grad(set_to_none=False)  # a graph adds to what it found
+        elif not self.add_gradient.is_captured:
+            self.optimizer.zero_grad(set_to_none=True)
 
     def _batches(self, epoch: int) -> EpochBatches:
         return EpochBatches(
