@@ -73,7 +73,7 @@ PHASES = [
     Phase(
         "compiled", 150, "Compiled layers", "bf16. `start` is the time until the first step or batch is done."
     ),
-    Phase("tests", 120, "Tests that need a GPU", "`pytest -m gpu`."),
+    Phase("tests", 150, "Tests that need a GPU", "`pytest -m gpu`."),
     Phase("profile", 60, "Where the time goes", "The ten kernels that the GPU spends most time on, in bf16."),
     Phase(
         "loading", 50, "Workers", "Training in bf16, files read and RawBoost 3 applied by so many processes."
@@ -112,6 +112,7 @@ def main(
         names = ", ".join(phase.name for phase in PHASES)
         raise click.BadParameter(f"found {only}, expected some of {names}", param_hint="--only")
     options = {"device": device, "shape": shape, "workers": workers, "seconds": seconds}
+    command = shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]])
     with tempfile.TemporaryDirectory() as site:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if wheels is not None:
@@ -123,10 +124,10 @@ def main(
             for row in _run(phase, options, environment, limit_s):
                 phase.rows.append(row)
                 print(f"[{phase.name}] {json.dumps(row)}", flush=True)
-                _write(page, phases, options)
+                _write(page, phases, options, command)
             phase.duration_s = time.monotonic() - started_s
             print(f"[{phase.name}] {phase.failure or 'done'}, {phase.duration_s:.0f} s", flush=True)
-            _write(page, phases, options)
+            _write(page, phases, options, command)
     print(f"Wrote {page}")
     sys.exit(any(phase.failure for phase in phases))
 
@@ -185,12 +186,11 @@ def _kill_group(process: subprocess.Popen[str]) -> None:
     process.wait()
 
 
-def _write(page: Path, phases: list[Phase], options: Row) -> None:
+def _write(page: Path, phases: list[Phase], options: Row, command: str) -> None:
     """Writes the page with what is known by now."""
-    settings = " ".join(f"--{name} {value}" for name, value in options.items())
     parts = [
         "# On a GPU",
-        f"{datetime.date.today()}, `python -m benchmarks.gpu {shlex.join(shlex.split(settings))}`: the "
+        f"{datetime.date.today()}, `{command}`: the "
         f"{options['shape']} shape with random weights, FLAC files of 4.04 s of noise, {options['workers']} workers. "
         "The seed system's way runs the encoder twice for each batch, with gradients, in batches of its own size; "
         "here by torchaudio's encoder, which stands in for fairseq's.",

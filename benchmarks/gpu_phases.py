@@ -10,12 +10,13 @@ import gc
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,9 +46,6 @@ Row = dict[str, Any]
 
 RECIPE_BATCH_SIZE = 5
 LARGER_BATCHES = (32, 64, 128)
-NUM_FILES = 256
-NUM_TRIALS = 400_000
-"""More than any way gets through; they share the files."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def machine(options: Options) -> Iterator[Row]:
 
 def scoring(options: Options) -> Iterator[Row]:
     """Yields the paces of scoring."""
-    with corpus() as trials:
+    with corpus(options) as trials:
         model = build(options)
         size = SEED_BATCH_SIZE
         pace = measure(partial(_score_as_seed, model, trials, options), options, options.unmeasured)
@@ -224,7 +222,7 @@ def _read_alone(trials: list[Trial], options: Options, on_batch: OnBatch) -> Non
 
 def training(options: Options) -> Iterator[Row]:
     """Yields the paces of training, at the recipe's batch and at larger ones; on a GPU steps are captured."""
-    with corpus() as trials:
+    with corpus(options) as trials:
         model = build(options)
         config = _training_config(options, RECIPE_BATCH_SIZE, "fp32")
         seed = SeedWay(copy.deepcopy(model), trials, config, torch.device(options.device))
@@ -299,7 +297,7 @@ def loading(options: Options) -> Iterator[Row]:
     """Yields the paces of training by the number of workers."""
     few = replace(options, seconds=options.seconds / 2)
     size = LARGER_BATCHES[0] if options.is_on_gpu else RECIPE_BATCH_SIZE
-    with corpus() as trials:
+    with corpus(options) as trials:
         model = build(options)
         for workers in dict.fromkeys(min(count, options.workers) for count in (1, 2, 4, options.workers)):
             config = _training_config(replace(few, workers=workers), size, "bf16")
@@ -309,7 +307,7 @@ def loading(options: Options) -> Iterator[Row]:
 
 def profiled(options: Options) -> Iterator[Row]:
     """Yields the kernels that take longest, of training and of scoring."""
-    with corpus() as trials:
+    with corpus(options) as trials:
         model = build(options)
         config = _training_config(options, RECIPE_BATCH_SIZE, "bf16")
         steps = partial(_train, copy.deepcopy(model), trials, config)
@@ -372,9 +370,10 @@ def _top_kernels(work: str, way: Way, options: Options, count: int = 5) -> Itera
 
 def compiled(options: Options) -> Iterator[Row]:
     """Yields the paces with compiled layers."""
-    with corpus() as trials:
+    with corpus(options) as trials:
         model = build(options)
-        for size in (RECIPE_BATCH_SIZE, *(LARGER_BATCHES[1:2] if options.is_on_gpu else ())):
+        # On a CPU they take most of a minute to compile.
+        for size in (RECIPE_BATCH_SIZE, LARGER_BATCHES[1]) if options.is_on_gpu else ():
             config = _training_config(options, size, "bf16", compile=True)
             steps = partial(_train, copy.deepcopy(model), trials, config)
             yield {"work": "training", **_training_row("ours, compiled", config, steps, options)}
@@ -386,15 +385,28 @@ def compiled(options: Options) -> Iterator[Row]:
 
 
 def tests(options: Options) -> Iterator[Row]:
-    """Yields how the tests ended that are marked as needing a GPU."""
-    folders = ["tests/data", "tests/engine", "tests/models"]
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *folders]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    print(ended.stdout[-3000:])
-    # 5: none was chosen.
-    yield {"pytest": ended.stdout.strip().splitlines()[-1].strip("= ")}
-    if ended.returncode:
-        raise SystemExit(f"pytest ended with {ended.returncode}")
+    """Yields how each test ended that is marked as needing a GPU."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-v",
+        "-m",
+        "gpu",
+        "-p",
+        "no:cacheprovider",
+        "tests/data",
+        "tests/engine",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if found := re.match(r"\S+::(\S+) (PASSED|FAILED|ERROR|SKIPPED)", line):
+                yield {"test": f"`{found[1]}`", "outcome": found[2].lower()}
+            else:
+                print(line, end="", flush=True)
+    if process.returncode:
+        raise SystemExit(f"pytest ended with {process.returncode}")
 
 
 def build(options: Options) -> Countermeasure:
@@ -402,16 +414,13 @@ def build(options: Options) -> Countermeasure:
     return build_countermeasure(f"random:{options.shape}", NUM_SAMPLES, 1).to(options.device)
 
 
-class corpus(AbstractContextManager[list[Trial]]):
-    """Many trials over a few FLAC files, which are there for a `with` block."""
-
-    def __enter__(self) -> list[Trial]:
-        self.directory = tempfile.TemporaryDirectory()
-        files = make_files(Path(self.directory.name), NUM_FILES)
-        return [Trial(f"t{i}", files[i % NUM_FILES].path, i % 2) for i in range(NUM_TRIALS)]
-
-    def __exit__(self, *error: object) -> None:
-        self.directory.cleanup()
+@contextmanager
+def corpus(options: Options) -> Iterator[list[Trial]]:
+    """Yields more trials than any way gets through, over a few FLAC files that are there for a `with` block."""
+    num_files, num_trials = (256, 400_000) if options.is_on_gpu else (16, 4_000)
+    with tempfile.TemporaryDirectory() as directory:
+        files = make_files(Path(directory), num_files)
+        yield [Trial(f"t{i}", files[i % num_files].path, i % 2) for i in range(num_trials)]
 
 
 PHASES: dict[str, Callable[[Options], Iterator[Row]]] = {

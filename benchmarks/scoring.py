@@ -1,11 +1,10 @@
 """Measures scoring, files included, side by side with the way of the seed system.
 
     OMP_NUM_THREADS=2 python -m benchmarks.scoring --shape 300m --utterances 8
-    python -m benchmarks.scoring --shape 300m --device cuda --utterances 20000 --workers 16 --batch-size 0
 
 The seed system's way: fairseq's encoder twice for each batch, the first result thrown away, with gradients recorded,
 in batches of 4, files read in the main process. Both ways have the same random weights and FLAC files, and take turns
-in one process. On a GPU only our own way runs, unless --seed-way is given.
+in one process. `benchmarks.gpu` measures them on a GPU.
 
 Beside the time on the clock stands the processor time of the main process, which other work on the same cores hardly
 moves. It compares the ways with one thread and --workers 0 alone: threads that wait count too, and workers do not.
@@ -13,12 +12,10 @@ moves. It compares the ways with one thread and --workers 0 alone: threads that 
 
 from __future__ import annotations
 
-import copy
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -34,14 +31,11 @@ from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.tables.protocols import Trial
 from sls.data.tables.score_files import format_score
-from sls.engine.scoring.forward_pass import resolve_batch_size
 from sls.engine.scoring.loop import ScoringJob, StageTimes, score
 from sls.models.checkpoints import build_countermeasure
 from sls.models.countermeasure import Countermeasure
 
 SEED_BATCH_SIZE = 4
-GFLOP_PER_UTTERANCE = 150
-"""Of the 300M shape; given, not measured."""
 
 
 def make_files(directory: Path, count: int) -> list[Trial]:
@@ -96,35 +90,18 @@ def score_ours(
 @click.option("--utterances", default=8, show_default=True)
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--workers", default=2, show_default=True)
-@click.option("--batch-size", default=4, show_default=True, help="0: automatic")
-@click.option("--device", "device_name", default="cpu", show_default=True)
-@click.option("--seed-way/--no-seed-way", default=None, help="[default: on a CPU]")
-@click.option("--with-compiled", is_flag=True, help="Compiled layers too, which takes a minute at the start.")
-def main(
-    shape: str,
-    utterances: int,
-    repeats: int,
-    workers: int,
-    batch_size: int,
-    device_name: str,
-    seed_way: bool | None,
-    with_compiled: bool,
-) -> None:
+@click.option("--batch-size", default=4, show_default=True)
+def main(shape: str, utterances: int, repeats: int, workers: int, batch_size: int) -> None:
     """Prints utterances per second of each way, and the ratio to the seed system's."""
-    device = torch.device(device_name)
-    ours = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1).to(device).eval()
-    ways: dict[str, Callable[[list[Trial], Path], StageTimes | None]] = {}
-    if seed_way or (seed_way is None and device.type == "cpu"):
-        seed = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1, "fairseq").to(device).eval()
-        ways["seed system's way"] = lambda trials, output: score_as_seed(seed, trials, output, device)
-    for precision in ("fp32", "bf16") if device.type == "cpu" else ("fp32", "tf32", "bf16"):
-        asked = ComputeConfig(num_workers=workers, eval_batch_size=batch_size, precision=precision)
-        size = resolve_batch_size(ours, NUM_SAMPLES, asked, device)
-        for is_compiled in (False, True) if with_compiled else (False,):
-            model = copy.deepcopy(ours) if is_compiled else ours  # it stays compiled
-            compute = replace(asked, eval_batch_size=size, compile=is_compiled)
-            name = f"ours, {precision}{', compiled' if is_compiled else ''}, batches of {size}"
-            ways[name] = partial(score_ours, model, device=device, compute=compute)
+    device = torch.device("cpu")
+    ours = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1).eval()
+    seed = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1, "fairseq").eval()
+    ways: dict[str, Callable[[list[Trial], Path], StageTimes | None]] = {
+        "seed system's way": lambda trials, output: score_as_seed(seed, trials, output, device)
+    }
+    for precision in ("fp32", "bf16"):
+        compute = ComputeConfig(num_workers=workers, eval_batch_size=batch_size, precision=precision)
+        ways[f"ours, {precision}"] = partial(score_ours, ours, device=device, compute=compute)
     durations: dict[str, list[float]] = {name: [] for name in ways}
     processor_times: dict[str, list[float]] = {name: [] for name in ways}
     times: dict[str, StageTimes | None] = {}
@@ -139,7 +116,7 @@ def main(
                 durations[name].append(time.perf_counter() - start_s)
                 processor_times[name].append(time.process_time() - start_cpu_s)
     first = next(iter(ways))
-    print(f"{shape}, {utterances} utterances, {repeats} turns, {device}, {torch.get_num_threads()} threads")
+    print(f"{shape}, {utterances} utterances, {repeats} turns, {torch.get_num_threads()} threads")
     for name, taken in durations.items():
         rate = utterances / statistics.median(taken)
         ratio = median_ratio(durations[first], taken)
@@ -147,8 +124,6 @@ def main(
         cpu_ratio = median_ratio(processor_times[first], processor_times[name])
         print(f"{name:<40}{rate:9.2f} utt/s  {ratio:5.2f}x", end="")
         print(f"{cpu_s:9.2f} processor s/utt  {cpu_ratio:5.2f}x  {times[name] or ''}")
-        if device.type == "cuda" and shape == "300m":
-            print(f"{'':<40}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
 
 
 def median_ratio(first: list[float], own: list[float]) -> float:

@@ -1,11 +1,10 @@
 """Measures training steps, files and augmentation included, side by side with the way of the seed system.
 
     OMP_NUM_THREADS=2 python -m benchmarks.training --shape base --steps 6
-    python -m benchmarks.training --shape 300m --device cuda --steps 100 --workers 16 --batch-size 5 --with-compiled
 
 The seed system's way: fairseq's encoder twice for each batch, the first result thrown away, fp32, RawBoost in its
 direct form in the loader. Both ways have the same shape, random weights, files and number of workers, and take turns
-in one process, an epoch of so many steps each.
+in one process, an epoch of so many steps each. `benchmarks.gpu` measures them on a GPU.
 
 Beside the time on the clock stands the processor time of the main process; see `benchmarks.scoring` for its use.
 """
@@ -36,9 +35,6 @@ from sls.engine.compute.training_processes import open_accelerator
 from sls.engine.training.loop import Training
 from sls.models.checkpoints import build_countermeasure
 from sls.models.countermeasure import Countermeasure
-
-GFLOP_PER_UTTERANCE = 450
-"""Forward and backward, of the 300M shape; given, not measured."""
 
 Item = tuple[np.ndarray, int]
 
@@ -103,42 +99,27 @@ def our_way(shape: str, trials: list[Trial], config: Config) -> Callable[[], Non
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--workers", default=1, show_default=True)
 @click.option("--batch-size", default=5, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--rawboost-on", default="loader", show_default=True)
-@click.option("--with-compiled", is_flag=True, help="Compiled layers too, which takes a minute at the start.")
-def main(
-    shape: str,
-    steps: int,
-    repeats: int,
-    workers: int,
-    batch_size: int,
-    device: str,
-    rawboost_on: str,
-    with_compiled: bool,
-) -> None:
+def main(shape: str, steps: int, repeats: int, workers: int, batch_size: int) -> None:
     """Prints utterances per second of each way, and the ratio to the seed system's."""
     values = {
-        "device": device,
+        "device": "cpu",
         "batch_size": batch_size,
         "num_workers": workers,
         "patience": 1000,
         "num_epochs": 1000,
-        "rawboost_on": rawboost_on,
     }
-    torch_device = torch.device(device)
-    seed_model = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1, "fairseq").to(torch_device)
+    seed_model = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1, "fairseq")
     with tempfile.TemporaryDirectory() as directory:
         trials = [
             Trial(trial.name, trial.path, index % 2)
             for index, trial in enumerate(make_files(Path(directory), steps * batch_size))
         ]
-        seed = SeedWay(seed_model, trials, build_config(values), torch_device)
+        seed = SeedWay(seed_model, trials, build_config(values), torch.device("cpu"))
         ways = {"seed system's way": seed.train}
-        for precision in ("fp32", "bf16") if device == "cpu" else ("fp32", "tf32", "bf16"):
-            for is_compiled in (False, True) if with_compiled else (False,):
-                config = build_config({**values, "precision": precision, "compile": is_compiled})
-                name = f"ours, {precision}{', compiled' if is_compiled else ''}"
-                ways[name] = our_way(shape, trials, config)
+        for precision in ("fp32", "bf16"):
+            ways[f"ours, {precision}"] = our_way(
+                shape, trials, build_config({**values, "precision": precision})
+            )
         durations: dict[str, list[float]] = {name: [] for name in ways}
         processor_times: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(repeats + 1):
@@ -149,15 +130,13 @@ def main(
                     durations[name].append(time.perf_counter() - start_s)
                     processor_times[name].append(time.process_time() - start_cpu_s)
     first = "seed system's way"
-    print(f"{shape}, batches of {batch_size}, {repeats} turns of {steps} steps, {device}")
+    print(f"{shape}, batches of {batch_size}, {repeats} turns of {steps} steps")
     for name, taken in durations.items():
         rate = len(trials) / statistics.median(taken)
         cpu_s = statistics.median(processor_times[name]) / len(trials)
         cpu_ratio = median_ratio(processor_times[first], processor_times[name])
         print(f"{name:<24}{rate:9.2f} utt/s  {median_ratio(durations[first], taken):5.2f}x", end="")
         print(f"{cpu_s:9.2f} processor s/utt  {cpu_ratio:5.2f}x")
-        if device == "cuda" and shape == "300m":
-            print(f"{'':<24}{rate * GFLOP_PER_UTTERANCE / 1000:9.1f} TFLOP/s")
 
 
 if __name__ == "__main__":
