@@ -104,7 +104,6 @@ def our_way(shape: str, trials: list[Trial], config: Config) -> Callable[[], Non
 @click.option("--workers", default=1, show_default=True)
 @click.option("--batch-size", default=5, show_default=True)
 @click.option("--device", default="cpu", show_default=True)
-@click.option("--rawboost-on", default="loader", show_default=True)
 @click.option("--with-compiled", is_flag=True, help="Compiled layers too, which takes a minute at the start.")
 def main(
     shape: str,
@@ -113,7 +112,6 @@ def main(
     workers: int,
     batch_size: int,
     device: str,
-    rawboost_on: str,
     with_compiled: bool,
 ) -> None:
     """Prints utterances per second of each way, and the ratio to the seed system's."""
@@ -123,7 +121,6 @@ def main(
         "num_workers": workers,
         "patience": 1000,
         "num_epochs": 1000,
-        "rawboost_on": rawboost_on,
     }
     torch_device = torch.device(device)
     seed_model = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1, "fairseq").to(torch_device)
