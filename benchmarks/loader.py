@@ -31,10 +31,8 @@ NUM_CORES = 16
 CASES: dict[str, tuple[RawBoostConfig | None, int]] = {
     "no RawBoost": (None, SCORING_APPETITE),
     "RawBoost 3 (SSI, the recipe)": (RawBoostConfig(algo=3), TRAINING_APPETITE),
-    "RawBoost 3, left to the device": (RawBoostConfig(algo=3, rawboost_on="device"), TRAINING_APPETITE),
     "RawBoost 5 (LnL + ISD)": (RawBoostConfig(algo=5), TRAINING_APPETITE),
     "RawBoost 4 (LnL + ISD + SSI)": (RawBoostConfig(algo=4), TRAINING_APPETITE),
-    "RawBoost 4, left to the device": (RawBoostConfig(algo=4, rawboost_on="device"), TRAINING_APPETITE),
 }
 
 

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python -m benchmarks.rawboost
 
 All forms take turns of a few calls on the same waveform, with equal generators, in one thread. What is counted
-is the CPU time of that thread, so that other work on the machine disturbs less; on a GPU, the clock.
+is the CPU time of that thread, so that other work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from collections.abc import Callable, Mapping
 
 import click
 import numpy as np
-import torch
 
 from benchmarks.rawboost_direct import direct_rawboost
 from sls.config import RawBoostConfig
-from sls.data.rawboost.algorithms import apply_draws, apply_rawboost, draw_rawboost, white_noise
-from sls.data.rawboost.filters import draw_filters, fft_length, filter_powers, zero_phase_response
-from sls.data.rawboost.on_device import DeferredRawBoost, map_tensors
+from sls.data.rawboost.algorithms import apply_rawboost, white_noise
+from sls.data.rawboost.filters import draw_filters, filter_powers, zero_phase_response
 
 ALGORITHM_NAMES = {1: "LnL", 2: "ISD", 3: "SSI", 4: "LnL, ISD, SSI", 8: "LnL and ISD in parallel"}
 
@@ -29,18 +27,14 @@ ALGORITHM_NAMES = {1: "LnL", 2: "ISD", 3: "SSI", 4: "LnL, ISD, SSI", 8: "LnL and
 @click.option("--repeats", default=200, show_default=True, help="Timed calls of each form.")
 @click.option("--turn", default=10, show_default=True, help="Calls of one form before the next has its turn.")
 @click.option("--num-samples", default=64_600, show_default=True, help="Length of a waveform.")
-@click.option("--batch-size", default=14, show_default=True, help="Waveforms of the batched form.")
-@click.option("--device", default="cpu", show_default=True, help="Where the batched form filters.")
-def main(repeats: int, turn: int, num_samples: int, batch_size: int, device: str) -> None:
-    """Prints four tables: speed, parity, stages, and the batched form."""
-    torch.set_num_threads(1)
+def main(repeats: int, turn: int, num_samples: int) -> None:
+    """Prints three tables: speed, parity and stages."""
     time_s = np.arange(num_samples) / 16_000
     envelope = np.sin(np.pi * 2 * time_s) ** 2
     waveform = (0.9 * np.sin(2 * np.pi * 200 * time_s) ** 5 * envelope).astype(np.float32)
     _compare(waveform, repeats, turn)
     _show_parity(waveform, max(repeats // 10, 5))
     _show_stages(waveform, repeats, turn)
-    _show_batched(waveform, batch_size, device, max(repeats // 10, 5))
 
 
 def _compare(waveform: np.ndarray, repeats: int, turn: int) -> None:
@@ -78,11 +72,11 @@ def _show_stages(waveform: np.ndarray, repeats: int, turn: int) -> None:
     legacy, zero_db, num_samples = np.random.RandomState(1), np.zeros(1), len(waveform)
     white, notches = white_noise(num_samples, rng), draw_filters(params, zero_db, zero_db, rng)
     half_length = notches.half_length
-    response = zero_phase_response(notches, 16_000, fft_length(half_length))
+    response = zero_phase_response(notches, 16_000)
     whole_range = {"high": 2**64 - 1, "dtype": np.uint64, "endpoint": True}
 
     def design() -> None:
-        zero_phase_response(draw_filters(params, zero_db, zero_db, rng), 16_000, fft_length(half_length))
+        zero_phase_response(draw_filters(params, zero_db, zero_db, rng), 16_000)
 
     stages = {
         "all of SSI": lambda: apply_rawboost(waveform, params, rng),
@@ -99,64 +93,17 @@ def _show_stages(waveform: np.ndarray, repeats: int, turn: int) -> None:
         print(f"| {name} | {median:.3f} | {median / medians['all of SSI']:.0%} |")
 
 
-def _show_batched(waveform: np.ndarray, batch_size: int, device: str, repeats: int) -> None:
-    batch = np.tile(waveform, (batch_size, 1))
-    num_samples = batch.shape[-1]
-    clock = time.thread_time if torch.device(device).type == "cpu" else time.perf_counter
-    title = f"batch of {batch_size} on {device}, 1 CPU thread"
-    print(f"\n| {title} | one at a time ms | batched ms | ratio | of it draws ms |\n|---|---|---|---|---|")
-    for algo, name in ALGORITHM_NAMES.items():
-        params = RawBoostConfig(algo=algo)
-        rngs = [np.random.default_rng([1, row]) for row in range(batch_size)]
-
-        def draw(params=params, rngs=rngs) -> list:
-            return [draw_rawboost(params, num_samples, rng) for rng in rngs]
-
-        def boost(draws: list, params=params) -> torch.Tensor:
-            starts = [0] * len(batch)
-            deferred = DeferredRawBoost.prepare(batch, starts, draws, params, num_samples, 16_000)
-            return map_tensors(deferred, lambda tensor: tensor.to(device)).apply()
-
-        def one_at_a_time(params=params, draw=draw) -> None:
-            for row, draws in zip(batch, draw(), strict=True):
-                apply_draws(row, params, draws)
-
-        def batched(draw=draw, boost=boost) -> None:
-            boost(draw())
-            _wait_for(device)
-
-        single, whole, drawing = _alternate(
-            {"one at a time": one_at_a_time, "batched": batched, "draws": draw}, repeats, 1, clock
-        ).values()
-        drawn = draw()
-        found = boost(drawn).cpu().numpy()
-        expected = np.stack([apply_draws(row, params, one) for row, one in zip(batch, drawn, strict=True)])
-        difference = np.abs(found - expected).max()
-        cells = f"{single:.1f} | {whole:.1f} | {single / whole:.2f} | {drawing:.1f}"
-        print(f"| {algo} {name} (difference {difference:.0e}) | {cells} |")
-
-
-def _alternate(
-    calls: Mapping[str, Callable[[], object]],
-    repeats: int,
-    turn: int,
-    clock: Callable[[], float] = time.thread_time,
-) -> dict[str, float]:
+def _alternate(calls: Mapping[str, Callable[[], object]], repeats: int, turn: int) -> dict[str, float]:
     """Returns the median milliseconds of each call, all taking turns of `turn` calls."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(-(-repeats // turn)):
         for name, call in calls.items():
             call()  # after the others' turns, for the caches
             for _ in range(turn):
-                start = clock()
+                start = time.thread_time()
                 call()
-                times[name].append(clock() - start)
+                times[name].append(time.thread_time() - start)
     return {name: 1e3 * statistics.median(values) for name, values in times.items()}
-
-
-def _wait_for(device: str) -> None:
-    if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

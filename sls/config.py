@@ -112,8 +112,6 @@ class RawBoostConfig:
     """Least signal-to-noise ratio of SSI, dB."""
     SNRmax: float = 40
     """Greatest signal-to-noise ratio of SSI, dB."""
-    rawboost_on: Literal["loader", "device"] = "loader"
-    """Where training augments: waveform by waveform in the loader's processes, or batch by batch on the device."""
 
     def __post_init__(self) -> None:
         """Check ranges and the order of each pair of bounds."""

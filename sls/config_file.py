@@ -32,7 +32,7 @@ def config_fields() -> Iterator[FieldSpec]:
             yield FieldSpec(section.name, item.name, hints[item.name], item.default)
 
 
-# Names of the known reproduction's options that have no counterpart here, and what serves instead.
+# Options of the known reproduction, and fields of before, that have no counterpart here, and what serves instead.
 RETIRED = {
     "is_eval": "use the score door: mlflow run . -e score",
     "eval": "use the score door: mlflow run . -e score",
@@ -45,11 +45,18 @@ RETIRED = {
     "protocols_path": "use data_root, and tracks for a corpus of your own",
     "cudnn_deterministic_toggle": "runs are seeded by seed; there is no toggle",
     "cudnn_benchmark_toggle": "runs are seeded by seed; there is no toggle",
+    "rawboost_on": "RawBoost is applied in the loader's processes (as by rawboost_on=loader), no longer on a device",
 }
+WITHOUT_EFFECT = {"rawboost_on": "loader"}
+"""The value of a retired field with which a file of before still says what is done: that line is left out."""
 
 
-def read_config_values(path: str | Path) -> dict[str, Any]:
+def read_config_values(path: str | Path, source: str = "") -> dict[str, Any]:
     """Reads a YAML file of `name: value` lines, and checks its names but not yet its values.
+
+    Args:
+        path: The file.
+        source: What a message calls it where a name is wrong; empty for its path.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -63,8 +70,9 @@ def read_config_values(path: str | Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ValueError(f"{path}: found {type(values).__name__}, expected lines of `name: value`")
+    values = {name: value for name, value in values.items() if (name, value) not in WITHOUT_EFFECT.items()}
     for name in values:
-        check_field_name(str(name), str(path))
+        check_field_name(str(name), source or str(path))
     return values
 
 
@@ -90,7 +98,7 @@ def check_field_name(name: str, source: str) -> None:
     """Refuses a name that is no configuration field, and says which one may be meant or what to use instead.
 
     Raises:
-        ValueError: an unknown field, or a retired option of the known reproduction; it names `source`.
+        ValueError: an unknown or retired field; it names `source`.
     """
     known = [spec.name for spec in config_fields()]
     if name in known:

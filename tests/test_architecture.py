@@ -36,7 +36,6 @@ EXCEPTIONS = {
     "sls/data/loading/loader.py": {"torch"},
     "sls/data/loading/training_batches.py": {"torch"},
     "sls/data/loading/scoring_batches.py": {"torch"},
-    "sls/data/rawboost/on_device.py": {"torch"},
     "sls/models/checkpoints/fairseq_backend.py": {"fairseq"},
     "sls/models/checkpoints/sources.py": {"huggingface_hub"},
 }

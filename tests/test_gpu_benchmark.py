@@ -43,9 +43,7 @@ def test_every_phase_runs_on_a_cpu_too(tmp_path) -> None:
 
 @pytest.mark.slow
 def test_a_phase_that_fails_or_lasts_too_long_is_told_and_the_next_one_begins(tmp_path) -> None:
-    code, sections = measure(
-        tmp_path / "gpu.md", "--device", "nowhere", "--only", "machine,loading"
-    )
+    code, sections = measure(tmp_path / "gpu.md", "--device", "nowhere", "--only", "machine,loading")
     assert code == 1
     assert "**failed: " in sections["The"]
     assert "nowhere" in sections["The"]

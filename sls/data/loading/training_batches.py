@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,7 @@ from sls.data.audio.recording import AudioError, read_audio
 from sls.data.audio.windows import draw_crop_start, fit_length
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import AudioFailure
-from sls.data.rawboost.algorithms import RawBoostDraws, apply_rawboost, draw_rawboost
-from sls.data.rawboost.on_device import DeferredRawBoost, map_tensors
+from sls.data.rawboost.algorithms import apply_rawboost
 
 ORDER_STREAM, TRIAL_STREAM = 1, 2
 """First word of the seeds of order and augmentation: NumPy takes (seed, epoch) and (seed, epoch, 0) as one."""
@@ -26,16 +25,13 @@ class Batch:
     """Waveforms of the readable trials, and what became of the others."""
 
     waveforms: torch.Tensor
-    """Shape: `(batch, num_samples)`, float32; `batch` is 0 where no trial of the batch is readable, and
-    `num_samples` is 0 as long as the augmentation is `deferred`."""
+    """Shape: `(batch, num_samples)`, float32; `batch` is 0 where no trial of the batch is readable."""
     labels: torch.Tensor
     """`Label`, or `UNKNOWN_LABEL`. Shape: `(batch,)`, int64."""
     indices: torch.Tensor
     """Place of each trial in the dataset. Shape: `(batch,)`, int64."""
     failures: tuple[AudioFailure, ...] = ()
     """Trials that are not in the batch, since their recordings cannot be read."""
-    deferred: DeferredRawBoost | None = None
-    """What `to` augments on its device, if that is left to the device."""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -55,17 +51,14 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Returns the batch in page-locked memory, from which copies to a GPU run beside its work."""
-        return map_tensors(self, torch.Tensor.pin_memory)
+        return self._changed(torch.Tensor.pin_memory)
 
     def to(self, device: torch.device | str) -> Batch:
-        """Returns the batch on a device, augmented there if that was deferred.
+        """Returns the batch on a device; the copy does not block where memory is pinned."""
+        return self._changed(lambda tensor: tensor.to(device, non_blocking=True))
 
-        The copy does not block where memory is pinned.
-        """
-        on_device = map_tensors(self, lambda tensor: tensor.to(device, non_blocking=True))
-        if on_device.deferred is None:
-            return on_device
-        return replace(on_device, waveforms=on_device.deferred.apply(), deferred=None)
+    def _changed(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        return Batch(change(self.waveforms), change(self.labels), change(self.indices), self.failures)
 
 
 class EpochBatches(Dataset[Batch]):
@@ -132,53 +125,29 @@ class EpochBatches(Dataset[Batch]):
         return whole[first:end].tolist()
 
     def __getitem__(self, number: int) -> Batch:
-        """Reads the recordings of a batch, and augments them unless that is left to the device.
-
-        Then only what is random is drawn, by the same generators, and the filters are designed, here in the worker,
-        so that the main process only moves tensors.
-        """
+        """Reads the recordings of a batch, and augments them."""
         boost, audio = self.dataset.rawboost, self.dataset.audio
-        is_deferred = boost is not None and boost.rawboost_on == "device"
+        members = self.members(number)
+        waveforms = np.empty((len(members), audio.audio_max_len), np.float32)
         indices: list[int] = []
-        starts: list[int] = []
-        recordings: list[np.ndarray] = []
-        draws: list[RawBoostDraws] = []
         failures: list[AudioFailure] = []
-        for index, recording in self._read(self.members(number), failures):
-            rng = np.random.default_rng([TRIAL_STREAM, self.dataset.seed, self.epoch, index])
-            # The published system augments the whole recording, then fits it.
-            if boost is not None and is_deferred:
-                draws.append(draw_rawboost(boost, len(recording), rng))
-            elif boost is not None:
-                recording = apply_rawboost(recording, boost, rng, audio.sample_rate)
-            start = draw_crop_start(len(recording), audio.audio_max_len, rng) if audio.random_crop else 0
-            if not is_deferred:  # a copy, so that a long recording does not stay in memory for its part
-                recording = fit_length(recording, audio.audio_max_len, start).copy()
-            indices.append(index)
-            starts.append(start)
-            recordings.append(recording)
-        deferred, waveforms = None, np.empty((len(indices), 0 if draws else audio.audio_max_len), np.float32)
-        if boost is not None and draws:
-            deferred = DeferredRawBoost.prepare(
-                recordings, starts, draws, boost, audio.audio_max_len, audio.sample_rate
-            )
-        elif recordings:
-            np.stack(recordings, out=waveforms)
-        return Batch(
-            torch.from_numpy(waveforms),
-            torch.from_numpy(self.dataset.labels[indices]),
-            torch.tensor(indices, dtype=torch.int64),
-            tuple(failures),
-            deferred,
-        )
-
-    def _read(self, members: list[int], failures: list[AudioFailure]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields the recordings of trials, and adds those that cannot be read to the failures."""
         for index in members:
             path = self.dataset.path(index)
             try:
-                recording = read_audio(path, self.dataset.audio.sample_rate)
+                recording = read_audio(path, audio.sample_rate)
             except (AudioError, FileNotFoundError) as error:
                 failures.append(AudioFailure(index, self.dataset.name(index), path, str(error)))
-            else:
-                yield index, recording
+                continue
+            rng = np.random.default_rng([TRIAL_STREAM, self.dataset.seed, self.epoch, index])
+            # The published system augments the whole recording, then fits it.
+            if boost is not None:
+                recording = apply_rawboost(recording, boost, rng, audio.sample_rate)
+            start = draw_crop_start(len(recording), audio.audio_max_len, rng) if audio.random_crop else 0
+            waveforms[len(indices)] = fit_length(recording, audio.audio_max_len, start)
+            indices.append(index)
+        return Batch(
+            torch.from_numpy(waveforms[: len(indices)]),
+            torch.from_numpy(self.dataset.labels[indices]),
+            torch.tensor(indices, dtype=torch.int64),
+            tuple(failures),
+        )

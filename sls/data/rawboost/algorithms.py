@@ -3,12 +3,10 @@
 Tak, Kamble, Patino, Todisco and Evans, "RawBoost: A Raw Data Boosting and Augmentation Method applied to
 Automatic Speaker Verification Anti-Spoofing", Odyssey 2022. Three kinds of noise: LnL (linear and non-linear
 convolutive), ISD (impulsive signal-dependent) and SSI (stationary signal-independent), and their
-combinations. All that is random is drawn first (`draw_rawboost`), and what follows is a pure function of
-waveform and draws.
+combinations.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +15,6 @@ from sls.data.rawboost.filters import (
     FilterDraws,
     RandomSource,
     draw_filters,
-    fft_length,
     filter_powers,
     zero_phase_response,
 )
@@ -31,37 +28,6 @@ MAX_LOG_GAIN = 500.0
 """Gains are kept within e^±500, inside the range of float64."""
 MAX_NOISE_SCALE = 1e30
 """Keeps SSI at absurd signal-to-noise ratios within the range of float32."""
-
-
-@dataclass(frozen=True)
-class ImpulseDraws:
-    """What was drawn for ISD."""
-
-    positions: np.ndarray
-    """Samples to disturb, shape `(num_disturbed,)`, int64."""
-    factors: np.ndarray
-    """Disturbance of each as a part of the sample, without its gain, shape `(num_disturbed,)`."""
-
-
-@dataclass(frozen=True)
-class NoiseDraws:
-    """What was drawn for SSI."""
-
-    white: np.ndarray
-    """White Gaussian noise, shape `(num_samples,)`, float32."""
-    notches: FilterDraws
-    """The one filter that colours it."""
-    snr_db: float
-    """Signal-to-noise ratio, dB."""
-
-
-@dataclass(frozen=True)
-class RawBoostDraws:
-    """All that is random in one augmented waveform; None for the noises that the algorithm leaves out."""
-
-    lnl: FilterDraws | None
-    isd: ImpulseDraws | None
-    ssi: NoiseDraws | None
 
 
 def apply_rawboost(
@@ -87,32 +53,33 @@ def apply_rawboost(
         raise ValueError(f"waveform: found shape {waveform.shape}, expected (num_samples,), 1 or more")
     if not np.isfinite(waveform).all():
         raise ValueError("waveform: found NaN or infinity, expected finite samples")
-    draws = draw_rawboost(params, waveform.size, rng)
-    return apply_draws(waveform, params, draws, sample_rate_hz)
-
-
-def draw_rawboost(params: RawBoostConfig, num_samples: int, rng: RandomSource) -> RawBoostDraws:
-    """Draws all that is random in one waveform of `num_samples`, in the order of the original."""
-    return RawBoostDraws(
-        lnl=_draw_lnl(params, rng) if params.algo in USES_LNL else None,
-        isd=_draw_isd(params, num_samples, rng) if params.algo in USES_ISD else None,
-        ssi=_draw_ssi(params, num_samples, rng) if params.algo in USES_SSI else None,
-    )
-
-
-def apply_draws(
-    waveform: np.ndarray, params: RawBoostConfig, draws: RawBoostDraws, sample_rate_hz: int = SAMPLE_RATE_HZ
-) -> np.ndarray:
-    """Returns `waveform`, shape `(num_samples,)`, float32, with the noises that were drawn."""
     boosted = waveform
-    if draws.lnl is not None:
-        boosted = _lnl(boosted, draws.lnl, sample_rate_hz)
-    if draws.isd is not None:
-        disturbed = _isd(waveform if params.algo == PARALLEL else boosted, params.g_sd, draws.isd)
+    if params.algo in USES_LNL:
+        boosted = _lnl(boosted, params, rng, sample_rate_hz)
+    if params.algo in USES_ISD:
+        disturbed = _isd(waveform if params.algo == PARALLEL else boosted, params, rng)
         boosted = _unclipped(boosted + disturbed) if params.algo == PARALLEL else disturbed
-    if draws.ssi is not None:
-        boosted = _ssi(boosted, draws.ssi, sample_rate_hz)
+    if params.algo in USES_SSI:
+        boosted = _ssi(boosted, params, rng, sample_rate_hz)
     return waveform.copy() if boosted is waveform else boosted
+
+
+def draw_impulses(
+    params: RawBoostConfig, num_samples: int, rng: RandomSource
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws what ISD disturbs of a waveform, and how much.
+
+    Returns:
+        The samples to disturb, int64, and the disturbance of each as a part of it, without its gain, both of shape
+        `(num_disturbed,)`.
+    """
+    share_percent = params.P * rng.random()
+    count = int(num_samples * (share_percent / 100))
+    if isinstance(rng, np.random.RandomState):
+        positions = rng.permutation(num_samples)[:count]
+    else:  # Only which samples matters, not their order: no need to shuffle them all.
+        positions = rng.choice(num_samples, count, replace=False, shuffle=False)
+    return positions, (2 * rng.random(count) - 1) * (2 * rng.random(count) - 1)
 
 
 def white_noise(num_samples: int, rng: RandomSource) -> np.ndarray:
@@ -140,39 +107,19 @@ def white_noise(num_samples: int, rng: RandomSource) -> np.ndarray:
     return noise[:num_samples]
 
 
-def _draw_lnl(params: RawBoostConfig, rng: RandomSource) -> FilterDraws:
+def _lnl(waveform: np.ndarray, params: RawBoostConfig, rng: RandomSource, sample_rate_hz: int) -> np.ndarray:
+    """Linear and non-linear convolutive noise: a filter for each power of the waveform, summed."""
     # From the second power on, both bounds are lowered, once; so the first may become the higher one.
     lowest = np.full(params.N_f, params.minG - params.minBiasLinNonLin, np.float64)
     highest = np.full(params.N_f, params.maxG - params.maxBiasLinNonLin, np.float64)
     lowest[0], highest[0] = params.minG, params.maxG
-    return draw_filters(params, lowest, highest, rng)
-
-
-def _draw_isd(params: RawBoostConfig, num_samples: int, rng: RandomSource) -> ImpulseDraws:
-    share_percent = params.P * rng.random()
-    count = int(num_samples * (share_percent / 100))
-    if isinstance(rng, np.random.RandomState):
-        positions = rng.permutation(num_samples)[:count]
-    else:  # Only which samples matters, not their order: no need to shuffle them all.
-        positions = rng.choice(num_samples, count, replace=False, shuffle=False)
-    factors = (2 * rng.random(count) - 1) * (2 * rng.random(count) - 1)
-    return ImpulseDraws(positions, factors)
-
-
-def _draw_ssi(params: RawBoostConfig, num_samples: int, rng: RandomSource) -> NoiseDraws:
-    white = white_noise(num_samples, rng)
-    notches = draw_filters(params, np.array([params.minG]), np.array([params.maxG]), rng)
-    return NoiseDraws(white, notches, params.SNRmin + (params.SNRmax - params.SNRmin) * rng.random())
-
-
-def _lnl(waveform: np.ndarray, notches: FilterDraws, sample_rate_hz: int) -> np.ndarray:
-    """Linear and non-linear convolutive noise: a filter for each power of the waveform, summed."""
+    notches = draw_filters(params, lowest, highest, rng)
     peak = _peak(waveform)
     if peak == 0:
         return waveform
     scaled = waveform / np.float64(peak)  # in float32, a loud tone would leave errors of 1e-6
     gains, greatest = _lnl_gains(notches, peak)
-    response = zero_phase_response(notches, sample_rate_hz, fft_length(notches.half_length))
+    response = zero_phase_response(notches, sample_rate_hz)
     summed = filter_powers(scaled, response * gains[:, None], notches.half_length)
     summed -= summed.mean()
     return _unclipped(summed, greatest).astype(np.float32)
@@ -194,21 +141,22 @@ def _lnl_gains(notches: FilterDraws, peak: float) -> tuple[np.ndarray, float]:
     return np.exp(log_gains - greatest), math.exp(min(max(greatest, -MAX_LOG_GAIN), MAX_LOG_GAIN))
 
 
-def _isd(waveform: np.ndarray, gain: float, impulses: ImpulseDraws) -> np.ndarray:
+def _isd(waveform: np.ndarray, params: RawBoostConfig, rng: RandomSource) -> np.ndarray:
     """Impulsive signal-dependent noise on a random share of the samples."""
+    positions, factors = draw_impulses(params, waveform.size, rng)
     disturbed = waveform.copy()
     greatest = np.finfo(np.float32).max
-    impulsive = waveform[impulses.positions] * (1 + gain * impulses.factors)
-    disturbed[impulses.positions] = impulsive.clip(-greatest, greatest)
+    disturbed[positions] = (waveform[positions] * (1 + params.g_sd * factors)).clip(-greatest, greatest)
     return _unclipped(disturbed)
 
 
-def _ssi(waveform: np.ndarray, draws: NoiseDraws, sample_rate_hz: int) -> np.ndarray:
+def _ssi(waveform: np.ndarray, params: RawBoostConfig, rng: RandomSource, sample_rate_hz: int) -> np.ndarray:
     """Stationary signal-independent noise. The filter's gain is drawn but cancels in the ratio."""
-    half_length = draws.notches.half_length
-    response = zero_phase_response(draws.notches, sample_rate_hz, fft_length(half_length))
-    noise = filter_powers(draws.white, response, half_length)
-    noise *= np.float32(_ssi_scale(_energy(waveform), _energy(noise), draws.snr_db))
+    white = white_noise(waveform.size, rng)
+    notches = draw_filters(params, np.array([params.minG]), np.array([params.maxG]), rng)
+    snr_db = params.SNRmin + (params.SNRmax - params.SNRmin) * rng.random()
+    noise = filter_powers(white, zero_phase_response(notches, sample_rate_hz), notches.half_length)
+    noise *= np.float32(_ssi_scale(_energy(waveform), _energy(noise), snr_db))
     noise += waveform
     return noise
 

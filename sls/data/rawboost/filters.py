@@ -67,24 +67,20 @@ def draw_filters(
     )
 
 
-def fft_length(half_length: int) -> int:
-    """Returns the block length with which to apply filters of `half_length`: a multiple of 1,024."""
-    least = max(MIN_FFT_LENGTH, FFT_LENGTHS_PER_HALF_FILTER * half_length)
-    return 1 << (least - 1).bit_length()
-
-
-def zero_phase_response(draws: FilterDraws, sample_rate_hz: int, num_points: int) -> np.ndarray:
+def zero_phase_response(draws: FilterDraws, sample_rate_hz: int) -> np.ndarray:
     """Returns the real responses of the filters without their delay, the peak of each being 1.
 
     Args:
         draws: The filters.
         sample_rate_hz: Sampling rate in Hz.
-        num_points: FFT length, a multiple of 1,024 and above the length of the filters.
 
     Returns:
         The response from 0 Hz to half the sampling rate, shape `(filters, num_points // 2 + 1)`, float64:
-        wide notches leave little of a filter before its peak is made 1, too little for float32.
+        wide notches leave little of a filter before its peak is made 1, too little for float32. `num_points` is
+        the length of the blocks in which to apply the filters, a multiple of 1,024.
     """
+    least = max(MIN_FFT_LENGTH, FFT_LENGTHS_PER_HALF_FILTER * draws.half_length)
+    num_points = 1 << (least - 1).bit_length()
     # A symmetric sequence has a real DFT: the real part of that of its middle and twice its right half.
     bands = np.fft.rfft(_band_taps(draws, sample_rate_hz), num_points).real
     response = bands.prod(axis=1)

@@ -133,6 +133,7 @@ def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
     Raises:
         ValueError: there is no such run, it has no configuration, or something typed would change its losses.
     """
+    source = f"run {run_id}"
     with scratch_directory() as scratch:
         try:
             run = find_run(connect(), run_id)
@@ -141,8 +142,7 @@ def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
             )
         except (MlflowException, OSError) as error:
             raise ValueError(f"resume: found no configuration of a training run {run_id}") from error
-        values: dict[str, Any] = read_config_values(path)
-    source = f"run {run_id}"
+        values: dict[str, Any] = read_config_values(path, source)
     began = build_config(values, source).to_flat()
     config = build_config({**values, **options}, source)
     for name, value in config.to_flat().items():

@@ -76,36 +76,6 @@ def test_workers_change_nothing(trials, num_workers):
     assert_same(load(trials, RawBoostConfig(algo=4), num_workers=num_workers, **options), expected)
 
 
-@pytest.mark.parametrize("random_crop", [False, True])
-@pytest.mark.parametrize("algo", range(1, 9))
-def test_the_device_augments_a_batch_as_the_loader_does(trials, algo, random_crop):
-    options = {"audio": AudioConfig(audio_max_len=4000, random_crop=random_crop), "epoch": 3}
-    expected = load(trials, RawBoostConfig(algo=algo), **options)
-    for num_workers in (0, 2) if algo == 4 else (0,):
-        params = RawBoostConfig(algo=algo, rawboost_on="device")
-        found = [batch.to("cpu") for batch in load(trials, params, num_workers=num_workers, **options)]
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert torch.equal(one.indices, other.indices)
-            assert torch.equal(one.labels, other.labels)
-            torch.testing.assert_close(one.waveforms, other.waveforms, rtol=0, atol=5e-6)
-
-
-def test_the_parts_of_ranks_are_augmented_on_their_devices_as_one_batch(trials):
-    params = RawBoostConfig(algo=4, rawboost_on="device")
-    expected = load(trials, params, batch_size=6, epoch=1)[1].to("cpu")
-    parts = [load(trials, params, batch_size=6, epoch=1, rank=rank, world_size=3) for rank in range(3)]
-    found = torch.cat([part[1].to("cpu").waveforms for part in parts])
-    torch.testing.assert_close(found, expected.waveforms, rtol=0, atol=5e-6)
-
-
-def test_a_batch_that_waits_for_its_device_has_no_samples_to_train_on(trials):
-    batch = load(trials, RawBoostConfig(algo=3, rawboost_on="device"))[0]
-    assert batch.waveforms.shape == (5, 0)
-    assert batch.to("cpu").waveforms.shape == (5, 4000)
-    assert batch.to("cpu").deferred is None
-
-
 def test_what_came_before_changes_nothing(trials):
     expected = load(trials, RawBoostConfig(algo=3), epoch=1)
     assert_same(load(trials, RawBoostConfig(algo=3), epoch=1, start_batch=3), expected[3:])
@@ -278,8 +248,3 @@ def test_batches_are_pinned_for_a_gpu(trials):
     batch = load(trials, num_workers=2, pin_memory=True)[0]
     assert batch.waveforms.is_pinned()
     assert batch.to("cuda").waveforms.is_cuda
-    params = RawBoostConfig(algo=4, rawboost_on="device")
-    deferred = load(trials, params, num_workers=2, pin_memory=True)[0]
-    assert deferred.deferred.recordings.is_pinned()
-    found = deferred.to("cuda").waveforms.cpu()
-    torch.testing.assert_close(found, deferred.to("cpu").waveforms, rtol=0, atol=5e-6)

@@ -1,4 +1,4 @@
-"""Tests of `algorithms`, `filters` and, on the device, `on_device`.
+"""Tests of `algorithms` and `filters`.
 
 RawBoost stands against the original implementation, the direct form, and waveforms that break divisions.
 """
@@ -16,14 +16,7 @@ from scipy import stats
 
 from benchmarks.rawboost_direct import direct_rawboost
 from sls.config import RawBoostConfig
-from sls.data.rawboost.algorithms import (
-    RawBoostDraws,
-    apply_draws,
-    apply_rawboost,
-    draw_rawboost,
-    white_noise,
-)
-from sls.data.rawboost.on_device import DeferredRawBoost, map_tensors
+from sls.data.rawboost.algorithms import apply_rawboost, draw_impulses, white_noise
 
 ALGORITHMS = range(9)
 GOLDEN_PARAMS = (
@@ -192,19 +185,18 @@ def test_ssi_keeps_the_signal_to_noise_ratio_in_its_bounds(generator) -> None:
 def test_isd_disturbs_no_more_than_its_share_of_distinct_samples(generator) -> None:
     rng, shares = generator(0), []
     for _ in range(50):
-        draws = draw_rawboost(RawBoostConfig(algo=2, P=20), NUM_SAMPLES, rng)
-        assert draws.isd is not None
-        assert len(np.unique(draws.isd.positions)) == len(draws.isd.positions)
-        assert np.abs(draws.isd.factors).max() <= 1
-        shares.append(len(draws.isd.positions) / NUM_SAMPLES)
+        positions, factors = draw_impulses(RawBoostConfig(algo=2, P=20), NUM_SAMPLES, rng)
+        assert len(np.unique(positions)) == len(positions) == len(factors)
+        assert np.abs(factors).max() <= 1
+        shares.append(len(positions) / NUM_SAMPLES)
     assert max(shares) <= 0.2
     assert 0.07 < np.mean(shares) < 0.13
 
 
 def test_isd_of_a_generator_disturbs_all_stretches_alike() -> None:
     rng = np.random.default_rng(0)
-    draws = (draw_rawboost(RawBoostConfig(algo=2), NUM_SAMPLES, rng).isd for _ in range(100))
-    positions = np.concatenate([one.positions for one in draws if one is not None])
+    draws = (draw_impulses(RawBoostConfig(algo=2), NUM_SAMPLES, rng) for _ in range(100))
+    positions = np.concatenate([positions for positions, _ in draws])
     counts, _ = np.histogram(positions, bins=20, range=(0, NUM_SAMPLES))
     assert stats.chisquare(counts).pvalue > 1e-4
 
@@ -244,68 +236,3 @@ def test_a_waveform_that_is_not_one_row_of_finite_samples_raises() -> None:
 def test_an_unknown_algorithm_raises(algo: int) -> None:
     with pytest.raises(ValueError, match=f"algo: found {algo}, "):
         RawBoostConfig(algo=algo)
-
-
-def boost_together(
-    batch: np.ndarray,
-    params: RawBoostConfig,
-    draws: list[RawBoostDraws],
-    device: str = "cpu",
-    sample_rate_hz: int = 16_000,
-) -> np.ndarray:
-    """Augments waveforms of one length on a device, `(batch, num_samples)`."""
-    starts, num_samples = [0] * len(batch), batch.shape[-1]
-    deferred = DeferredRawBoost.prepare(list(batch), starts, draws, params, num_samples, sample_rate_hz)
-    return map_tensors(deferred, lambda tensor: tensor.to(device)).apply().cpu().numpy()
-
-
-def assert_a_batch_equals_singles(params: RawBoostConfig, device: str) -> None:
-    quiet, silent, loud = (speech_like(seed=6) * np.float32(level) for level in (1e-3, 0, 4))
-    batch = np.stack([speech_like(seed=5), quiet, silent, loud, np.full_like(loud, 0.5)])
-    rngs = [np.random.default_rng([1, row]) for row in range(len(batch))]
-    expected = np.stack(
-        [apply_rawboost(row, params, np.random.default_rng([1, i])) for i, row in enumerate(batch)]
-    )
-    draws = [draw_rawboost(params, batch.shape[-1], rng) for rng in rngs]
-    found = boost_together(batch, params, draws, device)
-    assert found.dtype == np.float32
-    tolerance = 5e-6 * np.maximum(1, np.abs(expected).max(axis=1, keepdims=True))
-    assert (np.abs(found - expected) <= tolerance).all()
-
-
-@pytest.mark.parametrize("params", GOLDEN_PARAMS)
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_a_batch_equals_one_waveform_at_a_time(algo: int, params: RawBoostConfig) -> None:
-    assert_a_batch_equals_singles(dataclasses.replace(params, algo=algo), "cpu")
-
-
-@pytest.mark.gpu
-def test_a_batch_on_the_gpu_equals_one_waveform_at_a_time() -> None:
-    for algo in ALGORITHMS:
-        for params in GOLDEN_PARAMS:
-            assert_a_batch_equals_singles(dataclasses.replace(params, algo=algo), "cuda")
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.lists(waveforms, min_size=1, max_size=3), configs(), st.sampled_from([4000, 16_000]))
-def test_any_batch_stays_finite(rows, params, sample_rate_hz) -> None:
-    num_samples = min(len(row) for row in rows)
-    batch = np.stack([row[:num_samples] for row in rows])
-    before = batch.copy()
-    draws = [draw_rawboost(params, num_samples, np.random.default_rng(index)) for index in range(len(rows))]
-    boosted = boost_together(batch, params, draws, sample_rate_hz=sample_rate_hz)
-    assert boosted.dtype == np.float32
-    assert boosted.shape == batch.shape
-    assert np.isfinite(boosted).all()
-    np.testing.assert_array_equal(batch, before)
-
-
-def test_the_batch_around_a_waveform_changes_only_its_rounding() -> None:
-    params = RawBoostConfig(algo=4)
-    draws = [draw_rawboost(params, NUM_SAMPLES, np.random.default_rng(seed)) for seed in range(4)]
-    batch = np.stack([speech_like(seed) for seed in range(4)])
-    together = boost_together(batch, params, draws)
-    alone = [boost_together(batch[i : i + 1], params, draws[i : i + 1]) for i in range(4)]
-    np.testing.assert_allclose(together, np.concatenate(alone), rtol=0, atol=5e-6)
-    one = apply_draws(batch[2], params, draws[2])
-    np.testing.assert_allclose(together[2], one, rtol=0, atol=5e-6)
