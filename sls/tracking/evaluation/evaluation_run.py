@@ -16,7 +16,7 @@ from sls.files import scratch_directory
 from sls.reports.report import REPORT_DIRECTORY, render_data, render_report
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
-from sls.tracking.registry.lineage import link_checkpoint
+from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.model_card import note_evaluations
 from sls.tracking.registry.parent_run import place_under_origin, renew_results
 from sls.tracking.run import TrackedRun
@@ -142,9 +142,10 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
     keep_files(run, files, REPORT_DIRECTORY)
     if model_id:
         train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
-        note_evaluations(run.client, model_id, train_run_id)
-        link_checkpoint(run.client, model_id, train_run_id)
-        renew_results(run.client, train_run_id, model_id)
+        lineage = read_lineage(run.client, model_id, train_run_id)
+        note_evaluations(run.client, model_id, lineage)
+        link_checkpoint(run.client, model_id, train_run_id, lineage)
+        renew_results(run.client, train_run_id, model_id, lineage)
 
 
 def log_results(

@@ -130,7 +130,9 @@ def renew_section(description: str, name: str, text: str) -> str | None:
     return renewed if count else None
 
 
-def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id: str = "") -> None:
+def link_checkpoint(
+    client: MlflowClient, checkpoint_model_id: str, train_run_id: str = "", known: Lineage | None = None
+) -> None:
     """Writes into each run of a checkpoint where its training, scores, evaluations and versions are.
 
     Descriptions do not decide how the caller's run ends: what the tracking store refuses is a warning.
@@ -139,11 +141,13 @@ def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id
         client: The tracking store.
         checkpoint_model_id: The checkpoint's LoggedModel; with none, nothing is known of it and nothing is written.
         train_run_id: The run that made it; its description names all versions of its epochs.
+        known: What has just been read of it.
     """
     if not checkpoint_model_id:
         return
     try:
-        _link(client, checkpoint_model_id, read_lineage(client, checkpoint_model_id, train_run_id))
+        known = known or read_lineage(client, checkpoint_model_id, train_run_id)
+        _link(client, checkpoint_model_id, known)
     except MlflowException as error:
         logger.warning("The runs of %s could not be linked: %s", checkpoint_model_id, one_line(error))
 
