@@ -248,6 +248,13 @@ class TrackedRun:
         for item in store.list_artifacts():
             store.delete_artifacts(item.path)
 
+    @recorded
+    def renew_results(self) -> None:
+        """Brings the figures of the epoch that it chose up to date: it may have been evaluated before the choice."""
+        from sls.tracking.registry.parent_run import renew_results  # which imports this module
+
+        renew_results(self.client, self.run_id)
+
     def end(self, status: str) -> None:
         """Ends the run; nothing can be recorded any more."""
         self._end(status, int(time.time() * 1000))

@@ -151,9 +151,10 @@ class TrainingRecorder:
         self._drop_weights(result.epoch)
 
     def choose(self) -> TrainedModel:
-        """Records which epoch the recipe's rule chooses, and the rule."""
+        """Records which epoch the recipe's rule chooses, the rule, and what was found of that epoch before."""
         trained = choose_by(self.run.run_id, self.metric, self.losses_by_epoch)
         self.run.set_tags(trained.tags())
+        self.run.renew_results()
         return trained
 
     @property
