@@ -1,13 +1,17 @@
 """Versions of the registered model, and their cards."""
 
 import json
+import platform
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from sls.engine.evaluation.calibration import save_calibration
@@ -134,6 +138,27 @@ def test_versions_are_tagged_by_the_evaluations_that_compare_alone(trained) -> N
         }
         for row in ("eval | 2.14", "eval, bf16 | 2.20", "all | 9.00"):
             assert f"| asvspoof | DF | {row} |" in card_of(number)
+
+
+@pytest.mark.slow
+def test_image_of_a_version_is_built_from_its_pinned_requirements(trained, tmp_path) -> None:
+    version = versions.register(connect(), "1", trained, "staging")
+    image = tmp_path / "image"
+    command = ["mlflow", "models", "generate-dockerfile", "-m", version.uri, "-d", str(image)]
+    subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, check=True)
+    steps = (image / "Dockerfile").read_text(encoding="utf-8")
+    assert f"FROM python:{platform.python_version()}" in steps
+    assert f"pip install mlflow=={mlflow.__version__}" in steps
+    assert re.search(r"COPY model_dir (\S+)\nRUN .*_install_pyfunc_deps\('\1'.*env_manager='local'", steps)
+    registered = Path(mlflow.artifacts.download_artifacts(version.uri))
+    for name in ("MLmodel", "requirements.txt", "constraints.txt", "python_env.yaml"):
+        assert (image / "model_dir" / name).read_bytes() == (registered / name).read_bytes()
+    *packages, constraints = (registered / "requirements.txt").read_text().splitlines()
+    assert constraints == "-c constraints.txt"
+    pins = [*packages, *(registered / "constraints.txt").read_text().split()]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    environment = yaml.safe_load((registered / "python_env.yaml").read_text(encoding="utf-8"))
+    assert environment["dependencies"] == ["-r requirements.txt"]
 
 
 def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wrote(trained) -> None:
