@@ -163,11 +163,6 @@ class TrackedRun:
         with self.artifacts(directory) as files:
             shutil.copy2(path, files)
 
-    def log_directory(self, path: Path, directory: str = "") -> None:
-        """Records all files of a directory, as they are now, as artifacts."""
-        with self.artifacts(directory) as files:
-            shutil.copytree(path, files, dirs_exist_ok=True)
-
     @contextmanager
     def artifacts(self, directory: str = "") -> Iterator[Path]:
         """An empty directory; its files are recorded as artifacts when the `with` block ends without an error."""

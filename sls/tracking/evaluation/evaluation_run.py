@@ -12,7 +12,6 @@ from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluate
-from sls.files import scratch_directory
 from sls.reports.report import REPORT_DIRECTORY, render_data, render_report
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
@@ -143,9 +142,9 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
     if model_id:
         train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
         lineage = read_lineage(run.client, model_id, train_run_id)
-        note_evaluations(run.client, model_id, lineage)
-        link_checkpoint(run.client, model_id, train_run_id, lineage)
-        renew_results(run.client, train_run_id, model_id, lineage)
+        note_evaluations(run.client, lineage)
+        link_checkpoint(run.client, lineage)
+        renew_results(run.client, train_run_id, lineage)
 
 
 def log_results(
@@ -166,10 +165,9 @@ def log_results(
 
 def keep_files(run: TrackedRun, files: Mapping[str, bytes], directory: str = "") -> None:
     """Keeps files, by name, as artifacts of a run."""
-    with scratch_directory() as scratch:
+    with run.artifacts(directory) as place:
         for name, content in files.items():
-            (scratch / name).write_bytes(content)
-        run.log_directory(scratch, directory)
+            (place / name).write_bytes(content)
 
 
 def _explain_not_comparable(basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores) -> str:

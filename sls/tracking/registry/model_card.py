@@ -58,17 +58,11 @@ def write_card(
     return "\n\n".join(parts)[:MAX_CARD_LENGTH]
 
 
-def note_evaluations(client: MlflowClient, checkpoint_model_id: str, lineage: Lineage) -> None:
-    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card.
-
-    Args:
-        client: The tracking store.
-        checkpoint_model_id: The checkpoint's LoggedModel.
-        lineage: What is known of it.
-    """
+def note_evaluations(client: MlflowClient, lineage: Lineage) -> None:
+    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
     evaluations = _describe_evaluations(lineage)
     for version in find_versions(client):
-        if version.tags.get(CHECKPOINT_TAG) != checkpoint_model_id:
+        if version.tags.get(CHECKPOINT_TAG) != lineage.model_id:
             continue
         for name, value in lineage.eer_tags().items():
             client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)

@@ -61,9 +61,7 @@ def place_under_origin(run: TrackedRun, door: str, model_tags: Mapping[str, str]
     run.suggest_name(f"{door} {title} {what}")
 
 
-def renew_results(
-    client: MlflowClient, train_run_id: str, model_id: str = "", known: Lineage | None = None
-) -> None:
+def renew_results(client: MlflowClient, train_run_id: str, evaluated: Lineage | None = None) -> None:
     """Brings the figures on a run that made checkpoints up to date with the evaluations of the one that it chose.
 
     Of each track they are those of the newest evaluation that compares with others, in full and on the track's own
@@ -79,26 +77,25 @@ def renew_results(
         client: The tracking store.
         train_run_id: The run that trained or imported; where the store has none, or it chose no epoch, nothing
             happens.
-        model_id: The checkpoint that was evaluated; where it is not the chosen one, nothing happens either.
-        known: What has just been read of that checkpoint.
+        evaluated: The checkpoint that was just evaluated; where it is not the chosen one, nothing happens either.
     """
     try:
         # Of two evaluations that end at once, either may have read what there is before the other wrote.
         for _ in range(MAX_ROUNDS):
-            if not _renew(client, train_run_id, model_id, known):
+            if not _renew(client, train_run_id, evaluated):
                 return
-            known = None
+            evaluated = None
     except MlflowException as error:
         logger.warning("The figures on the run %s could not be renewed: %s", train_run_id, one_line(error))
 
 
-def _renew(client: MlflowClient, train_run_id: str, model_id: str, known: Lineage | None) -> bool:
+def _renew(client: MlflowClient, train_run_id: str, evaluated: Lineage | None) -> bool:
     """Renews the figures once, and returns whether any of them were not up to date."""
     origin = find_active_run(client, train_run_id)
     chosen = _find_chosen(client, origin) if origin else None
-    if origin is None or chosen is None or (model_id and model_id != chosen.model_id):
+    if origin is None or chosen is None or (evaluated and evaluated.model_id != chosen.model_id):
         return False
-    lineage = known or read_lineage(client, chosen.model_id, train_run_id)
+    lineage = evaluated or read_lineage(client, chosen.model_id, train_run_id)
     evaluations = {
         _name_place(place, origin): run
         for place, run in lineage.newest_evaluations().items()

@@ -127,7 +127,7 @@ def test_versions_are_tagged_by_the_evaluations_that_compare_alone(trained) -> N
     record_evaluation(trained, "DF", 46.4, corpus="demo")
     record_evaluation(trained, "DF", 2.2, corpus="asvspoof", precision="bf16")
     record_evaluation(trained, "calls", 7.0, subset="all", corpus="our calls: 2026")
-    note_evaluations(client, trained.model_id, read_lineage(client, trained.model_id, trained.train_run_id))
+    note_evaluations(client, read_lineage(client, trained.model_id, trained.train_run_id))
     for number in (version, versions.register(client, "1", trained, "staging").version):
         tags = client.get_model_version(REGISTERED_MODEL_NAME, number).tags
         assert {name: value for name, value in tags.items() if name.endswith("eer_percent")} == {
@@ -173,7 +173,7 @@ def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wr
         for model_id in (trained.model_id, "m-other")
     )
     record_evaluation(trained, "DF", 2.14)
-    note_evaluations(client, trained.model_id, read_lineage(client, trained.model_id, trained.train_run_id))
+    note_evaluations(client, read_lineage(client, trained.model_id, trained.train_run_id))
     card = card_of(version)
     assert "Not evaluated yet." not in card
     assert "| demo | DF | eval | 2.14 |" in card
@@ -183,7 +183,7 @@ def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wr
     assert tags[other] == {"checkpoint_model_id": "m-other"}
     assert not card_of(bare)
     client.update_model_version(REGISTERED_MODEL_NAME, version, "All my own words.")
-    note_evaluations(client, trained.model_id, read_lineage(client, trained.model_id, trained.train_run_id))
+    note_evaluations(client, read_lineage(client, trained.model_id, trained.train_run_id))
     assert card_of(version) == "All my own words."
 
 
@@ -223,7 +223,7 @@ def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store
     other_corpus = make_evaluation(7, 7.0, corpus="a copy")
     found = [run.info.run_id for run in read_lineage(client, "m-1", "").newest_evaluations().values()]
     assert found == [other_corpus, other_track, under_way, coarse, progress]
-    assert read_lineage(client, "", "") == Lineage(None, [], [])
+    assert read_lineage(client, "", "") == Lineage("", None, [], [])
 
 
 def test_card_is_no_longer_than_a_description_may_be() -> None:
