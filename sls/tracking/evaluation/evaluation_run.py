@@ -15,7 +15,7 @@ from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluat
 from sls.reports.report import REPORT_DIRECTORY, render_data, render_report
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
-from sls.tracking.registry.lineage import link_checkpoint, read_lineage
+from sls.tracking.registry.lineage import link_checkpoint, read_lineage, refusals_warn
 from sls.tracking.registry.model_card import note_evaluations
 from sls.tracking.registry.parent_run import place_under_origin, renew_results
 from sls.tracking.run import TrackedRun
@@ -142,7 +142,8 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
     if model_id:
         train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
         lineage = read_lineage(run.client, model_id, train_run_id)
-        note_evaluations(run.client, lineage)
+        with refusals_warn(f"The versions of {model_id} could not be told"):
+            note_evaluations(run.client, lineage)
         link_checkpoint(run.client, lineage)
         renew_results(run.client, train_run_id, lineage)
 
@@ -156,11 +157,15 @@ def log_results(
 ) -> None:
     """Writes the metrics of an evaluation to a run, by track and, of several, by system: `LA/eer_percent`.
 
-    They are tied to a checkpoint and to a key where these are given.
+    They are tied to a key and a checkpoint where these are given, unless that is one that one may only read.
     """
     ending = f".{system}" if system else ""
     metrics = {f"{evaluation.track}/{name}{ending}": value for name, value in evaluation.metrics().items()}
-    run.log_metrics(metrics, model_id=model_id or None, dataset=dataset)
+    if model_id:
+        with refusals_warn(f"The figures are not written on the checkpoint {model_id}"):
+            run.log_metrics(metrics, model_id=model_id, dataset=dataset)
+            return
+    run.log_metrics(metrics, dataset=dataset)
 
 
 def keep_files(run: TrackedRun, files: Mapping[str, bytes], directory: str = "") -> None:

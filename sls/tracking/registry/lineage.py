@@ -6,7 +6,8 @@ evaluated, and their description, the `model_card`, tells both.
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -120,6 +121,15 @@ def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: s
     return Lineage(checkpoint_model_id, find_known_run(client, train_run_id), scorings, evaluations)
 
 
+@contextmanager
+def refusals_warn(trouble: str) -> Iterator[None]:
+    """Makes a warning of what the store refuses in a `with` block, such as to write on what one may only read."""
+    try:
+        yield
+    except MlflowException as error:
+        logger.warning("%s: %s", trouble, one_line(error))
+
+
 def make_section(name: str, text: str) -> str:
     """Returns a section of a description: it is written anew, and what people write around it stays."""
     return f"<!-- {name} -->\n{text}\n<!-- /{name} -->"
@@ -138,11 +148,9 @@ def link_checkpoint(client: MlflowClient, lineage: Lineage) -> None:
     The description of its training names all versions of its epochs. Nothing is written of a checkpoint without a
     LoggedModel. Descriptions do not decide how the caller's run ends: what the store refuses is a warning.
     """
-    try:
-        if lineage.model_id:
+    if lineage.model_id:
+        with refusals_warn(f"The runs of {lineage.model_id} could not be linked"):
             _link(client, lineage)
-    except MlflowException as error:
-        logger.warning("The runs of %s could not be linked: %s", lineage.model_id, one_line(error))
 
 
 def _link(client: MlflowClient, lineage: Lineage) -> None:

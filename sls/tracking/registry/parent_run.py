@@ -13,13 +13,12 @@ from pathlib import PurePath
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Metric, Run, RunTag
-from mlflow.exceptions import MlflowException
 
 from sls.data.corpora.corpus import PUBLISHED_CORPORA
 from sls.tracking.registry.checkpoints import checkpoints_of
-from sls.tracking.registry.lineage import Lineage, Place, read_lineage
+from sls.tracking.registry.lineage import Lineage, Place, read_lineage, refusals_warn
 from sls.tracking.registry.stages import evaluated_place
-from sls.tracking.run import TrackedRun, one_line
+from sls.tracking.run import TrackedRun
 from sls.tracking.store import find_active_run
 from sls.tracking.tags import (
     BORNE_TAG,
@@ -79,14 +78,12 @@ def renew_results(client: MlflowClient, train_run_id: str, evaluated: Lineage | 
             happens.
         evaluated: The checkpoint that was just evaluated; where it is not the chosen one, nothing happens either.
     """
-    try:
+    with refusals_warn(f"The figures on the run {train_run_id} could not be renewed"):
         # Of two evaluations that end at once, either may have read what there is before the other wrote.
         for _ in range(MAX_ROUNDS):
             if not _renew(client, train_run_id, evaluated):
                 return
             evaluated = None
-    except MlflowException as error:
-        logger.warning("The figures on the run %s could not be renewed: %s", train_run_id, one_line(error))
 
 
 def _renew(client: MlflowClient, train_run_id: str, evaluated: Lineage | None) -> bool:

@@ -151,10 +151,9 @@ class TrainingRecorder:
         self._drop_weights(result.epoch)
 
     def choose(self) -> TrainedModel:
-        """Records which epoch the recipe's rule chooses, the rule, and what was found of that epoch before."""
+        """Records which epoch the recipe's rule chooses."""
         trained = choose_by(self.run.run_id, self.metric, self.losses_by_epoch)
-        self.run.set_tags(trained.tags())
-        self.run.renew_results()
+        trained.record(self.run)
         return trained
 
     @property
