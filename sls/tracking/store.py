@@ -195,4 +195,4 @@ def _local_database(tracking_uri: str) -> Path | None:
     prefix = "sqlite:///"
     if not tracking_uri.startswith(prefix):
         return None
-    return Path(unquote(tracking_uri.removeprefix(prefix))).resolve()
+    return Path(unquote(tracking_uri.removeprefix(prefix).partition("?")[0])).resolve()
