@@ -84,7 +84,8 @@ def test_the_in_the_wild_notebook_runs_on_any_score_files(tmp_path, monkeypatch)
 
 
 @pytest.mark.slow
-def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus):
+def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus, monkeypatch):
+    monkeypatch.setenv("SLS_EER_BELOW", "101")
     data = ["--data_root", str(small_corpus), "--num_workers", "0", "--device", "cpu"]
     tiny = ["--xlsr_model", "random:tiny", "--num_epochs", "1", "--lr", "1e-4"]
     assert CliRunner().invoke(train, [*data, *tiny]).exit_code == 0
@@ -103,6 +104,7 @@ def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus):
     text, values = run_notebook(
         RUNS,
         "{'counts': [len(training), len(evaluations)], 'losses': list(shown['v1']), "
+        "'below': [list(found_trainings['run_id']), [model.model_id for model in found_epochs]], 'rows': rows, "
         "'table': best_known.set_index('track')[['run_id', 'eer_percent', 'eer']].to_dict('index')}",
     )
     shown = values["table"]["In-the-Wild"]
@@ -111,6 +113,9 @@ def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus):
     assert shown["eer"].count("[") == 2  # both of its intervals
     assert values["losses"] == [trained.data.metrics["train/loss"]]
     assert values["counts"] == [1, 3]
+    assert values["below"] == [[run_id], [newest.data.tags["model_id"]]]
+    eer_percent = client.get_run(run_id).data.metrics["DF/eer_percent"]
+    assert values["rows"] == [["v1", "epoch_0", eer_percent, "demo-DF-key", run_id]]
     assert "synthetic" in text
     assert shown["eer"] in text
     for step in (run_id, newest.data.tags["model_id"], newest.data.tags["key_sha256"][:16]):

@@ -163,11 +163,6 @@ class TrackedRun:
         with self.artifacts(directory) as files:
             shutil.copy2(path, files)
 
-    def log_directory(self, path: Path, directory: str = "") -> None:
-        """Records all files of a directory, as they are now, as artifacts."""
-        with self.artifacts(directory) as files:
-            shutil.copytree(path, files, dirs_exist_ok=True)
-
     @contextmanager
     def artifacts(self, directory: str = "") -> Iterator[Path]:
         """An empty directory; its files are recorded as artifacts when the `with` block ends without an error."""
@@ -247,6 +242,13 @@ class TrackedRun:
         store = open_artifacts(self.client, model.artifact_location)
         for item in store.list_artifacts():
             store.delete_artifacts(item.path)
+
+    @recorded
+    def renew_results(self) -> None:
+        """Brings the figures of the epoch that it chose up to date: it may have been evaluated before the choice."""
+        from sls.tracking.registry.parent_run import renew_results  # which imports this module
+
+        renew_results(self.client, self.run_id)
 
     def end(self, status: str) -> None:
         """Ends the run; nothing can be recorded any more."""

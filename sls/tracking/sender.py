@@ -3,17 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sls.tracking.offline.journal import CALLS, Journal
 from sls.tracking.offline.journal_files import Entry, FilesGone
-from sls.tracking.offline.server_calls import describe, is_race, is_refusal, short_calls
+from sls.tracking.offline.server_calls import describe, is_refusal, make_call, short_calls
 from sls.tracking.run import TrackedRun, one_line
 from sls.tracking.writer import RunTakenOver, expect_writer, open_run
 
@@ -24,8 +22,6 @@ AWAY_PATIENCE_S = 10.0
 REFUSED_TAG = "refused"
 
 logger = logging.getLogger(__name__)
-
-Result = TypeVar("Result")
 
 
 class Sender:
@@ -50,12 +46,12 @@ class Sender:
         """
         journal = self.journal
         if not journal.position.run_id:
-            self._run.run_id = _try(lambda: open_run(self._run.client, journal.opening)).info.run_id
+            self._run.run_id = make_call(lambda: open_run(self._run.client, journal.opening)).info.run_id
             journal.mark_opened(self._run.run_id)
             return
         entry, refusal = journal.pending[0], ""
         try:
-            _try(lambda: self._call(entry))
+            make_call(lambda: self._call(entry))
         except Exception as error:
             if not (is_refusal(error) or isinstance(error, FilesGone)):
                 raise
@@ -217,13 +213,3 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
     finally:
         journal.close()
     return SentJournal(journal.position.run_id, num_entries, len(journal.position.refused), path)
-
-
-def _try(call: Callable[[], Result]) -> Result:
-    """Makes a call, and once more where another client made the same at the same time: it finds that then."""
-    try:
-        return call()
-    except Exception as error:
-        if not is_race(error):
-            raise
-        return call()

@@ -37,10 +37,17 @@ def connect() -> MlflowClient:
 
     Without MLFLOW_TRACKING_URI the store is `mlflow.db` at the project root, whatever the working directory.
     MLflow makes the tables of a new database in every process that opens it, so they open it one by one.
+
+    Raises:
+        ValueError: the run that `mlflow run` has opened is in another database: its address was a relative one.
     """
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         mlflow.set_tracking_uri(f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}")
     database = _local_database(mlflow.get_tracking_uri())
+    if database and "MLFLOW_RUN_ID" in os.environ and not database.exists():
+        raise ValueError(
+            f"MLFLOW_TRACKING_URI: found no {database}, expected a whole path: sqlite:////DIRECTORY/NAME.db"
+        )
     with ExitStack() as stack:
         if database:
             # Where no lock can be made, as in a directory that cannot be written to, no tables are made either.
@@ -188,4 +195,4 @@ def _local_database(tracking_uri: str) -> Path | None:
     prefix = "sqlite:///"
     if not tracking_uri.startswith(prefix):
         return None
-    return Path(unquote(tracking_uri.removeprefix(prefix))).resolve()
+    return Path(unquote(tracking_uri.removeprefix(prefix).partition("?")[0])).resolve()

@@ -67,7 +67,7 @@ class _RunMonitor(SystemMetricsMonitor):
         torch = sys.modules.get("torch")
         has_monitor = any(isinstance(item, (GPUMonitor, ROCMMonitor)) for item in self.monitors)
         if torch is not None and torch.cuda.is_available() and not has_monitor:
-            logger.warning("system metrics are without the GPUs: found no nvidia-ml-py (or pyrsmi for AMD)")
+            logger.warning("system metrics are without the GPUs: NVML does not answer (AMD needs pyrsmi)")
 
     def monitor(self) -> None:
         """Samples until the run ends."""

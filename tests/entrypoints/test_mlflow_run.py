@@ -74,7 +74,9 @@ def git_address(tmp_path: Path) -> Iterator[str]:
         daemon.wait(30)
 
 
-def mlflow_run(cwd: Path, environment: dict[str, str], *arguments: str, **parameters: str) -> str:
+def mlflow_run(
+    cwd: Path, environment: dict[str, str], *arguments: str, is_refused: bool = False, **parameters: str
+) -> str:
     command = [sys.executable, "-m", "mlflow", "run", *arguments, "--env-manager", "local"]
     for name, value in parameters.items():
         command += ["-P", f"{name}={value}"]
@@ -87,7 +89,7 @@ def mlflow_run(cwd: Path, environment: dict[str, str], *arguments: str, **parame
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == (1 if is_refused else 0), done.stdout
     return done.stdout
 
 
@@ -111,6 +113,23 @@ def test_from_a_git_address_all_lands_where_the_command_was_typed(
     assert list((typed_in / "outputs" / "scores").rglob("LA.txt"))
     mlflow_run(typed_in, environment, git_address, "-e", "score", **more, **data, output="mine.txt")
     assert (typed_in / "mine.txt").is_file()
+
+
+@pytest.mark.slow
+def test_store_of_a_relative_address_is_refused_where_it_would_vanish_with_the_clone(
+    git_address: str, environment: dict[str, str], small_corpus: Path, tmp_path: Path
+) -> None:
+    typed_in = tmp_path / "typed in"
+    typed_in.mkdir()
+    environment |= {"MLFLOW_TRACKING_URI": "sqlite:///x.db"}
+    data = {"data_root": str(small_corpus)}
+    printed = mlflow_run(typed_in, environment, git_address, "-e", "train", is_refused=True, **TINY, **data)
+    (line,) = re.findall("train: MLFLOW_TRACKING_URI: found no (.*)", printed)
+    assert "/x.db, expected a whole path" in line
+    assert "Traceback" not in printed
+    assert [path.name for path in typed_in.iterdir()] == ["x.db"]
+    (run,) = MlflowClient(f"sqlite:///{typed_in / 'x.db'}").search_runs(["0"])
+    assert run.info.status == "FAILED"
 
 
 def test_only_a_temporary_clone_has_its_outputs_elsewhere(tmp_path: Path, monkeypatch) -> None:

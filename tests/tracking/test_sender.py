@@ -395,7 +395,10 @@ def test_entry_that_is_refused_without_a_word_is_kept(store, monkeypatch) -> Non
     assert list(read_position(path).refused.values()) == ["TypeError"]
 
 
-def test_what_another_client_records_at_the_same_time_is_tried_once_more(store, monkeypatch) -> None:
+@pytest.mark.parametrize("has_journal", [True, False])
+def test_what_another_client_records_at_the_same_time_is_tried_once_more(
+    store, monkeypatch, has_journal: bool
+) -> None:
     """MLflow answers BAD_REQUEST where two clients make the same row, such as a dataset's, in a database."""
     tried = []
     log_batch = MlflowClient.log_batch
@@ -408,7 +411,7 @@ def test_what_another_client_records_at_the_same_time_is_tried_once_more(store, 
         log_batch(client, run_id, **records)
 
     monkeypatch.setattr(MlflowClient, "log_batch", lose_the_first_race)
-    with tracked_run("train", journal=True) as run:
+    with tracked_run("train", journal=has_journal) as run:
         run.log_metrics({"train/loss": 1.0})
     found = MlflowClient().get_run(run.run_id)
     assert len(tried) > 1

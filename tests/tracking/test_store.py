@@ -48,3 +48,17 @@ def test_runs_are_found_page_by_page_and_by_tags_with_quotation_marks(store) -> 
     found = find_runs(client, tagged(corpus="o'clock"), order_by="attributes.start_time DESC", page_size=2)
     assert [run.info.run_id for run in found] == [made[3], made[2], made[0]]
     assert find_first_run(client, tagged(corpus="none"), experiments=[experiment]) is None
+
+
+def test_store_that_has_not_the_run_of_mlflow_run_is_refused(store, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", connect().create_run("0").info.run_id)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store}?timeout=60")
+    assert connect().search_experiments()
+    (tmp_path / "clone").mkdir()
+    monkeypatch.chdir(tmp_path / "clone")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.name}")
+    with pytest.raises(
+        ValueError, match=f"MLFLOW_TRACKING_URI: found no {tmp_path}/clone/{store.name}, expected"
+    ):
+        connect()
+    assert not list((tmp_path / "clone").iterdir())

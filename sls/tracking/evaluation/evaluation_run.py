@@ -12,11 +12,10 @@ from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluate
-from sls.files import scratch_directory
 from sls.reports.report import REPORT_DIRECTORY, render_data, render_report
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
-from sls.tracking.registry.lineage import link_checkpoint
+from sls.tracking.registry.lineage import link_checkpoint, read_lineage, refusals_warn
 from sls.tracking.registry.model_card import note_evaluations
 from sls.tracking.registry.parent_run import place_under_origin, renew_results
 from sls.tracking.run import TrackedRun
@@ -142,9 +141,11 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
     keep_files(run, files, REPORT_DIRECTORY)
     if model_id:
         train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
-        note_evaluations(run.client, model_id, train_run_id)
-        link_checkpoint(run.client, model_id, train_run_id)
-        renew_results(run.client, train_run_id, model_id)
+        lineage = read_lineage(run.client, model_id, train_run_id)
+        with refusals_warn(f"The versions of {model_id} could not be told"):
+            note_evaluations(run.client, lineage)
+        link_checkpoint(run.client, lineage)
+        renew_results(run.client, train_run_id, lineage)
 
 
 def log_results(
@@ -156,19 +157,22 @@ def log_results(
 ) -> None:
     """Writes the metrics of an evaluation to a run, by track and, of several, by system: `LA/eer_percent`.
 
-    They are tied to a checkpoint and to a key where these are given.
+    They are tied to a key and a checkpoint where these are given, unless that is one that one may only read.
     """
     ending = f".{system}" if system else ""
     metrics = {f"{evaluation.track}/{name}{ending}": value for name, value in evaluation.metrics().items()}
-    run.log_metrics(metrics, model_id=model_id or None, dataset=dataset)
+    if model_id:
+        with refusals_warn(f"The figures are not written on the checkpoint {model_id}"):
+            run.log_metrics(metrics, model_id=model_id, dataset=dataset)
+            return
+    run.log_metrics(metrics, dataset=dataset)
 
 
 def keep_files(run: TrackedRun, files: Mapping[str, bytes], directory: str = "") -> None:
     """Keeps files, by name, as artifacts of a run."""
-    with scratch_directory() as scratch:
+    with run.artifacts(directory) as place:
         for name, content in files.items():
-            (scratch / name).write_bytes(content)
-        run.log_directory(scratch, directory)
+            (place / name).write_bytes(content)
 
 
 def _explain_not_comparable(basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores) -> str:

@@ -41,6 +41,7 @@ from sls.tracking.offline.journal_files import (
     read_opening,
     read_position,
 )
+from sls.tracking.offline.server_calls import make_call
 
 P = ParamSpec("P")
 Call = Callable[Concatenate[Any, P], None]
@@ -66,7 +67,7 @@ def recorded(call: Call[P]) -> Call[P]:
             files = arguments.pop("files", None)
             run.journal.append(call.__name__, arguments, files)
         elif not run.is_silent:
-            call(run, *args, **kwargs)
+            make_call(lambda: call(run, *args, **kwargs))
 
     return record
 

@@ -1,9 +1,9 @@
 """Calls to the tracking server and its artifact store: how long one may take, and what its error means."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import requests
 from mlflow.exceptions import MlflowException
@@ -30,6 +30,8 @@ NO_ANSWER = (
 )
 # How databases say that another client made the same row first.
 RACES = ("UniqueViolation", "UNIQUE constraint failed", "Duplicate entry")
+
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -58,9 +60,14 @@ def is_refusal(error: Exception) -> bool:
     return isinstance(error, (TypeError, KeyError))
 
 
-def is_race(error: Exception) -> bool:
-    """Says whether another client recorded the same at the same time, so that a second try will find it there."""
-    return isinstance(error, MlflowException) and any(words in str(error) for words in RACES)
+def make_call(call: Callable[[], Result]) -> Result:
+    """Makes a call, and once more where another client made the same at the same time: it finds that then."""
+    try:
+        return call()
+    except MlflowException as error:
+        if not any(words in str(error) for words in RACES):
+            raise
+        return call()
 
 
 def is_away(error: Exception) -> bool:

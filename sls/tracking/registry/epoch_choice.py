@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
 from sls.tracking.registry.checkpoints import checkpoints_of, epoch_name, has_weights
-from sls.tracking.registry.parent_run import renew_results
+from sls.tracking.run import TrackedRun
 from sls.tracking.store import get_run
 from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG, EPOCHS_METRIC
 
@@ -33,9 +33,10 @@ class TrainedModel:
         """The checkpoint, as the score door takes it."""
         return f"runs:/{self.run_id}/{epoch_name(self.epoch)}"
 
-    def tags(self) -> dict[str, object]:
-        """Returns what the training run says of the choice."""
-        return {CHOSEN_EPOCH_TAG: self.epoch, CHOSEN_BY_TAG: self.rule}
+    def record(self, run: TrackedRun) -> None:
+        """Records the choice on the training run, with the figures of that epoch where it was evaluated before."""
+        run.set_tags({CHOSEN_EPOCH_TAG: self.epoch, CHOSEN_BY_TAG: self.rule})
+        run.renew_results()
 
 
 def choose_by(run_id: str, metric: str, values_by_epoch: dict[int, float]) -> TrainedModel:
@@ -76,7 +77,5 @@ def choose_again(client: MlflowClient, run_id: str, metric: str = "") -> Trained
     if metric.endswith(EPOCHS_METRIC):
         track = metric.removesuffix(EPOCHS_METRIC)
         logger.warning("the epoch is chosen by %s: EERs on %s are now too good to compare", track, track)
-    for name, value in trained.tags().items():
-        client.set_tag(run_id, name, value)
-    renew_results(client, run_id)
+    trained.record(TrackedRun(client, run_id))
     return trained

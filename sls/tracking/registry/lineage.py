@@ -6,7 +6,8 @@ evaluated, and their description, the `model_card`, tells both.
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,6 +41,8 @@ class Place(NamedTuple):
 class Lineage:
     """What the tracking store knows of a checkpoint."""
 
+    model_id: str = ""
+    """The checkpoint's LoggedModel."""
     origin: Run | None = None
     """The run that trained or imported it; a deleted one too."""
     scorings: Sequence[Run] = ()
@@ -115,7 +118,16 @@ def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: s
         runs = [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
         scorings = [run for run in runs if run.data.tags.get("kind") == "score"]
         evaluations = [run for run in runs if run.data.tags.get("kind") == "evaluate"]
-    return Lineage(find_known_run(client, train_run_id), scorings, evaluations)
+    return Lineage(checkpoint_model_id, find_known_run(client, train_run_id), scorings, evaluations)
+
+
+@contextmanager
+def refusals_warn(trouble: str) -> Iterator[None]:
+    """Makes a warning of what the store refuses in a `with` block, such as to write on what one may only read."""
+    try:
+        yield
+    except MlflowException as error:
+        logger.warning("%s: %s", trouble, one_line(error))
 
 
 def make_section(name: str, text: str) -> str:
@@ -130,27 +142,20 @@ def renew_section(description: str, name: str, text: str) -> str | None:
     return renewed if count else None
 
 
-def link_checkpoint(client: MlflowClient, checkpoint_model_id: str, train_run_id: str = "") -> None:
+def link_checkpoint(client: MlflowClient, lineage: Lineage) -> None:
     """Writes into each run of a checkpoint where its training, scores, evaluations and versions are.
 
-    Descriptions do not decide how the caller's run ends: what the tracking store refuses is a warning.
-
-    Args:
-        client: The tracking store.
-        checkpoint_model_id: The checkpoint's LoggedModel; with none, nothing is known of it and nothing is written.
-        train_run_id: The run that made it; its description names all versions of its epochs.
+    The description of its training names all versions of its epochs. Nothing is written of a checkpoint without a
+    LoggedModel. Descriptions do not decide how the caller's run ends: what the store refuses is a warning.
     """
-    if not checkpoint_model_id:
-        return
-    try:
-        _link(client, checkpoint_model_id, read_lineage(client, checkpoint_model_id, train_run_id))
-    except MlflowException as error:
-        logger.warning("The runs of %s could not be linked: %s", checkpoint_model_id, one_line(error))
+    if lineage.model_id:
+        with refusals_warn(f"The runs of {lineage.model_id} could not be linked"):
+            _link(client, lineage)
 
 
-def _link(client: MlflowClient, checkpoint_model_id: str, lineage: Lineage) -> None:
+def _link(client: MlflowClient, lineage: Lineage) -> None:
     versions, origin = find_versions(client), lineage.active_origin
-    own = _version_links(item for item in versions if item.tags.get(CHECKPOINT_TAG) == checkpoint_model_id)
+    own = _version_links(item for item in versions if item.tags.get(CHECKPOINT_TAG) == lineage.model_id)
     for run in (*lineage.scorings, *lineage.evaluations):
         links = {
             "Scores": _run_links([lineage.scoring_of(run)]),

@@ -8,7 +8,7 @@ from mlflow.entities import DatasetInput, Run
 
 from sls.data.corpora.corpus import DEMO_CORPUS
 from sls.metrics.calibration import Calibration
-from sls.tracking.registry.lineage import Lineage, Place, make_section, read_lineage, renew_section
+from sls.tracking.registry.lineage import Lineage, Place, make_section, renew_section
 from sls.tracking.run import escape_markdown, run_link
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
 from sls.tracking.tags import CHECKPOINT_TAG
@@ -58,22 +58,12 @@ def write_card(
     return "\n\n".join(parts)[:MAX_CARD_LENGTH]
 
 
-def note_evaluations(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> None:
-    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card.
-
-    Args:
-        client: The tracking store.
-        checkpoint_model_id: The checkpoint's LoggedModel.
-        train_run_id: The run that made it.
-    """
-    versions = [
-        item for item in find_versions(client) if item.tags.get(CHECKPOINT_TAG) == checkpoint_model_id
-    ]
-    if not versions:
-        return
-    lineage = read_lineage(client, checkpoint_model_id, train_run_id)
+def note_evaluations(client: MlflowClient, lineage: Lineage) -> None:
+    """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
     evaluations = _describe_evaluations(lineage)
-    for version in versions:
+    for version in find_versions(client):
+        if version.tags.get(CHECKPOINT_TAG) != lineage.model_id:
+            continue
         for name, value in lineage.eer_tags().items():
             client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
         card = version.description or ""

@@ -13,13 +13,12 @@ from pathlib import PurePath
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Metric, Run, RunTag
-from mlflow.exceptions import MlflowException
 
 from sls.data.corpora.corpus import PUBLISHED_CORPORA
 from sls.tracking.registry.checkpoints import checkpoints_of
-from sls.tracking.registry.lineage import Place, read_lineage
+from sls.tracking.registry.lineage import Lineage, Place, read_lineage, refusals_warn
 from sls.tracking.registry.stages import evaluated_place
-from sls.tracking.run import TrackedRun, one_line
+from sls.tracking.run import TrackedRun
 from sls.tracking.store import find_active_run
 from sls.tracking.tags import (
     BORNE_TAG,
@@ -61,7 +60,7 @@ def place_under_origin(run: TrackedRun, door: str, model_tags: Mapping[str, str]
     run.suggest_name(f"{door} {title} {what}")
 
 
-def renew_results(client: MlflowClient, train_run_id: str, model_id: str = "") -> None:
+def renew_results(client: MlflowClient, train_run_id: str, evaluated: Lineage | None = None) -> None:
     """Brings the figures on a run that made checkpoints up to date with the evaluations of the one that it chose.
 
     Of each track they are those of the newest evaluation that compares with others, in full and on the track's own
@@ -77,26 +76,26 @@ def renew_results(client: MlflowClient, train_run_id: str, model_id: str = "") -
         client: The tracking store.
         train_run_id: The run that trained or imported; where the store has none, or it chose no epoch, nothing
             happens.
-        model_id: The checkpoint that was evaluated; where it is not the chosen one, nothing happens either.
+        evaluated: The checkpoint that was just evaluated; where it is not the chosen one, nothing happens either.
     """
-    try:
+    with refusals_warn(f"The figures on the run {train_run_id} could not be renewed"):
         # Of two evaluations that end at once, either may have read what there is before the other wrote.
         for _ in range(MAX_ROUNDS):
-            if not _renew(client, train_run_id, model_id):
+            if not _renew(client, train_run_id, evaluated):
                 return
-    except MlflowException as error:
-        logger.warning("The figures on the run %s could not be renewed: %s", train_run_id, one_line(error))
+            evaluated = None
 
 
-def _renew(client: MlflowClient, train_run_id: str, model_id: str) -> bool:
+def _renew(client: MlflowClient, train_run_id: str, evaluated: Lineage | None) -> bool:
     """Renews the figures once, and returns whether any of them were not up to date."""
     origin = find_active_run(client, train_run_id)
     chosen = _find_chosen(client, origin) if origin else None
-    if origin is None or chosen is None or (model_id and model_id != chosen.model_id):
+    if origin is None or chosen is None or (evaluated and evaluated.model_id != chosen.model_id):
         return False
+    lineage = evaluated or read_lineage(client, chosen.model_id, train_run_id)
     evaluations = {
         _name_place(place, origin): run
-        for place, run in read_lineage(client, chosen.model_id, train_run_id).newest_evaluations().items()
+        for place, run in lineage.newest_evaluations().items()
         if NOT_COMPARABLE_TAG not in run.data.tags
     }
     borne = {

@@ -86,7 +86,7 @@ def register(
         point_alias(client, f"recipe-{recipe}", number)
     if stage == PRODUCTION:
         move_stage(client, number, stage)
-    link_checkpoint(client, source.model_id, source.train_run_id)
+    link_checkpoint(client, lineage)
     return RegisteredVersion(number, recipe, source.epoch, f"models:/{REGISTERED_MODEL_NAME}/{number}")
 
 

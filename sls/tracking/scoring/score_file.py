@@ -22,7 +22,7 @@ from sls.engine.scoring.partial_scores import (
 )
 from sls.engine.scoring.settings import EARLIER_SETTINGS, REMEDY, SETTINGS, check_same, scores_key
 from sls.files import file_digest, hold_lock, scratch_directory, write_whole
-from sls.tracking.registry.lineage import link_checkpoint
+from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.parent_run import place_under_origin
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import FINISHED, find_first_run, tagged
@@ -142,7 +142,8 @@ def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, st
     """Keeps a score file and its JSON as artifacts of a run, and leads to it from the checkpoint's other runs."""
     run.log_file(sidecar_path(output), SCORES_DIRECTORY)
     run.log_file(output, SCORES_DIRECTORY)
-    link_checkpoint(run.client, model_tags.get(MODEL_ID_TAG, ""), model_tags.get(TRAIN_RUN_TAG, ""))
+    model_id, train_run_id = (model_tags.get(tag, "") for tag in (MODEL_ID_TAG, TRAIN_RUN_TAG))
+    link_checkpoint(run.client, read_lineage(run.client, model_id, train_run_id))
 
 
 def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> bool:

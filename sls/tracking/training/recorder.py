@@ -151,9 +151,9 @@ class TrainingRecorder:
         self._drop_weights(result.epoch)
 
     def choose(self) -> TrainedModel:
-        """Records which epoch the recipe's rule chooses, and the rule."""
+        """Records which epoch the recipe's rule chooses."""
         trained = choose_by(self.run.run_id, self.metric, self.losses_by_epoch)
-        self.run.set_tags(trained.tags())
+        trained.record(self.run)
         return trained
 
     @property

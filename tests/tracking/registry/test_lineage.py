@@ -9,7 +9,7 @@ from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry import versions
 from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resolve_model
-from sls.tracking.registry.lineage import MAX_LINKS, link_checkpoint
+from sls.tracking.registry.lineage import MAX_LINKS, link_checkpoint, read_lineage
 from sls.tracking.store import connect
 from sls.tracking.tags import NOTE_TAG
 
@@ -75,7 +75,7 @@ def test_other_checkpoints_and_failed_runs_are_not_linked(trained) -> None:
     foreign = record("score", ModelSource("models:/m-other", path=trained.path, model_id="m-other"))
     failed = record("evaluate", trained, score_run_id=scored)
     client.set_terminated(failed, "FAILED")
-    link_checkpoint(client, trained.model_id, trained.train_run_id)
+    link_checkpoint(client, read_lineage(client, trained.model_id, trained.train_run_id))
     assert link_to(failed) not in note_of(scored)
     assert NOTE_TAG not in client.get_run(foreign).data.tags
 
@@ -84,16 +84,16 @@ def test_description_of_many_evaluations_stays_short_and_names_the_newest(traine
     client = connect()
     scored = record("score", trained)
     evaluated = [record("evaluate", trained, score_run_id=scored) for _ in range(MAX_LINKS + 1)]
-    link_checkpoint(client, trained.model_id, trained.train_run_id)
+    link_checkpoint(client, read_lineage(client, trained.model_id, trained.train_run_id))
     assert link_to(evaluated[0]) not in note_of(scored)
     assert all(link_to(run_id) in note_of(scored) for run_id in evaluated[1:])
 
 
 def test_checkpoint_of_a_run_that_is_gone_is_still_linked(trained) -> None:
     scored = record("score", trained)
-    link_checkpoint(connect(), trained.model_id, "0" * 32)
+    link_checkpoint(connect(), read_lineage(connect(), trained.model_id, "0" * 32))
     evaluated = record("evaluate", trained, score_run_id=scored)
-    link_checkpoint(connect(), trained.model_id, "0" * 32)
+    link_checkpoint(connect(), read_lineage(connect(), trained.model_id, "0" * 32))
     assert link_to(evaluated) in note_of(scored)
 
 
@@ -122,7 +122,7 @@ def test_description_that_cannot_be_written_is_a_warning(trained, caplog, monkey
         raise MlflowException("the tag is too long")
 
     monkeypatch.setattr(client, "set_tag", refuse)
-    link_checkpoint(client, trained.model_id, trained.train_run_id)
+    link_checkpoint(client, read_lineage(client, trained.model_id, trained.train_run_id))
     assert NOTE_TAG not in client.get_run(scored).data.tags
     (record_of_it,) = caplog.records
     assert re.search(rf"\b{trained.model_id}\b.*: the tag is too long$", record_of_it.getMessage())
@@ -133,7 +133,7 @@ def test_section_of_a_training_whose_last_version_was_deleted_is_emptied(trained
     version = versions.register(client, "1", trained, "staging").version
     client.set_tag(trained.train_run_id, NOTE_TAG, note_of(trained.train_run_id) + "\n\nSeen by A. B.")
     client.delete_model_version("xlsr-sls", version)
-    link_checkpoint(client, trained.model_id, trained.train_run_id)
+    link_checkpoint(client, read_lineage(client, trained.model_id, trained.train_run_id))
     assert "xlsr-sls" not in note_of(trained.train_run_id)
     assert note_of(trained.train_run_id).endswith("Seen by A. B.")
 
@@ -143,7 +143,7 @@ def test_an_import_is_not_called_a_training(trained) -> None:
     client.set_tag(trained.train_run_id, "kind", "import_checkpoint")
     scored = record("score", trained)
     evaluated = record("evaluate", trained, score_run_id=scored)
-    link_checkpoint(client, trained.model_id, trained.train_run_id)
+    link_checkpoint(client, read_lineage(client, trained.model_id, trained.train_run_id))
     for run_id in (scored, evaluated):
         assert f"Import: [train v1{link_to(trained.train_run_id)}" in note_of(run_id)
         assert "Training" not in note_of(run_id)

@@ -8,6 +8,7 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
 from sls.tracking.active_run import tracked_run
+from sls.tracking.registry.lineage import read_lineage
 from sls.tracking.registry.parent_run import place_under_origin, renew_results
 from sls.tracking.run import is_made_up
 from sls.tracking.store import connect
@@ -48,13 +49,15 @@ def evaluate(client: MlflowClient, model_id: str, eer_percent: float, track: str
 def test_chosen_epoch_brings_its_figures_to_the_training_run(client: MlflowClient) -> None:
     run_id, models = make_origin(client, corpus="mine")
     other = evaluate(client, models[0], 30.0)
-    renew_results(client, run_id, models[0])
+    renew_results(client, run_id, read_lineage(client, models[0], run_id))
     assert "LA/eer_percent" not in client.get_run(run_id).data.metrics
     first = evaluate(client, models[1], 4.0)
-    renew_results(client, run_id, models[1])
+    renew_results(client, run_id, read_lineage(client, models[1], run_id))
     found = client.get_run(run_id).data
     assert found.metrics == {"LA/eer_percent": 4.0, "LA/eer_percent_low": 3.0}
     assert found.tags["evaluated_by.LA"] == first != other
+    below = client.search_runs(["0"], "metrics.\"LA/eer_percent\" < 40 and tags.kind = 'train'")
+    assert [run.info.run_id for run in below] == [run_id]
     hits = client.search_runs(["0"], "tags.kind = 'train' and metrics.`LA/eer_percent` < 5")
     assert [run.info.run_id for run in hits] == [run_id]
 
@@ -170,7 +173,7 @@ def test_import_is_the_row_of_what_it_brought(client: MlflowClient) -> None:
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     evaluate(client, model.model_id, 2.14, corpus="asvspoof")
     evaluate(client, model.model_id, 20.0, corpus="demo")
-    renew_results(client, run_id, model.model_id)
+    renew_results(client, run_id, read_lineage(client, model.model_id, run_id))
     metrics = client.get_run(run_id).data.metrics
     assert (metrics["LA/eer_percent"], metrics["demo.LA/eer_percent"]) == (2.14, 20.0)
 
@@ -194,7 +197,7 @@ def test_run_that_one_may_only_read_costs_a_warning(client: MlflowClient, monkey
         raise MlflowException("Permission denied")
 
     monkeypatch.setattr(client, "log_batch", refuse)
-    renew_results(client, run_id, models[1])
+    renew_results(client, run_id, read_lineage(client, models[1], run_id))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert run_id in caplog.text
     assert "Permission denied" in caplog.text
@@ -206,7 +209,7 @@ def test_old_training_keeps_its_evaluations_and_gets_figures_by_the_next_one(cli
     chart = evaluate(client, models[0], 9.0, recipe="v1", epochs_run_id="0")
     assert not client.get_run(run_id).data.metrics
     new = evaluate(client, models[1], 4.5, "DF", **{PARENT_TAG: run_id})
-    renew_results(client, run_id, models[1])
+    renew_results(client, run_id, read_lineage(client, models[1], run_id))
     found = client.get_run(run_id).data
     assert (found.metrics["LA/eer_percent"], found.metrics["DF/eer_percent"]) == (4.0, 4.5)
     assert (found.tags["evaluated_by.LA"], found.tags["evaluated_by.DF"]) == (old, new)

@@ -1,13 +1,17 @@
 """Versions of the registered model, and their cards."""
 
 import json
+import platform
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from sls.engine.evaluation.calibration import save_calibration
@@ -123,7 +127,7 @@ def test_versions_are_tagged_by_the_evaluations_that_compare_alone(trained) -> N
     record_evaluation(trained, "DF", 46.4, corpus="demo")
     record_evaluation(trained, "DF", 2.2, corpus="asvspoof", precision="bf16")
     record_evaluation(trained, "calls", 7.0, subset="all", corpus="our calls: 2026")
-    note_evaluations(client, trained.model_id, trained.train_run_id)
+    note_evaluations(client, read_lineage(client, trained.model_id, trained.train_run_id))
     for number in (version, versions.register(client, "1", trained, "staging").version):
         tags = client.get_model_version(REGISTERED_MODEL_NAME, number).tags
         assert {name: value for name, value in tags.items() if name.endswith("eer_percent")} == {
@@ -134,6 +138,27 @@ def test_versions_are_tagged_by_the_evaluations_that_compare_alone(trained) -> N
         }
         for row in ("eval | 2.14", "eval, bf16 | 2.20", "all | 9.00"):
             assert f"| asvspoof | DF | {row} |" in card_of(number)
+
+
+@pytest.mark.slow
+def test_image_of_a_version_is_built_from_its_pinned_requirements(trained, tmp_path) -> None:
+    version = versions.register(connect(), "1", trained, "staging")
+    image = tmp_path / "image"
+    command = ["mlflow", "models", "generate-dockerfile", "-m", version.uri, "-d", str(image)]
+    subprocess.run([sys.executable, "-m", *command], cwd=tmp_path, check=True)
+    steps = (image / "Dockerfile").read_text(encoding="utf-8")
+    assert f"FROM python:{platform.python_version()}" in steps
+    assert f"pip install mlflow=={mlflow.__version__}" in steps
+    assert re.search(r"COPY model_dir (\S+)\nRUN .*_install_pyfunc_deps\('\1'.*env_manager='local'", steps)
+    registered = Path(mlflow.artifacts.download_artifacts(version.uri))
+    for name in ("MLmodel", "requirements.txt", "constraints.txt", "python_env.yaml"):
+        assert (image / "model_dir" / name).read_bytes() == (registered / name).read_bytes()
+    *packages, constraints = (registered / "requirements.txt").read_text().splitlines()
+    assert constraints == "-c constraints.txt"
+    pins = [*packages, *(registered / "constraints.txt").read_text().split()]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    environment = yaml.safe_load((registered / "python_env.yaml").read_text(encoding="utf-8"))
+    assert environment["dependencies"] == ["-r requirements.txt"]
 
 
 def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wrote(trained) -> None:
@@ -148,7 +173,7 @@ def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wr
         for model_id in (trained.model_id, "m-other")
     )
     record_evaluation(trained, "DF", 2.14)
-    note_evaluations(client, trained.model_id, trained.train_run_id)
+    note_evaluations(client, read_lineage(client, trained.model_id, trained.train_run_id))
     card = card_of(version)
     assert "Not evaluated yet." not in card
     assert "| demo | DF | eval | 2.14 |" in card
@@ -158,7 +183,7 @@ def test_evaluation_after_registration_renews_the_card_and_leaves_what_people_wr
     assert tags[other] == {"checkpoint_model_id": "m-other"}
     assert not card_of(bare)
     client.update_model_version(REGISTERED_MODEL_NAME, version, "All my own words.")
-    note_evaluations(client, trained.model_id, trained.train_run_id)
+    note_evaluations(client, read_lineage(client, trained.model_id, trained.train_run_id))
     assert card_of(version) == "All my own words."
 
 
@@ -198,7 +223,7 @@ def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store
     other_corpus = make_evaluation(7, 7.0, corpus="a copy")
     found = [run.info.run_id for run in read_lineage(client, "m-1", "").newest_evaluations().values()]
     assert found == [other_corpus, other_track, under_way, coarse, progress]
-    assert read_lineage(client, "", "") == Lineage(None, [], [])
+    assert read_lineage(client, "", "") == Lineage("", None, [], [])
 
 
 def test_card_is_no_longer_than_a_description_may_be() -> None:

@@ -1,5 +1,6 @@
 """What a training run records of its steps and epochs, whether it goes on or not, and which weights it keeps."""
 
+import time
 from functools import cache
 from types import SimpleNamespace
 
@@ -109,12 +110,32 @@ def test_weights_are_kept_as_set(keep: str, kept: list[int]) -> None:
 
 def test_the_monitored_loss_chooses_the_earlier_of_equal_epochs() -> None:
     tags: dict[str, object] = {}
-    run = FakeRun(set_tags=tags.update, log_metrics=lambda *arguments: None)
+    run = FakeRun(set_tags=tags.update, log_metrics=lambda *arguments: None, renew_results=lambda: None)
     recorder = make_recorder(run, Past({}, {epoch: f"m-{epoch}" for epoch in range(3)}), keep="all")
     for epoch, losses in enumerate([(0.3, 0.7), (0.2, 0.4), (0.1, 0.4)]):
         recorder.record(an_epoch(epoch, *losses))
     assert recorder.choose().uri == "runs:/r/epoch_1"
     assert tags == {"chosen_epoch": 1, "chosen_by": "lowest val/loss"}
+
+
+@pytest.mark.parametrize("has_journal", [True, False])
+def test_what_was_evaluated_before_the_choice_comes_with_it(store, has_journal: bool) -> None:
+    with tracked_run("train", tags={"corpus": "mine"}, journal=has_journal) as run:
+        recorder = make_recorder(run)
+        for epoch, losses in enumerate([(0.5, 0.7), (0.3, 0.9)]):
+            recorder.record(an_epoch(epoch, *losses))
+        deadline = time.monotonic() + 30
+        while len(models := checkpoints_of(run.client, run.client.get_run(run.run_id))) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        for epoch, eer_percent in enumerate((4.0, 9.0)):
+            about = {"track": "LA", "corpus": "mine", "subset": "eval", "model_id": models[epoch].model_id}
+            with tracked_run("evaluate", tags=about) as evaluation:
+                evaluation.log_metrics({"LA/eer_percent": eer_percent})
+        recorder.choose()
+    found = run.client.get_run(run.run_id)
+    assert (found.data.tags["chosen_epoch"], found.data.metrics["LA/eer_percent"]) == ("0", 4.0)
+    assert found.info.status == "FINISHED"
 
 
 def test_the_newest_checkpoint_that_is_kept_is_the_last_good_one() -> None:
