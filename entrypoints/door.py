@@ -16,7 +16,6 @@ from rich.logging import RichHandler
 
 from sls.config import PROJECT_ROOT, WORK_ROOT
 from sls.config_file import RETIRED, check_field_name, config_fields
-from sls.engine.compute.launch import Launch
 from sls.quotation import did_you_mean
 from sls.tracking.active_run import tracked_run
 from sls.tracking.run import one_line
@@ -30,7 +29,7 @@ EXIT_TERMINATED = 143
 # All of them are an OSError too, some of those of requests a ValueError.
 SERVER_FAILURES = (ConnectionError, TimeoutError, RequestException)
 
-console = Console(quiet=Launch.read().rank > 0)
+console = Console(quiet=os.environ.get("RANK", "0") not in ("", "0"))
 """Tables and progress bars; the bars are quiet when nobody watches, and all is in processes after the first."""
 _log_console = Console(stderr=True)
 

@@ -16,11 +16,11 @@ from sls.tracking.store import connect, experiment_id
 @click.option("--port", default=LOCAL_PORT, help="port on 127.0.0.1")
 def ui(port: int) -> None:
     """Start mlflow ui and print the link to the view in which the recipes stand side by side."""
-    client = connect()
-    experiment, uri = experiment_id(client), mlflow.get_tracking_uri()
-    is_local = not uri.startswith("http")  # a tracking server has a UI of its own
-    if is_local:
-        with errors_exit("ui"):
+    with errors_exit("ui"):
+        client = connect()
+        experiment, uri = experiment_id(client), mlflow.get_tracking_uri()
+        is_local = not uri.startswith("http")  # a tracking server has a UI of its own
+        if is_local:
             _check_is_free(port)
     compared = find_newest_work(client, experiment)
     if compared is not None:

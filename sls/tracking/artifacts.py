@@ -8,12 +8,15 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
+import mlflow
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from sls.files import file_digest, write_whole
+from sls.tracking.database import require_place
 from sls.tracking.store import find_run
 
 STORED_STATE = re.compile(r"epoch_\d{6}-batch_\d{9}-[0-9a-f]{64}-.+")
@@ -21,8 +24,28 @@ STORED_STATE = re.compile(r"epoch_\d{6}-batch_\d{9}-[0-9a-f]{64}-.+")
 
 
 def open_artifacts(client: MlflowClient, location: str) -> ArtifactRepository:
-    """Returns the artifact store of a run or model, by its location."""
+    """Returns the artifact store of a run or model, by its location.
+
+    Raises:
+        StoreError: it lay on this disk, in a directory that is gone.
+    """
+    require_place(location)
     return get_artifact_repository(location, tracking_uri=client.tracking_uri)
+
+
+def download(uri: str, directory: str | Path | None = None) -> Path:
+    """Returns where the artifacts of `runs:/ID/PATH` or `models:/ID` lie, downloaded where they are not on this disk.
+
+    Raises:
+        MlflowException: there are none, or they cannot be had.
+        StoreError: they lay on this disk, in a directory that is gone.
+    """
+    try:
+        return Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory) if directory else None))
+    except (MlflowException, OSError):
+        store = get_artifact_repository(uri)
+        require_place(getattr(store, "repo", store).artifact_uri)
+        raise
 
 
 def upload_directory(store: ArtifactRepository, directory: Path, name: str = "") -> None:

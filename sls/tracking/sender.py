@@ -9,6 +9,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from sls.tracking.database import StoreError
 from sls.tracking.offline.journal import CALLS, Journal
 from sls.tracking.offline.journal_files import Entry, FilesGone
 from sls.tracking.offline.server_calls import describe, is_refusal, make_call, short_calls
@@ -73,7 +74,11 @@ class Sender:
         try:
             self.send_next()
         except BaseException as error:
-            if not isinstance(error, Exception) or isinstance(error, RunTakenOver) or is_refusal(error):
+            if (
+                not isinstance(error, Exception)
+                or isinstance(error, (RunTakenOver, StoreError))
+                or is_refusal(error)
+            ):
                 self.journal.stop(error)
                 self.journal.close()
                 raise

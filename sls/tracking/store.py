@@ -8,9 +8,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote
+from urllib.parse import quote
 
 import mlflow
 from mlflow import MlflowClient
@@ -21,6 +20,7 @@ from mlflow.store.entities import PagedList
 
 from sls.config import PROJECT_ROOT
 from sls.files import hold_lock
+from sls.tracking.database import StoreError, gone, local_database, local_path, require_open
 from sls.tracking.tags import JOURNAL_TAG
 
 EXPERIMENT_NAME = "xlsr-sls"
@@ -40,10 +40,10 @@ def connect() -> MlflowClient:
 
     Raises:
         ValueError: the run that `mlflow run` has opened is in another database: its address was a relative one.
+        StoreError: a database that does not open, or cannot be written to.
     """
-    if not os.environ.get("MLFLOW_TRACKING_URI"):
-        mlflow.set_tracking_uri(f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}")
-    database = _local_database(mlflow.get_tracking_uri())
+    uri = tracking_uri()
+    database = local_database(uri)
     if database and "MLFLOW_RUN_ID" in os.environ and not database.exists():
         raise ValueError(
             f"MLFLOW_TRACKING_URI: found no {database}, expected a whole path: sqlite:////DIRECTORY/NAME.db"
@@ -53,16 +53,26 @@ def connect() -> MlflowClient:
             # Where no lock can be made, as in a directory that cannot be written to, no tables are made either.
             with suppress(OSError):
                 stack.enter_context(hold_lock(database, waits=True))
+        require_open(uri)
         return MlflowClient()
 
 
+def tracking_uri() -> str:
+    """Points MLflow at the tracking store, and returns its address."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        mlflow.set_tracking_uri(f"sqlite:///{PROJECT_ROOT / 'mlflow.db'}")
+    return str(mlflow.get_tracking_uri())
+
+
 def experiment_id(client: MlflowClient, wanted: Mapping[str, str] | None = None) -> str:
-    """Returns the experiment for new runs (`wanted_experiment`), made if need be."""
+    """Returns the experiment for new runs (`wanted_experiment`), made if need be.
+
+    Raises:
+        StoreError: it is deleted, or was made where there is no directory any more.
+    """
     wanted = wanted or wanted_experiment()
-    if wanted["id"]:
-        return wanted["id"]
     name = wanted["name"]
-    experiment = client.get_experiment_by_name(name)
+    experiment = client.get_experiment(wanted["id"]) if wanted["id"] else client.get_experiment_by_name(name)
     if experiment is None:
         try:
             return str(client.create_experiment(name, _artifact_location(name, client.tracking_uri)))
@@ -71,7 +81,17 @@ def experiment_id(client: MlflowClient, wanted: Mapping[str, str] | None = None)
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
                 raise
-    return str(experiment.experiment_id)
+    number = str(experiment.experiment_id)
+    if experiment.lifecycle_stage != LifecycleStage.ACTIVE:
+        raise StoreError(
+            f"the experiment {experiment.name} is deleted; `mlflow experiments restore --experiment-id {number}` "
+            "restores it, and MLFLOW_EXPERIMENT_NAME names another one"
+        )
+    path = local_path(experiment.artifact_location)
+    # Nothing lies there before the first run.
+    if path is not None and not path.exists() and find_first_run(client, FINISHED, experiments=[number]):
+        raise gone(path)
+    return number
 
 
 def wanted_experiment() -> dict[str, str]:
@@ -186,13 +206,8 @@ def _read_pages(search: Callable[[str | None], PagedList[Found]]) -> Iterator[Fo
 
 def _artifact_location(experiment_name: str, tracking_uri: str) -> str | None:
     """Artifacts of a local database lie beside it; a server knows its own place (None)."""
-    database = _local_database(tracking_uri)
-    return (database.parent / "mlruns" / experiment_name).as_uri() if database else None
-
-
-def _local_database(tracking_uri: str) -> Path | None:
-    """Returns the file of a SQLite store; None for any other store."""
-    prefix = "sqlite:///"
-    if not tracking_uri.startswith(prefix):
-        return None
-    return Path(unquote(tracking_uri.removeprefix(prefix).partition("?")[0])).resolve()
+    database = local_database(tracking_uri)
+    # No name leads out of that directory.
+    folder = quote(experiment_name, safe=" ") if set(experiment_name) & {"/", "%"} else experiment_name
+    folder = folder if folder.strip(".") else f"experiment {folder}"
+    return (database.parent / "mlruns" / folder).as_uri() if database else None

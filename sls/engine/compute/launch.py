@@ -17,6 +17,15 @@ class Launch:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Returns what the environment says of it."""
-        get = environment.get
-        return cls(int(get("RANK") or 0), int(get("WORLD_SIZE") or 1), int(get("LOCAL_RANK") or 0))
+        """Returns what the environment says of it.
+
+        Raises:
+            ValueError: no number.
+        """
+        values = []
+        for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)):
+            text = environment.get(name) or str(default)
+            if not text.isdecimal():
+                raise ValueError(f"{name}: found {text}, expected a number, as torchrun sets it; or unset it")
+            values.append(int(text))
+        return cls(*values)

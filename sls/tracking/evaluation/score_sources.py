@@ -13,6 +13,7 @@ from mlflow.entities import Run
 
 from sls.engine.scoring.settings import SETTINGS
 from sls.files import check_is_file
+from sls.tracking.artifacts import download
 from sls.tracking.registry.checkpoints import find_model
 from sls.tracking.scoring.score_file import SCORES_DIRECTORY
 from sls.tracking.store import FINISHED, find_first_run, get_run, is_run_id, tagged
@@ -177,7 +178,7 @@ def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: st
 def _from_run(scored: Run, directory: Path) -> ScoreSource:
     run_id = scored.info.run_id
     uri = f"runs:/{run_id}/{SCORES_DIRECTORY}"
-    held = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
+    held = download(uri, directory)
     files = sorted(path for path in held.iterdir() if path.suffix != ".json")
     if len(files) != 1:
         raise ValueError(f"scores: run {run_id} holds {len(files)} score files, expected one")

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import mlflow
 from mlflow import MlflowClient
 
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.calibration import fit_calibration, save_calibration
 from sls.files import check_is_file
+from sls.tracking.artifacts import download
+from sls.tracking.database import require_place
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import get_run, is_run_id
 from sls.tracking.tags import MODEL_ID_TAG
@@ -73,11 +74,11 @@ def find_calibration(client: MlflowClient, name: str, directory: Path) -> Fitted
         check_is_file(Path(name), "calibration", "a JSON file or the id of the evaluation run that fitted it")
         return FittedCalibration(name, Path(name))
     run = get_run(client, name, "calibration")
+    require_place(run.info.artifact_uri)
     if CALIBRATION_FILE not in {item.path for item in client.list_artifacts(run.info.run_id)}:
         raise ValueError(f"calibration: run {name} fitted none; evaluate with -P fit_calibration=logistic")
     uri = f"runs:/{run.info.run_id}/{CALIBRATION_FILE}"
-    path = mlflow.artifacts.download_artifacts(uri, dst_path=str(directory))
-    return FittedCalibration(name, Path(path), run.data.tags)
+    return FittedCalibration(name, download(uri, directory), run.data.tags)
 
 
 def keep_calibration(run: TrackedRun, joined: JoinedScores, method: str) -> None:

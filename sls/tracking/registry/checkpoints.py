@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 from mlflow.utils.uri import is_local_uri
 
 from sls.files import check_is_file
+from sls.tracking.artifacts import download
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions, get_run
 from sls.tracking.tags import CHECKPOINT_TAG, CHOSEN_EPOCH_TAG, MODEL_TAGS, WEIGHTS_DELETED, WEIGHTS_TAG
@@ -218,8 +218,7 @@ def _fetch(model: FoundModel, directory: Path | None) -> Path:
     if not model.has_weights:
         raise ValueError(f"model: the weights of {model.uri} were not kept; name another epoch of the run")
     # What lies on this machine is used where it lies.
-    place = None if directory is None or is_local_uri(model.location) else str(directory)
-    held = Path(mlflow.artifacts.download_artifacts(model.artifacts, dst_path=place))
+    held = download(model.artifacts, None if is_local_uri(model.location) else directory)
     files = sorted(held.rglob("*.safetensors"))
     if len(files) != 1:
         raise ValueError(f"model: {model.uri} holds {len(files)} safetensors files, expected one")

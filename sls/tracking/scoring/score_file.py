@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
@@ -22,6 +21,7 @@ from sls.engine.scoring.partial_scores import (
 )
 from sls.engine.scoring.settings import EARLIER_SETTINGS, REMEDY, SETTINGS, check_same, scores_key
 from sls.files import file_digest, hold_lock, scratch_directory, write_whole
+from sls.tracking.artifacts import download
 from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.parent_run import place_under_origin
 from sls.tracking.run import TrackedRun
@@ -155,7 +155,7 @@ def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path
     uri = f"runs:/{run.info.run_id}/{SCORES_DIRECTORY}"
     with scratch_directory() as directory:
         try:
-            kept = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(directory)))
+            kept = download(uri, directory)
         except MlflowException as error:
             logger.warning("%s: not to be had, so trials are scored anew: %s", uri, error)
             return False

@@ -17,6 +17,7 @@ from sls.engine.training.state import read_state
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
 from sls.models.checkpoints import CheckpointInfo
 from sls.tracking.artifacts import download_state
+from sls.tracking.database import require_place
 from sls.tracking.registry.checkpoints import (
     checkpoints_of,
     epoch_name,
@@ -67,6 +68,7 @@ def read_past(client: MlflowClient, run_id: str, monitored: str, directory: Path
     }
     losses = {point.step: point.value for point in history.get(monitored, ())}
     steps = {name: frozenset(point.step for point in points) for name, points in history.items()}
+    require_place(run.info.artifact_uri)
     if not any(item.path.startswith(STATE_DIRECTORY) for item in client.list_artifacts(run_id)):
         # Stopped before there was a state: it begins anew, and repeats what it has recorded.
         return Past(steps, handles, losses)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mlflow.artifacts import download_artifacts
 from mlflow.entities import Dataset
 from mlflow.exceptions import MlflowException
 
@@ -20,6 +19,7 @@ from sls.engine.training.stopping import MONITORED_METRICS
 from sls.files import scratch_directory
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
+from sls.tracking.artifacts import download
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
 from sls.tracking.signals import stop_on_request
@@ -137,9 +137,7 @@ def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
     with scratch_directory() as scratch:
         try:
             run = find_run(connect(), run_id)
-            path = download_artifacts(
-                run_id=run.info.run_id, artifact_path=CONFIG_FILE, dst_path=str(scratch)
-            )
+            path = download(f"runs:/{run.info.run_id}/{CONFIG_FILE}", scratch)
         except (MlflowException, OSError) as error:
             raise ValueError(f"resume: found no configuration of a training run {run_id}") from error
         values: dict[str, Any] = read_config_values(path, source)
