@@ -140,6 +140,8 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
     log_results(run, evaluation, "" if not_comparable else model_id, basis.dataset)
     files = render_report(evaluation) if basis.request.is_illustrated else render_data(evaluation)
     keep_files(run, files, REPORT_DIRECTORY)
+    # Of a run that made the scores too; where one fails before, its scores can still be found.
+    run.set_tags({"kind": "evaluate"})
     if model_id:
         train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
         note_evaluations(run.client, model_id, train_run_id)

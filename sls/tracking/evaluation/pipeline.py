@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 from mlflow import MlflowClient
@@ -17,6 +17,7 @@ from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comparison, track_evaluation
 from sls.tracking.evaluation.score_sources import find_scores, find_systems
 from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.scoring_run import ScoringOptions, track_scoring
 from sls.tracking.tags import PARENT_TAG
 
@@ -67,17 +68,28 @@ class Pipeline:
             track_scoring(run, source, trials, options, directory / f"{trials.name}.txt", advance)
         return run.run_id
 
-    def evaluate(self, score_run_id: str, request: EvaluationRequest, title: str) -> tuple[str, Evaluation]:
+    def evaluate(
+        self, score_run_id: str, request: EvaluationRequest, title: str, in_place: bool = False
+    ) -> tuple[str, Evaluation]:
         """Evaluates the scores of a scoring run, and returns the id of the run that holds the result, and this.
+
+        Args:
+            score_run_id: The scoring run.
+            request: The track, and what to compute.
+            title: As of `score`.
+            in_place: Whether the scoring run itself gets the result, rather than a run of its own.
 
         Raises:
             FileNotFoundError: the key is missing.
             ValueError: scores and key do not cover the same trials, or one of them is malformed.
         """
-        with (
-            scratch_directory() as directory,
-            tracked_run("evaluate", f"evaluate {title} {request.track}", self.links) as run,
-        ):
+        name = f"evaluate {title} {request.track}"
+        if in_place:
+            self.client.update_run(score_run_id, name=name)
+            opened = nullcontext(TrackedRun(self.client, score_run_id))
+        else:
+            opened = tracked_run("evaluate", name, self.links)
+        with scratch_directory() as directory, opened as run:
             source = find_scores(self.client, score_run_id, self.corpus.name, request.track, directory)
             return run.run_id, track_evaluation(run, source, self.corpus, request)
 

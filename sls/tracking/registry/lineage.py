@@ -64,9 +64,10 @@ class Lineage:
         return self.origin.data.tags.get(CORPUS_TAG, "") if self.origin else ""
 
     def scoring_of(self, evaluation: Run) -> Run | None:
-        """Returns the run that made the scores of an evaluation; those of a file were made by no run."""
-        score_run_id = evaluation.data.tags.get(SCORE_RUN_TAG, "")
-        return next((run for run in self.scorings if run.info.run_id == score_run_id), None)
+        """Returns the other run that made the scores of an evaluation, if one did: not a file, nor itself."""
+        score_run_id, own_id = evaluation.data.tags.get(SCORE_RUN_TAG, ""), evaluation.info.run_id
+        runs = (*self.scorings, *self.evaluations)
+        return next((run for run in runs if run.info.run_id == score_run_id != own_id), None)
 
     def newest_evaluations(self) -> dict[Place, Run]:
         """Returns the newest evaluation of each place, in order of the places.
@@ -156,7 +157,7 @@ def _link(client: MlflowClient, checkpoint_model_id: str, lineage: Lineage) -> N
             "Scores": _run_links([lineage.scoring_of(run)]),
             "Import" if lineage.is_imported else "Training": _run_links([origin]),
             "Evaluation": _run_links(
-                [item for item in lineage.evaluations if item.data.tags.get(SCORE_RUN_TAG) == run.info.run_id]
+                [item for item in lineage.evaluations if lineage.scoring_of(item) is run]
             ),
             "Version": own,
         }
