@@ -63,8 +63,8 @@ def share_comparison(
 ) -> str:
     """Keeps the view of an experiment's recipes in the store and returns the link that opens it.
 
-    Where there is nothing to compare, or the store refuses (one that may only be read: with a warning), it is the link
-    to all runs of the experiment, without a query.
+    Where there is nothing to compare, or the store refuses the view, which is a warning (one may only read it), the
+    link is to all runs of the experiment, without a query.
 
     Args:
         client: The tracking store.
