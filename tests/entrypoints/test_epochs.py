@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from mlflow.entities import LoggedModelOutput, Run
 
 from entrypoints.epochs import epochs
+from entrypoints.progress import scoring_progress
 from entrypoints.train import train
 from sls.config import ComputeConfig, DataConfig, ScoringConfig
 from sls.data.corpora.corpus import Corpus, open_corpus
@@ -127,9 +128,9 @@ def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run
             kept = client.list_artifacts(run.info.run_id, place)
             assert {item.path for item in kept} == {f"{place}/{name}" for name in names}
         of_model = client.get_logged_model(row["model_id"]).metrics
-        assert [(item.value, item.dataset_name) for item in of_model if item.key == f"{track}/eer_percent"] == [
-            (eer_percent, f"demo-{track}-key")
-        ]
+        assert [
+            (item.value, item.dataset_name) for item in of_model if item.key == f"{track}/eer_percent"
+        ] == [(eer_percent, f"demo-{track}-key")]
         history = client.get_metric_history(door.info.run_id, f"{track}/eer_percent.v1")
         assert {item.step: item.value for item in history}[int(row["epoch"])] == eer_percent
         beside = client.get_metric_history(training_run.info.run_id, f"{track}/eer_percent_by_epoch")
@@ -243,7 +244,8 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
     """An EER, the same one again, and another by a corrected key, twice too."""
     caplog.set_level("INFO")
     client, run_id = connect(), made_training(1, "v1", corpus)
-    pipeline = Pipeline(client, open_corpus(DataConfig(data_root=str(small_corpus))), ComputeConfig())
+    corpora = open_corpus(DataConfig(data_root=str(small_corpus)))
+    pipeline = Pipeline(client, corpora, ComputeConfig(), {}, scoring_progress, ScoringConfig())
     for eer_percent in (8.0, 8.0, 7.0, 7.0):
         trainings = find_training_runs(client, [run_id], "0", "demo")
         made_evaluation(pipeline.corpus, trainings[0], eer_percent)

@@ -13,7 +13,7 @@ from sls.engine.scoring.settings import EARLIER_SETTINGS, settings_of
 from sls.files import scratch_directory
 from sls.reports.figure_style import to_png
 from sls.reports.figures import epochs_figure
-from sls.tracking.evaluation.evaluation_run import EvaluationRequest, keep_files
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.evaluation.trainings import TrainingRun
 from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model
@@ -107,7 +107,7 @@ def track_epochs(
     table = pd.DataFrame(evaluated)
     figure = to_png(epochs_figure(table, corpus.name))
     text = table.to_csv(sep="\t", index=False, lineterminator="\n")
-    keep_files(run, {FIGURE_FILE: figure, TABLE_FILE: text.encode()})
+    run.log_contents({FIGURE_FILE: figure, TABLE_FILE: text.encode()})
     return evaluated
 
 
@@ -172,7 +172,7 @@ class EpochEvaluator:
         """Returns a checkpoint's newest finished run over these trials, of this data and with these settings."""
         pipeline = self.pipeline
         settings = settings_of(pipeline.compute, pipeline.scoring)
-        wanted = {name: str(value) for name, value in settings.items()} | data
+        wanted = {**{name: str(value) for name, value in settings.items()}, **data}
         own = tagged(model_id=model_id, track=trials.name, corpus=pipeline.corpus.name)
         for run in find_runs(pipeline.client, condition, own, FINISHED, order_by="attributes.end_time DESC"):
             tags = {**EARLIER_SETTINGS, **run.data.tags}
@@ -202,7 +202,6 @@ def _chart_beside_losses(
             continue
         # Runs were read before this call began; only what they had then is asked for.
         history = client.get_metric_history(run_id, name) if name in training.run.data.metrics else ()
-        points = [point for point in history if point.step == item.epoch]
-        newest = max(points, key=lambda point: int(point.timestamp), default=None)
-        if newest is None or newest.value != item.eer_percent:
+        known = {point.step: point.value for point in sorted(history, key=lambda point: int(point.timestamp))}
+        if known.get(item.epoch) != item.eer_percent:
             client.log_metric(run_id, name, item.eer_percent, step=item.epoch, model_id=item.model_id)

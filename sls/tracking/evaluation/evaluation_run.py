@@ -12,7 +12,6 @@ from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluate
-from sls.files import scratch_directory
 from sls.reports.report import REPORT_DIRECTORY, render_data, render_report
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
@@ -127,7 +126,7 @@ def track_comparison(
     for name, evaluation in zip(sources, comparison.evaluations, strict=True):
         log_results(run, evaluation, system=name)
     run.set_tags({"verdict": " ".join(comparison.verdicts)})
-    keep_files(run, render_report(comparison), REPORT_DIRECTORY)
+    run.log_contents(render_report(comparison), REPORT_DIRECTORY)
     return comparison
 
 
@@ -139,7 +138,7 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
     # The checkpoint itself gets figures that compare with those of others alone.
     log_results(run, evaluation, "" if not_comparable else model_id, basis.dataset)
     files = render_report(evaluation) if basis.request.is_illustrated else render_data(evaluation)
-    keep_files(run, files, REPORT_DIRECTORY)
+    run.log_contents(files, REPORT_DIRECTORY)
     # Of a run that made the scores too; where one fails before, its scores can still be found.
     run.set_tags({"kind": "evaluate"})
     if model_id:
@@ -163,14 +162,6 @@ def log_results(
     ending = f".{system}" if system else ""
     metrics = {f"{evaluation.track}/{name}{ending}": value for name, value in evaluation.metrics().items()}
     run.log_metrics(metrics, model_id=model_id or None, dataset=dataset)
-
-
-def keep_files(run: TrackedRun, files: Mapping[str, bytes], directory: str = "") -> None:
-    """Keeps files, by name, as artifacts of a run."""
-    with scratch_directory() as scratch:
-        for name, content in files.items():
-            (scratch / name).write_bytes(content)
-        run.log_directory(scratch, directory)
 
 
 def _explain_not_comparable(basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores) -> str:

@@ -1,9 +1,9 @@
 """Scoring and evaluation in one go, each as a tracked run of its own."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 from mlflow import MlflowClient
 
@@ -30,12 +30,6 @@ ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]
 """Opens a bar of a title and a number of trials; the block gets a function that advances it."""
 
 
-@contextmanager
-def no_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar that nobody sees."""
-    yield lambda amount: None
-
-
 @dataclass(frozen=True)
 class Pipeline:
     """Scores and evaluates checkpoints on the tracks of a corpus."""
@@ -43,10 +37,10 @@ class Pipeline:
     client: MlflowClient
     corpus: Corpus
     compute: ComputeConfig
-    links: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str]
     """Tags of every run, by which it is found again from the run that asked for it."""
-    progress: ProgressBar = no_progress
-    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    progress: ProgressBar
+    scoring: ScoringConfig
 
     def score(self, source: ModelSource, trials: TrialList, title: str) -> str:
         """Scores a track and returns the id of the scoring run, which keeps the score file.
@@ -86,7 +80,7 @@ class Pipeline:
         name = f"evaluate {title} {request.track}"
         if in_place:
             self.client.update_run(score_run_id, name=name)
-            opened = nullcontext(TrackedRun(self.client, score_run_id))
+            opened: AbstractContextManager[TrackedRun] = nullcontext(TrackedRun(self.client, score_run_id))
         else:
             opened = tracked_run("evaluate", name, self.links)
         with scratch_directory() as directory, opened as run:

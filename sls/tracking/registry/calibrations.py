@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.calibration import fit_calibration, save_calibration
-from sls.files import check_is_file, scratch_directory
+from sls.files import check_is_file
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import get_run, is_run_id
 from sls.tracking.tags import MODEL_ID_TAG
@@ -82,7 +82,5 @@ def find_calibration(client: MlflowClient, name: str, directory: Path) -> Fitted
 
 def keep_calibration(run: TrackedRun, joined: JoinedScores, method: str) -> None:
     """Fits and keeps a calibration; it is not applied to the scores on which it was fitted."""
-    calibration = fit_calibration(joined, method)
-    with scratch_directory() as directory:
-        save_calibration(directory / CALIBRATION_FILE, calibration)
-        run.log_file(directory / CALIBRATION_FILE)
+    with run.artifacts() as directory:
+        save_calibration(directory / CALIBRATION_FILE, fit_calibration(joined, method))

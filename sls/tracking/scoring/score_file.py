@@ -142,8 +142,9 @@ def describe_scores(run: TrackedRun, made_with: Mapping[str, Any], key: str) -> 
 
 def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:
     """Keeps a score file and its JSON as artifacts of a run, and leads to it from the checkpoint's other runs."""
-    run.log_file(sidecar_path(output), SCORES_DIRECTORY)
-    run.log_file(output, SCORES_DIRECTORY)
+    with run.artifacts(SCORES_DIRECTORY) as directory:
+        for path in (output, sidecar_path(output)):
+            shutil.copy2(path, directory)
     link_checkpoint(run.client, model_tags.get(MODEL_ID_TAG, ""), model_tags.get(TRAIN_RUN_TAG, ""))
 
 
