@@ -145,7 +145,7 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
         train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
         note_evaluations(run.client, model_id, train_run_id)
         link_checkpoint(run.client, model_id, train_run_id)
-        renew_results(run.client, train_run_id, model_id)
+        renew_results(run.client, train_run_id)
 
 
 def log_results(

@@ -20,12 +20,13 @@ from sls.tracking.registry.checkpoints import checkpoints_of
 from sls.tracking.registry.lineage import Place, read_lineage
 from sls.tracking.registry.stages import evaluated_place
 from sls.tracking.run import TrackedRun, one_line
-from sls.tracking.store import find_active_run
+from sls.tracking.store import find_active_run, find_runs, tagged
 from sls.tracking.tags import (
     BORNE_TAG,
     CHOSEN_EPOCH_TAG,
     CORPUS_TAG,
     EPOCHS_METRIC,
+    EPOCHS_TAG,
     EVALUATED_BY,
     NOT_COMPARABLE_TAG,
     PARENT_TAG,
@@ -61,38 +62,37 @@ def place_under_origin(run: TrackedRun, door: str, model_tags: Mapping[str, str]
     run.suggest_name(f"{door} {title} {what}")
 
 
-def renew_results(client: MlflowClient, train_run_id: str, model_id: str = "") -> None:
+def renew_results(client: MlflowClient, train_run_id: str) -> None:
     """Brings the figures on a run that made checkpoints up to date with the evaluations of the one that it chose.
 
     Of each track they are those of the newest evaluation that compares with others, in full and on the track's own
     subset: EER and min t-DCF with their intervals, called `LA/eer_percent` and so on, with `LA.bf16` for scores in
     another precision than fp32, and with the corpus in front (`demo.LA`) where that is not the one of the training.
     Each renewal is a further step. What the evaluation does not have, and all figures of a track on which the chosen
-    epoch is not evaluated (any more), become NaN: MLflow cannot take back what was logged.
+    epoch is not evaluated (any more), become NaN: MLflow cannot take back what was logged. All evaluations of a
+    training are marked as such, so that the view of the recipes counts it once.
 
     They do not decide how the caller's run ends: what the tracking store refuses, such as to write on the run of a
     colleague that one may only read, is a warning.
 
     Args:
         client: The tracking store.
-        train_run_id: The run that trained or imported; where the store has none, or it chose no epoch, nothing
-            happens.
-        model_id: The checkpoint that was evaluated; where it is not the chosen one, nothing happens either.
+        train_run_id: The run that trained or imported; where there is none, or no choice, nothing happens.
     """
     try:
         # Of two evaluations that end at once, either may have read what there is before the other wrote.
         for _ in range(MAX_ROUNDS):
-            if not _renew(client, train_run_id, model_id):
+            if not _renew(client, train_run_id):
                 return
     except MlflowException as error:
         logger.warning("The figures on the run %s could not be renewed: %s", train_run_id, one_line(error))
 
 
-def _renew(client: MlflowClient, train_run_id: str, model_id: str) -> bool:
+def _renew(client: MlflowClient, train_run_id: str) -> bool:
     """Renews the figures once, and returns whether any of them were not up to date."""
     origin = find_active_run(client, train_run_id)
     chosen = _find_chosen(client, origin) if origin else None
-    if origin is None or chosen is None or (model_id and model_id != chosen.model_id):
+    if origin is None or chosen is None:
         return False
     evaluations = {
         _name_place(place, origin): run
@@ -104,13 +104,16 @@ def _renew(client: MlflowClient, train_run_id: str, model_id: str) -> bool:
         for tag, value in origin.data.tags.items()
         if tag.startswith(EVALUATED_BY) and value
     }
-    changed = [
-        name
-        for name in borne.keys() | evaluations.keys()
-        if name not in evaluations or borne.get(name) != evaluations[name].info.run_id
-    ]
+    newest = {name: run.info.run_id for name, run in evaluations.items()}
+    changed = [name for name in borne.keys() | newest.keys() if borne.get(name) != newest.get(name)]
     for name in sorted(changed):
         _write(client, origin, name, evaluations.get(name))
+    if origin.data.tags.get("kind") == "train":
+        # Those of other epochs too, and former ones: in an average over trainings each counts once.
+        of_training = tagged(kind="evaluate", **{TRAIN_RUN_TAG: train_run_id})
+        unmarked = f"tags.{BORNE_TAG} IS NULL and tags.{EPOCHS_TAG} IS NULL"
+        for run in list(find_runs(client, of_training, unmarked, experiments=[origin.info.experiment_id])):
+            client.set_tag(run.info.run_id, BORNE_TAG, train_run_id)
     return bool(changed)
 
 
@@ -150,9 +153,6 @@ def _write(client: MlflowClient, origin: Run, name: str, evaluation: Run | None)
         metrics=[Metric(metric, value, now_ms, step) for metric, value in figures.items()],
         tags=[RunTag(EVALUATED_BY + name, evaluation.info.run_id if evaluation else "")],
     )
-    is_beside = evaluation and evaluation.info.experiment_id == origin.info.experiment_id
-    if evaluation and is_beside and origin.data.tags.get("kind") == "train":
-        client.set_tag(evaluation.info.run_id, BORNE_TAG, origin.info.run_id)
     eer = f"{name}/eer_percent"
     if eer in origin.data.metrics:
         before, now = (
