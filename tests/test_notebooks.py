@@ -103,6 +103,7 @@ def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus):
     text, values = run_notebook(
         RUNS,
         "{'counts': [len(training), len(evaluations)], 'losses': list(shown['v1']), "
+        "'seeds': over_seeds.loc[('demo', 'v1', 'In-the-Wild/eer_percent')].fillna(-1).tolist(), "
         "'table': best_known.set_index('track')[['run_id', 'eer_percent', 'eer']].to_dict('index')}",
     )
     shown = values["table"]["In-the-Wild"]
@@ -111,6 +112,7 @@ def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus):
     assert shown["eer"].count("[") == 2  # both of its intervals
     assert values["losses"] == [trained.data.metrics["train/loss"]]
     assert values["counts"] == [1, 3]
+    assert values["seeds"] == [1, round(shown["eer_percent"], 4), -1]  # of one run there is no deviation
     assert "synthetic" in text
     assert shown["eer"] in text
     for step in (run_id, newest.data.tags["model_id"], newest.data.tags["key_sha256"][:16]):

@@ -27,7 +27,7 @@ CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 COLUMNS = r"/(eer_percent|min_tdcf)$"
 """A pattern of the metrics that are columns of its table, behind the parameters that differ."""
 OTHER_KINDS = ("score", "score-shard", "register")
-# What trained the recipes, and evaluations whose figures no training bears: of imported checkpoints, and those of an
+# What trained the recipes, and evaluations for which no training stands: of imported checkpoints, and those of an
 # earlier version. But not those of each epoch, which would enter the averages.
 _WANTED = (
     "tags.recipe != ''",

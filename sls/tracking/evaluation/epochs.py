@@ -170,8 +170,7 @@ class EpochEvaluator:
         self, condition: str, model_id: str, trials: TrialList, data: Mapping[str, str]
     ) -> Run | None:
         """Returns a checkpoint's newest finished run over these trials, of this data and with these settings."""
-        pipeline = self.pipeline
-        settings = settings_of(pipeline.compute, pipeline.scoring)
+        pipeline, settings = self.pipeline, settings_of(self.pipeline.compute, self.pipeline.scoring)
         wanted = {**{name: str(value) for name, value in settings.items()}, **data}
         own = tagged(model_id=model_id, track=trials.name, corpus=pipeline.corpus.name)
         for run in find_runs(pipeline.client, condition, own, FINISHED, order_by="attributes.end_time DESC"):

@@ -68,9 +68,9 @@ def renew_results(client: MlflowClient, train_run_id: str) -> None:
     Of each track they are those of the newest evaluation that compares with others, in full and on the track's own
     subset: EER and min t-DCF with their intervals, called `LA/eer_percent` and so on, with `LA.bf16` for scores in
     another precision than fp32, and with the corpus in front (`demo.LA`) where that is not the one of the training.
-    Each renewal is a further step. What the evaluation does not have, and all figures of a track on which the chosen
-    epoch is not evaluated (any more), become NaN: MLflow cannot take back what was logged. All evaluations of a
-    training are marked as such, so that the view of the recipes counts it once.
+    A renewal is a newer value of the same step: what has several, MLflow draws and averages step by step. What the
+    evaluation does not have, and all figures of a track on which the chosen epoch is not evaluated (any more), become
+    NaN: MLflow cannot take back what was logged. All evaluations of a training are marked, so that it counts once.
 
     They do not decide how the caller's run ends: what the tracking store refuses, such as to write on the run of a
     colleague that one may only read, is a warning.
@@ -133,7 +133,7 @@ def _name_place(place: Place, origin: Run) -> str:
 
 
 def _write(client: MlflowClient, origin: Run, name: str, evaluation: Run | None) -> None:
-    """Logs the figures of a track at a further step, and says what the EER was and is; with none, all are NaN."""
+    """Logs the figures of a track anew, and says what the EER was and is; with none, all are NaN."""
     figures = {
         metric: math.nan
         for metric in origin.data.metrics
@@ -147,7 +147,9 @@ def _write(client: MlflowClient, origin: Run, name: str, evaluation: Run | None)
                 figures[f"{name}/{figure}"] = value
     known = sorted(figures.keys() & origin.data.metrics.keys())
     history = [point for metric in known for point in client.get_metric_history(origin.info.run_id, metric)]
-    step, now_ms = max((point.step for point in history), default=-1) + 1, int(time.time() * 1000)
+    step = max((point.step for point in history), default=0)
+    # Whatever the clock of the machine that wrote before.
+    now_ms = max([int(time.time() * 1000), *(point.timestamp + 1 for point in history)])
     client.log_batch(
         origin.info.run_id,
         metrics=[Metric(metric, value, now_ms, step) for metric, value in figures.items()],

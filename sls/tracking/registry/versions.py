@@ -109,11 +109,8 @@ def track_import(
         ValueError: it is no SLS countermeasure, or its weights do not fit.
     """
     loaded = load_checkpoint(checkpoint, xlsr=xlsr or None)
-    tags = {
-        "source": source or checkpoint,
-        "source_sha256": loaded.digest,
-        "licence": licence or "unknown",
-    }
+    origin = {"source": source or checkpoint, "licence": licence or "unknown"}
+    tags = {**origin, "source_sha256": loaded.digest}
     run.set_tags({"recipe": recipe, **tags})
     run.suggest_name(f"import_checkpoint {recipe}")
     provenance = {**loaded.info.provenance, **tags}
