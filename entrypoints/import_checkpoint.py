@@ -3,7 +3,7 @@
 from entrypoints.door import door_command, say
 from entrypoints.options import text_option
 from sls.config import check_name
-from sls.tracking.registry.versions import ImportRequest, track_import
+from sls.tracking.registry.versions import track_import
 from sls.tracking.run import TrackedRun
 
 
@@ -21,8 +21,9 @@ def import_checkpoint(
     if not checkpoint:
         raise ValueError("checkpoint: found nothing, expected a published SLS file or hf://owner/repo/file")
     check_name("recipe", recipe)
-    request = ImportRequest(checkpoint, recipe, stage or "staging", xlsr, source, licence)
-    version = track_import(run, request)
+    version = track_import(
+        run, checkpoint, recipe, stage or "staging", xlsr=xlsr, source=source, licence=licence
+    )
     say(f"Registered {checkpoint} as {version.uri} (recipe {recipe})")
 
 

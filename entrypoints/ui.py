@@ -8,7 +8,7 @@ import click
 import mlflow
 
 from entrypoints.door import errors_exit
-from sls.tracking.evaluation.comparison_view import LOCAL_PORT, find_newest_work, share_comparison, ui_address
+from sls.tracking.evaluation.comparison_view import LOCAL_PORT, share_comparison
 from sls.tracking.store import connect, experiment_id
 
 
@@ -17,16 +17,15 @@ from sls.tracking.store import connect, experiment_id
 def ui(port: int) -> None:
     """Start mlflow ui and print the link to the view in which the recipes stand side by side."""
     with errors_exit("ui"):
-        client = connect()
-        experiment, uri = experiment_id(client), mlflow.get_tracking_uri()
+        client, uri = connect(), mlflow.get_tracking_uri()
         is_local = not uri.startswith("http")  # a tracking server has a UI of its own
         if is_local:
             _check_is_free(port)
-    compared = find_newest_work(client, experiment)
-    if compared is not None:
-        link = share_comparison(client, experiment, compared, port)
+        link = share_comparison(client, experiment_id(client), port=port)
+    all_runs, _, view = link.partition("?")
+    if view:
         print(f"Compare the recipes: {link}", flush=True)
-    print(f"All runs:            {ui_address(uri, port)}/#/experiments/{experiment}/runs", flush=True)
+    print(f"All runs:            {all_runs}", flush=True)
     if not is_local:
         return
     command = f"-m mlflow ui --host 127.0.0.1 --port {port} --workers 1 --backend-store-uri".split()

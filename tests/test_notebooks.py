@@ -105,6 +105,7 @@ def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus, monkeypat
         RUNS,
         "{'counts': [len(training), len(evaluations)], 'losses': list(shown['v1']), "
         "'below': [list(found_trainings['run_id']), [model.model_id for model in found_epochs]], 'rows': rows, "
+        "'seeds': over_seeds.loc[('demo', 'v1', 'In-the-Wild/eer_percent')].fillna(-1).tolist(), "
         "'table': best_known.set_index('track')[['run_id', 'eer_percent', 'eer']].to_dict('index')}",
     )
     shown = values["table"]["In-the-Wild"]
@@ -116,6 +117,7 @@ def test_the_runs_notebook_reads_a_tracking_store(store, small_corpus, monkeypat
     assert values["below"] == [[run_id], [newest.data.tags["model_id"]]]
     eer_percent = client.get_run(run_id).data.metrics["DF/eer_percent"]
     assert values["rows"] == [["v1", "epoch_0", eer_percent, "demo-DF-key", run_id]]
+    assert values["seeds"] == [1, round(shown["eer_percent"], 4), -1]  # of one run there is no deviation
     assert "synthetic" in text
     assert shown["eer"] in text
     for step in (run_id, newest.data.tags["model_id"], newest.data.tags["key_sha256"][:16]):

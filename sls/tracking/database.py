@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
@@ -19,7 +20,7 @@ from mlflow.utils.uri import is_local_uri
 SQLITE_PREFIX = "sqlite:///"
 SQLITE_HEADER = b"SQLite format 3\0"
 CONNECT_TIMEOUT_S = 5
-PLACES = (
+PLACES: tuple[Any, ...] = (
     SqlExperiment.artifact_location,
     SqlRun.artifact_uri,
     SqlLoggedModel.artifact_location,
@@ -127,16 +128,16 @@ def move_places(tracking_uri: str, old: str, new: str, *, is_dry: bool) -> Itera
     require_open(tracking_uri)
     with _connected(tracking_uri) as connection:
         for column in PLACES:
-            count = 0
+            table, count = column.class_, 0
             for before, after in ((old, new), (Path(old).as_uri(), Path(new).as_uri())):
                 begins_so = sqlalchemy.or_(column == before, column.startswith(f"{before}/", autoescape=True))
                 rest = sqlalchemy.func.substr(column, len(before) + 1)
-                moved = sqlalchemy.update(column.class_).where(begins_so).values({column: after + rest})
-                found = sqlalchemy.select(sqlalchemy.func.count()).select_from(column.class_).where(begins_so)
+                moved = sqlalchemy.update(table).where(begins_so).values({column: after + rest})
+                found = sqlalchemy.select(sqlalchemy.func.count()).select_from(table).where(begins_so)
                 count += connection.scalar(found) or 0
                 if not is_dry:
                     connection.execute(moved)
-            yield f"{column.class_.__tablename__}.{column.key}", count
+            yield f"{table.__tablename__}.{column.key}", count
 
 
 def _connected(tracking_uri: str) -> AbstractContextManager[sqlalchemy.Connection]:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -151,17 +150,17 @@ class TrackedRun:
     def log_text(self, text: str, name: str) -> None:
         """Records a text as an artifact."""
         path = PurePosixPath(name)
-        with self.artifacts(str(path.parent)) as files:
-            (files / path.name).write_text(text, encoding="utf-8")
+        self.log_contents({path.name: text.encode()}, str(path.parent))
 
     def log_json(self, value: Any, name: str) -> None:
         """Records a value as a JSON artifact."""
         self.log_text(json.dumps(value, indent=2, default=str) + "\n", name)
 
-    def log_file(self, path: Path, directory: str = "") -> None:
-        """Records a file, as it is now, as an artifact."""
+    def log_contents(self, contents: Mapping[str, bytes], directory: str = "") -> None:
+        """Records the contents of files, by name, as artifacts."""
         with self.artifacts(directory) as files:
-            shutil.copy2(path, files)
+            for name, content in contents.items():
+                (files / name).write_bytes(content)
 
     @contextmanager
     def artifacts(self, directory: str = "") -> Iterator[Path]:

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from mlflow.entities import LoggedModelOutput, Run
 
 from entrypoints.epochs import epochs
+from entrypoints.progress import scoring_progress
 from entrypoints.train import train
 from sls.config import ComputeConfig, DataConfig, ScoringConfig
 from sls.data.corpora.corpus import Corpus, open_corpus
@@ -90,7 +91,8 @@ def test_every_epoch_is_evaluated_once_and_charted(
     second = call_epochs(small_corpus, [])
     assert second.exit_code == 0, second.output
     assert "Evaluated 4 of 8; " in second.output
-    assert len(runs_of("score")) == len(runs_of("evaluate")) == 8
+    assert len(runs_of("evaluate")) == 8
+    assert not runs_of("score")
     known = [row for row in read_table(runs_of("epochs")[0]) if row["track"] in ("LA", "DF")]
     assert [row["eer_percent"] for row in known] == [row["eer_percent"] for row in rows]
     assert {row["is_new"] for row in known} == {"False"}
@@ -119,10 +121,16 @@ def assert_numbers_lead_back(rows: list[dict[str, str]], door: Run, training_run
         assert run.data.tags["epochs_run_id"] == door.info.run_id
         assert run.data.tags["train_run_id"] == training_run.info.run_id
         assert run.data.tags["epoch"] == row["epoch"]
-        # The numbers are kept, and no figure of every epoch.
-        assert [item.path for item in client.list_artifacts(run.info.run_id, "report")] == [
-            "report/report.json"
-        ]
+        # One run holds scores and numbers, below its training, and no figure of every epoch.
+        assert run.data.tags["mlflow.parentRunId"] == run.data.tags["train_run_id"]
+        assert run.info.run_name == f"evaluate v1 epoch {row['epoch']} {track}"
+        for place, names in (("report", {"report.json"}), ("scores", {f"{track}.txt", f"{track}.txt.json"})):
+            kept = client.list_artifacts(run.info.run_id, place)
+            assert {item.path for item in kept} == {f"{place}/{name}" for name in names}
+        of_model = client.get_logged_model(row["model_id"]).metrics
+        assert [
+            (item.value, item.dataset_name) for item in of_model if item.key == f"{track}/eer_percent"
+        ] == [(eer_percent, f"demo-{track}-key")]
         history = client.get_metric_history(door.info.run_id, f"{track}/eer_percent.v1")
         assert {item.step: item.value for item in history}[int(row["epoch"])] == eer_percent
         beside = client.get_metric_history(training_run.info.run_id, f"{track}/eer_percent_by_epoch")
@@ -138,8 +146,6 @@ def test_scores_are_reused_and_a_collapsed_epoch_leaves_a_gap(training_run: Run,
         tags = {"0": {"key_sha256": "of another key"}, "1": {"subset": "progress"}}[run.data.tags["epoch"]]
         for name, value in tags.items():
             client.set_tag(run.info.run_id, name, value)
-
-    for run in runs_of("score"):
         if run.data.tags["epoch"] == "0":
             uri = f"runs:/{run.info.run_id}/scores/DF.txt"
             lines = mlflow.artifacts.load_text(uri).splitlines()
@@ -150,7 +156,8 @@ def test_scores_are_reused_and_a_collapsed_epoch_leaves_a_gap(training_run: Run,
     assert "Evaluated 2 of 2" in result.output
     assert "v1 epoch 0 on DF: " in result.output
     assert "scores are constant" in result.output
-    assert len(runs_of("score")) == 2
+    assert not runs_of("score")
+    assert [run.info.status for run in runs_of("evaluate")].count("FINISHED") == 3
     rows = read_table(runs_of("epochs")[0])
     assert rows[0]["eer_percent"] == ""
     assert 0 <= float(rows[1]["eer_percent"]) <= 100
@@ -237,7 +244,8 @@ def test_eers_stand_beside_the_losses_of_a_training_on_the_same_corpus(
     """An EER, the same one again, and another by a corrected key, twice too."""
     caplog.set_level("INFO")
     client, run_id = connect(), made_training(1, "v1", corpus)
-    pipeline = Pipeline(client, open_corpus(DataConfig(data_root=str(small_corpus))), ComputeConfig())
+    corpora = open_corpus(DataConfig(data_root=str(small_corpus)))
+    pipeline = Pipeline(client, corpora, ComputeConfig(), {}, scoring_progress, ScoringConfig())
     for eer_percent in (8.0, 8.0, 7.0, 7.0):
         trainings = find_training_runs(client, [run_id], "0", "demo")
         made_evaluation(pipeline.corpus, trainings[0], eer_percent)

@@ -55,7 +55,7 @@ def make_versions(*eer_percent: float) -> None:
 def test_run_becomes_a_version_with_the_calibration_that_another_run_fitted(training_run, tmp_path) -> None:
     save_calibration(tmp_path / CALIBRATION_FILE, LogisticCalibration(2.0, 0.5))
     with tracked_run("evaluate") as run:
-        run.log_file(tmp_path / CALIBRATION_FILE)
+        run.log_contents({CALIBRATION_FILE: (tmp_path / CALIBRATION_FILE).read_bytes()})
     result = call("--run_id", training_run, "--calibration", run.run_id)
     assert result.exit_code == 0, result.output
     assert re.search(r"models:/xlsr-sls/1 .*recipe v2, stage staging\b.*calibration", result.output)

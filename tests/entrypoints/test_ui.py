@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from benchmarks.compare_view import headless_browser, open_view, wait_for_texts
 from entrypoints.ui import ui
@@ -23,7 +25,7 @@ from sls.tracking.store import connect
 pytestmark = pytest.mark.slow
 START_S = 120
 # The UI draws what lies within the window.
-WIDTH, HEIGHT = 1500, 2600
+WIDTH, HEIGHT = 1500, 3000
 TRACKS = ("LA", "DF", "In-the-Wild")
 EERS = {"v1": (3.51, 2.14, 7.84), "v2": (3.47, 3.75, 12.67)}
 
@@ -35,9 +37,10 @@ def record_experiment() -> None:
             links = {"main_run_id": main.run_id, "recipe": recipe, "corpus": "demo"}
             with tracked_run("train", f"train {recipe}", links) as run:
                 for epoch in range(3):
-                    run.log_metrics(
-                        {"train/loss": 0.5 - epoch / 10, "DF/eer_percent_by_epoch": 9 - epoch}, epoch
-                    )
+                    loss = 0.5 - epoch / 10
+                    run.log_metrics({"train/loss": loss, "DF/eer_percent_by_epoch": 9 - epoch}, epoch)
+                    if recipe == "v2":  # v1 does not validate
+                        run.log_metrics({"val/loss": loss}, epoch)
             for track, eer_percent in zip(TRACKS, eers, strict=True):
                 with tracked_run("score", f"score {recipe} {track}", {**links, "track": track}):
                     pass
@@ -84,13 +87,29 @@ def test_port_that_is_taken_is_said_in_one_line(store: Path) -> None:
     assert result.stderr.startswith(f"ui: port: found {port} taken")
 
 
+def test_store_that_may_only_be_read_still_shows_where_its_runs_are(store: Path, monkeypatch) -> None:
+    with tracked_run("train", tags={"recipe": "v1", "corpus": "demo"}):
+        pass
+
+    def refuse(*arguments: object) -> None:
+        raise MlflowException("Permission denied")
+
+    started = []
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
+    monkeypatch.setattr(os, "execve", lambda *arguments: started.append(arguments))
+    result = CliRunner().invoke(ui, ["--port", "0"])
+    assert (result.exit_code, len(started)) == (0, 1), result.output
+    (line,) = result.stdout.splitlines()
+    assert line.endswith("/#/experiments/1/runs")
+
+
 def test_link_shows_both_recipes_side_by_side_by_track(links: list[str]) -> None:
     expected = {
         *("Group: v1", "Group: v2", "train v1", "train v2", "8 matching runs"),
         *(f"evaluate {recipe} {track}" for recipe in EERS for track in TRACKS),
         *(f"{track}/eer_percent" for track in TRACKS),
         *(f"{value:.2f}" for values in EERS.values() for value in values),
-        *("DF/eer_percent_by_epoch", "train/loss"),
+        *("DF/eer_percent_by_epoch", "train/loss", "val/loss"),
     }
     with headless_browser(WIDTH, HEIGHT) as driver:
         open_view(driver, links[0])

@@ -5,6 +5,7 @@ experiment, which is how the UI's own "share" button does it, says which runs, w
 """
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
 
+from sls.tracking.run import one_line
 from sls.tracking.store import FINISHED, find_active_run, find_first_run, tagged
 from sls.tracking.tags import BORNE_TAG, EPOCHS_TAG, NOT_COMPARABLE_TAG
 
@@ -24,7 +27,7 @@ CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 COLUMNS = r"/(eer_percent|min_tdcf)$"
 """A pattern of the metrics that are columns of its table, behind the parameters that differ."""
 OTHER_KINDS = ("score", "score-shard", "register")
-# What trained the recipes, and evaluations whose figures no training bears: of imported checkpoints, and those of an
+# What trained the recipes, and evaluations for which no training stands: of imported checkpoints, and those of an
 # earlier version. But not those of each epoch, which would enter the averages.
 _WANTED = (
     "tags.recipe != ''",
@@ -37,6 +40,8 @@ _GROUP_BY_RECIPE = {
     "aggregateFunction": "average",
     "groupByKeys": [{"mode": "tag", "groupByData": "recipe"}],
 }
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,16 +59,32 @@ class Compared:
 
 
 def share_comparison(
-    client: MlflowClient, experiment: str, compared: Compared, port: int = LOCAL_PORT
+    client: MlflowClient, experiment: str, compared: Compared | None = None, port: int = LOCAL_PORT
 ) -> str:
     """Keeps the view of an experiment's recipes in the store and returns the link that opens it.
+
+    Where there is nothing to compare, or the store refuses the view, which is a warning (one may only read it), the
+    link is to all runs of the experiment, without a query.
 
     Args:
         client: The tracking store.
         experiment: The id of the experiment.
-        compared: What stands in it.
+        compared: What stands in it; None for what `find_newest_work` finds.
         port: As of `ui_address`.
     """
+    link = f"{ui_address(client.tracking_uri, port)}/#/experiments/{experiment}/runs"
+    try:
+        compared = compared or find_newest_work(client, experiment)
+        if compared is None:
+            return link
+        _keep_view(client, experiment, compared)
+    except MlflowException as error:
+        logger.warning("the view of the recipes could not be made: %s", one_line(error))
+        return link
+    return f"{link}?viewStateShareKey={compared.key}&compareRunsMode=CHART&workflowType=machine_learning"
+
+
+def _keep_view(client: MlflowClient, experiment: str, compared: Compared) -> None:
     wanted = [*_WANTED, tagged(corpus=compared.corpus)]
     if compared.main_run_id:
         wanted.append(tagged(main_run_id=compared.main_run_id))
@@ -77,10 +98,6 @@ def share_comparison(
         "chartsSearchFilter": CHARTS,
     }
     client.set_experiment_tag(experiment, VIEW_TAG_PREFIX + compared.key, json.dumps(view))
-    return (
-        f"{ui_address(client.tracking_uri, port)}/#/experiments/{experiment}/runs"
-        f"?viewStateShareKey={compared.key}&compareRunsMode=CHART&workflowType=machine_learning"
-    )
 
 
 def _columns(runs: Sequence[Run]) -> list[str]:

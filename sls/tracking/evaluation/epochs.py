@@ -1,7 +1,7 @@
 """All epochs of training runs on all tracks: the chart that shows what each recipe's choice cost."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -13,11 +13,13 @@ from sls.engine.scoring.settings import EARLIER_SETTINGS, settings_of
 from sls.files import scratch_directory
 from sls.reports.figure_style import to_png
 from sls.reports.figures import epochs_figure
-from sls.tracking.evaluation.evaluation_run import EvaluationRequest, keep_files
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.evaluation.trainings import TrainingRun
 from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model
+from sls.tracking.registry.lineage import refusals_warn
 from sls.tracking.run import TrackedRun, one_line, run_link
+from sls.tracking.scoring.score_file import HAS_SCORES
 from sls.tracking.store import FINISHED, find_runs, tagged
 from sls.tracking.tags import CHOSEN_EPOCH_TAG, EPOCHS_METRIC, NOTE_TAG
 
@@ -101,12 +103,13 @@ def track_epochs(
             rates = {f"{item.track}/eer_percent.{item.recipe}": item.eer_percent for item in found}
             run.log_metrics({name: rate for name, rate in rates.items() if rate is not None}, epoch)
             if is_charted:
-                _chart_beside_losses(pipeline, training, found)
+                with refusals_warn(f"The EERs by epoch are not written on the run {training.run_id}"):
+                    _chart_beside_losses(pipeline, training, found)
             evaluated += found
     table = pd.DataFrame(evaluated)
     figure = to_png(epochs_figure(table, corpus.name))
     text = table.to_csv(sep="\t", index=False, lineterminator="\n")
-    keep_files(run, {FIGURE_FILE: figure, TABLE_FILE: text.encode()})
+    run.log_contents({FIGURE_FILE: figure, TABLE_FILE: text.encode()})
     return evaluated
 
 
@@ -115,14 +118,11 @@ class EpochEvaluator:
 
     def __init__(self, pipeline: Pipeline, trials: Sequence[TrialList]) -> None:
         self.pipeline, self.trials = pipeline, trials
-        self.data_tags: dict[tuple[str, str], dict[str, str]] = {}
+        self.key_tags: dict[str, dict[str, str]] = {}
         for item in trials:
-            track, digest = pipeline.corpus.track(item.name), item.protocol.digest if item.protocol else ""
+            track = pipeline.corpus.track(item.name)
             key = track.key(pipeline.corpus.data_root)
-            data = {"track": item.name, "corpus": pipeline.corpus.name}
-            of_key = {"subset": track.default_subset, "key_sha256": key.digest}
-            self.data_tags["score", item.name] = {**data, "protocol_sha256": digest}
-            self.data_tags["evaluate", item.name] = {**data, **of_key}
+            self.key_tags[item.name] = {"subset": track.default_subset, "key_sha256": key.digest}
 
     def evaluate(self, training: TrainingRun, epoch: int) -> list[EvaluatedEpoch]:
         """Returns the EER of an epoch on every track, from the store or anew."""
@@ -143,7 +143,7 @@ class EpochEvaluator:
         # A run that did not come to its end has chosen none.
         is_chosen = training.run.data.tags.get(CHOSEN_EPOCH_TAG) == str(epoch)
         found = EvaluatedEpoch(training.name, epoch, trials.name, is_chosen, training.run_id, model_id)
-        known = self._find_run("evaluate", model_id, trials)
+        known = self._find_run(tagged(kind="evaluate"), model_id, trials, self.key_tags[trials.name])
         if known is not None:
             logger.info("%s: known from run %s", found.title, known.info.run_id)
             eer_percent = known.data.metrics[f"{trials.name}/eer_percent"]
@@ -152,26 +152,30 @@ class EpochEvaluator:
         # `-e evaluate` draws them for any of these numbers.
         request = EvaluationRequest(trials.name, is_illustrated=False)
         name = f"{training.name} epoch {epoch}"
-        scored = self._find_run("score", model_id, trials)
+        of_trials = {"protocol_sha256": trials.protocol.digest if trials.protocol else ""}
+        scored = self._find_run(HAS_SCORES, model_id, trials, of_trials)
         if scored is None and not has_weights(training.checkpoints[epoch]):
             return _leave_out(found, "its weights were not kept")
         score_run_id = scored.info.run_id if scored else self.pipeline.score(fetch(), trials, name)
         try:
-            run_id, evaluation = self.pipeline.evaluate(score_run_id, request, name)
+            run_id, evaluation = self.pipeline.evaluate(score_run_id, request, name, in_place=scored is None)
         except ValueError as error:
             # An epoch that collapsed, whose scores are all alike, must not cost the chart of the others.
+            if scored is None:
+                self.pipeline.client.set_tag(score_run_id, "error", one_line(error))
             return replace(_leave_out(found, one_line(error)), is_new=True)
         eer_percent = evaluation.metrics()["eer_percent"]
         logger.info("%s: EER %.2f %%", found.title, eer_percent)
         return replace(found, eer_percent=eer_percent, evaluate_run_id=run_id, is_new=True)
 
-    def _find_run(self, kind: str, model_id: str, trials: TrialList) -> Run | None:
-        """Returns a checkpoint's newest finished run of a kind over these trials and with these settings."""
-        pipeline = self.pipeline
-        settings = settings_of(pipeline.compute, pipeline.scoring)
-        wanted = {name: str(value) for name, value in settings.items()} | self.data_tags[kind, trials.name]
-        of_checkpoint = tagged(kind=kind, model_id=model_id)
-        for run in find_runs(pipeline.client, of_checkpoint, FINISHED, order_by="attributes.end_time DESC"):
+    def _find_run(
+        self, condition: str, model_id: str, trials: TrialList, data: Mapping[str, str]
+    ) -> Run | None:
+        """Returns a checkpoint's newest finished run over these trials, of this data and with these settings."""
+        pipeline, settings = self.pipeline, settings_of(self.pipeline.compute, self.pipeline.scoring)
+        wanted = {**{name: str(value) for name, value in settings.items()}, **data}
+        own = tagged(model_id=model_id, track=trials.name, corpus=pipeline.corpus.name)
+        for run in find_runs(pipeline.client, condition, own, FINISHED, order_by="attributes.end_time DESC"):
             tags = {**EARLIER_SETTINGS, **run.data.tags}
             # An evaluation of some of the trials, which allow_partial permits, or a calibrated one is another number.
             is_whole = run.data.metrics.get(f"{trials.name}/coverage_percent", 100) == 100
@@ -199,7 +203,6 @@ def _chart_beside_losses(
             continue
         # Runs were read before this call began; only what they had then is asked for.
         history = client.get_metric_history(run_id, name) if name in training.run.data.metrics else ()
-        points = [point for point in history if point.step == item.epoch]
-        newest = max(points, key=lambda point: int(point.timestamp), default=None)
-        if newest is None or newest.value != item.eer_percent:
+        known = {point.step: point.value for point in sorted(history, key=lambda point: int(point.timestamp))}
+        if known.get(item.epoch) != item.eer_percent:
             client.log_metric(run_id, name, item.eer_percent, step=item.epoch, model_id=item.model_id)

@@ -126,7 +126,7 @@ def track_comparison(
     for name, evaluation in zip(sources, comparison.evaluations, strict=True):
         log_results(run, evaluation, system=name)
     run.set_tags({"verdict": " ".join(comparison.verdicts)})
-    keep_files(run, render_report(comparison), REPORT_DIRECTORY)
+    run.log_contents(render_report(comparison), REPORT_DIRECTORY)
     return comparison
 
 
@@ -138,14 +138,16 @@ def _record(basis: EvaluationBasis, source: ScoreSource, evaluation: Evaluation,
     # The checkpoint itself gets figures that compare with those of others alone.
     log_results(run, evaluation, "" if not_comparable else model_id, basis.dataset)
     files = render_report(evaluation) if basis.request.is_illustrated else render_data(evaluation)
-    keep_files(run, files, REPORT_DIRECTORY)
+    run.log_contents(files, REPORT_DIRECTORY)
+    # Of a run that made the scores too; where one fails before, its scores can still be found.
+    run.set_tags({"kind": "evaluate"})
     if model_id:
         train_run_id = source.tags.get(TRAIN_RUN_TAG, "")
         lineage = read_lineage(run.client, model_id, train_run_id)
         with refusals_warn(f"The versions of {model_id} could not be told"):
             note_evaluations(run.client, lineage)
         link_checkpoint(run.client, lineage)
-        renew_results(run.client, train_run_id, lineage)
+        renew_results(run.client, train_run_id)
 
 
 def log_results(
@@ -166,13 +168,6 @@ def log_results(
             run.log_metrics(metrics, model_id=model_id, dataset=dataset)
             return
     run.log_metrics(metrics, dataset=dataset)
-
-
-def keep_files(run: TrackedRun, files: Mapping[str, bytes], directory: str = "") -> None:
-    """Keeps files, by name, as artifacts of a run."""
-    with run.artifacts(directory) as place:
-        for name, content in files.items():
-            (place / name).write_bytes(content)
 
 
 def _explain_not_comparable(basis: EvaluationBasis, source: ScoreSource, joined: JoinedScores) -> str:

@@ -1,9 +1,9 @@
 """Scoring and evaluation in one go, each as a tracked run of its own."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 from mlflow import MlflowClient
 
@@ -17,6 +17,7 @@ from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comparison, track_evaluation
 from sls.tracking.evaluation.score_sources import find_scores, find_systems
 from sls.tracking.registry.checkpoints import ModelSource
+from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.scoring_run import ScoringOptions, track_scoring
 from sls.tracking.tags import PARENT_TAG
 
@@ -29,12 +30,6 @@ ProgressBar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]
 """Opens a bar of a title and a number of trials; the block gets a function that advances it."""
 
 
-@contextmanager
-def no_progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar that nobody sees."""
-    yield lambda amount: None
-
-
 @dataclass(frozen=True)
 class Pipeline:
     """Scores and evaluates checkpoints on the tracks of a corpus."""
@@ -42,10 +37,10 @@ class Pipeline:
     client: MlflowClient
     corpus: Corpus
     compute: ComputeConfig
-    links: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str]
     """Tags of every run, by which it is found again from the run that asked for it."""
-    progress: ProgressBar = no_progress
-    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    progress: ProgressBar
+    scoring: ScoringConfig
 
     def score(self, source: ModelSource, trials: TrialList, title: str) -> str:
         """Scores a track and returns the id of the scoring run, which keeps the score file.
@@ -67,17 +62,28 @@ class Pipeline:
             track_scoring(run, source, trials, options, directory / f"{trials.name}.txt", advance)
         return run.run_id
 
-    def evaluate(self, score_run_id: str, request: EvaluationRequest, title: str) -> tuple[str, Evaluation]:
+    def evaluate(
+        self, score_run_id: str, request: EvaluationRequest, title: str, in_place: bool = False
+    ) -> tuple[str, Evaluation]:
         """Evaluates the scores of a scoring run, and returns the id of the run that holds the result, and this.
+
+        Args:
+            score_run_id: The scoring run.
+            request: The track, and what to compute.
+            title: As of `score`.
+            in_place: Whether the scoring run itself gets the result, rather than a run of its own.
 
         Raises:
             FileNotFoundError: the key is missing.
             ValueError: scores and key do not cover the same trials, or one of them is malformed.
         """
-        with (
-            scratch_directory() as directory,
-            tracked_run("evaluate", f"evaluate {title} {request.track}", self.links) as run,
-        ):
+        name = f"evaluate {title} {request.track}"
+        if in_place:
+            self.client.update_run(score_run_id, name=name)
+            opened: AbstractContextManager[TrackedRun] = nullcontext(TrackedRun(self.client, score_run_id))
+        else:
+            opened = tracked_run("evaluate", name, self.links)
+        with scratch_directory() as directory, opened as run:
             source = find_scores(self.client, score_run_id, self.corpus.name, request.track, directory)
             return run.run_id, track_evaluation(run, source, self.corpus, request)
 

@@ -1,7 +1,7 @@
 """Training runs with the checkpoints that they kept: those that a user names, or the newest on a corpus."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
@@ -43,38 +43,39 @@ def find_training_runs(
     """
     named = [_read_named(client, run_id) for run_id in dict.fromkeys(run_ids)]
     found = named or _find_newest(client, experiment, corpus)
-    recipes = [run.data.tags.get("recipe", run.info.run_name) for run, _ in found]
-    names = [
-        f"{recipe} {run.info.run_id[:8]}" if recipes.count(recipe) > 1 else recipe
-        for recipe, (run, _) in zip(recipes, found, strict=True)
+    recipes = [item.name for item in found]
+    return [
+        replace(item, name=f"{item.name} {item.run_id[:8]}") if recipes.count(item.name) > 1 else item
+        for item in found
     ]
-    return [TrainingRun(name, *pair) for name, pair in zip(names, found, strict=True)]
 
 
-def _read_named(client: MlflowClient, run_id: str) -> tuple[Run, dict[int, LoggedModel]]:
+def _read(client: MlflowClient, run: Run) -> TrainingRun:
+    return TrainingRun(run.data.tags.get("recipe", run.info.run_name), run, checkpoints_of(client, run))
+
+
+def _read_named(client: MlflowClient, run_id: str) -> TrainingRun:
     run = find_active_run(client, run_id)
     if run is None:
         raise ValueError(f"runs: the tracking store has no run {run_id}; expected ids of training runs")
-    checkpoints = checkpoints_of(client, run)
-    if not checkpoints:
+    training = _read(client, run)
+    if not training.checkpoints:
         kind = run.data.tags.get("kind", "unknown")
         raise ValueError(
             f"runs: {run_id} (kind {kind}) has no checkpoints of epochs, expected a training run"
         )
-    return run, checkpoints
+    return training
 
 
-def _find_newest(
-    client: MlflowClient, experiment: str, corpus: str
-) -> list[tuple[Run, dict[int, LoggedModel]]]:
-    newest: dict[str, tuple[Run, dict[int, LoggedModel]]] = {}
+def _find_newest(client: MlflowClient, experiment: str, corpus: str) -> list[TrainingRun]:
+    newest: dict[str, TrainingRun] = {}
     wanted, order = (tagged(kind="train", corpus=corpus), FINISHED), "attributes.start_time DESC"
     for run in find_runs(client, *wanted, experiments=[experiment], order_by=order):
         recipe = run.data.tags.get("recipe", "")
         if recipe not in newest:
-            checkpoints = checkpoints_of(client, run)
-            if any(map(has_weights, checkpoints.values())):
-                newest[recipe] = run, checkpoints
+            training = _read(client, run)
+            if any(map(has_weights, training.checkpoints.values())):
+                newest[recipe] = training
     if not newest:
         place = client.get_experiment(experiment).name
         raise ValueError(

@@ -83,6 +83,5 @@ def find_calibration(client: MlflowClient, name: str, directory: Path) -> Fitted
 
 def keep_calibration(run: TrackedRun, joined: JoinedScores, method: str) -> None:
     """Fits and keeps a calibration; it is not applied to the scores on which it was fitted."""
-    calibration = fit_calibration(joined, method)
     with run.artifacts() as directory:
-        save_calibration(directory / CALIBRATION_FILE, calibration)
+        save_calibration(directory / CALIBRATION_FILE, fit_calibration(joined, method))

@@ -45,10 +45,8 @@ class Lineage:
     """The checkpoint's LoggedModel."""
     origin: Run | None = None
     """The run that trained or imported it; a deleted one too."""
-    scorings: Sequence[Run] = ()
-    """The oldest first; those under way too, failed ones not."""
-    evaluations: Sequence[Run] = ()
-    """Likewise."""
+    runs: Sequence[Run] = ()
+    """Those that scored with it, evaluated it or both, the oldest first; those under way too, failed ones not."""
 
     @property
     def active_origin(self) -> Run | None:
@@ -67,9 +65,9 @@ class Lineage:
         return self.origin.data.tags.get(CORPUS_TAG, "") if self.origin else ""
 
     def scoring_of(self, evaluation: Run) -> Run | None:
-        """Returns the run that made the scores of an evaluation; those of a file were made by no run."""
-        score_run_id = evaluation.data.tags.get(SCORE_RUN_TAG, "")
-        return next((run for run in self.scorings if run.info.run_id == score_run_id), None)
+        """Returns the other run that made the scores of an evaluation, if one did: not a file, nor itself."""
+        score_run_id, own_id = evaluation.data.tags.get(SCORE_RUN_TAG, ""), evaluation.info.run_id
+        return next((run for run in self.runs if run.info.run_id == score_run_id != own_id), None)
 
     def newest_evaluations(self) -> dict[Place, Run]:
         """Returns the newest evaluation of each place, in order of the places.
@@ -78,7 +76,7 @@ class Lineage:
         has its EER, since the card is renewed before it ends.
         """
         newest = {}
-        for run in self.evaluations:
+        for run in self.runs:
             tags, track = run.data.tags, run.data.tags.get("track", "")
             subset, precision = tags.get("subset", ""), tags.get("precision", "").replace("fp32", "")
             is_of_a_subset = tags.get(NOT_COMPARABLE_TAG, "") in ("", f"subset {subset}")
@@ -110,15 +108,13 @@ def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: s
         checkpoint_model_id: The checkpoint's LoggedModel; with none, no run is known to be of it.
         train_run_id: The run that made it.
     """
-    scorings: list[Run] = []
-    evaluations: list[Run] = []
+    runs: list[Run] = []
     if checkpoint_model_id:
         of_checkpoint, order = tagged(model_id=checkpoint_model_id), "attributes.start_time ASC"
         found = find_runs(client, of_checkpoint, order_by=order)
-        runs = [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
-        scorings = [run for run in runs if run.data.tags.get("kind") == "score"]
-        evaluations = [run for run in runs if run.data.tags.get("kind") == "evaluate"]
-    return Lineage(checkpoint_model_id, find_known_run(client, train_run_id), scorings, evaluations)
+        known = [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
+        runs = [run for run in known if run.data.tags.get("kind") in ("score", "evaluate")]
+    return Lineage(checkpoint_model_id, find_known_run(client, train_run_id), runs)
 
 
 @contextmanager
@@ -156,13 +152,11 @@ def link_checkpoint(client: MlflowClient, lineage: Lineage) -> None:
 def _link(client: MlflowClient, lineage: Lineage) -> None:
     versions, origin = find_versions(client), lineage.active_origin
     own = _version_links(item for item in versions if item.tags.get(CHECKPOINT_TAG) == lineage.model_id)
-    for run in (*lineage.scorings, *lineage.evaluations):
+    for run in lineage.runs:
         links = {
             "Scores": _run_links([lineage.scoring_of(run)]),
             "Import" if lineage.is_imported else "Training": _run_links([origin]),
-            "Evaluation": _run_links(
-                [item for item in lineage.evaluations if item.data.tags.get(SCORE_RUN_TAG) == run.info.run_id]
-            ),
+            "Evaluation": _run_links([item for item in lineage.runs if lineage.scoring_of(item) is run]),
             "Version": own,
         }
         _write(client, run, links)

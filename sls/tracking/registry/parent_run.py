@@ -16,15 +16,16 @@ from mlflow.entities import LoggedModel, Metric, Run, RunTag
 
 from sls.data.corpora.corpus import PUBLISHED_CORPORA
 from sls.tracking.registry.checkpoints import checkpoints_of
-from sls.tracking.registry.lineage import Lineage, Place, read_lineage, refusals_warn
+from sls.tracking.registry.lineage import Place, read_lineage, refusals_warn
 from sls.tracking.registry.stages import evaluated_place
 from sls.tracking.run import TrackedRun
-from sls.tracking.store import find_active_run
+from sls.tracking.store import find_active_run, find_runs, tagged
 from sls.tracking.tags import (
     BORNE_TAG,
     CHOSEN_EPOCH_TAG,
     CORPUS_TAG,
     EPOCHS_METRIC,
+    EPOCHS_TAG,
     EVALUATED_BY,
     NOT_COMPARABLE_TAG,
     PARENT_TAG,
@@ -60,39 +61,37 @@ def place_under_origin(run: TrackedRun, door: str, model_tags: Mapping[str, str]
     run.suggest_name(f"{door} {title} {what}")
 
 
-def renew_results(client: MlflowClient, train_run_id: str, evaluated: Lineage | None = None) -> None:
+def renew_results(client: MlflowClient, train_run_id: str) -> None:
     """Brings the figures on a run that made checkpoints up to date with the evaluations of the one that it chose.
 
     Of each track they are those of the newest evaluation that compares with others, in full and on the track's own
     subset: EER and min t-DCF with their intervals, called `LA/eer_percent` and so on, with `LA.bf16` for scores in
     another precision than fp32, and with the corpus in front (`demo.LA`) where that is not the one of the training.
-    Each renewal is a further step. What the evaluation does not have, and all figures of a track on which the chosen
-    epoch is not evaluated (any more), become NaN: MLflow cannot take back what was logged.
+    A renewal is a newer value of the same step: what has several, MLflow draws and averages step by step. What the
+    evaluation does not have, and all figures of a track on which the chosen epoch is not evaluated (any more), become
+    NaN: MLflow cannot take back what was logged. All evaluations of a training are marked, so that it counts once.
 
     They do not decide how the caller's run ends: what the tracking store refuses, such as to write on the run of a
     colleague that one may only read, is a warning.
 
     Args:
         client: The tracking store.
-        train_run_id: The run that trained or imported; where the store has none, or it chose no epoch, nothing
-            happens.
-        evaluated: The checkpoint that was just evaluated; where it is not the chosen one, nothing happens either.
+        train_run_id: The run that trained or imported; where there is none, or no choice, nothing happens.
     """
     with refusals_warn(f"The figures on the run {train_run_id} could not be renewed"):
         # Of two evaluations that end at once, either may have read what there is before the other wrote.
         for _ in range(MAX_ROUNDS):
-            if not _renew(client, train_run_id, evaluated):
+            if not _renew(client, train_run_id):
                 return
-            evaluated = None
 
 
-def _renew(client: MlflowClient, train_run_id: str, evaluated: Lineage | None) -> bool:
+def _renew(client: MlflowClient, train_run_id: str) -> bool:
     """Renews the figures once, and returns whether any of them were not up to date."""
     origin = find_active_run(client, train_run_id)
     chosen = _find_chosen(client, origin) if origin else None
-    if origin is None or chosen is None or (evaluated and evaluated.model_id != chosen.model_id):
+    if origin is None or chosen is None:
         return False
-    lineage = evaluated or read_lineage(client, chosen.model_id, train_run_id)
+    lineage = read_lineage(client, chosen.model_id, train_run_id)
     evaluations = {
         _name_place(place, origin): run
         for place, run in lineage.newest_evaluations().items()
@@ -103,13 +102,16 @@ def _renew(client: MlflowClient, train_run_id: str, evaluated: Lineage | None) -
         for tag, value in origin.data.tags.items()
         if tag.startswith(EVALUATED_BY) and value
     }
-    changed = [
-        name
-        for name in borne.keys() | evaluations.keys()
-        if name not in evaluations or borne.get(name) != evaluations[name].info.run_id
-    ]
+    newest = {name: run.info.run_id for name, run in evaluations.items()}
+    changed = [name for name in borne.keys() | newest.keys() if borne.get(name) != newest.get(name)]
     for name in sorted(changed):
         _write(client, origin, name, evaluations.get(name))
+    if origin.data.tags.get("kind") == "train":
+        # Those of other epochs too, and former ones: in an average over trainings each counts once.
+        of_training = tagged(kind="evaluate", **{TRAIN_RUN_TAG: train_run_id})
+        unmarked = f"tags.{BORNE_TAG} IS NULL and tags.{EPOCHS_TAG} IS NULL"
+        for run in list(find_runs(client, of_training, unmarked, experiments=[origin.info.experiment_id])):
+            client.set_tag(run.info.run_id, BORNE_TAG, train_run_id)
     return bool(changed)
 
 
@@ -129,7 +131,7 @@ def _name_place(place: Place, origin: Run) -> str:
 
 
 def _write(client: MlflowClient, origin: Run, name: str, evaluation: Run | None) -> None:
-    """Logs the figures of a track at a further step, and says what the EER was and is; with none, all are NaN."""
+    """Logs the figures of a track anew, and says what the EER was and is; with none, all are NaN."""
     figures = {
         metric: math.nan
         for metric in origin.data.metrics
@@ -143,15 +145,14 @@ def _write(client: MlflowClient, origin: Run, name: str, evaluation: Run | None)
                 figures[f"{name}/{figure}"] = value
     known = sorted(figures.keys() & origin.data.metrics.keys())
     history = [point for metric in known for point in client.get_metric_history(origin.info.run_id, metric)]
-    step, now_ms = max((point.step for point in history), default=-1) + 1, int(time.time() * 1000)
+    step = max((point.step for point in history), default=0)
+    # Whatever the clock of the machine that wrote before.
+    now_ms = max([int(time.time() * 1000), *(point.timestamp + 1 for point in history)])
     client.log_batch(
         origin.info.run_id,
         metrics=[Metric(metric, value, now_ms, step) for metric, value in figures.items()],
         tags=[RunTag(EVALUATED_BY + name, evaluation.info.run_id if evaluation else "")],
     )
-    is_beside = evaluation and evaluation.info.experiment_id == origin.info.experiment_id
-    if evaluation and is_beside and origin.data.tags.get("kind") == "train":
-        client.set_tag(evaluation.info.run_id, BORNE_TAG, origin.info.run_id)
     eer = f"{name}/eer_percent"
     if eer in origin.data.metrics:
         before, now = (

@@ -90,46 +90,35 @@ def register(
     return RegisteredVersion(number, recipe, source.epoch, f"models:/{REGISTERED_MODEL_NAME}/{number}")
 
 
-@dataclass(frozen=True)
-class ImportRequest:
-    """A foreign checkpoint and what its owner says of it."""
-
-    checkpoint: str
-    """A file or a hub reference, hf://owner/repo/file."""
-    recipe: str
-    stage: str
-    xlsr: str = ""
-    """The pre-trained XLS-R that it started from, for its configuration, where the shapes do not tell."""
-    source: str = ""
-    """Where it comes from; the checkpoint's own name if empty."""
-    licence: str = ""
-
-
-def track_import(run: TrackedRun, request: ImportRequest) -> RegisteredVersion:
+def track_import(
+    run: TrackedRun, checkpoint: str, recipe: str, stage: str, *, xlsr: str, source: str, licence: str
+) -> RegisteredVersion:
     """Reads a published checkpoint, records it as ours and registers it as a version of `xlsr-sls`.
+
+    Args:
+        run: The run to record on.
+        checkpoint: A file or a hub reference, hf://owner/repo/file.
+        recipe: The recipe that it was trained by.
+        stage: As of `register`.
+        xlsr: The pre-trained XLS-R that it started from, for its configuration, where the shapes do not tell.
+        source: Where it comes from; the checkpoint's own name if empty.
+        licence: Its licence; unknown if empty.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no SLS countermeasure, or its weights do not fit.
     """
-    loaded = load_checkpoint(request.checkpoint, xlsr=request.xlsr or None)
-    tags = {
-        "source": request.source or request.checkpoint,
-        "source_sha256": loaded.digest,
-        "licence": request.licence or "unknown",
-    }
-    run.set_tags({"recipe": request.recipe, **tags})
-    run.suggest_name(f"import_checkpoint {request.recipe}")
-    info = dataclasses.replace(
-        loaded.info,
-        recipe=request.recipe,
-        run_id=run.run_id,
-        provenance={**loaded.info.provenance, **tags},
-    )
+    loaded = load_checkpoint(checkpoint, xlsr=xlsr or None)
+    origin = {"source": source or checkpoint, "licence": licence or "unknown"}
+    tags = {**origin, "source_sha256": loaded.digest}
+    run.set_tags({"recipe": recipe, **tags})
+    run.suggest_name(f"import_checkpoint {recipe}")
+    provenance = {**loaded.info.provenance, **tags}
+    info = dataclasses.replace(loaded.info, recipe=recipe, run_id=run.run_id, provenance=provenance)
     model_id = log_checkpoint(run, loaded.model, info, tags)
     with scratch_directory() as directory:
-        source = resolve_model(run.client, f"models:/{model_id}", directory)
-        return register(run.client, run.experiment_id, source, request.stage, request.recipe, tags)
+        found = resolve_model(run.client, f"models:/{model_id}", directory)
+        return register(run.client, run.experiment_id, found, stage, recipe, tags)
 
 
 def _log_served_model(

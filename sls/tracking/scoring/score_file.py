@@ -30,6 +30,8 @@ from sls.tracking.tags import KEY_TAG, MODEL_ID_TAG, TRAIN_RUN_TAG
 
 SCORES_DIRECTORY = "scores"
 OUTPUT_DIRECTORY = WORK_ROOT / "outputs" / "scores"
+HAS_SCORES = f"tags.{KEY_TAG} != '' and tags.shard IS NULL"
+"""The condition of `find_runs` for those that keep a score file, once finished; some are evaluations of it too."""
 JOIN_REMEDY = "remove what is not wanted, or name another output"
 
 logger = logging.getLogger(__name__)
@@ -140,16 +142,17 @@ def describe_scores(run: TrackedRun, made_with: Mapping[str, Any], key: str) -> 
 
 def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, str]) -> None:
     """Keeps a score file and its JSON as artifacts of a run, and leads to it from the checkpoint's other runs."""
-    run.log_file(sidecar_path(output), SCORES_DIRECTORY)
-    run.log_file(output, SCORES_DIRECTORY)
+    with run.artifacts(SCORES_DIRECTORY) as directory:
+        for path in (output, sidecar_path(output)):
+            shutil.copy2(path, directory)
     model_id, train_run_id = (model_tags.get(tag, "") for tag in (MODEL_ID_TAG, TRAIN_RUN_TAG))
     link_checkpoint(run.client, read_lineage(run.client, model_id, train_run_id))
 
 
 def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> bool:
     """Fetches the scores of a finished scoring run of the same model, protocol and settings, if there is one."""
-    same = tagged(kind="score", **{KEY_TAG: key})
-    run = find_first_run(client, same, FINISHED, experiments=[experiment])
+    same = tagged(**{KEY_TAG: key})
+    run = find_first_run(client, same, HAS_SCORES, FINISHED, experiments=[experiment])
     if run is None:
         return False
     uri = f"runs:/{run.info.run_id}/{SCORES_DIRECTORY}"

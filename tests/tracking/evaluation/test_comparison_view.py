@@ -4,6 +4,7 @@ import json
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
 from sls.tracking.evaluation.comparison_view import (
     VIEW_TAG_PREFIX,
@@ -98,6 +99,27 @@ def test_an_experiment_that_failed_is_not_led_to(store) -> None:
 )
 def test_ui_is_at_the_server_and_its_link_tells_no_password(uri: str, address: str) -> None:
     assert ui_address(uri, 5001) == address
+
+
+@pytest.mark.parametrize("refused", ["search_runs", "set_experiment_tag"])
+def test_store_that_refuses_the_view_costs_a_warning_of_one_line(store, monkeypatch, caplog, refused) -> None:
+    """As of an experiment that one may only read."""
+    record(1, "train", recipe="v1", corpus="demo")
+    client = connect()
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise MlflowException("Permission\ndenied")
+
+    monkeypatch.setattr(client, refused, refuse)
+    for compared in (Compared("demo"), None):
+        assert share_comparison(client, EXPERIMENT, compared) == "http://127.0.0.1:5000/#/experiments/0/runs"
+    assert [item.levelname for item in caplog.records] == ["WARNING"] * 2
+    assert all(message.endswith(": Permission denied") for message in caplog.messages)
+
+
+def test_link_without_anything_to_compare_is_to_all_runs(store, caplog) -> None:
+    assert share_comparison(connect(), EXPERIMENT) == "http://127.0.0.1:5000/#/experiments/0/runs"
+    assert not caplog.records
 
 
 def test_link_is_to_the_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:

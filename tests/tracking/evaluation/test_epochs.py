@@ -18,7 +18,7 @@ from sls.tracking.store import connect
 # What runs say from before there was a choice of resampler: soxr.
 SETTINGS = {"precision": "fp32", "backend": "torchaudio", "window_hop": "0", "window_combination": "none"}
 EVALUATED = {"track": "LA", "corpus": "mine", "subset": "eval", "key_sha256": "k1"}
-SCORED = {"track": "LA", "corpus": "mine", "protocol_sha256": "p1"}
+SCORED = {"track": "LA", "corpus": "mine", "protocol_sha256": "p1", "scoring_key": "s1"}
 OTHER = {
     "track": "DF",
     "corpus": "noisy",
@@ -45,10 +45,14 @@ class Pipeline:
 
     def score(self, source: ModelSource, trials: SimpleNamespace, title: str) -> str:
         self.calls.append(("score", source.uri, trials.name, title))
-        return "scored"
+        self.score_run_id = make_run("score", 1, {}, {})
+        return self.score_run_id
 
-    def evaluate(self, score_run_id: str, request: Any, title: str) -> tuple[str, SimpleNamespace]:
-        self.calls.append(("evaluate", score_run_id, request.track, title))
+    def evaluate(
+        self, score_run_id: str, request: Any, title: str, in_place: bool
+    ) -> tuple[str, SimpleNamespace]:
+        kind = "evaluate in place" if in_place else "evaluate"
+        self.calls.append((kind, score_run_id, request.track, title))
         assert not request.is_illustrated
         if self.error:
             raise ValueError(self.error)
@@ -117,6 +121,7 @@ def test_newest_scores_of_the_same_trials_as_set_are_evaluated(training) -> None
     for name in OTHER.keys() - {"subset", "key_sha256"}:
         make_run("score", 3, {**own, name: OTHER[name]}, {})
     make_run("score", 3, own, {}, "KILLED")
+    make_run("score-shard", 3, {**own, "shard": "1/2"}, {})
     pipeline = Pipeline()
     # The scores of an epoch outlive its weights.
     found = evaluate(pipeline, without_weights(training))
@@ -129,7 +134,7 @@ def test_unknown_epoch_is_scored_and_evaluated(training) -> None:
     assert evaluate(pipeline, training) == found_of(training, 9.0, "evaluated", is_new=True)
     assert pipeline.calls == [
         ("score", f"runs:/{training.run_id}/epoch_3", "LA", "v1 epoch 3"),
-        ("evaluate", "scored", "LA", "v1 epoch 3"),
+        ("evaluate in place", pipeline.score_run_id, "LA", "v1 epoch 3"),
     ]
 
 
@@ -138,6 +143,7 @@ def test_epoch_that_cannot_be_evaluated_says_why(training, caplog: pytest.LogCap
     pipeline.error = "scores are\nconstant"
     found = evaluate(pipeline, training)
     assert (found.eer_percent, found.is_new, found.note) == (None, True, "scores are constant")
+    assert connect().get_run(pipeline.score_run_id).data.tags["error"] == "scores are constant"
     pipeline = Pipeline()
     found = evaluate(pipeline, without_weights(training))
     assert (found.eer_percent, found.is_new) == (None, False)

@@ -21,7 +21,7 @@ def made_scoring(tmp_path: Path, end_time: int, **tags: str) -> str:
         if experiment
         else client.create_experiment("scorings", (tmp_path / "artifacts").as_uri())
     )
-    tags = {"kind": "score", "track": "LA", "corpus": "mine", **tags}
+    tags = {"kind": "score", "track": "LA", "corpus": "mine", "scoring_key": "1", **tags}
     run_id = str(client.create_run(experiment_id, tags=tags).info.run_id)
     client.log_text(run_id, "LA_1 0.5\n", "scores/LA.txt")
     client.set_terminated(run_id, end_time=end_time)
@@ -40,9 +40,8 @@ def test_scores_of_a_chart_are_passed_over_unless_the_model_is_named(
     caplog.set_level("INFO")
     made_scoring(tmp_path, 1, recipe="v1", epoch="1")
     wanted = made_scoring(tmp_path, 2, recipe="v1", epoch="2")
-    charted = made_scoring(
-        tmp_path, 3, recipe="v2", epoch="8", model_id=checkpoint_id, epochs_run_id="0" * 32
-    )
+    of_chart = {"recipe": "v2", "epoch": "8", "model_id": checkpoint_id, "epochs_run_id": "0" * 32}
+    charted = made_scoring(tmp_path, 3, kind="evaluate", **of_chart)
     assert find_scores(connect(), "", "mine", "LA", tmp_path).run_id == wanted
     assert find_scores(connect(), "", "mine", "LA", tmp_path, f"models:/{checkpoint_id}").run_id == charted
     told = [line for line in caplog.messages if line.startswith("evaluating")]

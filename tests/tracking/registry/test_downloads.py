@@ -58,22 +58,21 @@ def assert_nothing_stays(directory: Path) -> None:
     assert [path for path in (directory / "scratch").rglob("*") if path.is_file()] == []
 
 
-def record_scores(source: ModelSource, directory: Path) -> str:
+def record_scores(source: ModelSource) -> str:
     with tracked_run(
         "score", "score v1 DF", {"track": "DF", "corpus": "demo", KEY_TAG: "1a2b", **source.tags()}
     ) as run:
         scores = "t0 1\n"
         sidecar = json.dumps({"scores_sha256": hashlib.sha256(scores.encode()).hexdigest()})
         for name, text in (("DF.txt", scores), ("DF.txt.json", sidecar)):
-            (directory / name).write_text(text)
-            run.log_file(directory / name, "scores")
+            run.log_contents({name: text.encode()}, "scores")
     return run.run_id
 
 
 def test_model_whose_scores_are_wanted_is_not_downloaded(trained, fetched, tmp_path) -> None:
     client = connect()
     version = versions.register(client, "0", trained, "staging")
-    scored = record_scores(trained, tmp_path)
+    scored = record_scores(trained)
     fetched.clear()
     names = [version.uri, f"models:/{trained.model_id}", f"runs:/{trained.train_run_id}"]
     for number, name in enumerate(names):
@@ -84,7 +83,7 @@ def test_model_whose_scores_are_wanted_is_not_downloaded(trained, fetched, tmp_p
 
 def test_scores_of_an_epoch_whose_weights_were_not_kept_are_found(trained, fetched, tmp_path) -> None:
     client = connect()
-    scored = record_scores(trained, tmp_path)
+    scored = record_scores(trained)
     client.set_logged_model_tags(trained.model_id, {"weights": "deleted"})
     assert find_scores(client, "", "demo", "DF", tmp_path / "found", trained.uri).run_id == scored
     with pytest.raises(ValueError, match="were not kept"):
@@ -101,7 +100,7 @@ def test_version_is_downloaded_where_the_caller_says(trained, fetched, tmp_path)
 
 def test_fetched_scores_leave_no_second_copy(trained, fetched, tmp_path) -> None:
     client, output = connect(), tmp_path / "found" / "DF.txt"
-    record_scores(trained, tmp_path)
+    record_scores(trained)
     assert fetch_finished(client, experiment_id(client), "1a2b", output)
     assert {path.name for path in output.parent.iterdir()} == {"DF.txt", "DF.txt.json"}
     assert_nothing_stays(tmp_path)
@@ -110,7 +109,7 @@ def test_fetched_scores_leave_no_second_copy(trained, fetched, tmp_path) -> None
 def test_calibration_of_a_run_is_downloaded_where_the_caller_says(store, tmp_path) -> None:
     (tmp_path / CALIBRATION_FILE).write_text("{}")
     with tracked_run("evaluate") as run:
-        run.log_file(tmp_path / CALIBRATION_FILE)
+        run.log_contents({CALIBRATION_FILE: (tmp_path / CALIBRATION_FILE).read_bytes()})
     place = tmp_path / "place"
     found = find_calibration(connect(), run.run_id, place)
     assert found is not None

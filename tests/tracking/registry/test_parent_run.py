@@ -8,7 +8,6 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
 from sls.tracking.active_run import tracked_run
-from sls.tracking.registry.lineage import read_lineage
 from sls.tracking.registry.parent_run import place_under_origin, renew_results
 from sls.tracking.run import is_made_up
 from sls.tracking.store import connect
@@ -49,10 +48,10 @@ def evaluate(client: MlflowClient, model_id: str, eer_percent: float, track: str
 def test_chosen_epoch_brings_its_figures_to_the_training_run(client: MlflowClient) -> None:
     run_id, models = make_origin(client, corpus="mine")
     other = evaluate(client, models[0], 30.0)
-    renew_results(client, run_id, read_lineage(client, models[0], run_id))
+    renew_results(client, run_id)
     assert "LA/eer_percent" not in client.get_run(run_id).data.metrics
     first = evaluate(client, models[1], 4.0)
-    renew_results(client, run_id, read_lineage(client, models[1], run_id))
+    renew_results(client, run_id)
     found = client.get_run(run_id).data
     assert found.metrics == {"LA/eer_percent": 4.0, "LA/eer_percent_low": 3.0}
     assert found.tags["evaluated_by.LA"] == first != other
@@ -62,14 +61,18 @@ def test_chosen_epoch_brings_its_figures_to_the_training_run(client: MlflowClien
     assert [run.info.run_id for run in hits] == [run_id]
 
 
-def test_newer_evaluation_takes_its_place_at_a_further_step(client: MlflowClient, caplog) -> None:
+def test_newer_evaluation_takes_its_place_at_the_same_step(client: MlflowClient) -> None:
+    """The UI draws bars of what has one step; the clock of another machine that is ahead changes nothing."""
     run_id, models = make_origin(client, corpus="mine")
+    ahead_ms = 4_000_000_000_000
+    client.log_metric(run_id, "LA/eer_percent", 9.0, timestamp=ahead_ms, step=0)
     for eer_percent in (4.0, 4.0, 3.5):
         evaluate(client, models[1], eer_percent)
         renew_results(client, run_id)
         renew_results(client, run_id)
     history = client.get_metric_history(run_id, "LA/eer_percent")
-    assert sorted((point.step, point.value) for point in history) == [(0, 4.0), (1, 4.0), (2, 3.5)]
+    found = sorted((point.timestamp, point.step, point.value) for point in history)
+    assert found == [(ahead_ms + place, 0, value) for place, value in enumerate((9.0, 4.0, 4.0, 3.5))]
     assert client.get_run(run_id).data.metrics["LA/eer_percent"] == 3.5
 
 
@@ -156,15 +159,19 @@ def test_any_name_of_a_corpus_and_of_a_track_is_borne(client: MlflowClient) -> N
     assert math.isnan(client.get_run(run_id).data.metrics[name])
 
 
-def test_evaluation_says_which_training_stands_for_it_where_runs_are_compared(client: MlflowClient) -> None:
+def test_each_training_counts_once_where_runs_are_compared(client: MlflowClient) -> None:
+    """Neither evaluations of before that stood by themselves, nor those of other epochs, stand beside it."""
     run_id, models = make_origin(client, corpus="mine")
-    borne = evaluate(client, models[1], 4.0)
+    own = {"train_run_id": run_id}
+    evaluated = [evaluate(client, models[epoch], 4.0, **own) for epoch in (1, 1, 0)]
+    charted = evaluate(client, models[0], 4.0, epochs_run_id="0", **own)
     renew_results(client, run_id)
-    assert client.get_run(borne).data.tags["figures_on"] == run_id
+    assert [client.get_run(item).data.tags["figures_on"] for item in evaluated] == [run_id] * 3
+    assert "figures_on" not in client.get_run(charted).data.tags
     imported, models = make_origin(client, "import_checkpoint")
-    own = evaluate(client, models[1], 4.0)
+    of_import = evaluate(client, models[1], 4.0, train_run_id=imported)
     renew_results(client, imported)
-    assert "figures_on" not in client.get_run(own).data.tags
+    assert "figures_on" not in client.get_run(of_import).data.tags
 
 
 def test_import_is_the_row_of_what_it_brought(client: MlflowClient) -> None:
@@ -173,7 +180,7 @@ def test_import_is_the_row_of_what_it_brought(client: MlflowClient) -> None:
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
     evaluate(client, model.model_id, 2.14, corpus="asvspoof")
     evaluate(client, model.model_id, 20.0, corpus="demo")
-    renew_results(client, run_id, read_lineage(client, model.model_id, run_id))
+    renew_results(client, run_id)
     metrics = client.get_run(run_id).data.metrics
     assert (metrics["LA/eer_percent"], metrics["demo.LA/eer_percent"]) == (2.14, 20.0)
 
@@ -197,7 +204,7 @@ def test_run_that_one_may_only_read_costs_a_warning(client: MlflowClient, monkey
         raise MlflowException("Permission denied")
 
     monkeypatch.setattr(client, "log_batch", refuse)
-    renew_results(client, run_id, read_lineage(client, models[1], run_id))
+    renew_results(client, run_id)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert run_id in caplog.text
     assert "Permission denied" in caplog.text
@@ -209,7 +216,7 @@ def test_old_training_keeps_its_evaluations_and_gets_figures_by_the_next_one(cli
     chart = evaluate(client, models[0], 9.0, recipe="v1", epochs_run_id="0")
     assert not client.get_run(run_id).data.metrics
     new = evaluate(client, models[1], 4.5, "DF", **{PARENT_TAG: run_id})
-    renew_results(client, run_id, read_lineage(client, models[1], run_id))
+    renew_results(client, run_id)
     found = client.get_run(run_id).data
     assert (found.metrics["LA/eer_percent"], found.metrics["DF/eer_percent"]) == (4.0, 4.5)
     assert (found.tags["evaluated_by.LA"], found.tags["evaluated_by.DF"]) == (old, new)

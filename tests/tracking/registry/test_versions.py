@@ -223,7 +223,7 @@ def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store
     other_corpus = make_evaluation(7, 7.0, corpus="a copy")
     found = [run.info.run_id for run in read_lineage(client, "m-1", "").newest_evaluations().values()]
     assert found == [other_corpus, other_track, under_way, coarse, progress]
-    assert read_lineage(client, "", "") == Lineage("", None, [], [])
+    assert read_lineage(client, "", "") == Lineage("", None, [])
 
 
 def test_card_is_no_longer_than_a_description_may_be() -> None:
