@@ -19,6 +19,7 @@ from sls.config_file import RETIRED, check_field_name, config_fields
 from sls.quotation import did_you_mean
 from sls.tracking.active_run import tracked_run
 from sls.tracking.run import one_line
+from sls.tracking.sender import RecordingsRefused
 from sls.tracking.signals import Terminated
 from sls.tracking.writer import RunTakenOver
 
@@ -26,6 +27,15 @@ EXIT_FAILURE = 1
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+EXPECTED = (
+    ValueError,
+    OSError,
+    MlflowException,
+    FloatingPointError,
+    MemoryError,
+    RunTakenOver,
+    RecordingsRefused,
+)
 # All of them are an OSError too, some of those of requests a ValueError.
 SERVER_FAILURES = (ConnectionError, TimeoutError, RequestException)
 
@@ -81,8 +91,9 @@ def refuse_unknown(context: click.Context) -> None:
 def errors_exit(kind: str) -> Iterator[None]:
     """Sets up the log, and turns errors into one line and an exit code.
 
-    Bad input, a `ValueError` or an `OSError`, exits with 2 and one line on standard error; a tracking server that
-    fails, a run that another process took over, a loss that is not finite or too little memory with 1 and one line.
+    Bad input, a `ValueError` or an `OSError`, exits with 2 and one line on standard error. With 1 and one line exit a
+    tracking server that fails or refuses a recording, a run that another process took over, a loss that is not finite
+    and too little memory.
     The traceback is an artifact of the run; set SLS_DEBUG=1 to see it at once.
     """
     _set_up_log()
@@ -90,7 +101,7 @@ def errors_exit(kind: str) -> Iterator[None]:
         logging.info("the project is a temporary clone: what is made here goes to %s", WORK_ROOT / "outputs")
     try:
         yield
-    except (ValueError, OSError, MlflowException, FloatingPointError, MemoryError, RunTakenOver) as error:
+    except EXPECTED as error:
         if os.environ.get("SLS_DEBUG"):
             raise
         print(f"{kind}: {one_line(error)}", file=sys.stderr)
@@ -116,5 +127,6 @@ def _set_up_log() -> None:
         handler = RichHandler(console=_log_console, show_path=False, show_time=False)
         handler.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    for noisy in ("mlflow", "alembic", "httpx", "httpcore", "matplotlib", "huggingface_hub"):
+    for noisy in ("mlflow", "alembic", "httpx", "httpcore", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns at each of several tries

@@ -28,7 +28,18 @@ ROOMS = {
     ),
     "tracking": (
         {"config", "data", "models", "metrics", "engine", "reports", "serving"},
-        {"mlflow", "matplotlib", "numpy", "packaging", "pandas", "torch", "yaml", "psutil", "requests"},
+        {
+            "mlflow",
+            "matplotlib",
+            "numpy",
+            "packaging",
+            "pandas",
+            "torch",
+            "yaml",
+            "psutil",
+            "requests",
+            "sqlalchemy",
+        },
     ),
 }
 # Modules that may import what the rest of their room may not.

@@ -10,7 +10,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -23,7 +23,7 @@ from sls.tracking.offline.journal import create_journal
 from sls.tracking.offline.journal_files import Opening, find_journals, journal_directory
 from sls.tracking.offline.server_calls import OPENING_TIMEOUT_S, is_refusal, short_calls
 from sls.tracking.run import TrackedRun, one_line
-from sls.tracking.sender import Sender, send_journal
+from sls.tracking.sender import RecordingsRefused, Sender, send_journal
 from sls.tracking.signals import sigterm_raises
 from sls.tracking.store import connect, find_run, wanted_experiment
 from sls.tracking.system_metrics import system_metrics
@@ -64,6 +64,7 @@ def tracked_run(
         ValueError: there is no run to resume, or another process is still at it.
         RunTakenOver: another process has taken the run up, and goes on with it.
         MlflowException: the server fails; with a journal only if it refuses the run itself.
+        RecordingsRefused: the server refused something of a journal; the run has ended FAILED.
     """
     with sigterm_raises(), _opened(kind, name, journal, resume) as run:
         try:
@@ -127,7 +128,8 @@ def _sent_in_background(client: MlflowClient, opening: Opening) -> Iterator[Trac
         try:
             yield run
         except BaseException as error:
-            sender.finish(SIGNAL_LIMIT_S if isinstance(error, KeyboardInterrupt) else FLUSH_LIMIT_S)
+            with suppress(RecordingsRefused):  # the first error is the one to tell
+                sender.finish(SIGNAL_LIMIT_S if isinstance(error, KeyboardInterrupt) else FLUSH_LIMIT_S)
             if journal.stopped and not isinstance(error, RunTakenOver):
                 logger.warning("%s", journal.stopped)
             raise

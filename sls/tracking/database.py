@@ -28,7 +28,7 @@ PLACES: tuple[Any, ...] = (
     SqlModelVersion.storage_location,
 )
 """The columns in which MLflow keeps places of artifacts."""
-MOVING = "see docs/server.md, section A store that was moved"
+MOVING = "see docs/server.md#a-store-that-was-moved"
 
 
 class StoreError(ValueError):

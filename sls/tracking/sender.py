@@ -25,6 +25,10 @@ REFUSED_TAG = "refused"
 logger = logging.getLogger(__name__)
 
 
+class RecordingsRefused(Exception):
+    """Something that a run recorded is not where it says; the message says how much, and where it is kept."""
+
+
 class Sender:
     """Makes the calls of a journal in order, and waits where the server is away."""
 
@@ -90,7 +94,11 @@ class Sender:
         self._thread.start()
 
     def finish(self, limit_s: float) -> None:
-        """Waits, within bounds, until all is sent; says what is kept otherwise."""
+        """Waits, within bounds, until all is sent; says what is kept otherwise.
+
+        Raises:
+            RecordingsRefused: the store refused some of it, for good.
+        """
         journal, started = self.journal, time.monotonic()
         with journal.changed:
             self._is_closing = True
@@ -112,9 +120,10 @@ class Sender:
                 journal.path,
                 self._away_reason or "not sent in time",
             )
-        if num_refused := len(journal.position.refused):
-            logger.warning(
-                "%d entries of run %s were refused; they are in %s", num_refused, journal.run_id, journal.path
+        if (num_refused := len(journal.position.refused)) and not journal.stopped:
+            raise RecordingsRefused(
+                f"the run {journal.run_id} ended FAILED: {num_refused} of its recordings were refused; "
+                f"they are kept in {journal.path}"
             )
 
     def _work(self) -> None:
@@ -142,7 +151,10 @@ class Sender:
         expect_writer(self._run.client.get_run(self._run.run_id), self.journal.opening.writer)
         with self.journal.hold_files(entry) as files:
             given = {"files": files} if entry.has_files else {}
-            CALLS[entry.call](self._run, **entry.arguments, **given)
+            arguments = dict(entry.arguments)
+            if self.journal.position.refused and arguments.get("status") == "FINISHED":
+                arguments["status"] = "FAILED"  # for something that it recorded is not there
+            CALLS[entry.call](self._run, **arguments, **given)
 
     def _note_refusal(self, entry: Entry, refusal: str) -> None:
         """Says on the run that an entry was refused."""

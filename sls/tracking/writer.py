@@ -25,10 +25,13 @@ def open_run(client: MlflowClient, opening: Opening) -> Run:
 
     Raises:
         RunTakenOver: another process has opened it since `former_writer` was read.
+        StoreError: its experiment is deleted, or its artifacts lay where there is no directory any more.
         Exception: the server is away, or refuses the run.
     """
     run = client.get_run(opening.run_id) if opening.run_id else _make_run(client, opening)
     run_id = run.info.run_id
+    if opening.run_id:
+        experiment_id(client, {"id": run.info.experiment_id, "name": ""})
     if opening.writer:
         # However late this comes, it takes the run from nobody who resumed it since then.
         advice = f"; resume={run_id} goes on from its last state"

@@ -36,7 +36,7 @@ from sls.tracking.offline.journal_files import find_journals, journal_directory,
 from sls.tracking.offline.server_calls import short_calls
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun
-from sls.tracking.sender import send_journal
+from sls.tracking.sender import RecordingsRefused, send_journal
 from sls.tracking.store import find_run
 from tests.servers import Server
 
@@ -368,11 +368,10 @@ def test_run_is_resumed_by_one_of_two_that_begin_at_once(store) -> None:
 
 
 def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
-    with tracked_run("train", journal=True) as run:
-        run.log_metrics({"not/valid/%": 1.0})
-        run.log_metrics({"train/loss": 1.0})
+    with pytest.raises(RecordingsRefused, match=r"\b1 of"), tracked_run("train", journal=True) as run:
+        [run.log_metrics(metric) for metric in ({"not/valid/%": 1.0}, {"train/loss": 1.0})]
     found = MlflowClient().get_run(run.run_id)
-    assert found.info.status == "FINISHED"
+    assert found.info.status == "FAILED"
     assert found.data.metrics == {"train/loss": 1.0}
     (path,) = find_journals(run.run_id)
     assert found.data.tags["refused"].startswith("entries ")
@@ -389,7 +388,7 @@ def test_entry_that_is_refused_without_a_word_is_kept(store, monkeypatch) -> Non
         log_batch(client, run_id, **records)
 
     monkeypatch.setattr(MlflowClient, "log_batch", refuse_metrics)
-    with tracked_run("train", journal=True) as run:
+    with pytest.raises(RecordingsRefused), tracked_run("train", journal=True) as run:
         run.log_metrics({"train/loss": 1.0})
     (path,) = find_journals(run.run_id)
     assert list(read_position(path).refused.values()) == ["TypeError"]

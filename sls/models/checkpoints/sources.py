@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 from sls.quotation import quote
 
 HUB_SCHEME = "hf://"
+PROXY_SETTINGS = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+CERTIFICATE_SETTINGS = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 HUB_FORM = "hf://owner/repo/file[@revision]"
 _REFERENCE = re.compile(r"hf://([^/@]+/[^/@]+)/([^/@]+(?:/[^/@]+)*)(?:@(.+))?")
 
@@ -42,6 +44,8 @@ def _download(repo: str, filename: str, revision: str | None) -> Path:
 
     reference = f"{HUB_SCHEME}{repo}/{filename}" + (f"@{revision}" if revision else "")
     endpoint = os.environ.get("HF_ENDPOINT")  # read here, because huggingface_hub reads it once, at import
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise ValueError(f"HF_ENDPOINT: found {endpoint}, expected an address that begins with https://")
     try:
         return Path(hf_hub_download(repo, filename, revision=revision, endpoint=endpoint))
     except errors.LocalEntryNotFoundError as error:
@@ -61,3 +65,14 @@ def _download(repo: str, filename: str, revision: str | None) -> Path:
         raise FileNotFoundError(f"{reference}: no such revision or file in the repository") from error
     except errors.HfHubHTTPError as error:
         raise ValueError(f"{reference}: the hub answered: {str(error).splitlines()[0]}") from error
+    except (
+        ImportError,
+        OSError,
+        ValueError,
+    ) as error:  # by a proxy's scheme, or a certificate that is not there
+        reason = " ".join(str(error).split())
+        kind = PROXY_SETTINGS if "proxy" in reason.lower() else CERTIFICATE_SETTINGS
+        given = ", ".join(name for name in kind if os.environ.get(name))  # a value may hold a password
+        raise ValueError(
+            f"{reference}: the hub cannot be asked: {reason} (see {given or 'HF_ENDPOINT'})"
+        ) from error

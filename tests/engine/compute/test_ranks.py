@@ -61,3 +61,10 @@ def test_a_process_that_is_gone_is_no_bad_input(monkeypatch) -> None:
     for meet in (SECOND.wait_for_all, lambda: SECOND.share(None)):
         with pytest.raises(ConnectionError, match=": Connection closed"):
             meet()
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
+def test_what_no_launcher_sets_is_named(name: str) -> None:
+    for text in ("foo", "-1", "1.0"):
+        with pytest.raises(ValueError, match=f"{name}: found {text}, expected a number"):
+            Ranks.read({name: text})

@@ -184,3 +184,27 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_a_directory_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("HF_ENDPOINT", "hf-mirror.com"),
+        ("HF_ENDPOINT", "ftp://hub"),
+        ("ALL_PROXY", "socks5://anna:secret@127.0.0.1:9"),
+        ("HTTPS_PROXY", "ftp://anna:secret@127.0.0.1:9"),
+        ("SSL_CERT_FILE", "/nowhere/ca.pem"),
+    ],
+)
+def test_a_setting_of_the_network_that_cannot_be_is_named(tmp_path, name: str, value: str) -> None:
+    """In a process of its own: the hub's client is made once in each."""
+    code = "from sls.models.checkpoints.sources import fetch; fetch('hf://owner/repo/file.pth')"
+    kept = {key: item for key, item in os.environ.items() if "proxy" not in key.lower() and "HF_" not in key}
+    environment = {**kept, name: value, "HF_HOME": str(tmp_path)}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
+    line = ended.stderr.splitlines()[-1]
+    assert line.startswith("ValueError: ")
+    assert name in line
+    assert "secret" not in line

@@ -224,7 +224,7 @@ def test_files_that_somebody_removed_are_named_and_not_passed_over(store, monkey
     assert (sent.num_refused, find_journals()) == (1, [path])
     assert "000002 is gone" in read_position(path).refused["2"]
     found = MlflowClient().get_run(sent.run_id)
-    assert (found.info.status, found.data.tags["refused"]) == ("FINISHED", "entries 2")
+    assert (found.info.status, found.data.tags["refused"]) == ("FAILED", "entries 2")
     assert found.data.metrics == {"train/loss": 1.0}
 
 
