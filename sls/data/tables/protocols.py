@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
@@ -48,6 +48,8 @@ class Protocol:
     """`Label` of each trial, or None for a list without labels. Shape: `(trials,)`, int8."""
     fields: Columns = field(default_factory=lambda: Columns({}))
     """What else is known, by column (speaker, attack, codec, subset, ...). Shape of each: `(trials,)`."""
+    spellings: Mapping[str, int] = field(default_factory=dict)
+    """How the file spells the labels."""
     speakers: Protocol | None = None
     """The list that gave the speakers, where the file itself does not."""
 
@@ -130,7 +132,7 @@ def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]
     table = read_table(path, formats)
     names, fields = table.names(), table.fields(leave_out=("trial", "label"))
     labels = table.numbers("label", table.form.labels) if "label" in table.places else None
-    return Protocol(table.source, table.digest, names, labels, fields)
+    return Protocol(table.source, table.digest, names, labels, fields, table.form.labels)
 
 
 def list_subsets(fields: Columns) -> tuple[str, ...]:

@@ -40,6 +40,8 @@ class EvaluationRequest:
     """A calibration to apply."""
     fit_calibration: str = ""
     """Fit a calibration on these scores: logistic or pav."""
+    score_column: str = ""
+    """Which column of a score file of another form is the score, by number or name."""
     is_illustrated: bool = True
     """Draw the report, a page with figures; otherwise its numbers alone are kept, as JSON."""
 
@@ -73,7 +75,7 @@ class EvaluationBasis:
 
     def join(self, source: ScoreSource, name: str = "") -> JoinedScores:
         """Reads scores, records which they are (by the name of their system, if given), and joins them."""
-        table = read_scores(source.path, source.name)
+        table = read_scores(source.path, source.name, self.request.score_column)
         ending = f".{name}" if name else ""
         self.run.set_tags({f"scores{ending}": source.name, f"scores_sha256{ending}": table.digest})
         return join_scores(table, self.key, allow_partial=self.request.allow_partial)
