@@ -92,7 +92,7 @@ def read_any_protocol(path: str | Path, tracks: str | Path | None = None) -> Pro
     ]
     # Names in a first line say more than a number of columns, and two columns more than one.
     formats.sort(key=lambda item: (not item.header, -len(item.columns)))
-    return read_protocol(path, formats)
+    return read_protocol(path, formats, needs_labels=False)
 
 
 def list_recordings(root: Path) -> list[Trial]:

@@ -16,6 +16,8 @@ from sls.quotation import quote
 
 ALL_SUBSETS = "all"
 """The name that stands for every trial, whatever its subset."""
+UNKNOWN_LABEL = "-"
+"""What stands in the place of a label that is not known."""
 
 
 class Label(IntEnum):
@@ -118,12 +120,16 @@ class Protocol:
         return counts
 
 
-def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]) -> Protocol:
+def read_protocol(
+    path: str | Path, formats: TableFormat | Sequence[TableFormat], *, needs_labels: bool = True
+) -> Protocol:
     """Reads a protocol, a key or a list of trials.
 
     Args:
         path: The file.
         formats: Its form; of several, the first that the file's first line fits.
+        needs_labels: Whether its labels count, where its form has them. Otherwise, as of trials that are only scored,
+            a list with `-` in the place of some is one without labels.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -131,7 +137,10 @@ def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]
     """
     table = read_table(path, formats)
     names, fields = table.names(), table.fields(leave_out=("trial", "label"))
-    labels = table.numbers("label", table.form.labels) if "label" in table.places else None
+    has_labels = "label" in table.places
+    if has_labels and not needs_labels:
+        has_labels = UNKNOWN_LABEL not in table.categories("label").values
+    labels = table.numbers("label", table.form.labels) if has_labels else None
     return Protocol(table.source, table.digest, names, labels, fields, table.form.labels)
 
 

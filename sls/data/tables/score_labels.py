@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from sls.data.tables.columns import Categories, Texts
-from sls.data.tables.protocols import Label, Protocol
+from sls.data.tables.protocols import UNKNOWN_LABEL, Label, Protocol
 from sls.data.tables.score_forms import KEYED_FORM, REMEDY, describe_two_scores
 from sls.data.tables.text_table import Table
 from sls.quotation import quote
@@ -18,7 +18,7 @@ LABEL_WORDS: Mapping[str, int] = {
 """What a column of labels in a score file may say, beside the spellings of the key."""
 LABEL_NAMES = ("label", "labels", "key", "class", "target", "truth", "ground_truth")
 """What a first line may call a column of true labels."""
-UNKNOWN_LABEL, NUMBERED_LABELS = "-", frozenset("01")
+NUMBERED_LABELS = frozenset("01")
 _NONE = -1
 
 logger = logging.getLogger(__name__)
