@@ -97,9 +97,7 @@ def test_a_block_that_fails_writes_nothing(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
 
 
-@pytest.mark.parametrize(
-    "error", [OSError(28, "No space left on device"), RuntimeError("x: No space left on device")]
-)
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
 def test_a_full_temporary_directory_is_named(monkeypatch, tmp_path, kind) -> None:
     error = kind(f"writing: {os.strerror(errno.ENOSPC)}")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

@@ -12,7 +12,7 @@ import numpy as np
 from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.text_table import read_table
-from sls.quotation import quote
+from sls.quotation import did_you_mean, quote
 
 ALL_SUBSETS = "all"
 """The name that stands for every trial, whatever its subset."""
@@ -159,6 +159,7 @@ def find_subset(source: Path, fields: Columns, num_rows: int, subset: str) -> np
     if subset not in known:
         raise ValueError(
             f"{source}: found no trial of subset {quote(subset)}, expected one of: {', '.join(known)}"
+            f"{did_you_mean(subset, known)}"
         )
     if subset == ALL_SUBSETS:
         return np.ones(num_rows, dtype=bool)

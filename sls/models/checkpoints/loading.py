@@ -84,7 +84,15 @@ def build_countermeasure(
             raise ValueError(f"xlsr_model: found random:{name}, expected random: and {known}")
         encoder = NAMED_ENCODERS[name]
     else:
-        pretrained = _read_pretrained(xlsr_model)
+        try:
+            pretrained = _read_pretrained(xlsr_model)
+        except FileNotFoundError as error:
+            small = f"{RANDOM_SCHEME}tiny:mel"
+            raise FileNotFoundError(
+                f"xlsr_model: {error}; {small} is a small start without a file"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"xlsr_model: {error}") from error
         encoder = pretrained.encoder
     with WithoutInitialValues():
         xlsr = Xlsr(encoder)

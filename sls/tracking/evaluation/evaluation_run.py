@@ -55,6 +55,7 @@ class EvaluationBasis:
         self.track = corpus.track(request.track)
         self.subset = request.subset or self.track.default_subset
         self.key = self.track.key(corpus.data_root, request.key)
+        self.key.subset_mask(self.subset)  # what is typed is held against the key before other files are read
         tags = {"key": self.key.source, "key_sha256": self.key.digest}
         if self.key.speakers is not None:
             tags |= {"speakers": self.key.speakers.source, "speakers_sha256": self.key.speakers.digest}
