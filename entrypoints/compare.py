@@ -28,6 +28,9 @@ from sls.tracking.run import TrackedRun
 @text_option(
     "allow_partial", "true: compare on the trials that all scores and the key share [default: false]"
 )
+@text_option(
+    "score_column", "of score files in another form: number (from 1) or name of the column that is the score"
+)
 @config_options("data")
 def compare(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
     """Say which of two or more systems is better on a track, and whether the data can tell."""
@@ -37,6 +40,7 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
         optional_path(options["key"]),
         optional_path(options["asv_scores"]),
         parse_boolean("allow_partial", options["allow_partial"]),
+        score_column=options["score_column"],
     )
     corpus = open_corpus(typed_config(options).data, options["key"], [track])
     with scratch_directory() as directory:

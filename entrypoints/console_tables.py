@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SHOWN_METRICS = {"eer_percent": ("EER %", "{:.2f}"), "min_tdcf": ("min t-DCF", "{:.4f}")}
 """Heading and form of the metrics of a table of recipes."""
+_EXTRA_NOTE = "extra: recordings beside those of the list, which names them not; they are left alone"
 COMPARED_MEASURES = ("eer", "min_tdcf", "min_tdcf_legacy")
 
 
@@ -103,7 +104,7 @@ def inventory_tables(inventories: Sequence[TrackInventory]) -> list[Table]:
             recordings.append([item.track, *lengths, rates or "-"])
     of_files = ["trials", "present", "missing", "extra", "unreadable", "keyed"]
     of_recordings = ["hours", "shortest s", "longest s", "rates Hz (recordings)"]
-    tables = [make_table("What lies under data_root", ["track"], of_files, files)]
+    tables = [make_table("What lies under data_root", ["track"], of_files, files, _EXTRA_NOTE)]
     if recordings:
         tables.append(make_table("Recordings that were looked into", ["track"], of_recordings, recordings))
     return tables

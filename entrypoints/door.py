@@ -43,6 +43,13 @@ console = Console(quiet=os.environ.get("RANK", "0") not in ("", "0"))
 """Tables and progress bars; the bars are quiet when nobody watches, and all is in processes after the first."""
 _log_console = Console(stderr=True)
 
+OPTION_SETTINGS: dict[str, Any] = {
+    "ignore_unknown_options": True,
+    "allow_extra_args": True,
+    "token_normalize_func": lambda name: name.replace("-", "_"),
+}
+"""Of a command line: what is unknown is told by `refuse_unknown`, and `--batch-size` is `--batch_size`."""
+
 
 def say(text: str) -> None:
     """Prints lines for a person, which no width of a terminal breaks."""
@@ -57,7 +64,7 @@ def door_command(kind: str, *, journal: bool = False) -> Callable[[Callable[...,
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        @click.command(kind, context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+        @click.command(kind, context_settings=OPTION_SETTINGS)
         @click.pass_context
         @functools.wraps(function)
         def command(context: click.Context, **options: Any) -> None:

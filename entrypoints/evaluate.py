@@ -28,6 +28,9 @@ from sls.tracking.run import TrackedRun
     "calibration", "a calibration to apply: a JSON file, or the id of the evaluation run that fitted it"
 )
 @text_option("fit_calibration", "logistic or pav: fit a calibration on these scores and keep it")
+@text_option(
+    "score_column", "of score files in another form: number (from 1) or name of the column that is the score"
+)
 @config_options("data")
 def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: str) -> None:
     """Compute EER, min t-DCF and the rest from a score file and a key."""
@@ -40,6 +43,7 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
             parse_boolean("allow_partial", options["allow_partial"]),
             find_calibration(run.client, options["calibration"], directory),
             options["fit_calibration"],
+            options["score_column"],
         )
         corpus = open_corpus(typed_config(options).data, options["key"], [track])
         source = find_scores(run.client, scores, corpus.name, track, directory, model)

@@ -4,14 +4,14 @@ import sys
 
 import click
 
-from entrypoints.door import EXIT_FAILURE, errors_exit, refuse_unknown, say
+from entrypoints.door import EXIT_FAILURE, OPTION_SETTINGS, errors_exit, refuse_unknown, say
 from entrypoints.options import text_option
 from sls.tracking.offline.journal_files import find_journals, journal_directory
 from sls.tracking.sender import send_journal
 from sls.tracking.writer import RunTakenOver
 
 
-@click.command("sync", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.command("sync", context_settings=OPTION_SETTINGS)
 @text_option("run_id", "the run whose recordings to send [default: all]")
 @text_option("tracking_uri", "where to send them [default: where each run was meant for]")
 @click.pass_context

@@ -6,11 +6,15 @@ import hashlib
 import os
 import platform
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_LEAST_FREE_BYTES = 1 << 20
+"""A disk with less is full."""
 
 
 @contextmanager
@@ -39,9 +43,19 @@ def file_digest(path: str | Path) -> str:
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """A directory for files on their way to another place; it goes with the block."""
+    """A directory for files on their way to another place; it goes with the block.
+
+    Raises:
+        OSError: it was full, which is told by its path.
+    """
     with tempfile.TemporaryDirectory(prefix="sls-") as path:
-        yield Path(path)
+        try:
+            yield Path(path)
+        except Exception as error:  # libraries say that a disk is full in errors of their own, and not which
+            strerror = os.strerror(errno.ENOSPC)
+            if strerror not in str(error) or shutil.disk_usage(path).free > _LEAST_FREE_BYTES:
+                raise
+            raise OSError(errno.ENOSPC, f"{strerror} (TMPDIR names another place)", path) from error
 
 
 def check_is_file(path: Path, parameter: str = "", expected: str = "a regular file") -> None:

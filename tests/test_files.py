@@ -7,12 +7,22 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from sls.files import file_digest, hold_lock, read_holder, this_process, write_whole
+from sls import files
+from sls.files import (
+    file_digest,
+    hold_lock,
+    read_holder,
+    scratch_directory,
+    this_process,
+    write_whole,
+)
 
 HOLDER = """
 import sys, time
@@ -85,3 +95,17 @@ def test_a_block_that_fails_writes_nothing(tmp_path: Path) -> None:
     assert not list((tmp_path / "new").iterdir())
     write(lambda: None)
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])
+def test_a_full_temporary_directory_is_named(monkeypatch, tmp_path, kind) -> None:
+    error = kind(f"writing: {os.strerror(errno.ENOSPC)}")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    free = [0]
+    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[0]))
+    with pytest.raises(OSError, match=rf"No space left on device.*{tmp_path}/sls-"), scratch_directory():
+        raise error
+    free[0] = 1 << 30  # another disk is full
+    with pytest.raises(type(error)) as caught, scratch_directory():
+        raise error
+    assert caught.value is error

@@ -43,7 +43,7 @@ def join_with_a_key(path):
         (f"{LONG} 1\n", join_with_a_key),
         (f"a {LONG}\n", lambda path: read_protocol(path, LIST)),
         ("a spoof\n", lambda path: read_protocol(path, LIST).select_subset(LONG)),
-        ("", lambda path: check_names(path, [f"{LONG} {LONG}"])),
+        ("", lambda path: check_names(path, [f"{LONG}\t{LONG}"])),
         (f"lr: {LONG}\n", lambda path: build_config(read_config_values(path))),
         (f"tracks: {LONG}\n", load_tracks),
     ],

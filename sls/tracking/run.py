@@ -30,6 +30,7 @@ from mlflow.utils import name_utils
 
 from sls.config import Config
 from sls.data.tables.protocols import Protocol
+from sls.files import scratch_directory
 from sls.tracking.artifacts import delete_states, open_artifacts, upload_directory, upload_state
 from sls.tracking.offline.journal import Journal, recorded
 from sls.tracking.tags import WEIGHTS_DELETED, WEIGHTS_TAG
@@ -261,6 +262,10 @@ class TrackedRun:
     def staging(self) -> Iterator[Path]:
         """A directory for files on their way, on the disk where they are kept; recording may take it over."""
         place = self.journal.path if self.journal else None
+        if place is None:
+            with scratch_directory() as scratch:
+                yield scratch
+            return
         with TemporaryDirectory(prefix="staging-", dir=place, ignore_cleanup_errors=True) as directory:
             yield Path(directory)
 

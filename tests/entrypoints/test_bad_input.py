@@ -98,7 +98,25 @@ def test_missing_configuration_file_is_named(store) -> None:
 
 
 def test_missing_pretrained_model_is_named(store, small_corpus) -> None:
-    assert_fails_with(call(train, "--data_root", str(small_corpus), "--num_workers", "0"), "xlsr2_300m.pt")
+    assert_fails_with(
+        call(train, "--data_root", str(small_corpus), "--num_workers", "0"), "xlsr_model: xlsr2_300m.pt"
+    )
+
+
+def test_unknown_validation_is_not_called_a_track(store, small_corpus) -> None:
+    where = ["--data_root", str(small_corpus), *TINY]
+    assert_fails_with(call(train, *where, "--validation", "devv"), "validation: found 'devv'", "mean dev?")
+
+
+def test_misspelt_subset_is_held_against_the_key(store, small_corpus, tmp_path) -> None:
+    (tmp_path / "scores.txt").write_text("a 1\n")
+    where = ["--data_root", str(small_corpus), "--track", "LA", "--scores", str(tmp_path / "scores.txt")]
+    result = call(evaluate, *where, "--subset", "progres")
+    assert_fails_with(result, "CM/trial_metadata.txt", "'progres'", "mean progress?")
+
+
+def test_misspelt_stage_is_answered_with_the_nearest(store) -> None:
+    assert_fails_with(call(register, "--version", "1", "--stage", "produktion"), "mean production?")
 
 
 def test_unknown_shape_is_named(store, small_corpus) -> None:

@@ -1,5 +1,7 @@
 """How errors end a door."""
 
+import importlib
+
 import pytest
 import requests
 
@@ -27,3 +29,20 @@ def test_an_error_ends_a_door_with_one_line_and_a_code(error: Exception, code: i
         raise error
     assert ended.value.code == code
     assert capsys.readouterr().err.splitlines() == [f"score: {error}"]
+
+
+DOORS = ("check_data", "choose", "compare", "epochs", "evaluate", "import_checkpoint", "join", "main")
+DOORS += ("register", "score", "sync", "train")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_every_option_is_taken_in_every_spelling(door: str) -> None:
+    command = getattr(importlib.import_module(f"entrypoints.{door}"), door)
+    for option in command.params:
+        name = option.opts[0].removeprefix("--")
+        dashed = name.replace("_", "-")
+        for spelling in (name, dashed, name.replace("_", "-", 1)):
+            for arguments in ([f"--{spelling}=8"], [f"--{spelling}", "8"]):
+                context = command.make_context(door, arguments)
+                assert context.params[option.name] == "8"
+                assert context.args == []

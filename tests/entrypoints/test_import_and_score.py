@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 
+from entrypoints.evaluate import evaluate
 from entrypoints.import_checkpoint import import_checkpoint
 from entrypoints.score import score
 from sls.data.tables.score_files import read_scores
@@ -51,6 +52,35 @@ def test_imported_checkpoint_scores_as_the_seed_system(
     sidecar = json.loads((tmp_path / "scores.txt.json").read_text())
     assert sidecar["num_trials"] == 4
     assert sidecar["backend"] == backend
+
+
+def test_names_with_spaces_are_scored_and_evaluated(store, reference_dir, golden_audio, tmp_path) -> None:
+    import_golden(reference_dir)
+    for path in golden_audio.iterdir():
+        path.rename(path.with_name(path.name.replace("g", "clip ")))
+    key = tmp_path / "key.csv"
+    key.write_text(
+        "file,label\n" + "".join(f"clip {i}.wav,{('spoof', 'bonafide')[i % 2]}\n" for i in range(4))
+    )
+    tracks = tmp_path / "own.yaml"
+    tracks.write_text("tracks: {dev: {protocol: {files: key.csv, formats: csv}, audio: {extensions: ''}}}\n")
+    output = tmp_path / "scores.txt"
+    where = ["--protocol", str(key), "--audio_dir", str(golden_audio), "--output", str(output)]
+    result = CliRunner().invoke(score, ["--model", "models:/xlsr-sls@recipe-golden", *where, *CPU])
+    assert result.exit_code == 0, result.output
+    assert sorted(read_scores(output).names) == [f"clip {i}.wav" for i in range(4)]
+    wanted = [
+        "--track",
+        "dev",
+        "--tracks",
+        str(tracks),
+        "--data_root",
+        str(tmp_path),
+        "--scores",
+        str(output),
+    ]
+    result = CliRunner().invoke(evaluate, wanted)
+    assert result.exit_code == 0, result.output
 
 
 def test_imported_version_says_where_it_comes_from(store, reference_dir) -> None:

@@ -23,6 +23,7 @@ _FIRST_BYTES = {
     b"fLaC": "flac",
     b"OggS": "ogg",
     b"FORM": "aiff",
+    b"#!AM": "amr",
     b"\x1a\x45\xdf\xa3": "matroska",  # WebM too
     b"\x30\x26\xb2\x75": "asf",  # WMA
 }
@@ -32,7 +33,8 @@ def open_container(content: str | bytes) -> InputContainer:
     """Opens a recording, a path or the content of a file, with the demuxer of its format alone.
 
     Raises:
-        ValueError: it begins like none of WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, WMA and WebM, or with many ID3 tags.
+        ValueError: it begins like none of WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, AMR, WMA and WebM, or with many ID3
+            tags.
         FFmpegError: FFmpeg does not read it.
     """
     with io.BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb") as file:
@@ -43,7 +45,7 @@ def open_container(content: str | bytes) -> InputContainer:
         container = name_container(file.read(HEAD_BYTES)) or ("mp3" if place else None)
     if container is None:
         found = f"a file that begins with {head!r}" if head else "an empty file"
-        raise ValueError(f"found {found}, expected WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, WMA or WebM")
+        raise ValueError(f"found {found}, expected WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, AMR, WMA or WebM")
     return av.open(io.BytesIO(content) if isinstance(content, bytes) else content, mode="r", format=container)
 
 

@@ -30,13 +30,13 @@ class Corpus:
     data_root: Path
     tracks: Mapping[str, Track]
 
-    def track(self, name: str) -> Track:
-        """Returns a track by its name.
+    def track(self, name: str, parameter: str = "track") -> Track:
+        """Returns a track by its name, which the user gave by a parameter.
 
         Raises:
             ValueError: there is none of that name; the message says which there are.
         """
-        return _find_track(self.tracks, name)
+        return _find_track(self.tracks, name, parameter)
 
 
 def open_corpus(data: DataConfig, key: str = "", wanted: Iterable[str] = ()) -> Corpus:
@@ -77,12 +77,12 @@ def is_built_in(tracks_file: str | Path) -> bool:
     return not str(tracks_file) or Path(tracks_file).samefile(BUILT_IN_TRACKS)
 
 
-def _find_track(tracks: Mapping[str, Track], name: str) -> Track:
+def _find_track(tracks: Mapping[str, Track], name: str, parameter: str = "track") -> Track:
     if name in tracks:
         return tracks[name]
     hint = did_you_mean(name, tracks, cutoff=0.5)
     found = quote(name) if name else "nothing"
-    raise ValueError(f"track: found {found}, expected one of {', '.join(tracks)}{hint}")
+    raise ValueError(f"{parameter}: found {found}, expected one of {', '.join(tracks)}{hint}")
 
 
 def _name_after(tracks_file: Path) -> str:

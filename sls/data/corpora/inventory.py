@@ -12,6 +12,7 @@ from sls.data.corpora.audio_inventory import AudioInventory, Depth, Show, inspec
 from sls.data.corpora.track import DOWNLOAD_PARTS, NotThereError, Track
 from sls.data.tables.asv_scores import AsvScores
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol
+from sls.data.tables.score_files import check_names
 
 TRAINING_TRACK = "train"
 """The track that training uses."""
@@ -140,8 +141,10 @@ def _inspect_track(track: Track, root: Path, depth: Depth, num_workers: int, sho
     if not problems.are_absences:
         with suppress(FileNotFoundError, ValueError):  # with wrong counts only, the rest can still be told
             protocol = track.protocol(root, is_checked=False)
-    audio = AudioInventory()
+    audio, can_name, num_listed = AudioInventory(), False, len(problems.lines)
     if protocol is not None:
+        problems.attempt(partial(check_names, protocol.source, protocol.names.tolist()))
+        can_name = len(problems.lines) == num_listed
         inspect = partial(inspect_recordings, track, protocol, root, depth, num_workers, show)
         audio = problems.attempt(inspect) or AudioInventory(missing=len(protocol))
     problems.lines += [f"track {track.name}: {line}" for line in audio.problems()]
@@ -167,7 +170,7 @@ def _inspect_track(track: Track, root: Path, depth: Depth, num_workers: int, sho
         asv_trials=None if asv is None else asv.counts(),
         problems=tuple(problems.lines),
         can_train=has_audio and key is not None and all(key.counts[label.name.lower()] for label in Label),
-        can_score=has_audio,
+        can_score=has_audio and can_name,
         metrics=tuple(metric for metric in earned if asv is not None or "tdcf" not in metric),
         download=track.downloads([part for part in DOWNLOAD_PARTS if needed[part]]),
         is_absent=protocol is None and key is None and problems.are_absences,

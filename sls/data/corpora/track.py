@@ -64,7 +64,7 @@ class Track:
         for search in searches:
             path = search.find(root)
             if path is not None:
-                return self._read(path, search, is_checked)
+                return self._read(path, search, is_checked, needs_labels=False)
         raise self._not_found(searches, root)
 
     def key(
@@ -196,8 +196,10 @@ class Track:
         except FileNotFoundError as error:
             raise NotThereError(f"track {self.name}: {error}", self.download["audio"]) from None
 
-    def _read(self, path: Path, search: FileSearch, is_checked: bool) -> Protocol:
-        protocol = read_protocol(path, search.formats)
+    def _read(
+        self, path: Path, search: FileSearch, is_checked: bool, *, needs_labels: bool = True
+    ) -> Protocol:
+        protocol = read_protocol(path, search.formats, needs_labels=needs_labels)
         if is_checked:
             check_counts(protocol, self._counts_of(path))
         return protocol

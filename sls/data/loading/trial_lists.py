@@ -9,7 +9,6 @@ from sls.data.corpora.corpus import Corpus
 from sls.data.corpora.locations import AudioSearch, list_trials
 from sls.data.corpora.tracks import load_formats
 from sls.data.tables.protocols import Protocol, Trial, read_protocol
-from sls.quotation import quote
 
 AUDIO_EXTENSIONS = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".aiff", ".wma", ".webm")
 """What a recording may be called in a directory without a protocol."""
@@ -93,7 +92,7 @@ def read_any_protocol(path: str | Path, tracks: str | Path | None = None) -> Pro
     ]
     # Names in a first line say more than a number of columns, and two columns more than one.
     formats.sort(key=lambda item: (not item.header, -len(item.columns)))
-    return read_protocol(path, formats)
+    return read_protocol(path, formats, needs_labels=False)
 
 
 def list_recordings(root: Path) -> list[Trial]:
@@ -104,7 +103,7 @@ def list_recordings(root: Path) -> list[Trial]:
 
     Raises:
         FileNotFoundError: there is no recording in it.
-        ValueError: a name has white space or is not UTF-8, which a score file cannot hold.
+        ValueError: a name is not UTF-8, which a score file cannot hold.
     """
     found = sorted(root.rglob("*"))
     paths = [path for path in found if path.suffix.lower() in AUDIO_EXTENSIONS and not path.is_dir()]
@@ -115,11 +114,6 @@ def list_recordings(root: Path) -> list[Trial]:
         expected = ", ".join(AUDIO_EXTENSIONS)
         raise FileNotFoundError(f"audio_dir: no recording in {root}, expected files named {expected}")
     trials = [Trial(path.relative_to(root).as_posix(), path) for path in paths]
-    unfit = next((trial.name for trial in trials if len(trial.name.split()) != 1), None)
-    if unfit is not None:
-        raise ValueError(
-            f"{root}: found a recording named {quote(unfit)}, expected a name without white space"
-        )
     foreign = next((trial.name for trial in trials if not _is_utf8(trial.name)), None)
     if foreign is not None:
         raise ValueError(

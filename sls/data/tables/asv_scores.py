@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sls.data.tables.columns import Columns
+from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.formats import TableFormat, read_first_line
 from sls.data.tables.protocols import ALL_SUBSETS, find_subset
 from sls.data.tables.text_table import Table, read_table
@@ -41,6 +41,10 @@ class AsvScores:
     """`Role` of each trial. Shape: `(trials,)`, int8."""
     fields: Columns = field(default_factory=lambda: Columns({}))
     """What else is known of the trials: attack, codec, transmission, subset. Shape of each: `(trials,)`."""
+    names: Texts | None = None
+    """The recording of each row of the file, where the file names them. Shape: `(rows,)`."""
+    rows: np.ndarray | None = None
+    """The row in the file of each trial; None where these are all. Shape: `(trials,)`."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -67,7 +71,16 @@ class AsvScores:
             scores=self.scores[mask],
             roles=self.roles[mask],
             fields=self.fields.select(mask),
+            rows=np.flatnonzero(mask) if self.rows is None else self.rows[mask],
         )
+
+    def sample_spoofed(self, size: int) -> list[str] | None:
+        """Returns the names of spoofed trials, spread over all of them; None where the file names none."""
+        if self.names is None:
+            return None
+        spoofed = np.flatnonzero(self.roles == Role.SPOOF)
+        chosen = spoofed[np.linspace(0, len(spoofed) - 1, min(size, len(spoofed))).astype(int)]
+        return self.names[chosen if self.rows is None else self.rows[chosen]].tolist()
 
     def select_subset(self, subset: str) -> AsvScores:
         """Returns the trials of one subset; all of them for `all` and where the corpus has no subsets.
@@ -118,7 +131,8 @@ def read_asv_scores(
     values = table.floats("score")
     roles, fields = _read_roles(with_roles)
     _check_same_rows(table, with_roles)
-    return AsvScores(table.source, table.digest, values, roles, fields)
+    names = next((held.texts("trial") for held in (with_roles, table) if "trial" in held.places), None)
+    return AsvScores(table.source, table.digest, values, roles, fields, names)
 
 
 def _read_roles(table: Table) -> tuple[np.ndarray, Columns]:

@@ -13,7 +13,7 @@ from sls.quotation import quote
 
 WHITESPACE = "whitespace"
 """The delimiter of the challenges' files: any run of spaces or tabs."""
-DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", WHITESPACE: WHITESPACE}
+DELIMITERS = {"comma": ",", "tab": "\t", "semicolon": ";", "pipe": "|", WHITESPACE: WHITESPACE}
 IGNORED_COLUMN = "_"
 
 _FIELD = re.compile(r"[^\x00-\x20]+")  # str.split would part at other spaces too
@@ -65,14 +65,15 @@ def match_format(path: Path, formats: Sequence[TableFormat]) -> TableFormat | No
     return next((candidate for candidate in formats if candidate.matches(line)), None)
 
 
-def describe_misfit(path: Path, formats: Sequence[TableFormat]) -> str:
-    """Says in one line that a file has none of the forms, and which they are."""
+def describe_misfit(path: Path, formats: Sequence[TableFormat], place: str = "") -> str:
+    """Says in one line that a file has none of the forms, and which they are; `place` stands for its path."""
+    where = place or str(path)
     line, expected = read_first_line(path), ", or ".join(candidate.describe() for candidate in formats)
     if not path.stat().st_size:
-        return f"{path}: found an empty file, expected {expected}"
+        return f"{where}: found an empty file, expected {expected}"
     delimiters = {candidate.delimiter for candidate in formats}
     found = len(split_line(line, WHITESPACE if WHITESPACE in delimiters else formats[0].delimiter))
-    return f"{path}:1: found {found} columns ({quote(line)}), expected {expected}"
+    return f"{where}:1: found {found} columns ({quote(line)}), expected {expected}"
 
 
 def split_line(line: str, delimiter: str) -> list[str]:

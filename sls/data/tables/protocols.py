@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from pathlib import Path
@@ -12,10 +12,12 @@ import numpy as np
 from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.text_table import read_table
-from sls.quotation import quote
+from sls.quotation import did_you_mean, quote
 
 ALL_SUBSETS = "all"
 """The name that stands for every trial, whatever its subset."""
+UNKNOWN_LABEL = "-"
+"""What stands in the place of a label that is not known."""
 
 
 class Label(IntEnum):
@@ -48,6 +50,8 @@ class Protocol:
     """`Label` of each trial, or None for a list without labels. Shape: `(trials,)`, int8."""
     fields: Columns = field(default_factory=lambda: Columns({}))
     """What else is known, by column (speaker, attack, codec, subset, ...). Shape of each: `(trials,)`."""
+    spellings: Mapping[str, int] = field(default_factory=dict)
+    """How the file spells the labels."""
     speakers: Protocol | None = None
     """The list that gave the speakers, where the file itself does not."""
 
@@ -116,12 +120,16 @@ class Protocol:
         return counts
 
 
-def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]) -> Protocol:
+def read_protocol(
+    path: str | Path, formats: TableFormat | Sequence[TableFormat], *, needs_labels: bool = True
+) -> Protocol:
     """Reads a protocol, a key or a list of trials.
 
     Args:
         path: The file.
         formats: Its form; of several, the first that the file's first line fits.
+        needs_labels: Whether its labels count, where its form has them. Otherwise, as of trials that are only scored,
+            a list with `-` in the place of some is one without labels.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -129,8 +137,11 @@ def read_protocol(path: str | Path, formats: TableFormat | Sequence[TableFormat]
     """
     table = read_table(path, formats)
     names, fields = table.names(), table.fields(leave_out=("trial", "label"))
-    labels = table.numbers("label", table.form.labels) if "label" in table.places else None
-    return Protocol(table.source, table.digest, names, labels, fields)
+    has_labels = "label" in table.places
+    if has_labels and not needs_labels:
+        has_labels = UNKNOWN_LABEL not in table.categories("label").values
+    labels = table.numbers("label", table.form.labels) if has_labels else None
+    return Protocol(table.source, table.digest, names, labels, fields, table.form.labels)
 
 
 def list_subsets(fields: Columns) -> tuple[str, ...]:
@@ -148,6 +159,7 @@ def find_subset(source: Path, fields: Columns, num_rows: int, subset: str) -> np
     if subset not in known:
         raise ValueError(
             f"{source}: found no trial of subset {quote(subset)}, expected one of: {', '.join(known)}"
+            f"{did_you_mean(subset, known)}"
         )
     if subset == ALL_SUBSETS:
         return np.ones(num_rows, dtype=bool)

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import logging
+import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from sls.data.tables.columns import Texts
-from sls.data.tables.formats import TableFormat
+from sls.data.tables.columns import Categories, Texts
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol
+from sls.data.tables.score_forms import MARKS, REMEDY, TABBED_FORM, find_form
+from sls.data.tables.score_labels import check_labels, take_labels
 from sls.data.tables.text_table import read_table
+from sls.files import check_is_file
 from sls.quotation import quote, shorten
 
 SCORE_DIGITS = 9
 """Significant decimal digits that give back the same float32."""
-SCORE_FORMATS = (
-    TableFormat("ASVspoof 5", ("trial", "score"), header=("filename", "cm-score")),
-    TableFormat("trial score", ("trial", "score")),
-    TableFormat("ASVspoof 2019: trial attack key score", ("trial", "_", "_", "score")),
-)
-"""The forms of score files: those of the challenges."""
 _EXAMPLES = 3
+_CONTROLS = re.compile(r"[\x00-\x1f]")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,10 @@ class ScoreTable:
     """SHA-256 of the file, hexadecimal."""
     origin: str = ""
     """Where a user finds the scores, if `source` is a passing copy of them."""
+    labels: Mapping[str, Categories] = field(default_factory=dict)
+    """Columns that say of each trial whether it is bona fide, by name. Shape of each: `(trials,)`."""
+    column: str = ""
+    """By which column the user named the scores of a file in another form than the challenges'."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -111,19 +118,23 @@ def format_score(score: float) -> str:
     return f"{score:.{SCORE_DIGITS}g}"
 
 
-def read_scores(path: str | Path, origin: str = "") -> ScoreTable:
-    """Reads a score file: `trial score` lines, or the forms of ASVspoof 2019 and 5.
+def read_scores(path: str | Path, origin: str = "", column: str = "") -> ScoreTable:
+    """Reads a score file: `trial score` lines, or the forms of ASVspoof 2019 and 5, or any other table.
 
     Args:
         path: The file.
         origin: Where a user finds it, if it is a passing copy.
+        column: Which column of any other table is the score, by its number, from 1, or its name in the first line.
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: another number of columns, a score that is not a finite number, or a trial twice.
+        ValueError: another number of columns, two of scores, a score that is not a finite number, or a trial twice.
     """
-    table = read_table(path, SCORE_FORMATS)
-    return ScoreTable(table.names(), table.floats("score"), table.source, table.digest, origin)
+    path = Path(path)
+    check_is_file(path)
+    table = read_table(path, find_form(path, column, origin), origin)
+    labels = take_labels(table)
+    return ScoreTable(table.names(), table.floats("score"), path, table.digest, origin, labels, column)
 
 
 def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -> JoinedScores:
@@ -140,6 +151,8 @@ def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -
         ValueError: trials without a score or scores without a trial (with `allow_partial`: none in common).
     """
     rows = table.names.find(key.names)
+    if table.column and (rows < 0).all():
+        rows = _find_without_endings(table, key)
     is_scored = rows >= 0
     subsets = (ALL_SUBSETS, *key.subsets()) if len(key.subsets()) > 1 else ()
     whole_subsets = tuple(name for name in subsets if is_scored[key.subset_mask(name)].all())
@@ -148,7 +161,23 @@ def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -
         raise ValueError(_describe_mismatch(table, key, is_scored, coverage))
     if not coverage.is_complete:
         key, rows = key.select(is_scored), rows[is_scored]
+    for name, column in table.labels.items():
+        check_labels(table.place, name, column.select(rows), key, bool(table.column))
     return JoinedScores(table.scores[rows], key, coverage, table)
+
+
+def _find_without_endings(table: ScoreTable, key: Protocol) -> np.ndarray:
+    """Returns the row of each trial of a key, -1 where there is none, by the names without what follows a point."""
+    ours, theirs = (
+        Texts.encode(name.removesuffix(PurePosixPath(name).suffix) for name in names)
+        for names in (key.names, table.names)
+    )
+    if not (ours.are_distinct() and theirs.are_distinct()):
+        return np.full(len(key), -1)
+    rows = theirs.find(ours)
+    if (rows >= 0).any():
+        logger.warning("%s: its trials are found by their names without endings", table.place)
+    return rows
 
 
 def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, coverage: Coverage) -> str:
@@ -164,6 +193,10 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
     hint = ""
     if missing and {Path(name).stem for name in missing} == {Path(name).stem for name in extra}:
         hint = "; the names differ in their folders or endings alone"
+        if not table.column:
+            hint += ": where the score is named, as by score_column=2, names without endings decide"
+    elif extra and all(name[-1] in MARKS for name in extra):
+        hint = f"; {REMEDY}"
     elif coverage.joined:
         hint = f"; allow_partial=true takes the {coverage.joined} in both"
     return (
@@ -176,13 +209,27 @@ def check_names(path: str | Path, names: Sequence[str]) -> None:
     """Refuses names that a score file cannot hold.
 
     Raises:
-        ValueError: no name, one twice, or one with white space.
+        ValueError: no name, one twice, or one with control characters or with white space at an end.
     """
     if not names:
         raise ValueError(f"{path}: found no score to write, expected one at least")
     if len(set(names)) != len(names):
         twice = next(name for name, count in Counter(names).items() if count > 1)
         raise ValueError(f"{path}: found trial {quote(twice)} twice, expected each trial once")
-    unfit = next((name for name in names if len(name.split()) != 1), None)
+    unfit = next((name for name in names if name.strip() != name or not name or _CONTROLS.search(name)), None)
     if unfit is not None:
-        raise ValueError(f"{path}: found trial name {quote(unfit)}, expected a name without white space")
+        raise ValueError(
+            f"{path}: found trial name {quote(unfit)}, expected one without control characters, and without white "
+            "space at its ends"
+        )
+
+
+def lay_out(lines: Sequence[str]) -> Iterable[str]:
+    """Returns `trial score` lines as those of a score file: with tabs and a header where a name has spaces."""
+    if not any(line.count(" ") > 1 for line in lines):
+        return lines
+    text = io.StringIO()
+    writer = csv.writer(text, delimiter=TABBED_FORM.delimiter, lineterminator="\n")
+    writer.writerow(TABBED_FORM.header)
+    writer.writerows(line.rstrip("\n").rpartition(" ")[::2] for line in lines if line)
+    return [text.getvalue()]

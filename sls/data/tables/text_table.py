@@ -167,12 +167,13 @@ class Table:
         return found
 
 
-def read_table(path: str | Path, formats: TableFormat | Sequence[TableFormat]) -> Table:
+def read_table(path: str | Path, formats: TableFormat | Sequence[TableFormat], place: str = "") -> Table:
     """Reads a text file of equally many columns in each line.
 
     Args:
         path: The file, in UTF-8. Fields between single characters, as commas, may be quoted.
         formats: Its form; of several, the first that the file's first line fits.
+        place: What a message calls the file, where its path is a passing one.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -184,8 +185,9 @@ def read_table(path: str | Path, formats: TableFormat | Sequence[TableFormat]) -
     check_is_file(path)
     form = match_format(path, formats)
     if form is None:
-        raise ValueError(describe_misfit(path, formats))
+        raise ValueError(describe_misfit(path, formats, place))
     content = path.read_bytes()
+    path = Path(place) if place else path
     digest, is_ended = hashlib.sha256(content).hexdigest(), content.endswith(_FIELD_ENDS)
     content = clean(path, content)
     if content.lstrip(b"\t\v\f ")[:1] in b"\n":

@@ -72,7 +72,7 @@ def evaluate(
     eer = eer_of_curve(curve)
     bonafide, spoof = ranking.scores[ranking.is_bonafide], ranking.scores[~ranking.is_bonafide]
     confusion = confusion_at(bonafide, spoof, eer.threshold)
-    warnings = find_warnings(everything, eer.eer, joined, plan.metrics, calibration)
+    warnings = find_warnings(everything, eer.eer, joined, plan.metrics, calibration, plan.asv)
     for warning in warnings:
         logger.warning("%s: %s", joined.table.place, warning)
     return Evaluation(

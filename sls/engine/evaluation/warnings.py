@@ -1,13 +1,16 @@
 """What a reader must know before believing the numbers of an evaluation."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
 
+from sls.data.tables.asv_scores import AsvScores, Role
+from sls.data.tables.columns import Texts
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import Condition
-from sls.engine.evaluation.groups import ATTACK, UNKNOWN
+from sls.engine.evaluation.groups import ATTACK, UNKNOWN, Factor
 from sls.engine.evaluation.measures import format_measure
 from sls.metrics.calibration import Calibration, PavCalibration
 from sls.metrics.eer import Ranking, compute_eer, eer_of_curve, merge_sorted
@@ -17,6 +20,9 @@ LEAST_SHOWN = 0.00005
 FEW_TRIALS = 30
 """Below this many trials of a class, a rate moves by more than 3 points with each error."""
 
+SAMPLED_NAMES = 1_000
+"""Of the ASV's trials: enough to see whether they are those of a key."""
+
 
 def find_warnings(
     everything: Condition,
@@ -24,6 +30,7 @@ def find_warnings(
     joined: JoinedScores,
     metrics: Collection[str] = (),
     calibration: Calibration | None = None,
+    asv: AsvScores | None = None,
 ) -> tuple[str, ...]:
     """Returns sentences on what the scores are like, what they cover, how they were calibrated, and on the ASV's.
 
@@ -33,6 +40,7 @@ def find_warnings(
         joined: The scores as they were joined with the key, before any calibration.
         metrics: What the track earns.
         calibration: By which the ranked scores are log-likelihood ratios.
+        asv: The ASV's trials.
     """
     found = [*_warn_of_scores(everything.ranking, eer)]
     coverage = joined.coverage
@@ -47,7 +55,8 @@ def find_warnings(
         found.append(
             "no ASV scores were found, so that there is no t-DCF: put them beside the key, or name them by asv_scores"
         )
-    found += _warn_of_asv(everything)
+    if asv is not None:
+        found += _warn_of_asv(everything, joined, asv)
     return tuple(found)
 
 
@@ -94,8 +103,15 @@ def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: fl
         )
 
 
-def _warn_of_asv(everything: Condition) -> Iterator[str]:
-    """Yields which attacks of the key the ASV did not meet."""
+def _warn_of_asv(everything: Condition, joined: JoinedScores, asv: AsvScores) -> Iterator[str]:
+    """Yields whether the ASV met other trials than those of the key, and which attacks it did not meet."""
+    names = asv.sample_spoofed(SAMPLED_NAMES if joined.coverage.is_complete else len(asv))
+    if names is not None and not _are_in_key(names, joined.key.names):
+        yield (
+            "the ASV scores hold none of the key's trials, so that the t-DCF is that of another corpus's speaker "
+            "verification"
+        )
+        return
     attacks = everything.find(ATTACK)
     if attacks is None or everything.tandem is None:
         return
@@ -113,3 +129,32 @@ def _warn_of_asv(everything: Condition) -> Iterator[str]:
         )
     elif met != named:
         yield f"the ASV scores know {len(met)} of the {len(named)} attacks of the key"
+    elif named and names is None and joined.coverage.is_complete:
+        yield from _warn_of_counts(attacks, everything, asv)
+
+
+def _are_in_key(names: Collection[str], keyed: Texts) -> bool:
+    """Whether one of the ASV's trials is in a key: under its name, or that less endings such as `-alaw-ita_tx`."""
+    parts = [name.split("-") for name in names]
+    shortened = {"-".join(part[:size]) for part in parts for size in range(1, len(part) + 1)}
+    return bool((keyed.find(Texts.encode(shortened)) >= 0).any())
+
+
+def _warn_of_counts(attacks: Factor, everything: Condition, asv: AsvScores) -> Iterator[str]:
+    """Yields whether ASV scores that name no trials can be those of the key, by how many there are of each attack."""
+    spoofed = asv.fields.select(asv.roles == Role.SPOOF)[ATTACK]
+    met = Counter(spoofed.tolist())
+    trials = everything.ranking.trials[~everything.ranking.is_bonafide]
+    keyed = {
+        value: int(count)
+        for value, count in zip(
+            attacks.values, np.bincount(attacks.codes[trials], minlength=len(attacks.values)), strict=True
+        )
+    }
+    other = [name for name, count in keyed.items() if count and name in met and met[name] % count]
+    if other:
+        name = other[0]
+        yield (
+            f"the ASV scores name no trials, and have {met[name]:,} spoofed ones of attack {name} where the key has "
+            f"{keyed[name]:,}: if they are of another corpus, so is the speaker verification of the t-DCF"
+        )

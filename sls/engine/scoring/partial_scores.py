@@ -24,7 +24,7 @@ SYNC_INTERVAL_S = 5.0
 UNREADABLE = "nan"
 
 # A power cut may leave zeros.
-_LINE = re.compile(rb"([^\s\0]+) (-?[\d.e+-]+|nan)\n")
+_LINE = re.compile(rb"([^\0\n]+) (-?[\d.e+-]+|nan)\n")
 
 
 @dataclass(frozen=True)
@@ -192,5 +192,5 @@ def join_shards(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Any], 
             f"{output}: {missing} of {num_trials} trials are not scored, the first of them number "
             f"{lines.index('') + 1}; found {names}; score the missing shards, or continue those that were stopped"
         )
-    check_names(output, [line.split(" ")[0] for line in lines])
+    check_names(output, [line.rpartition(" ")[0] for line in lines])
     return made_with, lines

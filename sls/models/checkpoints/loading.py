@@ -26,6 +26,7 @@ from sls.models.checkpoints.names import (
 from sls.models.checkpoints.native import CheckpointInfo
 from sls.models.checkpoints.pickles import is_pickle, read_pickle
 from sls.models.checkpoints.sources import fetch
+from sls.models.checkpoints.wrappings import unwrap
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 from sls.models.xlsr import Xlsr
@@ -83,7 +84,15 @@ def build_countermeasure(
             raise ValueError(f"xlsr_model: found random:{name}, expected random: and {known}")
         encoder = NAMED_ENCODERS[name]
     else:
-        pretrained = _read_pretrained(xlsr_model)
+        try:
+            pretrained = _read_pretrained(xlsr_model)
+        except FileNotFoundError as error:
+            small = f"{RANDOM_SCHEME}tiny:mel"
+            raise FileNotFoundError(
+                f"xlsr_model: {error}; {small} is a small start without a file"
+            ) from error
+        except ValueError as error:
+            raise ValueError(f"xlsr_model: {error}") from error
         encoder = pretrained.encoder
     with WithoutInitialValues():
         xlsr = Xlsr(encoder)
@@ -124,15 +133,15 @@ def load_checkpoint(
     content, metadata = _read(path)
     if native.is_native(metadata):
         model, info = native.restore(content, metadata, path)
-    elif published.is_published(state := _flat_weights(content)):
+    elif state := unwrap(content, str(source)):
         encoder = _read_pretrained(xlsr).encoder if xlsr else None
         model = published.restore_published(state, encoder, str(source))
         provenance = {"format": "published SLS", "source": str(source), "sha256": digest}
         info = CheckpointInfo(model.encoder, model.num_samples, provenance=provenance)
     else:
         raise ValueError(
-            f"{path}: found no SLS countermeasure, expected one; "
-            "a pre-trained encoder is a start for training (xlsr_model), and cannot score"
+            f"{path}: found no SLS countermeasure, expected one; a pre-trained encoder is a start for training, and "
+            "cannot score"
         )
     return LoadedCheckpoint(_with_backend(model, backend).eval(), info, digest)
 
@@ -140,12 +149,11 @@ def load_checkpoint(
 def _read_pretrained(source: str | Path) -> _Pretrained:
     path = fetch(source)
     content, metadata = _read(path)
+    if native.is_native(metadata) or unwrap(content, str(source)):
+        raise ValueError(f"{path}: found a trained countermeasure, expected a pre-trained encoder")
     if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
         return _take_fairseq(content, str(path))
-    state = _flat_weights(content)
-    if native.is_native(metadata) or published.is_published(state):
-        raise ValueError(f"{path}: found a trained countermeasure, expected a pre-trained encoder")
-    return _take_huggingface(state, source)
+    return _take_huggingface(_flat_weights(content), source)
 
 
 def _read(path: Path) -> tuple[Any, Mapping[str, str]]:
@@ -156,7 +164,8 @@ def _read(path: Path) -> tuple[Any, Mapping[str, str]]:
 def _take_fairseq(content: Mapping[str, Any], source: str) -> _Pretrained:
     encoder = parse_fairseq_config(content, source)
     names, shapes = fairseq_names(encoder), encoder_shapes(encoder)
-    return _Pretrained(encoder, *take_weights(content["model"], names, shapes, FAIRSEQ_UNUSED, source))
+    state = {unify_weight_norm(name): tensor for name, tensor in content["model"].items()}
+    return _Pretrained(encoder, *take_weights(state, names, shapes, FAIRSEQ_UNUSED, source))
 
 
 def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretrained:

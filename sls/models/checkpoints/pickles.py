@@ -12,9 +12,7 @@ import torch
 # Which names a pickle holds, and which of them PyTorch admits, it tells in public of today's format alone.
 from torch import _weights_only_unpickler as torch_pickles
 
-ZIP_MAGIC = b"PK\x03\x04"
-LEGACY_MAGIC = b"\x80\x02\x8a\n"  # a pickle whose first object is a long number
-LEGACY_PICKLES = 4  # magic number, protocol, system, object: the head of a file older than PyTorch 1.6
+from sls.models.checkpoints.pickle_protocol import LEGACY_PICKLES, in_protocol_2, is_legacy, is_zip
 
 _INERT = re.compile(
     r"argparse\.Namespace|omegaconf\.[\w.]+|fairseq\.[\w.]+|typing\.\w+|enum\.\w+"
@@ -41,8 +39,7 @@ class StandIn:
 
 def is_pickle(path: Path) -> bool:
     """Whether the file begins as PyTorch's do, in today's format or the one before 1.6."""
-    with path.open("rb") as file:
-        return file.read(len(ZIP_MAGIC)) in (ZIP_MAGIC, LEGACY_MAGIC)
+    return is_zip(path) or is_legacy(path)
 
 
 def read_pickle(path: Path) -> Any:
@@ -55,26 +52,28 @@ def read_pickle(path: Path) -> Any:
         ValueError: if the file is damaged, or names a class or function that is not admitted.
     """
     try:
-        with path.open("rb") as file:
-            is_zip = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
-        names = _list_foreign_names(path, is_zip)
-        refused = sorted(name for name in names if not _INERT.fullmatch(name))
-        if not refused:
-            stand_ins: list[Any] = [(StandIn, name) for name in names]
-            with _SAFE_GLOBALS_LOCK, torch.serialization.safe_globals(stand_ins):
-                return to_plain(torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip))
+        with in_protocol_2(path) as readable:
+            names = _list_foreign_names(readable)
+            refused = sorted(name for name in names if not _INERT.fullmatch(name))
+            if not refused:
+                stand_ins: list[Any] = [(StandIn, name) for name in names]
+                is_mapped = readable == path and is_zip(path)
+                with _SAFE_GLOBALS_LOCK, torch.serialization.safe_globals(stand_ins):
+                    return to_plain(
+                        torch.load(readable, map_location="cpu", weights_only=True, mmap=is_mapped)
+                    )
     except Exception as error:  # a damaged file raises whatever its bytes lead to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path}: not a whole PyTorch file of pickle protocol 2: {reason}") from error
+        raise ValueError(f"{path}: not a whole PyTorch file: {reason}") from error
     raise ValueError(
-        f"{path}: refused, because it would run code: found {', '.join(refused)}, "
-        "expected tensors and plain configuration alone"
+        f"{path}: refused, and nothing of it was run: found {', '.join(refused)}, expected tensors and plain "
+        "configuration alone, as torch.save(model.state_dict(), FILE) writes them"
     )
 
 
-def _list_foreign_names(path: Path, is_zip: bool) -> set[str]:
+def _list_foreign_names(path: Path) -> set[str]:
     """Returns the names of the classes and functions in a file that PyTorch does not admit by itself."""
-    if is_zip:
+    if is_zip(path):
         return set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     with path.open("rb") as file:
         found = (torch_pickles.get_globals_in_pkl(file) for _ in range(LEGACY_PICKLES))

@@ -1,7 +1,7 @@
 """SLS checkpoints as others publish them: fairseq's names for the encoder, one flat dictionary."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -11,18 +11,13 @@ from sls.config import NUM_SAMPLES
 from sls.files import write_whole
 from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import FAIRSEQ_UNUSED, encoder_shapes, fairseq_names, fill_countermeasure
+from sls.models.checkpoints.wrappings import ENCODER_PREFIX
 from sls.models.countermeasure import POOL_SIZE, Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 
 PARALLEL_PREFIX = "module."  # left by torch.nn.DataParallel
-ENCODER_PREFIX = "ssl_model.model."
 
 _LOGGER = logging.getLogger(__name__)
-
-
-def is_published(names: Iterable[str]) -> bool:
-    """Whether these are the names of weights in a published SLS file."""
-    return any(name.removeprefix(PARALLEL_PREFIX).startswith(ENCODER_PREFIX) for name in names)
 
 
 def restore_published(
@@ -31,7 +26,7 @@ def restore_published(
     """Returns the countermeasure that a published file holds; the length of its waveforms follows from its shapes.
 
     Args:
-        state: The file's weights, by names with or without `module.`.
+        state: The file's weights, as `unwrap` gives them.
         encoder: Shape of its encoder; none: that of the known encoder whose shapes it has.
         source: The file, for errors.
 
@@ -39,7 +34,6 @@ def restore_published(
         ValueError: no known encoder has its shapes, or one line that lists all weights that are missing,
             unexpected or of another shape.
     """
-    state = {name.removeprefix(PARALLEL_PREFIX): tensor for name, tensor in state.items()}
     encoder = encoder or _recognise_encoder(state, source)
     fc1 = state.get("fc1.weight")
     with WithoutInitialValues():
@@ -69,7 +63,7 @@ def _recognise_encoder(state: Mapping[str, Tensor], source: str) -> EncoderConfi
             return config
     raise ValueError(
         f"{source}: the shapes of its encoder are not those of {', '.join(NAMED_ENCODERS)}; "
-        "give the XLS-R file that it was trained from (xlsr=...), for its configuration"
+        "import_checkpoint takes, as xlsr, the XLS-R file that it was trained from, for its configuration"
     )
 
 

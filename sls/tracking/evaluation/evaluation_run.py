@@ -39,6 +39,8 @@ class EvaluationRequest:
     """A calibration to apply."""
     fit_calibration: str = ""
     """Fit a calibration on these scores: logistic or pav."""
+    score_column: str = ""
+    """Which column of a score file of another form is the score, by number or name."""
     is_illustrated: bool = True
     """Draw the report, a page with figures; otherwise its numbers alone are kept, as JSON."""
 
@@ -52,6 +54,7 @@ class EvaluationBasis:
         self.track = corpus.track(request.track)
         self.subset = request.subset or self.track.default_subset
         self.key = self.track.key(corpus.data_root, request.key)
+        self.key.subset_mask(self.subset)  # what is typed is held against the key before other files are read
         tags = {"key": self.key.source, "key_sha256": self.key.digest}
         if self.key.speakers is not None:
             tags |= {"speakers": self.key.speakers.source, "speakers_sha256": self.key.speakers.digest}
@@ -72,7 +75,7 @@ class EvaluationBasis:
 
     def join(self, source: ScoreSource, name: str = "") -> JoinedScores:
         """Reads scores, records which they are (by the name of their system, if given), and joins them."""
-        table = read_scores(source.path, source.name)
+        table = read_scores(source.path, source.name, self.request.score_column)
         ending = f".{name}" if name else ""
         self.run.set_tags({f"scores{ending}": source.name, f"scores_sha256{ending}": table.digest})
         return join_scores(table, self.key, allow_partial=self.request.allow_partial)

@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from sls.config import Config
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
+from sls.quotation import did_you_mean
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_versions
 from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
 
@@ -54,7 +55,8 @@ class Champion:
 def check_stage(stage: str) -> None:
     """Raises ValueError where this is no stage."""
     if stage not in STAGES:
-        raise ValueError(f"stage: found {stage or 'nothing'}, expected one of {', '.join(STAGES)}")
+        hint = did_you_mean(stage, STAGES)
+        raise ValueError(f"stage: found {stage or 'nothing'}, expected one of {', '.join(STAGES)}{hint}")
 
 
 def move_stage(client: MlflowClient, version: str, stage: str) -> StageMove:

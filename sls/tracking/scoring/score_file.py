@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from sls.config import WORK_ROOT
+from sls.data.tables.score_files import lay_out
 from sls.engine.scoring.partial_scores import (
     WHOLE,
     Shard,
@@ -61,7 +62,7 @@ def write_score_file(output: Path, made_with: Mapping[str, Any], lines: Sequence
     """
     with write_whole(output) as scored:
         with scored.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(lines)
+            file.writelines(lay_out(lines))
         sidecar = {**made_with, "scores_sha256": file_digest(scored)}
         with write_whole(sidecar_path(output)) as described:
             described.write_text(json.dumps(sidecar, indent=2) + "\n", encoding="utf-8")

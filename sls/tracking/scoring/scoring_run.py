@@ -13,6 +13,7 @@ from sls.config import AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.loading.trial_lists import TrialList
+from sls.data.tables.score_files import lay_out
 from sls.engine.compute.device import resolve_device
 from sls.engine.compute.ranks import Ranks
 from sls.engine.scoring.forward_pass import linear_arithmetic, resolve_batch_size
@@ -247,7 +248,7 @@ def _keep_incomplete(run: TrackedRun, partial: Path, summary: ScoringSummary) ->
     """Keeps what was scored apart from any score file, with the list of failures, and fails the run."""
     failures, found = summary.failures, read_partial(partial)
     with run.artifacts(INCOMPLETE_DIRECTORY) as directory:
-        if scored := "".join(found.lines() if found else ()):
+        if scored := "".join(lay_out(found.lines()) if found else ()):
             (directory / "scored.txt").write_text(scored, encoding="utf-8")
         lines = [f"{failure.name}\t{failure.message}\n" for failure in failures]
         (directory / "failures.tsv").write_text("".join(lines), encoding="utf-8")

@@ -116,7 +116,7 @@ def load_trials(
     run: TrackedRun, corpus: Corpus, config: Config, name: str, context: str, subset: str | None = None
 ) -> tuple[TrialDataset, Dataset]:
     """Reads the trials of a track, and records its protocol as a dataset of the run."""
-    track = corpus.track(name)
+    track = corpus.track(name, "validation" if context == "validation" else "track")
     trials = track.trials(corpus.data_root, subset, is_labelled=True)
     data = run.log_dataset(track.key(corpus.data_root), f"{corpus.name}-{name}", context)
     is_training = context == "training"

@@ -340,3 +340,15 @@ def test_a_recording_too_short_for_one_sample_at_16_khz_is_refused(tmp_path):
     soundfile.write(path, np.array([0.5]), 48_000)
     with pytest.raises(AudioError, match=r"click\.wav: found no samples .*resampling"):
         read_audio(path)
+
+
+@pytest.mark.parametrize("num_frames", [1, 50, 173])
+def test_amr_is_read_and_refused_where_it_ends_within_a_frame(tmp_path, num_frames) -> None:
+    frames = (b"\x3c" + bytes(range(31))) * num_frames  # of 20 ms at 12.2 kbit/s
+    path = tmp_path / "a.amr"
+    path.write_bytes(b"#!AMR\n" + frames)
+    assert inspect_audio(path, is_decoded=True).duration_s == pytest.approx(0.02 * num_frames)
+    for cut in (1, 13, 30):
+        path.write_bytes(b"#!AMR\n" + frames[:-cut])
+        with pytest.raises(AudioError, match=r"a\.amr"):
+            inspect_audio(path, is_decoded=True)

@@ -85,6 +85,16 @@ def test_a_whole_corpus_is_usable(corpus, depth, num_workers):
     assert key.subsets == {"eval": 2, "progress": 1, "hidden": 1}
 
 
+@pytest.mark.parametrize(("name", "can_score"), [("T 0", True), ("T\u00a0 0", True), ("T\t0", False)])
+def test_a_track_can_be_scored_if_a_score_file_can_hold_its_names(corpus, name, can_score):
+    write(corpus / "train.txt", f"file,label\n{name},bonafide\nT_1,spoof\n")
+    write(corpus / "tracks.yaml", TRACKS.replace("asvspoof2019", "csv"))
+    (corpus / "flac" / "T_0.flac").rename(corpus / "flac" / f"{name}.flac")
+    found = take(corpus)["train"]
+    assert (found.can_score, found.is_usable) == (can_score, can_score)
+    assert can_score or "expected one without control characters" in found.problems[0]
+
+
 def test_durations_and_rates_are_told(corpus):
     audio = take(corpus)["LA"].audio
     assert (audio.total_duration_s, audio.shortest_s, audio.longest_s) == (10.0, 1.0, 4.0)

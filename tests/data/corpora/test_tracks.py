@@ -103,7 +103,7 @@ def edit(change) -> dict:
             lambda d: d["tracks"]["Mine"].update(counts={"asv": {"bonafide": 9}}),
             r"counts\.asv: found .*, expected some of trials, target, nontarget, spoof",
         ),
-        (lambda d: d["formats"]["own"].update(delimiter="pipe"), r"formats\.own\.delimiter: found pipe"),
+        (lambda d: d["formats"]["own"].update(delimiter="bar"), r"formats\.own\.delimiter: found bar"),
         (
             lambda d: d["formats"]["own"].update(columns=["trial", "trial"]),
             r"own\.columns: found trial twice",

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from sls.data.corpora.tracks import load_formats
 from sls.data.loading.trial_lists import list_recordings, listed_trials, read_any_protocol
+from sls.data.tables.protocols import read_protocol
 
 
 def touch(path: Path, content: str = "") -> Path:
@@ -69,10 +71,9 @@ def test_all_recordings_below_a_directory_are_listed_by_name(tmp_path):
     assert [trial.name for trial in list_recordings(tmp_path)] == ["b.WAV", "c.m4a", "sub/a.flac"]
 
 
-def test_a_name_that_a_score_file_cannot_hold_is_refused_before_scoring(tmp_path):
+def test_a_name_may_have_spaces(tmp_path):
     touch(tmp_path / "my voice.wav")
-    with pytest.raises(ValueError, match=r"found .*'my voice\.wav'"):
-        list_recordings(tmp_path)
+    assert [trial.name for trial in list_recordings(tmp_path)] == ["my voice.wav"]
 
 
 def test_a_directory_without_recordings_is_an_error(tmp_path):
@@ -122,3 +123,55 @@ def test_recordings_are_called_as_their_directory_wherever_the_user_stands(
     monkeypatch.chdir(directory)
     listed = listed_trials(None, Path(name))
     assert (listed.name, listed.corpus) == ("calls", "calls")
+
+
+FORMS = {
+    "asvspoof2019": "S{i} t{i} - - {label}\n",
+    "asvspoof2021-la": "S{i} t{i} alaw ita_tx - {label} notrim eval\n",
+    "asvspoof5": "S{i} t{i} F - - - - - {label} -\n",
+    "in-the-wild-key": "- t{i} - - - {label}\n",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("num_known", [0, 1, 3])
+def test_a_list_that_is_only_scored_may_lack_labels(tmp_path, form, num_known):
+    labels = [*["spoof"] * num_known, *["-"] * (3 - num_known)]
+    path = tmp_path / "list.txt"
+    path.write_text("".join(FORMS[form].format(i=i, label=label) for i, label in enumerate(labels)))
+    found = read_any_protocol(path)
+    assert found.names.tolist() == ["t0", "t1", "t2"]
+    assert (found.labels is None) == (num_known < 3)
+    if num_known < 3:
+        with pytest.raises(ValueError, match=rf"list.txt:{num_known + 1}: found label '-', expected"):
+            read_protocol(path, load_formats()[form])
+
+
+@pytest.mark.parametrize("label", ["x", "--", "spoofs"])
+def test_a_label_that_is_wrong_is_named_in_a_list_that_is_only_scored_too(tmp_path, label):
+    (tmp_path / "list.txt").write_text(f"S t0 - - spoof\nS t1 - - {label}\n")
+    with pytest.raises(ValueError, match=rf"list.txt:2: found label '{label}', expected"):
+        read_any_protocol(tmp_path / "list.txt")
+
+
+@pytest.mark.parametrize(
+    ("mark", "delimiter"), [(",", "comma"), ("\t", "tab"), (";", "semicolon"), ("|", "pipe")]
+)
+def test_a_list_with_named_columns_is_read_with_every_mark_between_them(tmp_path, mark, delimiter):
+    rows = [("path", "label", "said"), ("my a.wav", "spoof", "a word"), ("b.wav", "bonafide", 'two "words"')]
+    (tmp_path / "list.csv").write_text("".join(f"{mark.join(row)}\n" for row in rows))
+    form = f"{{columns: {{trial: path, label: label}}, delimiter: {delimiter}}}"
+    tracks = tmp_path / "own.yaml"
+    tracks.write_text(f"formats: {{own: {form}}}\ntracks: {{}}\n")
+    found = read_any_protocol(tmp_path / "list.csv", tracks)
+    assert found.names.tolist() == ["my a.wav", "b.wav"]
+    assert found.fields["said"].tolist() == ["a word", 'two "words"']
+
+
+def test_the_list_of_a_multilingual_corpus_is_known(tmp_path):
+    header = "path|original_file|language|duration|training_data|model_name|architecture|transcript"
+    row = "./fake/de/vits/a.wav|x.wav|de|3.1|ljspeech|vits|vits|Guten Tag, sagte er; und ging."
+    (tmp_path / "meta.csv").write_text(f"{header}\n{row}\n")
+    found = read_any_protocol(tmp_path / "meta.csv")
+    assert (found.names.tolist(), found.labels) == (["./fake/de/vits/a.wav"], None)
+    assert found.fields["attack"].tolist() == ["vits"]

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from sls.data.corpora.tracks import load_formats
 from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.protocols import Protocol, read_protocol
-from sls.data.tables.score_files import ScoreTable, check_names, format_score, join_scores, read_scores
+from sls.data.tables.score_files import (
+    ScoreTable,
+    check_names,
+    format_score,
+    join_scores,
+    lay_out,
+    read_scores,
+)
 
 
 def make_key(names: list[str], subsets: list[str] | None = None) -> Protocol:
@@ -41,6 +48,25 @@ def test_a_score_comes_back_as_the_same_float32(tmp_path, values):
     np.testing.assert_array_equal(table.scores.astype(np.float32), scores)
 
 
+NAMES = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1).filter(
+    lambda name: name == name.strip()
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=100, deadline=None)
+@given(st.lists(NAMES, min_size=1, max_size=10, unique=True))
+def test_a_name_with_spaces_comes_back_as_it_was(tmp_path, names):
+    lines = [f"{name} 0.{place}5\n" for place, name in enumerate(names)]
+    table = read_scores(write(tmp_path, "".join(lay_out(lines))))
+    assert table.names.tolist() == names
+    assert table.scores.tolist() == [float(f"0.{place}5") for place in range(len(names))]
+
+
+def test_names_without_spaces_are_written_as_ever():
+    assert "".join(lay_out(["a 1\n", "b 2\n"])) == "a 1\nb 2\n"
+    assert "".join(lay_out(["a 1\n", "b c 2\n"])) == "filename\tcm-score\na\t1\nb c\t2\n"
+
+
 def test_a_score_has_the_digits_that_float32_needs():
     assert [format_score(score) for score in np.float32([-13.842713, 0.1, 2])] == [
         "-13.8427134",
@@ -54,7 +80,9 @@ def test_a_score_has_the_digits_that_float32_needs():
     [
         ([], "found no score"),
         (["a", "b", "a"], "found trial 'a' twice"),
-        (["a b"], "found trial name 'a b'"),
+        (["a\tb"], r"found trial name 'a\\tb'"),
+        (["a\nb"], r"found trial name 'a\\nb'"),
+        ([" a"], "found trial name ' a'"),
         ([""], "found trial name ''"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from sls.config import PROJECT_ROOT
 from sls.data.corpora.tracks import load_tracks
 from sls.data.tables.asv_scores import ROLE_SPELLINGS, Role
-from sls.data.tables.columns import Categories, Columns
+from sls.data.tables.columns import Categories, Columns, Texts
 from sls.data.tables.score_files import Coverage, join_scores, read_scores
 from sls.data.tables.text_table import MAX_MAGNITUDE
 from sls.engine.evaluation import breakdown
@@ -326,6 +326,33 @@ def test_asv_scores_of_other_attacks_are_warned_of():
         for scores in (asv, foreign)
     ]
     assert warned == [False, True]
+
+
+@pytest.mark.parametrize("ending", ["", "-alaw-ita_tx", "-none"])
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_asv_scores_of_other_trials_are_warned_of_whatever_their_attacks(ending, is_foreign):
+    asv, key = make_asv(), make_corpus().key
+    spoofed = key.names[np.flatnonzero(key.labels == 0)].tolist()
+    prefix = "other_" if is_foreign else ""
+    names = [f"{prefix}{spoofed[row % len(spoofed)]}{ending}" for row in range(len(asv))]
+    known = replace(asv, names=Texts.encode(names))
+    for chosen in (known, known.select(np.arange(len(asv)) % 3 > 0)):
+        found = evaluate_corpus(asv=chosen, metrics=("eer", "min_tdcf"))
+        assert any("hold none of the key's trials" in text for text in found.warnings) == is_foreign
+
+
+@pytest.mark.parametrize(("times", "is_told"), [(1, False), (3, False), (0.5, True), (1.5, True)])
+def test_asv_scores_without_names_are_held_against_the_key_by_the_trials_of_each_attack(times, is_told):
+    asv, corpus = make_asv(), make_corpus()
+    keyed = corpus.key.fields["attack"][corpus.key.labels == 0]
+    rows = np.resize(np.flatnonzero(asv.roles == Role.SPOOF), int(times * len(keyed)))
+    attacks = np.resize(keyed, len(rows))
+    others = np.flatnonzero(asv.roles != Role.SPOOF)
+    chosen = np.concatenate([others, rows])
+    fields = {"attack": [*["bonafide"] * len(others), *attacks]}
+    asv = replace(asv, scores=asv.scores[chosen], roles=asv.roles[chosen], fields=Columns.encode(fields))
+    found = evaluate_corpus(asv=asv, metrics=("eer", "min_tdcf"))
+    assert any("name no trials" in text for text in found.warnings) == is_told
 
 
 @pytest.mark.parametrize("attack", ["A9", "-"])

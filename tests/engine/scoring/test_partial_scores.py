@@ -80,6 +80,14 @@ def test_a_trial_that_is_scored_again_keeps_its_place(tmp_path) -> None:
     assert not found.covers(["t4", "t5"])
 
 
+def test_a_name_with_spaces_comes_back_as_it_was(tmp_path) -> None:
+    names = ["clip 1.wav", "1 2", "a  b -0.5", "\u00a0x", "nan"]
+    write_partial(tmp_path / "partial", [(names, [0.5] * len(names))])
+    found = read_partial(tmp_path / "partial")
+    assert found is not None
+    assert list(found.scores) == names
+
+
 def test_a_recording_that_could_not_be_read_is_not_covered(tmp_path) -> None:
     write_partial(tmp_path / "partial")
     found = read_partial(tmp_path / "partial")

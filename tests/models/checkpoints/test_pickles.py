@@ -1,15 +1,21 @@
+import datetime
+import io
 import os
+import pathlib
 import pickle
 import sys
 import types
 from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from sls.models.checkpoints.pickle_protocol import retell
 from sls.models.checkpoints.pickles import read_pickle
 
 
@@ -114,13 +120,80 @@ def test_a_bare_pickle_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_name_hidden_from_the_list_is_refused_too(tmp_path: Path) -> None:
-    """Protocol 4 takes names from the stack, where no list of names shows them."""
+PROTOCOLS = [(protocol, is_zip) for protocol in (2, 3, 4, 5) for is_zip in (True, False)]
+
+
+@pytest.mark.parametrize(("protocol", "is_zip"), PROTOCOLS)
+def test_every_protocol_is_read_alike(tmp_path: Path, protocol: int, is_zip: bool) -> None:
+    shared = torch.arange(5.0)
+    content = {
+        "state": OrderedDict({f"module.layer.{i}.weight": torch.rand(3, i + 1) for i in range(300)}),
+        "again": {f"module.layer.{i}.weight": i for i in range(300)},
+        "views": [shared, shared[2:], torch.nn.Parameter(shared)],
+        "plain": {
+            "a": 1,
+            "b": "\u00e4\n" * 200,
+            "c": (True, None, 2.5, -7, 1 << 80),
+            "d": [b"x", b"y" * 300],
+        },
+        "best": np.float64(0.25),
+        "half": torch.tensor([0.5], dtype=torch.float16),
+        "args": Namespace(lr=1e-6),
+    }
     path = tmp_path / "file.pt"
-    torch.save(Bomb(os.system, f"touch {tmp_path}/ran"), path, pickle_protocol=4)
-    with pytest.raises(ValueError, match=r"file.pt: .*protocol 2"):
+    torch.save(content, path, pickle_protocol=protocol, _use_new_zipfile_serialization=is_zip)
+    found = read_pickle(path)
+    assert list(found["state"]) == list(content["state"])
+    assert all(torch.equal(found["state"][name], tensor) for name, tensor in content["state"].items())
+    assert found["again"] == content["again"]
+    assert [tensor.tolist() for tensor in found["views"]] == [[0, 1, 2, 3, 4], [2, 3, 4], [0, 1, 2, 3, 4]]
+    assert (found["plain"]["a"], found["plain"]["b"]) == (1, "\u00e4\n" * 200)
+    assert found["plain"]["c"] == [True, None, 2.5, -7, 1 << 80]
+    assert found["plain"]["d"] == [b"x", b"y" * 300]
+    assert found["half"].dtype == torch.float16
+    assert found["args"] == {"lr": 1e-6}
+
+
+@pytest.mark.parametrize(("protocol", "is_zip"), PROTOCOLS)
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(os.system, "posix.system"), (eval, "builtins.eval"), (getattr, "builtins.getattr")],
+)
+def test_code_is_refused_by_name_in_every_protocol(
+    tmp_path: Path, protocol: int, is_zip: bool, function: Callable[..., Any], name: str
+) -> None:
+    path = tmp_path / "file.pt"
+    bomb = {"a": torch.zeros(3), "b": Bomb(function, f"touch {tmp_path}/ran")}
+    torch.save(bomb, path, pickle_protocol=protocol, _use_new_zipfile_serialization=is_zip)
+    with pytest.raises(ValueError, match=rf"file.pt: .*found {name}, expected"):
         read_pickle(path)
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        b"\x80\x04\x8c\x02os\x94K\x01\x93.",  # a name that is a number
+        b"\x80\x04\x93.",  # no name at all
+        b"\x80\x04\x8c\x05os\nab\x8c\x06system\x93.",  # two lines in a name
+        b"\x80\x04\x8c\x02os\x94(\x8c\x06system\x93.",  # something between
+        b"\x80\x04X\x00\x00\x10\x00"
+        + bytes(1 << 20)
+        + b"\x94"
+        + b"h\x00" * 100
+        + b".",  # a text a hundred times
+    ],
+)
+def test_a_pickle_that_hides_a_name_or_swells_is_refused(pickled: bytes) -> None:
+    with pytest.raises((ValueError, IndexError)):
+        retell(io.BytesIO(pickled))
+
+
+@pytest.mark.parametrize("kind", [pathlib.PurePosixPath("x"), datetime.date(2024, 1, 1), np.zeros(2)])
+def test_a_refusal_does_not_call_code_what_is_none(save: Callable[[Any], Path], kind: Any) -> None:
+    with pytest.raises(ValueError, match=r"file.pt: .*found [\w., ]+, expected tensors") as caught:
+        read_pickle(save({"state_dict": {"a": torch.zeros(1)}, "other": kind}))
+    assert "run code" not in str(caught.value)
 
 
 @pytest.mark.parametrize("keep", [0.1, 0.5, 0.95])

@@ -68,7 +68,7 @@ def test_a_known_encoder_is_recognised_by_its_shapes_with_a_warning(
 
 
 def test_an_unknown_encoder_asks_for_its_file(path: Path) -> None:
-    with pytest.raises(ValueError, match=r"epoch_2.pth: .*xlsr="):
+    with pytest.raises(ValueError, match=r"epoch_2.pth: .*import_checkpoint .*xlsr"):
         load_checkpoint(path)
 
 
