@@ -1,5 +1,6 @@
 """One recording: from its file to mono float32 at one sampling rate."""
 
+import io
 import math
 import os
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ import soundfile
 import soxr
 
 from sls.config import SAMPLE_RATE_HZ, Resampler
-from sls.data.audio.containers import open_container
-from sls.data.audio.decoders import UNKNOWN, AudioError, audio_stream, decode, one_line, try_decoders
+from sls.data.audio.containers import AudioError, open_container
+from sls.data.audio.decoders import UNKNOWN, audio_stream, decode, hold_to_length, one_line, try_decoders
 
 SOXR_QUALITY = "HQ"
 """Of soxr. The published scores were made with librosa 0.9.1, whose default is kaiser_best: `resample_kaiser_best`.
@@ -132,7 +133,8 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
         if is_decoded:
             mono, rate_hz = _read_mono(path, name)
             return AudioFacts(rate_hz, len(mono) / rate_hz)
-        facts = try_decoders(_inspect_soundfile, _inspect_av, _existing_path(path, name))
+        path = _existing_path(path, name)
+        facts = try_decoders(_inspect_soundfile, _inspect_av, hold_to_length(path) or path)
         if facts.duration_s == 0:
             raise AudioError(_NO_SAMPLES)
         return facts
@@ -142,10 +144,10 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
 
 def _read_mono(source: str | Path | bytes, name: str) -> tuple[np.ndarray, int]:
     """Returns the finite samples of a recording, `(num_samples,)` float32, and its rate in Hz."""
-    samples, rate_hz = decode(source if isinstance(source, bytes) else _existing_path(source, name))
-    if len(samples) == 0:
+    decoded = decode(source if isinstance(source, bytes) else _existing_path(source, name))
+    if len(decoded.samples) == 0:
         raise AudioError(_NO_SAMPLES)
-    return mix_down(samples), rate_hz
+    return mix_down(decoded.samples), decoded.rate_hz
 
 
 def _existing_path(path: str | Path, name: str) -> str:
@@ -158,13 +160,13 @@ def _existing_path(path: str | Path, name: str) -> str:
     return os.fspath(path)
 
 
-def _inspect_soundfile(path: str) -> AudioFacts:
-    info = soundfile.info(path)
+def _inspect_soundfile(content: str | bytes) -> AudioFacts:
+    info = soundfile.info(io.BytesIO(content) if isinstance(content, bytes) else content)
     return AudioFacts(info.samplerate, info.frames / info.samplerate if info.frames < UNKNOWN else None)
 
 
-def _inspect_av(path: str) -> AudioFacts:
-    with open_container(path) as container:
+def _inspect_av(content: str | bytes) -> AudioFacts:
+    with open_container(content) as container:
         stream = audio_stream(container)
         if not stream.codec_context.sample_rate:
             raise AudioError("no sampling rate")

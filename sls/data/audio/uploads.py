@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from sls.data.audio.containers import HEAD_BYTES, count_tag_bytes, name_container
-from sls.data.audio.decoders import AudioError, NotReadableError, check_duration, decode
+from sls.data.audio.containers import HEAD_BYTES, AudioError, count_tag_bytes, name_container
+from sls.data.audio.decoders import NotReadableError, check_duration, decode
 from sls.data.audio.recording import mix_down, resample
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
@@ -120,12 +120,12 @@ def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Up
     if container not in _TAKEN:
         raise AudioError("not a WAV, FLAC, MP3 or OGG file")
     try:
-        samples, rate_hz = decode(content, partial(_most_frames, limits), final=AudioError)
+        decoded = decode(content, partial(_most_frames, limits))
     except NotReadableError:
         raise AudioError(f"found a {container.upper()} file that cannot be decoded") from None
-    if len(samples) == 0:
+    if len(decoded.samples) == 0:
         raise AudioError(f"found a {container.upper()} file without samples, expected a recording")
-    return _to_upload(samples, rate_hz, sample_rate_hz)
+    return _to_upload(decoded.samples, decoded.rate_hz, sample_rate_hz)
 
 
 def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadLimits) -> Upload:
