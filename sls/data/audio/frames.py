@@ -16,6 +16,7 @@ class NotWholeError(AudioError):
 
 _LAST_PAGE = 4
 _HEADER_BYTES = 7  # of a frame: MPEG audio has four, AAC seven
+_FEW = 2  # frames that other files may seem to begin with
 _AAC = 4  # its layer is none of the three
 _REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
 
@@ -103,6 +104,8 @@ def check_frames(data: bytes, place: int) -> None:
         elif not (size := count_id3_bytes(data[place : place + 10])):  # of a file that was put behind another
             if data.count(0, place, end) == end - place:
                 break
+            if count < _FEW:
+                raise AudioError(f"found {count} frames of MPEG audio, and then something else")
             raise NotWholeError(f"is damaged: found no frame at byte {place}")
         if place + size > end:
             raise cut_short(end - place, size, "bytes of a frame")

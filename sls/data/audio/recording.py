@@ -86,7 +86,7 @@ def read_recording(
         decoded = decode(source if isinstance(source, bytes) else _existing_path(source, name))
         return take_recording(decoded, sample_rate_hz, resampler)
     except AudioError as error:
-        raise AudioError(f"{name}: {error}") from None
+        raise type(error)(f"{name}: {error}") from None
 
 
 def take_recording(
@@ -201,7 +201,7 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
             raise AudioError(_NO_SAMPLES)
         return facts if finished is None else replace(facts, warnings=UNFINISHED)
     except AudioError as error:
-        raise AudioError(f"{name}: {error}") from None
+        raise type(error)(f"{name}: {error}") from None
 
 
 def _existing_path(path: str | Path, name: str) -> str:
