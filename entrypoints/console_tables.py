@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mlflow import MlflowClient
 from rich.table import Table
 
+from sls.data.audio.warnings import count_warnings
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA, SYNTHETIC_NOTE
 from sls.data.corpora.inventory import TrackInventory
 from sls.data.loading.trial_lists import TrialList
@@ -64,6 +65,12 @@ def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, s
         f"over all processes: wait {times.wait_s:.1f} s, compute {times.compute_s:.1f} s; "
         f"over their workers: read {times.read_s:.1f} s, decode {times.decode_s:.1f} s"
     ]
+    if summary.warnings:
+        first = next(iter(summary.warnings))
+        lines += [
+            f"{len(summary.warnings)} scores are less sure ({_counts(count_warnings(summary.warnings.values()))}), "
+            f"the first that of {first} ({summary.warnings[first]}); the run's artifact warnings.json has all"
+        ]
     return "\n".join(lines)
 
 
@@ -73,7 +80,8 @@ def recording_table(scored: ScoredRecording) -> Table:
     table.add_column()
     table.add_column(justify="right")
     table.add_row("score, log P(bona fide)", f"{scored.score:.9g}")
-    table.add_row("duration, s", f"{scored.duration_s:.2f}")
+    table.add_row("heard, s", f"{scored.heard_s:.2f} of {scored.duration_s:.2f}")
+    table.add_row("warnings", scored.warnings or "none")
     if len(scored.windows) > 1:
         lowest = scored.lowest
         table.add_row("windows", f"{len(scored.windows)}, {scored.combination}")
@@ -120,6 +128,10 @@ def inventory_lines(inventories: Sequence[TrackInventory], named: Sequence[str])
         lines += [
             f"{item.track}: {problem.removeprefix(f'track {item.track}: ')}" for problem in item.problems
         ]
+        if item.audio.warnings:
+            lines.append(
+                f"{item.track}: scores of some recordings will be less sure: {_counts(item.audio.warnings)}"
+            )
     return lines
 
 
@@ -154,6 +166,10 @@ def _show(held: reports.Table, title: str, caption: str | None = None, group_siz
 
 def _decimal(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def _counts(warnings: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in warnings.items())
 
 
 def _title(found: Evaluation | Comparison) -> str:

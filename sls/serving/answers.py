@@ -169,7 +169,7 @@ class Answerer:
         except AudioError as error:
             raise AudioError(f"{name}: {error}") from None
         used_s = min(upload.duration_s, info.num_samples / rate_hz)
-        row = {"duration_used_s": used_s, "warnings": ", ".join(upload.warnings(used_s)), "error": ""}
+        row = {"duration_used_s": used_s, "warnings": upload.warnings(info.num_samples), "error": ""}
         starts = [0]
         if params.curve_hop_s is not None:
             hop = max(1, round(params.curve_hop_s * rate_hz))

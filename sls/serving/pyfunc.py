@@ -5,7 +5,8 @@ numbers (full scale at 1, one channel), with `sample_rate_hz`.
 Output, by row:
     score             log-probability of bona fide speech; higher is more bona fide
     duration_used_s   seconds that the countermeasure heard; a shorter recording was repeated
-    warnings          short, clipped, silent: those that hold, separated by commas
+    warnings          short, clipped, silent, cancelled, offset, narrow, unfinished (`sls.data.audio.warnings`): those
+                      that hold, separated by commas
     error             empty, or why the recording cannot be used; its numbers are then missing
 With a calibration also:
     llr               log-likelihood ratio, bona fide against spoof, natural logarithm

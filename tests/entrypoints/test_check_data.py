@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 
 import mlflow
+import numpy as np
+import soundfile
 from click.testing import CliRunner
 
 from entrypoints.check_data import check_data
@@ -30,6 +32,19 @@ def test_whole_corpus_is_usable_and_the_report_is_kept(store, small_corpus) -> N
     assert [item["track"] for item in report] == TRACKS.split(",")
     assert all(item["audio"]["missing"] == 0 and not item["audio"]["unreadable"] for item in report)
     assert set(report[-1]["audio"]["sample_rates_hz"]) > {"16000"}
+
+
+def test_decoding_counts_recordings_whose_scores_will_be_less_sure(store, small_corpus, tmp_path) -> None:
+    root = Path(shutil.copytree(small_corpus, tmp_path / "corpus"))
+    soundfile.write(min(root.rglob("*_T_*.flac")), np.zeros(32_000), 16_000)
+    for depth, found in (("headers", {}), ("decode", {"silent": 1})):
+        result = CliRunner().invoke(
+            check_data, ["--data_root", str(root), "--track", "train", "--depth", depth]
+        )
+        assert result.exit_code == 0, result.output + result.stderr
+        (train,) = json.loads(mlflow.artifacts.load_text(f"runs:/{newest_run().info.run_id}/check_data.json"))
+        assert {name: train["audio"]["warnings"].get(name) for name in found} == found
+        assert ("1 silent" in result.output) == bool(found)
 
 
 def test_missing_and_broken_recordings_are_counted_and_exit_with_2(store, small_corpus, tmp_path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 import soundfile
@@ -164,6 +165,24 @@ def test_recordings_at_other_rates_are_resampled_as_set(store, model, tmp_path) 
         found.append([*read_scores(output).scores, newest_run().data.metrics["score/score"]])
     np.testing.assert_allclose(*np.transpose(found), atol=1e-5)
     assert abs(found[0][0] - found[1][0]) > 1e-4
+
+
+@pytest.mark.parametrize(("name", "expected"), [("silence", "silent"), ("opposite", "cancelled, silent")])
+def test_every_door_that_scores_says_what_makes_a_score_less_sure(
+    store, model, tmp_path, name, expected
+) -> None:
+    noise = np.random.default_rng(3).normal(0, 0.1, 24_000)
+    channels = {"silence": np.zeros(24_000), "opposite": np.stack([noise, -noise], axis=1)}
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    soundfile.write(audio / "a.wav", channels[name], 16_000)
+    result = run_score("--model", str(model), "--audio", str(audio / "a.wav"), "--device", "cpu")
+    assert expected in result.output
+    assert "0.50 of 1.50" in result.output  # what the tiny countermeasure hears
+    result = run_score(*score_command(model, audio, tmp_path / "scores.txt"))
+    assert f"a.wav ({expected})" in " ".join(result.output.split())
+    warned = mlflow.artifacts.load_text(f"runs:/{newest_run().info.run_id}/warnings.json")
+    assert json.loads(warned) == {"a.wav": expected}
 
 
 def test_scores_of_another_model_are_not_overwritten(whole, audio, tmp_path) -> None:

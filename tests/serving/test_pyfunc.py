@@ -135,11 +135,12 @@ def test_bf16_on_request_moves_scores_a_little_and_is_refused_by_another_name(
         (np.clip(20 * made_speech(1.5, 16_000), -1, 1), "clipped"),
         (np.zeros((24_000, 1)), "silent"),
         (np.zeros((1_000, 1)), "short, silent"),
+        (made_speech(1.5, 16_000) * [[1.0, -1.0]], "cancelled, silent"),
         # What is clipped behind the stretch that is heard does not matter.
         (np.concatenate([made_speech(1.5, 16_000), np.ones((8_000, 1))]), ""),
     ],
 )
-def test_warnings_say_short_clipped_and_silent(served, samples: np.ndarray, expected: str) -> None:
+def test_warnings_judge_what_is_heard(served, samples: np.ndarray, expected: str) -> None:
     content = encode(samples, 16_000, format="WAV", subtype="PCM_16")
     row = served.predict(frame_of(content)).iloc[0]
     assert row["warnings"] == expected

@@ -5,7 +5,6 @@ HLS) or a description of a session (SDP) makes it open other files, or sockets.
 """
 
 import io
-from pathlib import Path
 from typing import BinaryIO
 
 import av
@@ -29,6 +28,10 @@ _FIRST_BYTES = {
 }
 
 
+class AudioError(ValueError):
+    """A recording that cannot be used; the message says why."""
+
+
 def open_container(content: str | bytes) -> InputContainer:
     """Opens a recording, a path or the content of a file, with the demuxer of its format alone.
 
@@ -37,7 +40,7 @@ def open_container(content: str | bytes) -> InputContainer:
             tags.
         FFmpegError: FFmpeg does not read it.
     """
-    with io.BytesIO(content) if isinstance(content, bytes) else Path(content).open("rb") as file:
+    with open_bytes(content) as file:
         head = file.read(HEAD_BYTES)
         place = count_tag_bytes(file)
         file.seek(place)
@@ -47,6 +50,11 @@ def open_container(content: str | bytes) -> InputContainer:
         found = f"a file that begins with {head!r}" if head else "an empty file"
         raise ValueError(f"found {found}, expected WAV, FLAC, MP3, M4A, OGG, AAC, AIFF, AMR, WMA or WebM")
     return av.open(io.BytesIO(content) if isinstance(content, bytes) else content, mode="r", format=container)
+
+
+def open_bytes(content: str | bytes) -> io.BytesIO | io.FileIO:
+    """Opens a path, or the content of a file, for reading."""
+    return io.BytesIO(content) if isinstance(content, bytes) else io.FileIO(content)
 
 
 def name_container(head: bytes) -> str | None:
@@ -66,19 +74,19 @@ def count_tag_bytes(file: BinaryIO) -> int:
     """Returns the bytes of all ID3 tags at the beginning of a file, and of the zeros behind each.
 
     Raises:
-        ValueError: there are more than `MAX_ID3_TAGS`.
+        AudioError: there are more than `MAX_ID3_TAGS`.
     """
     place = 0
     for _ in range(MAX_ID3_TAGS + 1):
         file.seek(place)
-        size = _count_id3_bytes(file.read(_ID3_HEADER_BYTES))
+        size = count_id3_bytes(file.read(_ID3_HEADER_BYTES))
         if size == 0:
             return place
         place = _pass_zeros(file, place + size)
-    raise ValueError(f"found more than {MAX_ID3_TAGS} ID3 tags, expected a recording behind them")
+    raise AudioError(f"found more than {MAX_ID3_TAGS} ID3 tags, expected a recording behind them")
 
 
-def _count_id3_bytes(head: bytes) -> int:
+def count_id3_bytes(head: bytes) -> int:
     """Returns the bytes of an ID3 tag that begins with `head`, its header; 0 where none does."""
     if head[:3] != b"ID3" or len(head) < _ID3_HEADER_BYTES:
         return 0

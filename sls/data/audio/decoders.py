@@ -2,7 +2,9 @@
 
 import io
 import re
+import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import av
@@ -10,13 +12,23 @@ import numpy as np
 import soundfile
 from av.container import InputContainer
 
-from sls.data.audio.containers import open_container
+from sls.data.audio.containers import AudioError, open_bytes, open_container
+from sls.data.audio.extents import check_whole
 
 UNKNOWN = 2**62
 """libsndfile's number of samples where a header does not tell."""
-_STREAMED_WAV_BYTES = 2**31 - 2**16  # sizes from here on are what writers to a pipe put for "not known"
+_FOLLOWED_BY_SOUNDFILE = ("AVR", "VOC", "MAT4", "MAT5")
+_SAID_SAMPLES = re.compile(r"(?:Frames +|Cols) *: (\d+)")
 
-UNREADABLE = (soundfile.SoundFileError, av.error.FFmpegError, OSError, MemoryError, TypeError, ValueError)
+UNREADABLE = (
+    soundfile.SoundFileError,
+    av.error.FFmpegError,
+    OSError,
+    EOFError,
+    MemoryError,
+    TypeError,
+    ValueError,
+)
 """What the decoders raise where they do not read a recording."""
 
 Limit = Callable[[int, int], int]
@@ -25,55 +37,59 @@ Limit = Callable[[int, int], int]
 Result = TypeVar("Result")
 
 
-class AudioError(ValueError):
-    """A recording that cannot be used; the message says why."""
-
-
-class CutShortError(AudioError):
-    """A recording that ends before its end, which the other decoder would not notice."""
-
-
 class NotReadableError(AudioError):
     """A recording that neither decoder reads; the message quotes both."""
 
 
-def decode(
-    content: str | bytes, limit: Limit | None = None, final: type[AudioError] = CutShortError
-) -> tuple[np.ndarray, int]:
+@dataclass(frozen=True)
+class Decoded:
+    """All samples of a recording."""
+
+    samples: np.ndarray
+    """In [-1, 1]. Shape: `(num_samples, channels)`, float32."""
+    rate_hz: int
+    is_unfinished: bool = False
+    """Whether its header does not tell how many samples there are, and they were read to the end of the file."""
+
+
+def decode(content: str | bytes, limit: Limit | None = None) -> Decoded:
     """Decodes a recording, a path or the content of a file, by libsndfile or else by FFmpeg.
 
     Args:
         content: The recording.
         limit: What it may hold; None for anything.
-        final: The errors of one decoder after which the other is not asked.
-
-    Returns:
-        The samples, shape `(num_samples, channels)`, float32 in [-1, 1]; and their rate in Hz.
 
     Raises:
-        AudioError: it is cut short, over the limit, or neither decoder reads it.
+        AudioError: it is cut short, damaged, over the limit, or neither decoder reads it.
     """
-    return try_decoders(decode_by_soundfile, decode_by_av, content, limit, final=final)
+    finished = hold_to_length(content)
+    content = finished or content
+    samples, rate_hz = try_decoders(decode_by_soundfile, decode_by_av, content, limit)
+    return Decoded(samples, rate_hz, finished is not None)
 
 
-def try_decoders(
-    by_soundfile: Callable[..., Result],
-    by_av: Callable[..., Result],
-    *given: Any,
-    final: type[AudioError] = CutShortError,
-) -> Result:
+def hold_to_length(content: str | bytes) -> bytes | None:
+    """Does what `check_whole` does, for a path or the content of a file; raises AudioError alone."""
+    try:
+        with open_bytes(content) as file:
+            return check_whole(file)
+    except (OSError, struct.error) as error:
+        raise AudioError(one_line(error)) from None
+
+
+def try_decoders(by_soundfile: Callable[..., Result], by_av: Callable[..., Result], *given: Any) -> Result:
     """Asks libsndfile for what is given, then FFmpeg.
 
     Some builds of libsndfile cannot read a third of the FLAC files of ASVspoof 2021.
 
     Raises:
-        AudioError: of the class that is `final`, as it is, or NotReadableError where neither reads it.
+        AudioError: of either, as it is, or NotReadableError where neither reads it.
     """
     words = []
     for decoder, ask in (("soundfile", by_soundfile), ("PyAV", by_av)):
         try:
             return ask(*given)
-        except final:
+        except AudioError:
             raise
         except UNREADABLE as error:
             words.append(f"{decoder}: {one_line(error)}")
@@ -87,45 +103,49 @@ def one_line(error: BaseException) -> str:
 
 
 def decode_by_soundfile(content: str | bytes, limit: Limit | None = None) -> tuple[np.ndarray, int]:
-    """Decodes with libsndfile, as `decode` says.
+    """Decodes with libsndfile, as `decode` says, to samples and their rate in Hz.
 
     Raises:
-        AudioError: it is cut short, or has more samples than the limit.
-        UNREADABLE: libsndfile does not read it.
+        AudioError: it has more samples than the limit, or fewer than its header says.
+        UNREADABLE: libsndfile does not read it, or not to its end.
     """
     with soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else content) as file:
-        _check_wav_size(file)
         most = None if limit is None else limit(file.samplerate, file.channels)
         samples = file.read(-1 if most is None else most + 1, dtype="float32", always_2d=True)
         check_duration(len(samples), most, file.samplerate)
         if file.format == "FLAC" and len(samples) < file.frames < UNKNOWN:
-            raise AudioError(f"ends after {len(samples)} of {file.frames} samples")
+            raise EOFError(_ends_after(len(samples), file.frames))
+        if file.format in _FOLLOWED_BY_SOUNDFILE:
+            _check_log(file.extra_info, len(samples))
         return samples, file.samplerate
 
 
 def decode_by_av(content: str | bytes, limit: Limit | None = None) -> tuple[np.ndarray, int]:
-    """Decodes with FFmpeg, as `decode` says.
+    """Decodes with FFmpeg, as `decode` says, to samples and their rate in Hz.
 
     Raises:
         AudioError: it has no audio, is cut short, or has more samples than the limit.
-        UNREADABLE: FFmpeg does not read it.
+        UNREADABLE: FFmpeg does not read it, or finds it damaged.
     """
     with open_container(content) as container:
         stream = audio_stream(container)
-        stream.codec_context.thread_count = 1  # workers are many, and files are short
-        most = (
-            None if limit is None else limit(stream.codec_context.sample_rate, stream.codec_context.channels)
-        )
-        frames, count = [], 0
-        for frame in container.decode(stream):
-            frames.append(_frame_samples(frame))
-            count += len(frames[-1])
-            check_duration(count, most, stream.codec_context.sample_rate)
-        rate_hz = int(stream.codec_context.sample_rate)
+        coder = stream.codec_context
+        coder.thread_count = 1  # workers are many, and files are short
+        coder.options = {"err_detect": "crccheck+explode"}
+        most = None if limit is None else limit(coder.sample_rate, coder.channels)
+        frames, num_samples = [], 0
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise AudioError(f"is cut short or damaged behind {num_samples} samples")
+            for frame in packet.decode():
+                frames.append(_frame_samples(frame))
+                num_samples += len(frames[-1])
+                check_duration(num_samples, most, coder.sample_rate)
+        rate_hz = int(coder.sample_rate)
         if container.format.name == "flac" and stream.duration and stream.time_base:
             expected = round(stream.duration * stream.time_base * rate_hz)
-            if count < expected:
-                raise AudioError(f"ends after {count} of {expected} samples")
+            if num_samples < expected:
+                raise AudioError(_ends_after(num_samples, expected))
         return np.concatenate(frames) if frames else np.empty((0, 1), np.float32), rate_hz
 
 
@@ -150,14 +170,17 @@ def check_duration(count: int, most: int | None, rate_hz: int) -> None:
         raise AudioError(f"found a recording of more than {longest_s:g} s, expected at most that")
 
 
-def _check_wav_size(file: soundfile.SoundFile) -> None:
-    """Raises CutShortError where a WAV file is shorter than its header says; both decoders hide it."""
-    sizes = re.search(r"^data : (\d+) \(should be (\d+)\)$", file.extra_info, re.MULTILINE)
-    if sizes is None or file.format not in ("WAV", "WAVEX"):
-        return
-    said, found = map(int, sizes.groups())
-    if found < said < _STREAMED_WAV_BYTES:
-        raise CutShortError(f"ends after {found} of {said} bytes of samples")
+def _ends_after(found: int, said: int) -> str:
+    return f"ends after {found} of {said} samples"
+
+
+def _check_log(log: str, num_samples: int) -> None:
+    """Raises AudioError where libsndfile has noted of a rare format that there is less than its header says."""
+    said = max(map(int, _SAID_SAMPLES.findall(log)), default=0)
+    if num_samples < said:
+        raise AudioError(_ends_after(num_samples, said))
+    if "truncated" in log:
+        raise AudioError(f"ends after {num_samples} samples, fewer than it says")
 
 
 def _frame_samples(frame: av.AudioFrame) -> np.ndarray:

@@ -13,19 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from sls.data.audio.containers import HEAD_BYTES, count_tag_bytes, name_container
-from sls.data.audio.decoders import AudioError, NotReadableError, check_duration, decode
-from sls.data.audio.recording import mix_down, resample
+from sls.data.audio.containers import HEAD_BYTES, AudioError, count_tag_bytes, name_container
+from sls.data.audio.decoders import Decoded, NotReadableError, check_duration, decode
+from sls.data.audio.recording import Recording, take_recording
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_CHANNELS = 8
 _SAMPLES_PER_S = 2 * 48_000
 """Samples of all channels for each second of the longest recording; bounds the memory of decoding."""
-
-SHORT_S = 1.0
-FULL_SCALE = 0.999
-CLIPPED_SHARE = 1e-3
-SILENT_DBFS = -60.0
 
 BYTES_PER_SAMPLE = 4
 """Of a list of numbers, once it is an array."""
@@ -43,39 +38,6 @@ class UploadLimits:
     """Bytes of a file."""
     max_duration_s: float = 300.0
     """Seconds of a recording."""
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A recording as it was sent, and as the countermeasure takes it."""
-
-    waveform: np.ndarray
-    """Mono, resampled. Shape: `(num_samples,)`, float32."""
-    samples: np.ndarray
-    """As decoded. Shape: `(num_frames, channels)`, float32."""
-    rate_hz: int
-    """Of `samples`."""
-
-    @property
-    def duration_s(self) -> float:
-        """Seconds of the recording."""
-        return len(self.samples) / self.rate_hz
-
-    def warnings(self, heard_s: float) -> list[str]:
-        """Says what makes a score less sure: short, clipped or silent, of the seconds that are heard.
-
-        Short is under 1 s of speech; clipped is more than one sample in 1,000 at full scale; silent is a level
-        under -60 dB of full scale.
-        """
-        heard = self.samples[: max(1, int(heard_s * self.rate_hz))]
-        is_full = np.abs(heard).max(axis=1) >= FULL_SCALE
-        level = float(np.sqrt(np.mean(np.square(heard, dtype=np.float64))))
-        found = {
-            "short": self.duration_s < SHORT_S,
-            "clipped": is_full.mean() > CLIPPED_SHARE,
-            "silent": level < 10 ** (SILENT_DBFS / 20),
-        }
-        return [name for name, holds in found.items() if holds]
 
 
 def decode_base64(value: Any, max_bytes: int) -> bytes:
@@ -96,7 +58,7 @@ def decode_base64(value: Any, max_bytes: int) -> bytes:
         raise AudioError("not base64") from None
 
 
-def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Upload:
+def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Recording:
     """Decodes a WAV, FLAC, MP3 or OGG file, mono by mean over channels, as `read_audio` does, resampled by soxr.
 
     Args:
@@ -120,15 +82,15 @@ def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Up
     if container not in _TAKEN:
         raise AudioError("not a WAV, FLAC, MP3 or OGG file")
     try:
-        samples, rate_hz = decode(content, partial(_most_frames, limits), final=AudioError)
+        decoded = decode(content, partial(_most_frames, limits))
     except NotReadableError:
         raise AudioError(f"found a {container.upper()} file that cannot be decoded") from None
-    if len(samples) == 0:
+    if len(decoded.samples) == 0:
         raise AudioError(f"found a {container.upper()} file without samples, expected a recording")
-    return _to_upload(samples, rate_hz, sample_rate_hz)
+    return _take(decoded, sample_rate_hz)
 
 
-def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadLimits) -> Upload:
+def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadLimits) -> Recording:
     """Takes one channel of samples as a list of numbers, 1 at full scale.
 
     Args:
@@ -157,7 +119,7 @@ def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadL
     peak = float(np.abs(samples.astype(np.float64)).max())
     if np.isfinite(peak) and peak > MAX_PEAK:
         raise AudioError(f"found a peak of {peak:g}, expected samples with full scale at 1")
-    return _to_upload(samples.astype(np.float32)[:, None], rate, sample_rate_hz)
+    return _take(Decoded(samples.astype(np.float32)[:, None], rate), sample_rate_hz)
 
 
 def _whole_rate(rate_hz: Any) -> int:
@@ -167,12 +129,10 @@ def _whole_rate(rate_hz: Any) -> int:
     return int(rate_hz)
 
 
-def _to_upload(samples: np.ndarray, rate_hz: int, sample_rate_hz: int) -> Upload:
-    try:
-        mono = mix_down(samples)
-    except AudioError:
-        raise AudioError("found samples that are NaN or infinite") from None
-    return Upload(resample(mono, rate_hz, sample_rate_hz), samples, rate_hz)
+def _take(decoded: Decoded, sample_rate_hz: int) -> Recording:
+    if not np.isfinite(decoded.samples).all():  # whose number would tell of the content
+        raise AudioError("found samples that are NaN or infinite")
+    return take_recording(decoded, sample_rate_hz)
 
 
 def _most_frames(limits: UploadLimits, rate_hz: int, channels: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from sls.data.audio.recording import AudioError, AudioFacts, inspect_audio
+from sls.data.audio.warnings import count_warnings
 from sls.data.corpora.track import Track
 from sls.data.tables.protocols import Protocol
 
@@ -50,6 +51,8 @@ class AudioInventory:
     longest_s: float | None = None
     sample_rates_hz: Mapping[int, int] = field(default_factory=dict)
     """Number of recordings by sampling rate in Hz."""
+    warnings: Mapping[str, int] = field(default_factory=dict)
+    """Number of recordings by what makes their scores less sure (silent, clipped, ...); most only decoding tells."""
 
     def problems(self) -> Iterator[str]:
         """Says in a line each what is missing and what cannot be read."""
@@ -98,6 +101,7 @@ def inspect_recordings(
         shortest_s=min(durations_s, default=None),
         longest_s=max(durations_s, default=None),
         sample_rates_hz=dict(Counter(fact.sample_rate_hz for fact in facts).most_common()),
+        warnings=dict(count_warnings(fact.warnings for fact in facts)),
     )
 
 

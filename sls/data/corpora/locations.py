@@ -125,18 +125,24 @@ def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequ
     Args:
         names: Names of the trials, or paths relative to the folders.
         folders: Where to look; the first folder that holds a file counts.
-        extensions: What may follow a name; the first that gives a file counts.
+        extensions: What may follow a name; the first that gives a file counts, also in other letters (`.WAV`).
     """
     listing: dict[str, Path] = {}
     for parent in sorted({name.rpartition("/")[0] for name in names if "/" in name} | {""}):
         for folder in folders:
             for name in _list_files(folder / parent):
                 listing.setdefault(f"{parent}/{name}" if parent else name, folder)
+    capitals = {low: name for name in listing if (low := _lower_ending(name)) != name and low not in listing}
     paths: list[Path] = []
     missing: list[Path] = []
     used: set[str] = set()
     for name in names:
         file_name = next((name + ending for ending in extensions if name + ending in listing), None)
+        if file_name is None:
+            lower = [_lower_ending(name + ending) for ending in extensions]
+            file_name = next(
+                (capitals.get(low, low) for low in lower if low in listing or low in capitals), None
+            )
         if file_name is None:
             missing.append(folders[0] / (name + extensions[0]))
             paths.append(missing[-1])
@@ -144,7 +150,7 @@ def locate_audio(names: Sequence[str], folders: Sequence[Path], extensions: Sequ
             used.add(file_name)
             paths.append(listing[file_name] / file_name)
     endings = _recording_endings(extensions, used)
-    extra = sorted(name for name in listing if name.endswith(endings) and name not in used)
+    extra = sorted(name for name in listing if _lower_ending(name).endswith(endings) and name not in used)
     return LocatedAudio(paths, missing, extra, tuple(folders))
 
 
@@ -161,7 +167,7 @@ def _recording_endings(extensions: Sequence[str], names: Collection[str]) -> tup
     """Returns the endings of recordings; where names bring their own, those of the names."""
     if all(extensions):
         return tuple(extensions)
-    return tuple({Path(name).suffix for name in names} | {ending for ending in extensions if ending})
+    return tuple({Path(name).suffix.lower() for name in names} | {ending for ending in extensions if ending})
 
 
 def expand_folders(root: Path, folders: Sequence[str]) -> Iterator[Path]:
@@ -175,4 +181,9 @@ def _list_files(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return [entry.name for entry in entries if not entry.is_dir()]
+        return [entry.name for entry in entries if not (entry.is_dir() or entry.name.startswith("._"))]
+
+
+def _lower_ending(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return stem + dot + ending.lower()

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import Dataset
 
 from sls.config import Resampler
-from sls.data.audio.recording import AudioError, read_audio
+from sls.data.audio.recording import AudioError, read_recording
 from sls.data.audio.windows import check_hop, cut_windows
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import AudioFailure
@@ -27,6 +27,8 @@ class ScoringBatch:
     """Shape: `(windows, num_samples)`, float32, in the order of the trials."""
     window_counts: np.ndarray
     """Windows of each trial; 0 where its recording cannot be read. Shape: `(trials,)`."""
+    warnings: list[list[str]]
+    """Of each trial, what its recording tells as it was decoded: see `warn_of_file`."""
     failures: tuple[AudioFailure, ...]
     read_s: float
     """Seconds in which files were read."""
@@ -71,6 +73,7 @@ class ScoringBatches(Dataset[ScoringBatch]):
         members = self.members(number)
         audio = self.trials.audio
         windows: list[np.ndarray] = []
+        warnings: list[list[str]] = []
         failures: list[AudioFailure] = []
         read_s = decode_s = 0.0
         for index in members:
@@ -79,17 +82,20 @@ class ScoringBatches(Dataset[ScoringBatch]):
             try:
                 content = path.read_bytes()
                 after_reading_s = time.perf_counter()
-                waveform = read_audio(content, audio.sample_rate, str(path), self.resampler)
-                windows.append(cut_windows(waveform, audio.audio_max_len, self.window_hop))
+                recording = read_recording(content, audio.sample_rate, str(path), self.resampler)
+                windows.append(cut_windows(recording.waveform, audio.audio_max_len, self.window_hop))
+                num_heard = len(recording.waveform) if self.window_hop else audio.audio_max_len
+                warnings.append(recording.file_warnings(num_heard))
             except (AudioError, OSError) as error:
                 failures.append(AudioFailure(index, self.trials.name(index), path, _describe(error, path)))
                 windows.append(np.empty((0, audio.audio_max_len), np.float32))
+                warnings.append([])
                 continue
             read_s += after_reading_s - start_s
             decode_s += time.perf_counter() - after_reading_s
         counts = np.array([len(of_trial) for of_trial in windows])
         stacked = torch.from_numpy(np.concatenate(windows))
-        return ScoringBatch(number, members, stacked, counts, tuple(failures), read_s, decode_s)
+        return ScoringBatch(number, members, stacked, counts, warnings, tuple(failures), read_s, decode_s)
 
 
 def _describe(error: Exception, path: object) -> str:

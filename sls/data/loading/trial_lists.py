@@ -5,13 +5,32 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sls.data.audio.frames import NotWholeError
+from sls.data.audio.recording import AudioError, inspect_audio
 from sls.data.corpora.corpus import Corpus
 from sls.data.corpora.locations import AudioSearch, list_trials
 from sls.data.corpora.tracks import load_formats
 from sls.data.tables.protocols import Protocol, Trial, read_protocol
 
-AUDIO_EXTENSIONS = (".flac", ".wav", ".mp3", ".m4a", ".ogg", ".opus", ".aac", ".aiff", ".wma", ".webm")
-"""What a recording may be called in a directory without a protocol."""
+AUDIO_EXTENSIONS = (
+    ".flac",
+    ".wav",
+    ".mp3",
+    ".m4a",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".aac",
+    ".aif",
+    ".aiff",
+    ".aifc",
+)
+AUDIO_EXTENSIONS += (".wma", ".webm", ".mka", ".au", ".caf", ".sph", ".w64", ".rf64")
+"""What may follow a trial's name in that of its file; what is called so in a directory must be a recording."""
+COMPANION_FOLDERS = frozenset({"__MACOSX", "@eaDir", ".AppleDouble", ".Trashes"})
+"""What systems put beside recordings, with files that are called as these are."""
+MAX_NAMED = 5
+"""Files that are passed over, by name."""
 AUDIO_SUBFOLDERS = (".", "flac", "wav")
 
 logger = logging.getLogger(__name__)
@@ -98,21 +117,26 @@ def read_any_protocol(path: str | Path, tracks: str | Path | None = None) -> Pro
 def list_recordings(root: Path) -> list[Trial]:
     """Lists every recording in a directory and below, sorted; a trial is named by its path in there.
 
-    A link to a recording that is gone is listed too, and fails when it is read. Folders that are links are not
-    entered, which the log says.
+    A file is one by its ending, or where it can be opened as one. A link to a recording that is gone is listed too,
+    and fails when it is read. Folders that are links are not entered. The log names what is passed over.
 
     Raises:
         FileNotFoundError: there is no recording in it.
         ValueError: a name is not UTF-8, which a score file cannot hold.
     """
-    found = sorted(root.rglob("*"))
-    paths = [path for path in found if path.suffix.lower() in AUDIO_EXTENSIONS and not path.is_dir()]
-    for path in found:
-        if path.is_symlink() and path.is_dir():
-            logger.warning("audio_dir: %s is a link to a folder; what is in there is left out", path)
+    paths, others = [], []
+    for path in sorted(root.rglob("*")):
+        if path.is_dir():
+            if path.is_symlink():
+                logger.warning("audio_dir: %s is a link to a folder; what is in there is left out", path)
+        else:
+            (paths if _is_recording(path, root) else others).append(path)
+    passed = ", ".join(str(path.relative_to(root)) for path in others[:MAX_NAMED])
+    passed = f"{len(others)} files that are no recordings: {passed}{', ...' * (len(others) > MAX_NAMED)}"
     if not paths:
-        expected = ", ".join(AUDIO_EXTENSIONS)
-        raise FileNotFoundError(f"audio_dir: no recording in {root}, expected files named {expected}")
+        raise FileNotFoundError(f"audio_dir: no recording in {root}" + (f", but {passed}" if others else ""))
+    if others:
+        logger.warning("audio_dir: passed over %s", passed)
     trials = [Trial(path.relative_to(root).as_posix(), path) for path in paths]
     foreign = next((trial.name for trial in trials if not _is_utf8(trial.name)), None)
     if foreign is not None:
@@ -120,6 +144,20 @@ def list_recordings(root: Path) -> list[Trial]:
             f"{root}: found a recording named {os.fsencode(foreign)!r}, expected a name in UTF-8"
         )
     return trials
+
+
+def _is_recording(path: Path, root: Path) -> bool:
+    if path.name.startswith("._") or COMPANION_FOLDERS.intersection(path.parts[len(root.parts) :]):
+        return False
+    if path.suffix.lower() in AUDIO_EXTENSIONS:
+        return True
+    try:
+        inspect_audio(path)
+    except NotWholeError:
+        return True  # which is said when it is read
+    except (AudioError, FileNotFoundError):
+        return False
+    return True
 
 
 def _is_utf8(name: str) -> bool:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from sls.config import ComputeConfig, ScoringConfig
+from sls.data.audio.warnings import warn_of_waveform
 from sls.data.audio.windows import combine_scores
 from sls.data.loading.loader import AudioFailure, load_batches
 from sls.data.loading.scoring_batches import ScoringBatch, ScoringBatches
@@ -79,6 +80,8 @@ class ScoredBatch:
     """log P(bona fide), NaN where a recording cannot be read: `(trials,)` float32."""
     failures: tuple[AudioFailure, ...]
     """Trials whose recordings cannot be read."""
+    warnings: dict[int, str]
+    """By its place in the dataset, what makes the score of a trial less sure (silent, clipped, ...)."""
     times: StageTimes
 
 
@@ -93,6 +96,8 @@ class ScoringSummary:
     duration_s: float = 0
     times: StageTimes = field(default_factory=StageTimes)
     failures: list[AudioFailure] = field(default_factory=list)
+    warnings: dict[str, str] = field(default_factory=dict)
+    """By the name of a trial scored now, what makes its score less sure."""
 
     @classmethod
     def total(cls, summaries: Sequence[ScoringSummary]) -> ScoringSummary:
@@ -102,6 +107,7 @@ class ScoringSummary:
             sum(summary.num_kept for summary in summaries),
             max(summary.duration_s for summary in summaries),
             sum((summary.times for summary in summaries), StageTimes()),
+            warnings={name: found for summary in summaries for name, found in summary.warnings.items()},
         )
 
     @property
@@ -115,6 +121,7 @@ class ScoringSummary:
             "score/num_trials": self.num_trials + self.num_kept,
             "score/num_kept": self.num_kept,
             "score/num_failures": len(self.failures),
+            "score/num_warned": len(self.warnings),
             "score/utterances_per_second": self.utterances_per_second,
             **{f"score/{name}": seconds for name, seconds in asdict(self.times).items()},
         }
@@ -167,6 +174,7 @@ def score_shard(
             for batch in score(job, missing):
                 partial.append([names[index] for index in batch.trials], batch.scores.tolist())
                 summary.failures += batch.failures
+                summary.warnings |= {names[index]: found for index, found in batch.warnings.items()}
                 summary.num_trials += len(batch.trials)
                 summary.times += batch.times
                 if on_batch is not None:
@@ -211,6 +219,7 @@ def _launch(job: ScoringJob, batch: ScoringBatch, wait_s: float) -> Callable[[],
     scores = read_later(
         score_windows(job.model, batch.windows, job.batches.batch_size, job.compute, job.device)
     )
+    warnings = _find_warnings(job, batch)
     launch_s = time.perf_counter() - start_s
 
     def finish() -> ScoredBatch:
@@ -225,6 +234,18 @@ def _launch(job: ScoringJob, batch: ScoringBatch, wait_s: float) -> Callable[[],
         compute_s = launch_s + time.perf_counter() - start_s
         times = StageTimes(batch.read_s, batch.decode_s, wait_s, compute_s)
         scores_of_trials = np.array(combined, dtype=np.float32)
-        return ScoredBatch(batch.number, batch.trials, scores_of_trials, batch.failures, times)
+        return ScoredBatch(batch.number, batch.trials, scores_of_trials, batch.failures, warnings, times)
 
     return finish
+
+
+def _find_warnings(job: ScoringJob, batch: ScoringBatch) -> dict[int, str]:
+    """Judges the windows that are heard, while a GPU is at work on them."""
+    rate_hz = job.batches.trials.audio.sample_rate
+    heard = np.split(batch.windows.numpy(), np.cumsum(batch.window_counts)[:-1])
+    found = {
+        index: ", ".join([*of_file, *warn_of_waveform(windows.reshape(-1), rate_hz)])
+        for index, of_file, windows in zip(batch.trials, batch.warnings, heard, strict=True)
+        if len(windows)
+    }
+    return {index: names for index, names in found.items() if names}

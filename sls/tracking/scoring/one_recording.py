@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from sls.config import ComputeConfig
-from sls.data.audio.recording import read_audio
+from sls.data.audio.recording import read_recording
 from sls.data.audio.windows import check_hop, combine_scores, cut_windows, window_starts
 from sls.data.tables.protocols import Label
 from sls.engine.compute.device import arithmetic, resolve_device
@@ -48,6 +48,10 @@ class ScoredRecording:
     recording: str
     model: str
     duration_s: float
+    heard_s: float
+    """Seconds of it that the score is of; a recording shorter than a window was repeated."""
+    warnings: str
+    """What makes the score less sure (silent, clipped, ...), separated by commas; empty where nothing does."""
     score: float
     combination: str
     """How the scores of several windows became one."""
@@ -95,7 +99,9 @@ def _score(
     rate_hz, hop = info.sample_rate_hz, scoring.window_hop
     check_hop(hop, info.num_samples)
     device = resolve_device(compute.device)
-    waveform = read_audio(path, rate_hz, resampler=scoring.resampler)
+    recording = read_recording(path, rate_hz, resampler=scoring.resampler)
+    waveform = recording.waveform
+    num_heard = len(waveform) if hop else min(len(waveform), info.num_samples)
     starts_s = window_starts(len(waveform), info.num_samples, hop) / rate_hz
     duration_s = len(waveform) / rate_hz
     ends_s = np.minimum(starts_s + info.num_samples / rate_hz, duration_s)
@@ -109,6 +115,8 @@ def _score(
         str(path),
         model.uri,
         duration_s,
+        num_heard / rate_hz,
+        recording.warnings(num_heard),
         score,
         "none" if is_single else scoring.window_combination,
         tuple(map(ScoredWindow, starts_s.tolist(), ends_s.tolist(), values.tolist())),

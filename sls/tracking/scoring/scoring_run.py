@@ -38,6 +38,7 @@ from sls.tracking.scoring.score_file import (
 )
 
 INCOMPLETE_DIRECTORY = "incomplete"
+WARNINGS_FILE = "warnings.json"
 SHARD_KIND = "score-shard"
 
 
@@ -239,6 +240,8 @@ def _score(
         _keep_incomplete(run, partial_path(job.output, shard), summary)
     summary = ScoringSummary.total(ranks.wait_for_all(summary))
     run.log_metrics(summary.metrics())
+    if summary.warnings:
+        run.log_json(summary.warnings, WARNINGS_FILE)
     if is_whole:
         write_score_file(job.output, *join_shards(job.output, shards))
     return summary

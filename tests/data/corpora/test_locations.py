@@ -82,7 +82,20 @@ def test_names_may_be_paths_with_their_ending(tmp_path):
     located.check_complete()
 
 
-def test_an_ending_in_capitals_or_a_name_with_dots_is_taken_as_it_is(tmp_path):
-    touch(tmp_path / "a.b.FLAC")
-    assert locate_audio(["a.b"], [tmp_path], (".flac",)).missing
-    assert not locate_audio(["a.b.FLAC"], [tmp_path], ("",)).missing
+@pytest.mark.parametrize("ending", [".FLAC", ".Flac", ".flac"])
+@pytest.mark.parametrize("name", ["a.b", "a.b.FLAC", "a.b.flac"])
+def test_an_ending_in_other_letters_is_found(tmp_path, name, ending):
+    path = touch(tmp_path / f"a.b{ending}")
+    located = locate_audio([name], [tmp_path], ("", ".flac"))
+    assert located.paths == [path]
+    assert located.missing == located.extra == []
+    assert locate_audio(["A.b"], [tmp_path], ("", ".flac")).missing  # names are what they are
+
+
+def test_the_letters_that_the_list_has_go_first_and_companions_are_no_recordings(tmp_path):
+    exact = touch(tmp_path / "a.flac")
+    touch(tmp_path / "a.FLAC")
+    touch(tmp_path / "._b.flac")
+    located = locate_audio(["a"], [tmp_path], (".flac",))
+    assert located.paths == [exact]
+    assert located.extra == ["a.FLAC"]

@@ -1,11 +1,15 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
+from sls.data.audio.recording import read_audio
 from sls.data.corpora.tracks import load_formats
 from sls.data.loading.trial_lists import list_recordings, listed_trials, read_any_protocol
 from sls.data.tables.protocols import read_protocol
+from tests.data.audio.test_recording import encode_by_av
 
 
 def touch(path: Path, content: str = "") -> Path:
@@ -69,6 +73,72 @@ def test_all_recordings_below_a_directory_are_listed_by_name(tmp_path):
     for name in ("b.WAV", "sub/a.flac", "notes.txt", "c.m4a"):
         touch(tmp_path / name)
     assert [trial.name for trial in list_recordings(tmp_path)] == ["b.WAV", "c.m4a", "sub/a.flac"]
+
+
+READABLE = [
+    "a.wav",
+    "b.AU",
+    "c.Aif",
+    "d.caf",
+    "e.oga",
+    "f.mp4",
+    "g.sph",
+    "h.dat",
+    "noending",
+    "sub/i.MP3",
+    "j.wav.part",
+]
+
+
+def write_recordings(root: Path) -> None:
+    samples = np.random.default_rng(0).normal(0, 0.1, 16_000)
+    kinds = {
+        ".au": "AU",
+        ".aif": "AIFF",
+        ".caf": "CAF",
+        ".oga": "OGG",
+        ".sph": "NIST",
+        ".dat": "FLAC",
+        ".mp3": "MP3",
+    }
+    for name in READABLE:
+        path = touch(root / name)
+        if path.suffix == ".mp4":
+            encode_by_av(path, samples.astype(np.float32), 16_000, "aac")
+        else:
+            soundfile.write(path, samples, 16_000, format=kinds.get(path.suffix.lower(), "WAV"))
+
+
+def test_what_can_be_read_alone_is_listed_whatever_it_is_called(tmp_path, caplog):
+    write_recordings(tmp_path)
+    companions = ["._a.wav", "sub/._i.MP3", "__MACOSX/a.wav", "@eaDir/a.wav/x.wav", ".DS_Store"]
+    others = ["notes.txt", "utf16.txt", "list.csv", "cover.jpg", "empty"]
+    for name in (*companions, *others):
+        touch(tmp_path / name, "name,label\n" if name.endswith(".csv") else "")
+    (tmp_path / "utf16.txt").write_text("a list of recordings\n" * 20, encoding="utf-16")
+    (tmp_path / "cover.jpg").write_bytes(b"\xff\xd8\xff\xe0\0\x10JFIF" + bytes(range(256)))
+    listed = list_recordings(tmp_path)
+    assert [trial.name for trial in listed] == sorted(READABLE)
+    for trial in listed:
+        assert len(read_audio(trial.path)) >= 16_000
+    assert (
+        f"passed over {len(companions) + len(others)} files that are no recordings: .DS_Store, ._a.wav,"
+        in caplog.text
+    )
+
+
+def test_a_recording_that_is_cut_short_is_listed_whatever_it_is_called_and_refused_when_it_is_read(tmp_path):
+    write_recordings(tmp_path)
+    content = (tmp_path / "noending").read_bytes()
+    (tmp_path / "noending").write_bytes(content[: len(content) // 2])
+    assert "noending" in [trial.name for trial in list_recordings(tmp_path)]
+
+
+def test_a_list_finds_recordings_by_their_names_in_any_letters(tmp_path):
+    write_recordings(tmp_path / "audio")
+    protocol = touch(tmp_path / "list.txt", "a\nb\nc\nd\ne\nf.mp4\ng\nsub/i\n")
+    found = [trial.path.name for trial in listed_trials(protocol, tmp_path / "audio").trials]
+    assert found == ["a.wav", "b.AU", "c.Aif", "d.caf", "e.oga", "f.mp4", "g.sph", "i.MP3"]
 
 
 def test_a_name_may_have_spaces(tmp_path):

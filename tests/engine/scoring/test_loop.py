@@ -12,7 +12,7 @@ from sls.data.audio.recording import AudioError
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.tables.protocols import Trial
-from sls.engine.scoring.loop import ScoringJob, score, score_shard
+from sls.engine.scoring.loop import ScoringJob, ScoringSummary, score, score_shard
 from sls.engine.scoring.partial_scores import WHOLE, Shard, join_shards, partial_path
 from tests.engine.scoring.loudness import Loudness
 
@@ -53,6 +53,26 @@ def scores_of(ramps: TrialDataset, scoring: ScoringConfig, numbers: range, batch
 
 def test_each_trial_gets_its_own_score(ramps) -> None:
     assert scores_of(ramps, ScoringConfig(), range(3)) == pytest.approx([0, 1e-4, 2e-4, 3e-4, 4e-4])
+
+
+@pytest.mark.parametrize("window_hop", [0, 500])
+def test_each_trial_has_the_warnings_of_its_recording(tmp_path, window_hop: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, 20_000)
+    signals = {"good": noise, "silent": noise / 1000, "opposite": np.stack([noise, -noise], axis=1)}
+    signals["late"] = np.concatenate([noise[:16_000], np.ones(4_000)])
+    for name, signal in signals.items():
+        soundfile.write(tmp_path / f"{name}.wav", signal, 16_000)
+    trials = [Trial(name, tmp_path / f"{name}.wav") for name in signals]
+    dataset = TrialDataset(trials, AudioConfig(audio_max_len=16_000))
+    expected = {"silent": "silent", "opposite": "cancelled, silent"}
+    expected |= {"late": "clipped, offset"} if window_hop else {}
+    for size in (1, 4):
+        job = replace(
+            job_of(ScoringBatches(dataset, size, window_hop), Loudness(size)), output=tmp_path / "s.txt"
+        )
+        summary = score_shard(job, WHOLE, is_anew=True)
+        assert summary.warnings == expected
+        assert ScoringSummary.total([summary, ScoringSummary()]).warnings == expected
 
 
 def test_recordings_beyond_the_limit_are_all_named(ramps, tmp_path) -> None:

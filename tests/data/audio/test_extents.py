@@ -1,0 +1,222 @@
+"""Tests of `extents` and `frames`: recordings cut short or damaged, in all containers that can be written here."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import soundfile
+
+from sls.data.audio.recording import AudioError, inspect_audio, read_audio
+from tests.data.audio.test_recording import RATE_HZ, encode_by_av
+
+NUM_TRIES = 20
+
+
+def make_speech(rate_hz: int = RATE_HZ) -> np.ndarray:
+    rng, times = np.random.default_rng(3), np.arange(2 * rate_hz) / rate_hz
+    glide = np.sin(2 * np.pi * (200 + 300 * np.sin(3 * times)) * times) * np.abs(np.sin(5 * times))
+    return (0.4 * glide + 0.05 * rng.normal(0, 1, len(times))).clip(-0.9, 0.9).astype(np.float32)
+
+
+def by_soundfile(container: str, subtype: str | None = None) -> bytes:
+    content = io.BytesIO()
+    soundfile.write(content, make_speech(), RATE_HZ, format=container, subtype=subtype)
+    return content.getvalue()
+
+
+def by_av(tmp_path, ending: str, codec: str, **options: str) -> bytes:
+    rate_hz = 48_000 if codec == "libopus" else RATE_HZ
+    path = tmp_path / f"written.{ending}"
+    encode_by_av(path, make_speech(rate_hz), rate_hz, codec, options)
+    return path.read_bytes()
+
+
+def make_sphere() -> bytes:
+    samples = (make_speech() * 32_767).astype("<i2").tobytes()
+    lines = ("NIST_1A", "   1024", f"sample_count -i {len(samples) // 2}", "sample_n_bytes -i 2")
+    lines += ("channel_count -i 1", "sample_byte_format -s2 01", f"sample_rate -i {RATE_HZ}", "end_head")
+    return "\n".join((*lines, "")).encode().ljust(1024) + samples
+
+
+# Checksums of what they hold: an altered byte is seen.
+CHECKED = {
+    "flac": lambda _: by_soundfile("FLAC"),
+    "flac 24": lambda _: by_soundfile("FLAC", "PCM_24"),
+    "flac by FFmpeg": lambda path: by_av(path, "flac", "flac"),
+    "ogg vorbis": lambda _: by_soundfile("OGG", "VORBIS"),
+    "ogg opus": lambda _: by_soundfile("OGG", "OPUS"),
+    "opus by FFmpeg": lambda path: by_av(path, "opus", "libopus"),
+    "ogg flac": lambda path: by_av(path, "ogg", "flac"),
+    "mp3": lambda _: by_soundfile("MP3"),
+    "mp3 by FFmpeg": lambda path: by_av(path, "mp3", "libmp3lame"),
+    "mka flac": lambda path: by_av(path, "mka", "flac"),
+    "mka aac": lambda path: by_av(path, "mka", "aac"),
+    "mka opus": lambda path: by_av(path, "mka", "libopus"),
+    "mka pcm": lambda path: by_av(path, "mka", "pcm_s16le"),
+    "m4a flac": lambda path: by_av(path, "mp4", "flac"),
+}
+# Sizes alone: samples or packets that are altered within them are taken for what was recorded.
+SIZED = {
+    **{
+        f"{container} {subtype}": lambda _, container=container, subtype=subtype: by_soundfile(
+            container, subtype
+        )
+        for container, subtype in [
+            *(
+                ("WAV", name)
+                for name in ("PCM_U8", "PCM_16", "FLOAT", "ULAW", "ALAW", "IMA_ADPCM", "MS_ADPCM", "GSM610")
+            ),
+            ("WAVEX", "PCM_24"),
+            ("RF64", "PCM_16"),
+            ("W64", "PCM_16"),
+            ("W64", "IMA_ADPCM"),
+            ("AIFF", "PCM_16"),
+            ("AIFF", "IMA_ADPCM"),
+            ("AU", "PCM_16"),
+            ("AU", "ULAW"),
+            ("CAF", "PCM_16"),
+            ("CAF", "ALAC_16"),
+            *((name, "PCM_16") for name in ("NIST", "AVR", "SVX", "VOC", "MAT4", "MAT5", "HTK")),
+        ]
+    },
+    "sph": lambda _: make_sphere(),
+    "wav by FFmpeg": lambda path: by_av(path, "wav", "adpcm_ima_wav"),
+    "wav with mp3": lambda path: by_av(path, "wav", "libmp3lame"),
+    "m4a": lambda path: by_av(path, "m4a", "aac"),
+    "m4a, index first": lambda path: by_av(path, "mp4", "aac", movflags="faststart"),
+    "m4a alac": lambda path: by_av(path, "m4a", "alac"),
+    "webm": lambda path: by_av(path, "webm", "libopus"),
+    "wma": lambda path: by_av(path, "wma", "wmav2"),
+    "asf mp3": lambda path: by_av(path, "asf", "libmp3lame"),
+}
+# Not even the size of the whole: cut between two of their parts, they are whole and shorter.
+UNTOLD = {
+    "mp3 without Xing's header": lambda path: by_av(path, "mp3", "libmp3lame", write_xing="0"),
+    "aac": lambda path: by_av(path, "aac", "aac"),
+    "m4a in fragments": lambda path: by_av(path, "mp4", "aac", movflags="frag_keyframe+empty_moov"),
+    "webm from a browser": lambda path: by_av(path, "webm", "libopus", live="1"),
+}
+
+
+def count_unseen(contents: list[bytes], whole: np.ndarray) -> int:
+    """How many are read as something else than the whole."""
+    unseen = 0
+    for content in contents:
+        try:
+            found = read_audio(content)
+        except AudioError:
+            continue
+        unseen += not np.array_equal(found, whole)
+    return unseen
+
+
+def cut(content: bytes, rng: np.random.Generator) -> list[bytes]:
+    return [content[:place] for place in rng.integers(1, len(content), NUM_TRIES)]
+
+
+def remove_spans(content: bytes, rng: np.random.Generator) -> list[bytes]:
+    first, longest = 1100, min(4000, len(content) // 4)  # behind all headers
+    places, sizes = (
+        rng.integers(first, len(content) - longest, NUM_TRIES),
+        rng.integers(1, longest, NUM_TRIES),
+    )
+    return [content[:at] + content[at + size :] for at, size in zip(places, sizes, strict=True)]
+
+
+def alter(content: bytes, rng: np.random.Generator) -> list[bytes]:
+    altered = [bytearray(content) for _ in range(NUM_TRIES)]
+    for one in altered:
+        one[rng.integers(len(one))] ^= int(rng.integers(1, 256))
+    return [bytes(one) for one in altered]
+
+
+@pytest.mark.parametrize("kind", [*CHECKED, *SIZED])
+def test_a_recording_that_lacks_something_is_refused_or_read_as_the_whole(tmp_path, kind):
+    content, rng = {**CHECKED, **SIZED}[kind](tmp_path), np.random.default_rng(5)
+    whole = read_audio(content)
+    assert abs(len(whole) - 2 * RATE_HZ) <= 2048  # what their codecs pad
+    assert count_unseen(cut(content, rng), whole) == 0
+    assert count_unseen(remove_spans(content, rng), whole) == 0
+
+
+@pytest.mark.parametrize("kind", CHECKED)
+def test_an_altered_recording_is_refused_or_read_as_the_whole(tmp_path, kind):
+    content = CHECKED[kind](tmp_path)
+    assert count_unseen(alter(content, np.random.default_rng(6)), read_audio(content)) == 0
+
+
+@pytest.mark.parametrize("kind", [*SIZED, *UNTOLD])
+def test_what_is_altered_within_its_length_is_read_or_refused(tmp_path, kind):
+    content = {**SIZED, **UNTOLD}[kind](tmp_path)
+    count_unseen(alter(content, np.random.default_rng(6)), read_audio(content))
+
+
+@pytest.mark.parametrize("kind", UNTOLD)
+def test_a_container_that_tells_no_length_is_refused_where_a_part_of_it_is_cut(tmp_path, kind):
+    content, rng = UNTOLD[kind](tmp_path), np.random.default_rng(5)
+    whole = read_audio(content)
+    assert count_unseen(cut(content, rng), whole) <= 1
+    assert count_unseen(remove_spans(content, rng), whole) <= 1
+
+
+@pytest.mark.parametrize("kind", ["WAV FLOAT", "flac", "ogg vorbis", "m4a", "AU PCM_16"])
+def test_a_header_says_no_more_than_decoding(tmp_path, kind):
+    path = tmp_path / "a.recording"
+    content = {**CHECKED, **SIZED}[kind](tmp_path)
+    path.write_bytes(content[: 3 * len(content) // 4])
+    for is_decoded in (False, True) if kind != "flac" else (True,):  # whose length only decoding tells
+        with pytest.raises(AudioError, match=r"a\.recording"):
+            inspect_audio(path, is_decoded=is_decoded)
+
+
+@pytest.mark.parametrize("container", ["WAV", "RF64"])
+@pytest.mark.parametrize("said", [0, 2**32 - 1, 2**31 - 1, "the file", "the form"])
+def test_samples_behind_a_header_that_was_never_finished_are_all_read(tmp_path, container, said):
+    content = bytearray(by_soundfile(container))
+    whole = read_audio(bytes(content))
+    at = content.find(b"data") + 4
+    size = {"the file": len(content), "the form": len(content) - at}.get(said, said)
+    if container == "RF64":
+        form = {"the form": len(content) - 8}.get(said, 0)
+        struct.pack_into("<QQ", content, 20, form, size)
+    else:
+        form = {"the form": len(content) - 8}.get(said, min(size, 36))
+        struct.pack_into("<I", content, 4, form)
+        struct.pack_into("<I", content, at, size)
+    np.testing.assert_array_equal(read_audio(bytes(content)), whole)
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    for is_decoded in (False, True):
+        assert inspect_audio(path, is_decoded=is_decoded).duration_s == 2
+    path.write_bytes(content[:-1])
+    for is_decoded in (False, True):
+        with pytest.raises(AudioError, match=r"a\.wav"):
+            inspect_audio(path, is_decoded=is_decoded)
+
+
+def test_a_wav_file_may_end_with_what_is_not_of_its_form():
+    content = by_soundfile("WAV")
+    whole = read_audio(content)
+    for behind in (b"\0" * 7, b"TAG".ljust(128, b"x"), b"LIST\x04\0\0\0abcd"):
+        np.testing.assert_array_equal(read_audio(content + behind), whole)
+
+
+def test_mp3_may_have_tags_at_both_ends_and_zeros_behind_it():
+    content = by_soundfile("MP3")
+    whole = read_audio(content)
+    tag = b"ID3\x04\0\0\0\0\x01\x02" + bytes(130)
+    for other in (tag + content, content + b"TAG".ljust(128, b"x"), content + bytes(300)):
+        np.testing.assert_array_equal(read_audio(other), whole)
+
+
+def test_every_kind_of_frame_is_followed(tmp_path):
+    """The sizes of frames of all rates, versions and layers that can be written, by the sizes of FFmpeg's packets."""
+    for rate_hz in (8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000):
+        path = tmp_path / f"{rate_hz}.mp3"
+        encode_by_av(path, make_speech(rate_hz), rate_hz, "libmp3lame", {"write_xing": "0"})
+        assert len(read_audio(path)) > RATE_HZ
+    for rate_hz in (16_000, 22_050, 24_000, 32_000, 44_100, 48_000):
+        path = tmp_path / f"{rate_hz}.mp2"
+        encode_by_av(path, make_speech(rate_hz), rate_hz, "mp2")
+        assert len(read_audio(path)) > RATE_HZ
