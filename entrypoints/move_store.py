@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from entrypoints.door import errors_exit, refuse_unknown, say
+from entrypoints.door import OPTION_SETTINGS, errors_exit, refuse_unknown, say
 from entrypoints.options import parse_boolean, text_option
 from sls.tracking.database import move_places
 from sls.tracking.store import tracking_uri
 
 
-@click.command("move_store", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.command("move_store", context_settings=OPTION_SETTINGS)
 @text_option("old", "the directory that was moved, as it was called")
 @text_option("new", "what it is called now")
 @text_option("apply", "true: write it; otherwise it is counted only")
@@ -28,11 +28,8 @@ def move_store(context: click.Context, old: str, new: str, apply: str) -> None:
         moved = list(move_places(tracking_uri(), old.rstrip("/"), new.rstrip("/"), is_dry=not is_applied))
         for column, count in moved:
             say(f"{count:6} {column}")
-        say(
-            "Written."
-            if apply
-            else "Nothing was written; --apply true writes it. Back up the database first."
-        )
+        hint = "Nothing was written; --apply true writes it. Back up the database first."
+        say("Written." if is_applied else hint)
 
 
 if __name__ == "__main__":

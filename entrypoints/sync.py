@@ -33,6 +33,7 @@ def sync(context: click.Context, run_id: str, tracking_uri: str) -> None:
                 held += 1
             else:
                 say(str(sent))
+                held += bool(sent.num_refused)
         if not journals:
             say(f"Nothing to send in {journal_directory()}.")
         if held:

@@ -232,6 +232,8 @@ class ComputeConfig:
     compile: bool = False
     """Let PyTorch compile the encoder for training and scoring (on a CPU its transformer layers alone): a minute at
     the start, and other last digits."""
+    cuda_graph: bool = True
+    """On one GPU, launch the forward and backward pass of a training step as one CUDA graph."""
     backend: Literal["torchaudio", "fairseq"] = "torchaudio"
     """Whose implementation runs the encoder; fairseq, the reference, must be installed for its own."""
     max_failures: int = 0

@@ -5,7 +5,7 @@ MLflow keeps the absolute place of every artifact in it, which is wrong once the
 
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -58,18 +58,20 @@ def require_open(tracking_uri: str) -> None:
         _require_file(database)
     if not is_database(tracking_uri):
         return
-    where = f"MLFLOW_TRACKING_URI: the database {_without_password(tracking_uri)}"
-    try:
-        with _connected(tracking_uri) as connection:
-            sqlalchemy.inspect(connection)
-    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:  # a driver, or a dialect
-        raise StoreError(f"{where} needs a driver that is not installed: {error}") from error
-    except sqlalchemy.exc.SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise StoreError(f"{where} does not open: {reason}") from error
+    with _explained(tracking_uri), _connected(tracking_uri) as connection:
+        sqlalchemy.inspect(connection)
+
+
+def require_there(tracking_uri: str) -> None:
+    """Raises StoreError where a SQLite database is not there: whoever opens it would make an empty one."""
+    database = local_database(tracking_uri)
+    if database is not None and not database.is_file():
+        raise StoreError(f"found no tracking store {database}; if it was moved, {MOVING}")
 
 
 def _require_file(database: Path) -> None:
+    if database.is_dir():
+        raise StoreError(f"MLFLOW_TRACKING_URI: found the directory {database}, expected a SQLite database")
     if database.exists():
         with database.open("rb") as file:
             header = file.read(len(SQLITE_HEADER))
@@ -125,12 +127,15 @@ def move_places(tracking_uri: str, old: str, new: str, *, is_dry: bool) -> Itera
     """
     if not is_database(tracking_uri):
         raise StoreError(f"MLFLOW_TRACKING_URI: found {tracking_uri}, expected the server's own database")
+    require_there(tracking_uri)
     require_open(tracking_uri)
-    with _connected(tracking_uri) as connection:
+    with _explained(tracking_uri), _connected(tracking_uri) as connection:
         for column in PLACES:
             table, count = column.class_, 0
             for before, after in ((old, new), (Path(old).as_uri(), Path(new).as_uri())):
-                begins_so = sqlalchemy.or_(column == before, column.startswith(f"{before}/", autoescape=True))
+                begins_so = _begins_with(column, before)
+                if after.startswith(f"{before}/"):  # moved into itself; what was told once is not told again
+                    begins_so = sqlalchemy.and_(begins_so, sqlalchemy.not_(_begins_with(column, after)))
                 rest = sqlalchemy.func.substr(column, len(before) + 1)
                 moved = sqlalchemy.update(table).where(begins_so).values({column: after + rest})
                 found = sqlalchemy.select(sqlalchemy.func.count()).select_from(table).where(begins_so)
@@ -140,11 +145,30 @@ def move_places(tracking_uri: str, old: str, new: str, *, is_dry: bool) -> Itera
             yield f"{table.__tablename__}.{column.key}", count
 
 
+def _begins_with(column: Any, directory: str) -> Any:
+    return sqlalchemy.or_(column == directory, column.startswith(f"{directory}/", autoescape=True))
+
+
+@contextmanager
+def _explained(tracking_uri: str) -> Iterator[None]:
+    """Says in one line what the database answers."""
+    where = f"MLFLOW_TRACKING_URI: the database {_without_password(tracking_uri)}"
+    try:
+        yield
+    except (ImportError, sqlalchemy.exc.NoSuchModuleError) as error:  # a driver, or a dialect
+        raise StoreError(f"{where} needs a driver that is not installed: {error}") from error
+    except sqlalchemy.exc.SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise StoreError(f"{where} does not answer: {reason}") from error
+
+
 def _connected(tracking_uri: str) -> AbstractContextManager[sqlalchemy.Connection]:
     """Returns a transaction, which a `with` block commits."""
     is_remote = tracking_uri.startswith(("postgresql", "mysql"))
     arguments = {"connect_timeout": CONNECT_TIMEOUT_S} if is_remote else {}
-    return sqlalchemy.create_engine(tracking_uri, connect_args=arguments).begin()
+    return sqlalchemy.create_engine(
+        tracking_uri, connect_args=arguments, poolclass=sqlalchemy.NullPool
+    ).begin()
 
 
 def _without_password(tracking_uri: str) -> str:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
-from sls.tracking.database import StoreError
+from sls.tracking.database import StoreError, require_there
 from sls.tracking.offline.journal import CALLS, Journal
 from sls.tracking.offline.journal_files import Entry, FilesGone
 from sls.tracking.offline.server_calls import describe, is_refusal, make_call, short_calls
@@ -121,8 +122,9 @@ class Sender:
                 self._away_reason or "not sent in time",
             )
         if (num_refused := len(journal.position.refused)) and not journal.stopped:
+            ends = "ended FAILED" if journal.is_sent else "will end FAILED, once `sync` has sent the rest"
             raise RecordingsRefused(
-                f"the run {journal.run_id} ended FAILED: {num_refused} of its recordings were refused; "
+                f"the run {journal.run_id} {ends}: {num_refused} of its recordings were refused; "
                 f"they are kept in {journal.path}"
             )
 
@@ -148,13 +150,29 @@ class Sender:
             return not (journal.is_sent or journal.stopped or self._is_ended)
 
     def _call(self, entry: Entry) -> None:
-        expect_writer(self._run.client.get_run(self._run.run_id), self.journal.opening.writer)
+        expect_writer(self._find_run(), self.journal.opening.writer)
         with self.journal.hold_files(entry) as files:
             given = {"files": files} if entry.has_files else {}
             arguments = dict(entry.arguments)
             if self.journal.position.refused and arguments.get("status") == "FINISHED":
                 arguments["status"] = "FAILED"  # for something that it recorded is not there
             CALLS[entry.call](self._run, **arguments, **given)
+
+    def _find_run(self) -> Run:
+        """Returns the run; that there is none, or a deleted one, refuses no recording for good.
+
+        Raises:
+            StoreError: so it is.
+        """
+        try:
+            run = self._run.client.get_run(self._run.run_id)
+        except MlflowException as error:
+            if is_refusal(error):
+                raise StoreError(f"the store has no run {self._run.run_id}") from error
+            raise
+        if run.info.lifecycle_stage != LifecycleStage.ACTIVE:
+            raise StoreError(f"the run {self._run.run_id} is deleted; `mlflow runs restore` restores it")
+        return run
 
     def _note_refusal(self, entry: Entry, refusal: str) -> None:
         """Says on the run that an entry was refused."""
@@ -210,18 +228,21 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
         FileNotFoundError: another process has sent it in the meantime.
         RunTakenOver: another process writes the run by now; what was not sent stays.
         ConnectionError: the server is away, or something else went wrong; what was not sent stays.
-        ValueError: the journal is damaged.
+        ValueError: the journal is damaged, or was meant for a database that is gone.
     """
     journal = Journal(path)
-    num_entries = len(journal.pending)
+    num_entries, uri = len(journal.pending), tracking_uri or journal.opening.tracking_uri
     try:
+        require_there(uri)
         with short_calls():
-            sender = Sender(MlflowClient(tracking_uri or journal.opening.tracking_uri), journal)
+            sender = Sender(MlflowClient(uri), journal)
             while not journal.is_sent:
                 sender.send_next()
     except RunTakenOver as error:
         left = f"{len(journal.pending)} entries stay in {path}, to be removed if nobody needs them"
         raise RunTakenOver(f"{error}; {left}") from error
+    except StoreError as error:
+        raise StoreError(f"{error}; {len(journal.pending)} entries stay in {path}") from error
     except Exception as error:
         trouble, reason = describe(error)
         raise ConnectionError(

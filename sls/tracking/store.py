@@ -88,9 +88,11 @@ def experiment_id(client: MlflowClient, wanted: Mapping[str, str] | None = None)
             "restores it, and MLFLOW_EXPERIMENT_NAME names another one"
         )
     path = local_path(experiment.artifact_location)
-    # Nothing lies there before the first run.
-    if path is not None and not path.exists() and find_first_run(client, FINISHED, experiments=[number]):
-        raise gone(path)
+    if path is not None and not path.exists():
+        # Nothing lies there before the first run; those of ours, which have a kind, all keep something.
+        ours = find_first_run(client, FINISHED, "tags.kind != ''", experiments=[number])
+        if ours or not any(place.exists() for place in path.parents[:2]):
+            raise gone(path)
     return number
 
 

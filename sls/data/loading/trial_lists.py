@@ -12,20 +12,8 @@ from sls.data.corpora.locations import AudioSearch, list_trials
 from sls.data.corpora.tracks import load_formats
 from sls.data.tables.protocols import Protocol, Trial, read_protocol
 
-AUDIO_EXTENSIONS = (
-    ".flac",
-    ".wav",
-    ".mp3",
-    ".m4a",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".aac",
-    ".aif",
-    ".aiff",
-    ".aifc",
-)
-AUDIO_EXTENSIONS += (".wma", ".webm", ".mka", ".au", ".caf", ".sph", ".w64", ".rf64")
+_ENDINGS = "flac wav mp3 m4a ogg oga opus aac aif aiff aifc wma webm mka au caf sph w64 rf64"
+AUDIO_EXTENSIONS = tuple(f".{ending}" for ending in _ENDINGS.split())
 """What may follow a trial's name in that of its file; what is called so in a directory must be a recording."""
 COMPANION_FOLDERS = frozenset({"__MACOSX", "@eaDir", ".AppleDouble", ".Trashes"})
 """What systems put beside recordings, with files that are called as these are."""
@@ -124,7 +112,8 @@ def list_recordings(root: Path) -> list[Trial]:
         FileNotFoundError: there is no recording in it.
         ValueError: a name is not UTF-8, which a score file cannot hold.
     """
-    paths, others = [], []
+    paths: list[Path] = []
+    others: list[Path] = []
     for path in sorted(root.rglob("*")):
         if path.is_dir():
             if path.is_symlink():

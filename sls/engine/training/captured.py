@@ -1,11 +1,14 @@
-"""The work of a GPU in a training step as one CUDA graph, launched at once in place of kernel by kernel."""
+"""The forward and backward pass of a training, on a GPU as one CUDA graph in place of thousands of launches."""
 
 from collections.abc import Callable
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from accelerate.utils import DistributedType
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from sls.config import OptimizerConfig
 from sls.models.countermeasure import Countermeasure
 from sls.models.xlsr import Xlsr
 
@@ -18,11 +21,60 @@ def can_capture(model: Countermeasure, accelerator: Accelerator) -> bool:
     encoder = model.encoder
     return (
         accelerator.device.type == "cuda"
-        and accelerator.num_processes == 1
+        and accelerator.distributed_type
+        == DistributedType.NO  # one process by torchrun is wrapped like several
         and isinstance(model.xlsr, Xlsr)
         and encoder.layer_drop == 0
         and not (encoder.checkpoint_activations and encoder.has_dropout)  # whose dice would be thrown again
     )
+
+
+class GradientPass:
+    """The forward and backward pass of a batch, which adds its gradient to that of the step."""
+
+    def __init__(
+        self, model: nn.Module, accelerator: Accelerator, config: OptimizerConfig, is_captured: bool
+    ) -> None:
+        """Prepares the passes of a training.
+
+        Args:
+            model: Waveforms to log-probabilities, as accelerate has prepared it.
+            accelerator: The processes, each with its device.
+            config: Class weights, and how many batches share a step.
+            is_captured: Whether to capture it; see `can_capture`.
+        """
+        self.model, self.accelerator = model, accelerator
+        self.has_shared_steps = config.accumulation_steps > 1
+        self.class_weights = torch.tensor(config.loss_weights, device=accelerator.device)
+        self.captured = Captured(self._add) if is_captured else None
+
+    def add(self, waveforms: Tensor, labels: Tensor, group_size: int) -> Tensor:
+        """Adds the gradient of a batch that shares a step with others, `group_size` of them.
+
+        Returns:
+            The batch's loss and number of correct decisions in this process. Shape: `(2,)`.
+        """
+        share = torch.tensor(self.accelerator.num_processes / group_size, device=self.accelerator.device)
+        return (self.captured or self._add)(waveforms, labels, share)
+
+    def clear(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clears the gradients after a step, but for those that a graph, captured without any, writes anew."""
+        if self.captured is None:
+            optimizer.zero_grad(set_to_none=True)
+        elif self.has_shared_steps:
+            optimizer.zero_grad(set_to_none=False)  # a graph adds to what it found
+        elif not self.captured.is_captured:
+            optimizer.zero_grad(set_to_none=True)
+
+    def _add(self, waveforms: Tensor, labels: Tensor, share: Tensor) -> Tensor:
+        with self.accelerator.autocast():
+            log_probs = self.model(waveforms)
+        # The weighted mean of cross entropy over the batch of all processes, whose gradients are averaged.
+        total_weight = self.accelerator.reduce(self.class_weights[labels].sum(), "sum")
+        loss = F.cross_entropy(log_probs, labels, self.class_weights, reduction="sum") / total_weight
+        self.accelerator.backward(loss * share)
+        num_correct = (log_probs.argmax(dim=1) == labels).sum().to(loss.dtype)
+        return torch.stack((loss.detach(), num_correct))
 
 
 class Captured:
@@ -47,8 +99,6 @@ class Captured:
             return self._warm_up(inputs)
         if self.graph is None:
             self.inputs = tuple(tensor.clone() for tensor in inputs)
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()  # which a graph, with memory of its own, cannot use
             self.graph = torch.cuda.CUDAGraph()
             # The thread that pins batches goes on meanwhile.
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch.nn import functional as F
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 
 from sls.config import Config
@@ -30,7 +29,7 @@ from sls.engine.compute.device import (
 )
 from sls.engine.compute.training_processes import expect_unused_weights, share_batch_statistics
 from sls.engine.training.averaging import make_average
-from sls.engine.training.captured import Captured, can_capture
+from sls.engine.training.captured import GradientPass, can_capture
 from sls.engine.training.optimizer import make_optimizer, make_schedule
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.state import (
@@ -88,9 +87,8 @@ class Training:
         )
         self.stopping = EarlyStopping(config.training.patience)
         self.progress = Progress()
-        self.class_weights = torch.tensor(config.optimizer.loss_weights, device=accelerator.device)
-        is_captured = can_capture(model, accelerator)
-        self.add_gradient = Captured(self._add_gradient) if is_captured else self._add_gradient
+        is_captured = config.compute.cuda_graph and can_capture(model, accelerator)
+        self.gradient = GradientPass(self.parallel, accelerator, config.optimizer, is_captured)
 
     def epochs(
         self,
@@ -110,6 +108,8 @@ class Training:
             FloatingPointError: The loss is not finite; the message names the epoch, the step and the trials.
             MemoryError: The device's memory is too small; the message says what to lower.
         """
+        # Of all epochs: a graph allocates in the first steps alone.
+        reset_peak_memory(self.accelerator.device)
         while not self.progress.is_ended:
             epoch = self.progress.epoch
             metrics = self._train_epoch(on_step)
@@ -186,7 +186,6 @@ class Training:
         every = self.config.optimizer.accumulation_steps
         if progress.batch == 0:
             tally.learning_rate = self.optimizer.param_groups[0]["lr"]
-        reset_peak_memory(self.accelerator.device)
         loader = self._loader()
         asked_s = time.perf_counter()
         for batch in loader:
@@ -220,27 +219,12 @@ class Training:
         before clipping, or 0 where no step follows.
         """
         batch = batch.to(self.accelerator.device)
-        share = torch.tensor(
-            self.accelerator.num_processes / self._group_size(), device=self.accelerator.device
-        )
         wait = contextlib.nullcontext() if is_step else self.accelerator.no_sync(self.parallel)
         with wait:
-            shared = self.accelerator.reduce(self.add_gradient(batch.waveforms, batch.labels, share), "sum")
+            own = self.gradient.add(batch.waveforms, batch.labels, self._group_size())
+        shared = self.accelerator.reduce(own, "sum")
         gradient_norm = self._clip_gradient() if is_step else shared.new_zeros(())
         return read_later(torch.cat((shared, gradient_norm.to(shared.dtype)[None])))
-
-    def _add_gradient(
-        self, waveforms: torch.Tensor, labels: torch.Tensor, share: torch.Tensor
-    ) -> torch.Tensor:
-        """Adds the gradient of a batch, times its share in the step, and returns its loss and correct decisions."""
-        with self.accelerator.autocast():
-            log_probs = self.parallel(waveforms)
-        # The weighted mean of cross entropy over the batch of all processes, whose gradients are averaged.
-        total_weight = self.accelerator.reduce(self.class_weights[labels].sum(), "sum")
-        loss = F.cross_entropy(log_probs, labels, self.class_weights, reduction="sum") / total_weight
-        self.accelerator.backward(loss * share)
-        num_correct = (log_probs.argmax(dim=1) == labels).sum().to(loss.dtype)
-        return torch.stack((loss.detach(), num_correct))
 
     def _clip_gradient(self) -> torch.Tensor:
         if self.config.optimizer.clip_norm:
@@ -256,18 +240,9 @@ class Training:
 
     def _step(self) -> None:
         self.optimizer.step()
-        self._clear_gradient()
+        self.gradient.clear(self.optimizer)
         self.schedule.step()
         self.average.after_step()
-
-    def _clear_gradient(self) -> None:
-        """Clears the gradients, but for those that a graph, captured without any, writes anew."""
-        if not isinstance(self.add_gradient, Captured):
-            self.optimizer.zero_grad(set_to_none=True)
-        elif self.config.optimizer.accumulation_steps > 1:
-            self.optimizer.zero_grad(set_to_none=False)  # a graph adds to what it found
-        elif not self.add_gradient.is_captured:
-            self.optimizer.zero_grad(set_to_none=True)
 
     def _batches(self, epoch: int) -> EpochBatches:
         return EpochBatches(

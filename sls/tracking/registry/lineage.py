@@ -16,6 +16,7 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from sls.tracking.offline.server_calls import is_refusal
 from sls.tracking.registry.stages import eer_tag, evaluated_place, key_tag
 from sls.tracking.run import one_line, run_link
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_runs, find_versions, tagged
@@ -119,10 +120,16 @@ def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: s
 
 @contextmanager
 def refusals_warn(trouble: str) -> Iterator[None]:
-    """Makes a warning of what the store refuses in a `with` block, such as to write on what one may only read."""
+    """Makes a warning of what the store refuses in a `with` block, such as to write on what one may only read.
+
+    Raises:
+        MlflowException: the store is away, or out of order, and may well take it another time.
+    """
     try:
         yield
     except MlflowException as error:
+        if not is_refusal(error) and error.error_code != "PERMISSION_DENIED":
+            raise
         logger.warning("%s: %s", trouble, one_line(error))
 
 

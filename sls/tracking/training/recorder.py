@@ -214,5 +214,5 @@ class TrainingRecorder:
         if accelerator.num_processes == 1:
             return is_asked
         # Launchers signal every process, but not all between the same two steps.
-        asked = self.training.class_weights.new_tensor(float(is_asked))
+        asked = self.training.gradient.class_weights.new_tensor(float(is_asked))
         return accelerator.reduce(asked, "sum").item() > 0
