@@ -148,9 +148,13 @@ def test_names_of_another_ending_are_found_where_the_score_is_named(tmp_path, en
     np.testing.assert_array_equal(joined.scores, [float(text) for text in COLUMNS["score1"]])
 
 
-def test_a_passing_copy_is_named_by_where_the_user_finds_it(tmp_path):
+def test_a_passing_copy_is_named_by_where_the_user_finds_it(tmp_path, caplog):
     for content in ("", "a\n", "a 1 2\n", "a 1\na 2\n", "a x\n", "a A07 0.5 0.7\n", "a 1\nb\n"):
         (tmp_path / "scores.txt").write_text(content)
         with pytest.raises(ValueError, match=r"^runs:/1/scores\.txt") as raised:
             read_scores(tmp_path / "scores.txt", "runs:/1/scores.txt")
         assert str(tmp_path) not in str(raised.value)
+    (tmp_path / "scores.txt").write_text("a 1\nb 2.5")
+    read_scores(tmp_path / "scores.txt", "runs:/1/scores.txt")
+    assert "runs:/1/scores.txt:2: found '2.5' and no line end" in caplog.text
+    assert str(tmp_path) not in caplog.text
