@@ -114,6 +114,15 @@ def test_decisions_of_a_system_are_no_labels(tmp_path, caplog):
     assert "4 of 8 contradict" in caplog.text
 
 
+@pytest.mark.parametrize("column", ["3", "score1"])
+def test_a_file_of_one_score_needs_no_column_beside_others_that_do(tmp_path, column):
+    joined = read(tmp_path, [NAMES, COLUMNS["score1"]], column=column)
+    np.testing.assert_array_equal(joined.scores, [float(text) for text in COLUMNS["score1"]])
+    headed = [["filename", *NAMES], ["cm-score", *COLUMNS["score1"]]]
+    for delimiter in (" ", "\t"):
+        np.testing.assert_array_equal(read(tmp_path, headed, delimiter, column).scores, joined.scores)
+
+
 def test_the_log_of_a_baseline_is_named_and_can_be_taken(tmp_path):
     for labels in (COLUMNS["label"], ["0"] * len(NAMES)):
         columns = [["Output"] * len(NAMES), NAMES, labels, COLUMNS["score1"]]
