@@ -26,6 +26,8 @@ class Role(IntEnum):
 
 ROLES_AND_SCORES = TableFormat("ASV scores of ASVspoof 2019", ("attack", "role", "score"))
 ROLE_SPELLINGS = {role.name.lower(): role for role in Role}
+SAMPLED_NAMES = 10_000
+"""Of spoofed trials: enough to see whether they are those of a key."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,8 @@ class AsvScores:
     """`Role` of each trial. Shape: `(trials,)`, int8."""
     fields: Columns = field(default_factory=lambda: Columns({}))
     """What else is known of the trials: attack, codec, transmission, subset. Shape of each: `(trials,)`."""
-    names: Texts | None = None
-    """The recording of each row of the file, where the file names them. Shape: `(rows,)`."""
-    rows: np.ndarray | None = None
-    """The row in the file of each trial; None where these are all. Shape: `(trials,)`."""
+    spoofed_names: Texts | None = None
+    """Some of the spoofed recordings, spread over the whole file; None where it does not name them."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -71,16 +71,7 @@ class AsvScores:
             scores=self.scores[mask],
             roles=self.roles[mask],
             fields=self.fields.select(mask),
-            rows=np.flatnonzero(mask) if self.rows is None else self.rows[mask],
         )
-
-    def sample_spoofed(self, size: int) -> list[str] | None:
-        """Returns the names of spoofed trials, spread over all of them; None where the file names none."""
-        if self.names is None:
-            return None
-        spoofed = np.flatnonzero(self.roles == Role.SPOOF)
-        chosen = spoofed[np.linspace(0, len(spoofed) - 1, min(size, len(spoofed))).astype(int)]
-        return self.names[chosen if self.rows is None else self.rows[chosen]].tolist()
 
     def select_subset(self, subset: str) -> AsvScores:
         """Returns the trials of one subset; all of them for `all` and where the corpus has no subsets.
@@ -131,7 +122,10 @@ def read_asv_scores(
     values = table.floats("score")
     roles, fields = _read_roles(with_roles)
     _check_same_rows(table, with_roles)
-    names = next((held.texts("trial") for held in (with_roles, table) if "trial" in held.places), None)
+    named = next((held for held in (with_roles, table) if "trial" in held.places), None)
+    spoofed = np.flatnonzero(roles == Role.SPOOF)
+    spread = spoofed[:: -(-len(spoofed) // SAMPLED_NAMES)]
+    names = None if named is None else named.texts("trial")[spread]
     return AsvScores(table.source, table.digest, values, roles, fields, names)
 
 

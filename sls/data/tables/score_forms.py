@@ -20,12 +20,12 @@ TABBED_FORM = TableFormat(
 )
 """It holds names with spaces, too."""
 KEYED_FORM = TableFormat("ASVspoof 2019: trial attack key score", ("trial", "attack", "label", "score"))
-SCORE_FORMATS = (
+PLAIN_FORMATS = (
     TABBED_FORM,
     TableFormat("ASVspoof 5", ("trial", "score"), header=("filename", "cm-score")),
     TableFormat("trial score", ("trial", "score")),
-    KEYED_FORM,
 )
+SCORE_FORMATS = (*PLAIN_FORMATS, KEYED_FORM)
 """The forms of score files: those of the challenges."""
 REMEDY = "say which column is the score by score_column=NUMBER or NAME"
 TRIAL_NAMES = (
@@ -67,7 +67,10 @@ def find_form(path: Path, column: str = "", place: str = "") -> TableFormat:
     where = place or str(path)
     line = read_first_line(path)
     if column:
-        return _form_of(line, column, where)
+        known, fields = match_format(path, PLAIN_FORMATS), split_line(line, WHITESPACE)
+        is_plain = known is not None and bool(known.header or _is_number(fields[-1]))
+        # Of several files that are compared, those with one score need no word of the user's.
+        return known if known and is_plain and not _holds(fields, column) else _form_of(line, column, where)
     if _is_log(path):
         raise ValueError(
             f"{where}: found the log of a challenge's baseline, expected a score file; keep its lines {LOG_WORD}, "

@@ -20,9 +20,6 @@ LEAST_SHOWN = 0.00005
 FEW_TRIALS = 30
 """Below this many trials of a class, a rate moves by more than 3 points with each error."""
 
-SAMPLED_NAMES = 1_000
-"""Of the ASV's trials: enough to see whether they are those of a key."""
-
 
 def find_warnings(
     everything: Condition,
@@ -105,7 +102,7 @@ def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: fl
 
 def _warn_of_asv(everything: Condition, joined: JoinedScores, asv: AsvScores) -> Iterator[str]:
     """Yields whether the ASV met other trials than those of the key, and which attacks it did not meet."""
-    names = asv.sample_spoofed(SAMPLED_NAMES if joined.coverage.is_complete else len(asv))
+    names = asv.spoofed_names
     if names is not None and not _are_in_key(names, joined.key.names):
         yield (
             "the ASV scores hold none of the key's trials, so that the t-DCF is that of another corpus's speaker "
@@ -133,7 +130,7 @@ def _warn_of_asv(everything: Condition, joined: JoinedScores, asv: AsvScores) ->
         yield from _warn_of_counts(attacks, everything, asv)
 
 
-def _are_in_key(names: Collection[str], keyed: Texts) -> bool:
+def _are_in_key(names: Texts, keyed: Texts) -> bool:
     """Whether one of the ASV's trials is in a key: under its name, or that less endings such as `-alaw-ita_tx`."""
     parts = [name.split("-") for name in names]
     shortened = {"-".join(part[:size]) for part in parts for size in range(1, len(part) + 1)}

@@ -115,6 +115,7 @@ def load_checkpoint(
     *,
     xlsr: str | Path | None = None,
     backend: Backend = "torchaudio",
+    place: str = "",
 ) -> LoadedCheckpoint:
     """Reads a trained countermeasure: one of our own files, or a published SLS file.
 
@@ -123,24 +124,26 @@ def load_checkpoint(
         xlsr: The pre-trained XLS-R that a published file started from, for its configuration; needed where
             the shapes are not those of a known encoder. Not used for our own files.
         backend: Whose implementation runs the encoder.
+        place: What messages about its weights call the checkpoint, where its file is a passing copy.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file is damaged, not of these kinds, or its weights do not fit.
     """
+    where = place or str(source)
     path = fetch(source)
     digest = file_digest(path)
     content, metadata = _read(path)
     if native.is_native(metadata):
-        model, info = native.restore(content, metadata, path)
-    elif state := unwrap(content, str(source)):
+        model, info = native.restore(content, metadata, Path(where))
+    elif state := unwrap(content, where):
         encoder = _read_pretrained(xlsr).encoder if xlsr else None
-        model = published.restore_published(state, encoder, str(source))
+        model = published.restore_published(state, encoder, where)
         provenance = {"format": "published SLS", "source": str(source), "sha256": digest}
         info = CheckpointInfo(model.encoder, model.num_samples, provenance=provenance)
     else:
         raise ValueError(
-            f"{path}: found no SLS countermeasure, expected one; a pre-trained encoder is a start for training, and "
+            f"{where}: found no SLS countermeasure, expected one; a pre-trained encoder is a start for training, and "
             "cannot score"
         )
     return LoadedCheckpoint(_with_backend(model, backend).eval(), info, digest)

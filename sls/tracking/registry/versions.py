@@ -59,7 +59,7 @@ def register(
     """
     check_stage(stage)
     recipe = recipe or source.recipe
-    info = load_checkpoint(source.path).info
+    info = load_checkpoint(source.path, place=source.uri).info
     fitted = load_calibration(calibration) if calibration is not None else None
     model_id = _log_served_model(client, experiment, source, calibration)
     lineage = read_lineage(client, source.model_id, source.train_run_id)

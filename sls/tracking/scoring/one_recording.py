@@ -79,7 +79,7 @@ def track_recording(
     """
     run.set_tags({"kind": RECORDING_KIND, "recording": path, **model.tags()})
     place_under_origin(run, "score", model.tags(), path.name)
-    checkpoint = load_checkpoint(model.path, backend=options.compute.backend)
+    checkpoint = load_checkpoint(model.path, backend=options.compute.backend, place=model.uri)
     scored = _score(checkpoint, model, path, options)
     run.set_tags({"checkpoint_sha256": checkpoint.digest, **settings_of(options.compute, options.scoring)})
     run.log_metrics({"score/score": scored.score, "score/lowest_window": scored.lowest.score})

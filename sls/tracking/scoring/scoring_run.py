@@ -166,7 +166,7 @@ def _prepare(
         check_output(output)
     compute, scoring = options.compute, options.scoring
     device = ranks.own_device(resolve_device(compute.device))
-    checkpoint = load_checkpoint(model.path, backend=compute.backend)
+    checkpoint = load_checkpoint(model.path, backend=compute.backend, place=model.uri)
     made_with = _describe(model, checkpoint, trials, options, device)
     key = scores_key(made_with)
     output = output or default_output(trials.name, key)

@@ -41,6 +41,12 @@ def test_scores_are_joined_by_row_since_recordings_repeat(tmp_path):
     assert asv.fields["codec"].tolist() == ["alaw", "none", "none", "none"]
 
 
+def test_some_spoofed_recordings_are_kept_by_name_where_they_have_one(tmp_path):
+    assert list(join(tmp_path, ROWS, SCORES).spoofed_names or ()) == ["LA_E_1-alaw"]
+    (tmp_path / "scores.txt").write_text("A07 spoof 1\nbonafide target 2\nbonafide nontarget 3\n")
+    assert read_asv_scores(tmp_path / "scores.txt").spoofed_names is None
+
+
 def test_the_hidden_subset_has_one_name(tmp_path):
     asv = join(tmp_path, ROWS, SCORES)
     assert asv.select_subset("hidden").nontarget.tolist() == [-6.0]

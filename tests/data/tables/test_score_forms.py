@@ -114,6 +114,15 @@ def test_decisions_of_a_system_are_no_labels(tmp_path, caplog):
     assert "4 of 8 contradict" in caplog.text
 
 
+@pytest.mark.parametrize("column", ["3", "score1"])
+def test_a_file_of_one_score_needs_no_column_beside_others_that_do(tmp_path, column):
+    joined = read(tmp_path, [NAMES, COLUMNS["score1"]], column=column)
+    np.testing.assert_array_equal(joined.scores, [float(text) for text in COLUMNS["score1"]])
+    headed = [["filename", *NAMES], ["cm-score", *COLUMNS["score1"]]]
+    for delimiter in (" ", "\t"):
+        np.testing.assert_array_equal(read(tmp_path, headed, delimiter, column).scores, joined.scores)
+
+
 def test_the_log_of_a_baseline_is_named_and_can_be_taken(tmp_path):
     for labels in (COLUMNS["label"], ["0"] * len(NAMES)):
         columns = [["Output"] * len(NAMES), NAMES, labels, COLUMNS["score1"]]
@@ -148,9 +157,13 @@ def test_names_of_another_ending_are_found_where_the_score_is_named(tmp_path, en
     np.testing.assert_array_equal(joined.scores, [float(text) for text in COLUMNS["score1"]])
 
 
-def test_a_passing_copy_is_named_by_where_the_user_finds_it(tmp_path):
+def test_a_passing_copy_is_named_by_where_the_user_finds_it(tmp_path, caplog):
     for content in ("", "a\n", "a 1 2\n", "a 1\na 2\n", "a x\n", "a A07 0.5 0.7\n", "a 1\nb\n"):
         (tmp_path / "scores.txt").write_text(content)
         with pytest.raises(ValueError, match=r"^runs:/1/scores\.txt") as raised:
             read_scores(tmp_path / "scores.txt", "runs:/1/scores.txt")
         assert str(tmp_path) not in str(raised.value)
+    (tmp_path / "scores.txt").write_text("a 1\nb 2.5")
+    read_scores(tmp_path / "scores.txt", "runs:/1/scores.txt")
+    assert "runs:/1/scores.txt:2: found '2.5' and no line end" in caplog.text
+    assert str(tmp_path) not in caplog.text
