@@ -14,19 +14,9 @@ from sls.data.tables.protocols import Protocol, Trial, read_protocol
 from sls.quotation import quote
 
 AUDIO_EXTENSIONS = (
-    ".flac",
-    ".wav",
-    ".mp3",
-    ".m4a",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".aac",
-    ".aif",
-    ".aiff",
-    ".aifc",
+    *(".flac", ".wav", ".mp3", ".m4a", ".ogg", ".oga", ".opus", ".aac", ".aif", ".aiff", ".aifc"),
+    *(".wma", ".webm", ".mka", ".au", ".caf", ".sph", ".w64", ".rf64"),
 )
-AUDIO_EXTENSIONS += (".wma", ".webm", ".mka", ".au", ".caf", ".sph", ".w64", ".rf64")
 """What may follow a trial's name in that of its file; what is called so in a directory must be a recording."""
 COMPANION_FOLDERS = frozenset({"__MACOSX", "@eaDir", ".AppleDouble", ".Trashes"})
 """What systems put beside recordings, with files that are called as these are."""
@@ -125,14 +115,15 @@ def list_recordings(root: Path) -> list[Trial]:
         FileNotFoundError: there is no recording in it.
         ValueError: a name has white space or is not UTF-8, which a score file cannot hold.
     """
-    paths, others = [], []
+    paths: list[Path] = []
+    others: list[Path] = []
     for path in sorted(root.rglob("*")):
         if path.is_dir():
             if path.is_symlink():
                 logger.warning("audio_dir: %s is a link to a folder; what is in there is left out", path)
         else:
             (paths if _is_recording(path, root) else others).append(path)
-    passed = ", ".join(str(path.relative_to(root)) for path in others[:MAX_NAMED])
+    passed = ", ".join(quote(str(path.relative_to(root))) for path in others[:MAX_NAMED])
     passed = f"{len(others)} files that are no recordings: {passed}{', ...' * (len(others) > MAX_NAMED)}"
     if not paths:
         raise FileNotFoundError(f"audio_dir: no recording in {root}" + (f", but {passed}" if others else ""))
