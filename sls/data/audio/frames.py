@@ -44,7 +44,7 @@ _LAME_WRITERS = (
 
 def cut_short(found: int, said: int, unit: str) -> NotWholeError:
     """Returns the error of a recording that holds less than it says."""
-    return NotWholeError(f"ends after {found} of {said} {unit}")
+    return NotWholeError(f"cut short: ends after {found} of {said} {unit}")
 
 
 def check_ogg(data: bytes) -> None:
@@ -58,7 +58,7 @@ def check_ogg(data: bytes) -> None:
         if data[place : place + 4] != b"OggS":
             if not numbers:
                 return  # behind the last page
-            raise NotWholeError(f"is damaged: found no page of Ogg at byte {place}")
+            raise NotWholeError(f"damaged: found no page of Ogg at byte {place}")
         body = place + 27 + (data[place + 26] if place + 26 < len(data) else 0)
         end = body + sum(data[place + 27 : body])
         if body > len(data) or end > len(data):
@@ -66,17 +66,15 @@ def check_ogg(data: bytes) -> None:
         kind, stream, number, checksum = struct.unpack_from("<B8xIII", data, place + 5)
         page = data[place : place + 22] + bytes(4) + data[place + 26 : end]
         if _ogg_checksum(page) != checksum:
-            raise NotWholeError(f"is damaged: the checksum of the page at byte {place} is of something else")
+            raise NotWholeError(f"damaged: the checksum of the page at byte {place} is of something else")
         if number != numbers.get(stream, number):
-            raise NotWholeError(
-                f"is damaged: found page {number} at byte {place}, expected {numbers[stream]}"
-            )
+            raise NotWholeError(f"damaged: found page {number} at byte {place}, expected {numbers[stream]}")
         numbers[stream] = number + 1
         if kind & _LAST_PAGE:
             del numbers[stream]
         place = end
     if numbers:
-        raise NotWholeError(f"ends after {len(data)} bytes, without its last page")
+        raise NotWholeError(f"cut short: ends after {len(data)} bytes, without its last page")
 
 
 def _ogg_checksum(page: bytes) -> int:
@@ -106,7 +104,7 @@ def check_frames(data: bytes, place: int) -> None:
                 break
             if count < _FEW:
                 raise AudioError(f"found {count} frames of MPEG audio, and then something else")
-            raise NotWholeError(f"is damaged: found no frame at byte {place}")
+            raise NotWholeError(f"damaged: found no frame at byte {place}")
         if place + size > end:
             raise cut_short(end - place, size, "bytes of a frame")
         place += size
@@ -138,7 +136,7 @@ def _check_xing(data: bytes, start: int, at: int, size: int, count: int) -> None
     if data[at + _LAME_PLACE : at + _LAME_PLACE + 4] == _LAME_WRITERS[0]:
         parts.append((start, at + _TAG_CRC_PLACE, struct.unpack_from(">H", data, at + _TAG_CRC_PLACE)[0]))
     if any(said and _crc16(data[first:last]) != said for first, last, said in parts):
-        raise NotWholeError("is damaged: the checksum of its frames is of something else")
+        raise NotWholeError("damaged: the checksum of its frames is of something else")
 
 
 def _is_free_format(head: bytes) -> bool:
