@@ -195,8 +195,8 @@ def _write(page: Path, phases: list[Phase], options: Row, command: str) -> None:
         f"{options['shape']} shape with random weights, FLAC files of 4.04 s of noise, {options['workers']} workers. "
         "The seed system's way runs the encoder twice for each batch, with gradients, in batches of its own size; "
         "here by torchaudio's encoder, which stands in for fairseq's. TFLOP/s are counted at "
-        f"{GFLOP_PER_UTTERANCE['scoring']} GFLOP for an utterance scored and {GFLOP_PER_UTTERANCE['training']} for one "
-        "trained on, which are given for this shape and were not measured.",
+        f"{GFLOP_PER_UTTERANCE['scoring']} GFLOP for an utterance scored and {GFLOP_PER_UTTERANCE['training']} for "
+        "one trained on, which are given for this shape and were not measured.",
     ]
     peaks = {row["precision"]: row["TFLOP/s"] for row in phases[0].rows if "precision" in row}
     for phase in phases:

@@ -136,7 +136,7 @@ def decode_by_av(content: str | bytes, limit: Limit | None = None) -> tuple[np.n
         frames, num_samples = [], 0
         for packet in container.demux(stream):
             if packet.is_corrupt:
-                raise AudioError(f"is cut short or damaged behind {num_samples} samples")
+                raise AudioError(f"cut short or damaged behind {num_samples} samples")
             for frame in packet.decode():
                 frames.append(_frame_samples(frame))
                 num_samples += len(frames[-1])
@@ -171,7 +171,7 @@ def check_duration(count: int, most: int | None, rate_hz: int) -> None:
 
 
 def _ends_after(found: int, said: int) -> str:
-    return f"ends after {found} of {said} samples"
+    return f"cut short: ends after {found} of {said} samples"
 
 
 def _check_log(log: str, num_samples: int) -> None:
@@ -180,7 +180,7 @@ def _check_log(log: str, num_samples: int) -> None:
     if num_samples < said:
         raise AudioError(_ends_after(num_samples, said))
     if "truncated" in log:
-        raise AudioError(f"ends after {num_samples} samples, fewer than it says")
+        raise AudioError(f"cut short: ends after {num_samples} samples")
 
 
 def _frame_samples(frame: av.AudioFrame) -> np.ndarray:

@@ -137,7 +137,7 @@ def _mp4_box(head: bytes) -> tuple[str, int] | None:
         return None
     size = long_size if size == 1 else size
     if size < 8 or not _MP4_NAME.fullmatch(name):
-        raise NotWholeError("is damaged: found something else between its boxes")
+        raise NotWholeError("damaged: found something else between its boxes")
     return name.decode("latin-1"), size
 
 
@@ -177,7 +177,7 @@ def _check_sph(file: BinaryIO, end: int) -> None:
     head = file.read(1024)
     fields = {name: int(value) for name, value in _SPH_FIELD.findall(head)}
     if b"sample_count" not in fields or not head[8:16].strip().isdigit():
-        raise NotWholeError("is damaged: its header does not tell how many samples there are")
+        raise NotWholeError("damaged: its header does not tell how many samples there are")
     said = fields[b"sample_count"] * fields.get(b"sample_n_bytes", 1) * fields.get(b"channel_count", 1)
     start = int(head[8:16])
     if start + said > end and b"shorten" not in head:
@@ -193,20 +193,18 @@ def _check_matroska(file: BinaryIO, end: int) -> None:
         size, start = _read_ebml_size(data, size_place)
         is_entered = name in (_SEGMENT, _CLUSTER)
         if name not in _EBML_IDS or (size is None and not is_entered):
-            raise NotWholeError(f"is damaged: found no element of Matroska at byte {place}")
+            raise NotWholeError(f"damaged: found no element of Matroska at byte {place}")
         last = end if size is None else start + size
         if last > end:
             raise cut_short(end - start, last - start, f"bytes of the element {name}")
         if not _has_its_checksum(data, start, last):
-            raise NotWholeError(
-                f"is damaged: the checksum of the element at byte {place} is of something else"
-            )
+            raise NotWholeError(f"damaged: the checksum of the element at byte {place} is of something else")
         if is_entered and size is not None:
             ends.append(last)
         place = start if is_entered else last
         while place >= ends[-1] and len(ends) > 1:
             if place > ends.pop():
-                raise NotWholeError(f"is damaged: elements overlap before byte {place}")
+                raise NotWholeError(f"damaged: elements overlap before byte {place}")
 
 
 def _has_its_checksum(data: bytes, start: int, last: int) -> bool:

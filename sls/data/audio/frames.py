@@ -16,6 +16,7 @@ class NotWholeError(AudioError):
 
 _LAST_PAGE = 4
 _HEADER_BYTES = 7  # of a frame: MPEG audio has four, AAC seven
+_IS_BARE = 1  # the bit of the second byte of a frame that has no checksum of its own
 _FEW = 2  # frames that other files may seem to begin with
 _AAC = 4  # its layer is none of the three
 _REVERSED_BITS = bytes(int(f"{value:08b}"[::-1], 2) for value in range(256))
@@ -35,16 +36,13 @@ _SAMPLING_HZ = (44_100, 48_000, 32_000)
 # Of the frame that Xing's encoder and LAME's put before the first one, from its four letters on.
 _HAS_FRAMES, _HAS_ALL = 1, 15
 _LAME_PLACE, _MUSIC_PLACE, _TAG_CRC_PLACE = 120, 148, 154
-_LAME_WRITERS = (
-    b"LAME",
-    b"Lavf",
-    b"Lavc",
-)  # of which the first alone has a checksum of this frame that holds
+_LAME_WRITERS = (b"LAME", b"Lavf", b"Lavc")
+"""Those that put checksums there; that of the frame itself holds of the first alone."""
 
 
 def cut_short(found: int, said: int, unit: str) -> NotWholeError:
     """Returns the error of a recording that holds less than it says."""
-    return NotWholeError(f"ends after {found} of {said} {unit}")
+    return NotWholeError(f"cut short: ends after {found} of {said} {unit}")
 
 
 def check_ogg(data: bytes) -> None:
@@ -58,7 +56,7 @@ def check_ogg(data: bytes) -> None:
         if data[place : place + 4] != b"OggS":
             if not numbers:
                 return  # behind the last page
-            raise NotWholeError(f"is damaged: found no page of Ogg at byte {place}")
+            raise NotWholeError(f"damaged: found no page of Ogg at byte {place}")
         body = place + 27 + (data[place + 26] if place + 26 < len(data) else 0)
         end = body + sum(data[place + 27 : body])
         if body > len(data) or end > len(data):
@@ -66,17 +64,15 @@ def check_ogg(data: bytes) -> None:
         kind, stream, number, checksum = struct.unpack_from("<B8xIII", data, place + 5)
         page = data[place : place + 22] + bytes(4) + data[place + 26 : end]
         if _ogg_checksum(page) != checksum:
-            raise NotWholeError(f"is damaged: the checksum of the page at byte {place} is of something else")
+            raise NotWholeError(f"damaged: the checksum of the page at byte {place} is of something else")
         if number != numbers.get(stream, number):
-            raise NotWholeError(
-                f"is damaged: found page {number} at byte {place}, expected {numbers[stream]}"
-            )
+            raise NotWholeError(f"damaged: found page {number} at byte {place}, expected {numbers[stream]}")
         numbers[stream] = number + 1
         if kind & _LAST_PAGE:
             del numbers[stream]
         place = end
     if numbers:
-        raise NotWholeError(f"ends after {len(data)} bytes, without its last page")
+        raise NotWholeError(f"cut short: ends after {len(data)} bytes, without its last page")
 
 
 def _ogg_checksum(page: bytes) -> int:
@@ -99,21 +95,22 @@ def check_frames(data: bytes, place: int) -> None:
         return  # its frames do not tell their size
     while place < end:
         head = data[place : place + _HEADER_BYTES]
-        if size := _frame_bytes(head) if head[1:2] == first[1:2] else 0:
+        size = _frame_bytes(head)
+        if size and head[1] | _IS_BARE == first[1] | _IS_BARE:
             count += 1
         elif not (size := count_id3_bytes(data[place : place + 10])):  # of a file that was put behind another
             if data.count(0, place, end) == end - place:
                 break
             if count < _FEW:
                 raise AudioError(f"found {count} frames of MPEG audio, and then something else")
-            raise NotWholeError(f"is damaged: found no frame at byte {place}")
+            raise NotWholeError(f"damaged: found no frame at byte {place}")
         if place + size > end:
             raise cut_short(end - place, size, "bytes of a frame")
         place += size
     size = _frame_bytes(first)
     at = max(data.find(b"Xing", start, start + size), data.find(b"Info", start, start + size))
     if at > 0 and size >= at - start + _TAG_CRC_PLACE + 2:
-        _check_xing(data, start, at, size, count - 1)
+        _check_xing(data, start, at, size, count)
 
 
 def _end_before_tags(data: bytes) -> int:
@@ -128,6 +125,7 @@ def _end_before_tags(data: bytes) -> int:
 
 
 def _check_xing(data: bytes, start: int, at: int, size: int, count: int) -> None:
+    """Holds what was found to the header at `at`, in the first of `count` frames; not all writers count that one."""
     flags, said = struct.unpack_from(">II", data, at + 4)
     if flags & _HAS_FRAMES and count < said:
         raise cut_short(count, said, "frames")
@@ -138,11 +136,13 @@ def _check_xing(data: bytes, start: int, at: int, size: int, count: int) -> None
     if data[at + _LAME_PLACE : at + _LAME_PLACE + 4] == _LAME_WRITERS[0]:
         parts.append((start, at + _TAG_CRC_PLACE, struct.unpack_from(">H", data, at + _TAG_CRC_PLACE)[0]))
     if any(said and _crc16(data[first:last]) != said for first, last, said in parts):
-        raise NotWholeError("is damaged: the checksum of its frames is of something else")
+        raise NotWholeError("damaged: the checksum of its frames is of something else")
 
 
 def _is_free_format(head: bytes) -> bool:
-    return head[:1] == b"\xff" and head[1] & 0xE0 == 0xE0 and head[1] & 0x06 != 0 and head[2] >> 4 == 0
+    if len(head) < 3 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
+        return False
+    return head[1] & 0x06 != 0 and head[2] >> 4 == 0
 
 
 def _frame_bytes(head: bytes) -> int:

@@ -120,7 +120,7 @@ def list_recordings(root: Path) -> list[Trial]:
                 logger.warning("audio_dir: %s is a link to a folder; what is in there is left out", path)
         else:
             (paths if _is_recording(path, root) else others).append(path)
-    passed = ", ".join(str(path.relative_to(root)) for path in others[:MAX_NAMED])
+    passed = ", ".join(quote(str(path.relative_to(root))) for path in others[:MAX_NAMED])
     passed = f"{len(others)} files that are no recordings: {passed}{', ...' * (len(others) > MAX_NAMED)}"
     if not paths:
         raise FileNotFoundError(f"audio_dir: no recording in {root}" + (f", but {passed}" if others else ""))

@@ -3,6 +3,7 @@
 import io
 import struct
 
+import av
 import numpy as np
 import pytest
 import soundfile
@@ -208,6 +209,29 @@ def test_mp3_may_have_tags_at_both_ends_and_zeros_behind_it():
     tag = b"ID3\x04\0\0\0\0\x01\x02" + bytes(130)
     for other in (tag + content, content + b"TAG".ljust(128, b"x"), content + bytes(300)):
         np.testing.assert_array_equal(read_audio(other), whole)
+
+
+@pytest.mark.parametrize(
+    "kind", ["mp3", "ogg vorbis", "mka opus", "WAV PCM_16", "AIFF PCM_16", "m4a", "wma", "sph"]
+)
+def test_a_recording_may_be_cut_anywhere_near_its_end_and_its_beginning(tmp_path, kind):
+    content = {**CHECKED, **SIZED}[kind](tmp_path)
+    whole = read_audio(content)
+    short = [content[:size] for size in range(64)] + [content[:-size] for size in range(1, 64)]
+    assert count_unseen(short, whole) == 0
+
+
+def test_mp3_that_was_copied_into_other_containers_is_whole(tmp_path):
+    content = by_soundfile("MP3")
+    for ending in ("mp3", "mka", "mp4"):
+        path = tmp_path / f"copy.{ending}"
+        with av.open(io.BytesIO(content)) as source, av.open(str(path), "w") as copy:
+            stream = copy.add_stream_from_template(source.streams.audio[0])
+            for packet in source.demux(source.streams.audio[0]):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    copy.mux(packet)
+        assert len(read_audio(path)) > 2 * RATE_HZ - 2048
 
 
 def test_every_kind_of_frame_is_followed(tmp_path):

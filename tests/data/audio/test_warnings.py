@@ -81,5 +81,13 @@ def test_a_header_that_was_never_finished_is_said_at_each_depth(tmp_path):
     assert read_recording(path).warnings(NUM_HEARD) == "unfinished"
 
 
+def test_a_sung_vowel_is_not_narrow_and_a_tone_is(tmp_path):
+    times = np.arange(NUM_HEARD) / 16_000
+    harmonics = np.stack([np.sin(2 * np.pi * 120 * n * times) / n for n in range(1, 21)])
+    for signal, expected in ((harmonics.sum(axis=0), ""), (harmonics[3], "narrow")):
+        soundfile.write(tmp_path / "a.wav", 0.2 * signal, 16_000)
+        assert read_recording(tmp_path / "a.wav").warnings(NUM_HEARD) == expected
+
+
 def test_warnings_are_counted_by_their_names():
     assert count_warnings(["silent, narrow", "", "silent"]) == {"silent": 2, "narrow": 1}

@@ -122,7 +122,7 @@ def test_what_can_be_read_alone_is_listed_whatever_it_is_called(tmp_path, caplog
     for trial in listed:
         assert len(read_audio(trial.path)) >= 16_000
     assert (
-        f"passed over {len(companions) + len(others)} files that are no recordings: .DS_Store, ._a.wav,"
+        f"passed over {len(companions) + len(others)} files that are no recordings: '.DS_Store', '._a.wav',"
         in caplog.text
     )
 

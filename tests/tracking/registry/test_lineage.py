@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure
 from sls.tracking.active_run import tracked_run
@@ -119,7 +119,7 @@ def test_description_that_cannot_be_written_is_a_warning(trained, caplog, monkey
     scored = record("score", trained)
 
     def refuse(run_id: str, key: str, value: str) -> None:
-        raise MlflowException("the tag is too long")
+        raise MlflowException("the tag is too long", INVALID_PARAMETER_VALUE)
 
     monkeypatch.setattr(client, "set_tag", refuse)
     link_checkpoint(client, read_lineage(client, trained.model_id, trained.train_run_id))

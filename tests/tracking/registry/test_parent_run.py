@@ -6,6 +6,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.parent_run import place_under_origin, renew_results
@@ -201,13 +202,27 @@ def test_run_that_one_may_only_read_costs_a_warning(client: MlflowClient, monkey
     evaluate(client, models[1], 4.0)
 
     def refuse(*args: object, **kwargs: object) -> None:
-        raise MlflowException("Permission denied")
+        raise MlflowException("Permission denied", PERMISSION_DENIED)
 
     monkeypatch.setattr(client, "log_batch", refuse)
     renew_results(client, run_id)
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert run_id in caplog.text
     assert "Permission denied" in caplog.text
+
+
+def test_a_store_that_is_away_refuses_nothing(client: MlflowClient, monkeypatch) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    evaluate(client, models[1], 4.0)
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise MlflowException("API request failed with exception: connection refused")
+
+    with monkeypatch.context() as away, pytest.raises(MlflowException):
+        away.setattr(client, "log_batch", fail)
+        renew_results(client, run_id)
+    renew_results(client, run_id)
+    assert client.get_run(run_id).data.metrics["LA/eer_percent"] == 4.0
 
 
 def test_old_training_keeps_its_evaluations_and_gets_figures_by_the_next_one(client: MlflowClient) -> None:
