@@ -11,6 +11,7 @@ from sls.data.corpora.corpus import Corpus
 from sls.data.corpora.locations import AudioSearch, list_trials
 from sls.data.corpora.tracks import load_formats
 from sls.data.tables.protocols import Protocol, Trial, read_protocol
+from sls.quotation import quote
 
 _ENDINGS = "flac wav mp3 m4a ogg oga opus aac aif aiff aifc wma webm mka au caf sph w64 rf64"
 AUDIO_EXTENSIONS = tuple(f".{ending}" for ending in _ENDINGS.split())
