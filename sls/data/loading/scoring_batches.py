@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 
 from sls.config import Resampler
 from sls.data.audio.recording import AudioError, read_recording
+from sls.data.audio.warnings import warn_of_waveform
 from sls.data.audio.windows import check_hop, cut_windows
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import AudioFailure
@@ -28,7 +29,7 @@ class ScoringBatch:
     window_counts: np.ndarray
     """Windows of each trial; 0 where its recording cannot be read. Shape: `(trials,)`."""
     warnings: list[list[str]]
-    """Of each trial, what its recording tells as it was decoded: see `warn_of_file`."""
+    """Of each trial, what makes its score less sure: see `sls.data.audio.warnings`."""
     failures: tuple[AudioFailure, ...]
     read_s: float
     """Seconds in which files were read."""
@@ -83,9 +84,11 @@ class ScoringBatches(Dataset[ScoringBatch]):
                 content = path.read_bytes()
                 after_reading_s = time.perf_counter()
                 recording = read_recording(content, audio.sample_rate, str(path), self.resampler)
-                windows.append(cut_windows(recording.waveform, audio.audio_max_len, self.window_hop))
+                heard = cut_windows(recording.waveform, audio.audio_max_len, self.window_hop)
+                windows.append(heard)
                 num_heard = len(recording.waveform) if self.window_hop else audio.audio_max_len
-                warnings.append(recording.file_warnings(num_heard))
+                of_file = recording.file_warnings(num_heard)
+                warnings.append([*of_file, *warn_of_waveform(heard.reshape(-1), audio.sample_rate)])
             except (AudioError, OSError) as error:
                 failures.append(AudioFailure(index, self.trials.name(index), path, _describe(error, path)))
                 windows.append(np.empty((0, audio.audio_max_len), np.float32))

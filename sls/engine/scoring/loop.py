@@ -18,7 +18,6 @@ import torch
 from torch import nn
 
 from sls.config import ComputeConfig, ScoringConfig
-from sls.data.audio.warnings import warn_of_waveform
 from sls.data.audio.windows import combine_scores
 from sls.data.loading.loader import AudioFailure, load_batches
 from sls.data.loading.scoring_batches import ScoringBatch, ScoringBatches
@@ -219,7 +218,8 @@ def _launch(job: ScoringJob, batch: ScoringBatch, wait_s: float) -> Callable[[],
     scores = read_later(
         score_windows(job.model, batch.windows, job.batches.batch_size, job.compute, job.device)
     )
-    warnings = _find_warnings(job, batch)
+    warned = zip(batch.trials, batch.warnings, strict=True)
+    warnings = {index: ", ".join(names) for index, names in warned if names}
     launch_s = time.perf_counter() - start_s
 
     def finish() -> ScoredBatch:
@@ -237,15 +237,3 @@ def _launch(job: ScoringJob, batch: ScoringBatch, wait_s: float) -> Callable[[],
         return ScoredBatch(batch.number, batch.trials, scores_of_trials, batch.failures, warnings, times)
 
     return finish
-
-
-def _find_warnings(job: ScoringJob, batch: ScoringBatch) -> dict[int, str]:
-    """Judges the windows that are heard, while a GPU is at work on them."""
-    rate_hz = job.batches.trials.audio.sample_rate
-    heard = np.split(batch.windows.numpy(), np.cumsum(batch.window_counts)[:-1])
-    found = {
-        index: ", ".join([*of_file, *warn_of_waveform(windows.reshape(-1), rate_hz)])
-        for index, of_file, windows in zip(batch.trials, batch.warnings, heard, strict=True)
-        if len(windows)
-    }
-    return {index: names for index, names in found.items() if names}
