@@ -65,6 +65,8 @@ def check_ogg(data: bytes) -> None:
         page = data[place : place + 22] + bytes(4) + data[place + 26 : end]
         if _ogg_checksum(page) != checksum:
             raise NotWholeError(f"damaged: the checksum of the page at byte {place} is of something else")
+        if place and not numbers:
+            raise NotWholeError(f"found another recording behind the first one, at byte {place}")
         if number != numbers.get(stream, number):
             raise NotWholeError(f"damaged: found page {number} at byte {place}, expected {numbers[stream]}")
         numbers[stream] = number + 1
@@ -114,14 +116,25 @@ def check_frames(data: bytes, place: int) -> None:
 
 
 def _end_before_tags(data: bytes) -> int:
-    """Returns where the tags at the end of a file begin, of ID3's first version and of APE."""
+    """Returns where the tags at the end of a file begin: ID3's first version, enhanced or not, APE and Lyrics3."""
     end = len(data)
-    if data[end - 128 : end - 125] == b"TAG":
-        end -= 128
-    if data[max(0, end - 32) : end - 24] == b"APETAGEX":
-        size, _, flags = struct.unpack_from("<III", data, end - 20)
-        end -= size + (32 if flags >> 31 else 0)
+    while 0 < (size := _count_tag_bytes(data[max(0, end - 256) : end])) <= end:
+        end -= size
     return end
+
+
+def _count_tag_bytes(tail: bytes) -> int:
+    """Returns the bytes of the tag that ends with these; 0 where none does."""
+    if tail[-128:-125] == b"TAG":
+        return 128
+    if tail[-227:-223] == b"TAG+":
+        return 227
+    if tail[-32:-24] == b"APETAGEX":
+        size, _, flags = struct.unpack("<III", tail[-20:-8])
+        return int(size + (32 if flags >> 31 else 0))
+    if tail[-9:] == b"LYRICS200" and tail[-15:-9].isdigit():
+        return int(tail[-15:-9]) + 15
+    return 0
 
 
 def _check_xing(data: bytes, start: int, at: int, size: int, count: int) -> None:
@@ -129,6 +142,10 @@ def _check_xing(data: bytes, start: int, at: int, size: int, count: int) -> None
     flags, said = struct.unpack_from(">II", data, at + 4)
     if flags & _HAS_FRAMES and count < said:
         raise cut_short(count, said, "frames")
+    if flags & _HAS_FRAMES and count > said + 1:
+        raise NotWholeError(
+            f"found {count} frames, more than the {said} that it says: another one behind it?"
+        )
     if flags != _HAS_ALL or data[at + _LAME_PLACE : at + _LAME_PLACE + 4] not in _LAME_WRITERS:
         return
     length, checksum = struct.unpack_from(">IH", data, at + _MUSIC_PLACE)

@@ -34,6 +34,7 @@ _HALF_WIDTH = 64  # samples at the lower of the two rates
 _ROLLOFF = 0.9475937167399596
 _BETA = 14.769656459379492
 
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 _NO_SAMPLES = "found no samples, expected a recording"
 
 
@@ -95,8 +96,15 @@ def take_recording(
     """Returns a recording in mono, resampled; raises AudioError where it has no sample, or one that is not finite."""
     if len(decoded.samples) == 0:
         raise AudioError(_NO_SAMPLES)
+    check_rate(decoded.rate_hz)
     mono = mix_down(decoded.samples)
     return Recording(resample(mono, decoded.rate_hz, sample_rate_hz, resampler), sample_rate_hz, decoded)
+
+
+def check_rate(rate_hz: int) -> None:
+    """Raises AudioError for a rate that no recording has: of a damaged header, it would be resampled without end."""
+    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+        raise AudioError(f"found a rate of {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
 
 
 def read_audio(

@@ -15,9 +15,8 @@ import numpy as np
 
 from sls.data.audio.containers import HEAD_BYTES, AudioError, count_tag_bytes, name_container
 from sls.data.audio.decoders import Decoded, NotReadableError, check_duration, decode
-from sls.data.audio.recording import Recording, take_recording
+from sls.data.audio.recording import Recording, check_rate, take_recording
 
-MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 MAX_CHANNELS = 8
 _SAMPLES_PER_S = 2 * 48_000
 """Samples of all channels for each second of the longest recording; bounds the memory of decoding."""
@@ -136,8 +135,7 @@ def _take(decoded: Decoded, sample_rate_hz: int) -> Recording:
 
 
 def _most_frames(limits: UploadLimits, rate_hz: int, channels: int) -> int:
-    if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-        raise AudioError(f"found a rate of {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
+    check_rate(rate_hz)
     if not 1 <= channels <= MAX_CHANNELS:
         raise AudioError(f"found {channels} channels, expected 1 to {MAX_CHANNELS}")
     return int(limits.max_duration_s * min(rate_hz, _SAMPLES_PER_S / channels))

@@ -89,7 +89,7 @@ class ScoringBatches(Dataset[ScoringBatch]):
                 num_heard = len(recording.waveform) if self.window_hop else audio.audio_max_len
                 of_file = recording.file_warnings(num_heard)
                 warnings.append([*of_file, *warn_of_waveform(heard.reshape(-1), audio.sample_rate)])
-            except (AudioError, OSError) as error:
+            except (AudioError, OSError, MemoryError) as error:
                 failures.append(AudioFailure(index, self.trials.name(index), path, _describe(error, path)))
                 windows.append(np.empty((0, audio.audio_max_len), np.float32))
                 warnings.append([])

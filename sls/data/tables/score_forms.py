@@ -108,11 +108,8 @@ def _form_of(line: str, column: str, where: str) -> TableFormat:
     }
     delimiter = next((mark for mark, row in rows.items() if _holds(row, column)), next(iter(rows)))
     fields = rows[delimiter]
-    if column in fields:
-        place = fields.index(column)
-    elif column.isdecimal() and 1 <= int(column) <= len(fields):
-        place = int(column) - 1
-    else:
+    place = _find_place(fields, column)
+    if place < 0:
         hint = did_you_mean(column, fields)
         found = ", ".join(map(quote, fields))
         raise ValueError(
@@ -135,10 +132,17 @@ def _form_of(line: str, column: str, where: str) -> TableFormat:
     return TableFormat(form, tuple(columns), delimiter=delimiter)
 
 
+def _find_place(fields: Sequence[str], column: str) -> int:
+    """Returns the place of a column in a first line; -1 where it is not there. A number is a place before a name."""
+    if column.isdecimal() and 1 <= int(column) <= len(fields):
+        return int(column) - 1
+    return fields.index(column) if column in fields and not _is_number(column) else -1
+
+
 def _holds(fields: Sequence[str], column: str) -> bool:
     """Whether fields of a first line have a column of that name, or a number at that place."""
-    is_place = column.isdecimal() and 1 <= int(column) <= len(fields)
-    return column in fields or (is_place and _is_number(fields[int(column) - 1]))
+    place = _find_place(fields, column)
+    return place >= 0 and (not column.isdecimal() or _is_number(fields[place]))
 
 
 def _is_number(text: str) -> bool:

@@ -64,6 +64,8 @@ def _protocol_of(file: IO[bytes]) -> int:
 
 
 def _copy_archive(archive: zipfile.ZipFile, pickled: str, copy: Path) -> None:
+    if any(item.compress_type != zipfile.ZIP_STORED for item in archive.infolist()):
+        raise ValueError("found a compressed archive, expected one as torch.save writes it")
     with zipfile.ZipFile(copy, "w") as copied:
         for name in archive.namelist():
             with archive.open(name) as source, copied.open(name, "w", force_zip64=True) as target:

@@ -356,3 +356,29 @@ def test_amr_is_read_and_refused_where_it_ends_within_a_frame(tmp_path, num_fram
         path.write_bytes(b"#!AMR\n" + frames[:-cut])
         with pytest.raises(AudioError, match=r"a\.amr"):
             inspect_audio(path, is_decoded=True)
+
+
+@pytest.mark.parametrize("rate_hz", [1, 999, 768_001, 2**31 - 1])
+def test_a_rate_that_no_recording_has_is_refused(tmp_path, rate_hz: int) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(1600), 16_000, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    content[24:32] = np.array([rate_hz, min(2 * rate_hz, 2**32 - 1)], "<u4").tobytes()
+    path.write_bytes(content)
+    with pytest.raises(AudioError, match="a.wav"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize("kind", ["OGG", "MP3"])
+def test_a_recording_behind_another_is_refused_and_tags_are_not(tmp_path, kind: str) -> None:
+    path = tmp_path / "a.audio"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 32_000), 16_000, format=kind)
+    content = path.read_bytes()
+    expected = read_audio(content)
+    with pytest.raises(AudioError, match="behind"):
+        read_audio(content + content)
+    if kind == "MP3":
+        tag, lyrics = b"TAG" + bytes(125), b"LYRICSBEGIN" + b"x" * 20
+        tails = [tag, lyrics + b"%06d" % len(lyrics) + b"LYRICS200", b"TAG+" + bytes(223) + tag]
+        for tail in (*tails, tails[1] + tag, tag + tag):
+            np.testing.assert_array_equal(read_audio(content + tail), expected)

@@ -167,3 +167,23 @@ def test_a_passing_copy_is_named_by_where_the_user_finds_it(tmp_path, caplog):
     read_scores(tmp_path / "scores.txt", "runs:/1/scores.txt")
     assert "runs:/1/scores.txt:2: found '2.5' and no line end" in caplog.text
     assert str(tmp_path) not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("line", "column", "score"),
+    [
+        ("T_0,4,spoof,-1.8743", "4", -1.8743),
+        ("T_0,3,0.25", "3", 0.25),
+        ("T_0 4 spoof 0.25", "4", 0.25),
+        ("2 0.25", "2", 0.25),
+        ("1 2 0.5", "3", 0.5),
+    ],
+)
+def test_a_number_is_a_place_whatever_the_first_line_holds(
+    tmp_path, line: str, column: str, score: float
+) -> None:
+    path = tmp_path / "scores.txt"
+    path.write_text(f"{line}\n")
+    found = read_scores(path, column=column)
+    assert found.scores.tolist() == pytest.approx([score])
+    assert len(found) == 1
