@@ -16,10 +16,8 @@ from pathlib import Path
 
 import click
 
-from benchmarks.scoring import make_files
-from benchmarks.training import our_way
+from benchmarks.training import labelled_files, our_way, settings_of
 from sls.config_file import build_config
-from sls.data.tables.protocols import Trial
 from sls.tracking.active_run import tracked_run
 from sls.tracking.run import TrackedRun
 from sls.tracking.system_metrics import system_metrics
@@ -33,19 +31,10 @@ from sls.tracking.system_metrics import system_metrics
 @click.option("--batch-size", default=5, show_default=True)
 def main(shape: str, steps: int, repeats: int, workers: int, batch_size: int) -> None:
     """Prints both."""
-    values = {
-        "device": "cpu",
-        "batch_size": batch_size,
-        "num_workers": workers,
-        "patience": 1000,
-        "num_epochs": 1000,
-    }
+    config = build_config(settings_of(batch_size, workers))
     with tempfile.TemporaryDirectory() as directory:
-        trials = [
-            Trial(trial.name, trial.path, index % 2)
-            for index, trial in enumerate(make_files(Path(directory), steps * batch_size))
-        ]
-        measure_system_metrics(our_way(shape, trials, build_config(values)), steps, repeats, Path(directory))
+        trials = labelled_files(Path(directory), steps * batch_size)
+        measure_system_metrics(our_way(shape, trials, config), steps, repeats, Path(directory))
 
 
 def measure_system_metrics(way: Callable[[], None], num_steps: int, repeats: int, directory: Path) -> None:

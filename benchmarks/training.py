@@ -83,6 +83,23 @@ class SeedWay:
             on_batch(len(waveforms))
 
 
+def settings_of(batch_size: int, workers: int) -> dict[str, object]:
+    """Returns the settings of a training on a CPU that no patience ends."""
+    return {
+        "device": "cpu",
+        "batch_size": batch_size,
+        "num_workers": workers,
+        "patience": 1000,
+        "num_epochs": 1000,
+    }
+
+
+def labelled_files(directory: Path, count: int) -> list[Trial]:
+    """Writes FLAC files of noise, every second one of which is called bona fide."""
+    files = enumerate(make_files(directory, count))
+    return [Trial(trial.name, trial.path, index % 2) for index, trial in files]
+
+
 def our_way(shape: str, trials: list[Trial], config: Config) -> Callable[[], None]:
     """Returns what trains one more epoch with the loop of the train door."""
     model = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1)
@@ -101,19 +118,10 @@ def our_way(shape: str, trials: list[Trial], config: Config) -> Callable[[], Non
 @click.option("--batch-size", default=5, show_default=True)
 def main(shape: str, steps: int, repeats: int, workers: int, batch_size: int) -> None:
     """Prints utterances per second of each way, and the ratio to the seed system's."""
-    values = {
-        "device": "cpu",
-        "batch_size": batch_size,
-        "num_workers": workers,
-        "patience": 1000,
-        "num_epochs": 1000,
-    }
+    values = settings_of(batch_size, workers)
     seed_model = build_countermeasure(f"random:{shape}", NUM_SAMPLES, 1, "fairseq")
     with tempfile.TemporaryDirectory() as directory:
-        trials = [
-            Trial(trial.name, trial.path, index % 2)
-            for index, trial in enumerate(make_files(Path(directory), steps * batch_size))
-        ]
+        trials = labelled_files(Path(directory), steps * batch_size)
         seed = SeedWay(seed_model, trials, build_config(values), torch.device("cpu"))
         ways = {"seed system's way": seed.train}
         for precision in ("fp32", "bf16"):

@@ -21,7 +21,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            pytest.skip("PyTorch sees no GPU")
+            pytest.skip("PyTorch sees no GPU")  # CI has none; `benchmarks.gpu` runs these tests where one is
 
 
 @pytest.fixture(scope="session")
