@@ -50,28 +50,36 @@ def can_pack(dtype: torch.dtype) -> bool:
 
 @contextmanager
 def packed_for_scoring(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
-    """Packs the linear layers of a model's encoder for the duration of a `with` block.
+    """Packs the linear layers of a model's encoder, as `pack` does, for the duration of a `with` block.
 
-    The model must be in evaluation mode, on the CPU, and run without gradients. Its own layers come back at the
-    end; until then the weights of the encoder are in memory twice. The head keeps its own layers, and so does
-    every encoder but `Xlsr`.
-
-    Args:
-        model: Changed in place.
-        dtype: Precision of the products, fp32 or bf16.
+    Its own layers come back at the end; until then the weights of the encoder are in memory twice.
     """
-    replaced: list[tuple[nn.Module, str, nn.Module]] = []
-    encoders = [module for module in model.modules() if isinstance(module, Xlsr)]
+    replaced = pack(model, dtype)
     try:
-        for encoder in encoders if can_pack(dtype) else []:
-            for parent, name, layer in list(_packable(encoder)):
-                packed = _pack(layer, dtype)
-                replaced.append((parent, name, layer))
-                setattr(parent, name, packed)
         yield
     finally:
         for parent, name, layer in replaced:
             setattr(parent, name, layer)
+
+
+def pack(model: nn.Module, dtype: torch.dtype) -> list[tuple[nn.Module, str, nn.Module]]:
+    """Packs the linear layers of a model's encoder, where this CPU multiplies packed weights of the type.
+
+    The model must be in evaluation mode, on the CPU, and run without gradients. The head keeps its own layers, and
+    so does every encoder but `Xlsr`.
+
+    Args:
+        model: Changed in place.
+        dtype: Precision of the products, fp32 or bf16.
+
+    Returns:
+        What was replaced: the module that held it, its name there, and the layer.
+    """
+    encoders = [module for module in model.modules() if isinstance(module, Xlsr)] if can_pack(dtype) else []
+    replaced = [item for encoder in encoders for item in _packable(encoder)]
+    for parent, name, layer in replaced:
+        setattr(parent, name, _pack(layer, dtype))
+    return replaced
 
 
 def _packable(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:

@@ -22,6 +22,7 @@ from sls.engine.compute.device import Precision, arithmetic
 from sls.metrics.calibration import Calibration
 from sls.metrics.dcf import decide
 from sls.models.checkpoints import LoadedCheckpoint
+from sls.models.packing import pack
 from sls.serving.contract import (
     AUDIO,
     CALIBRATED_OUTPUTS,
@@ -102,7 +103,7 @@ class Answerer:
     """Answers requests with one countermeasure. Threads may share it: what they ask for is computed together.
 
     Args:
-        checkpoint: The countermeasure, in evaluation mode.
+        checkpoint: The countermeasure, in evaluation mode; the linear layers of its encoder are packed for good.
         calibration: From scores to log-likelihood ratios; without one, answers hold no decision.
         limits: What a request may hold.
         precision: Of the arithmetic.
@@ -117,6 +118,7 @@ class Answerer:
     ) -> None:
         self.checkpoint, self.calibration, self.limits = checkpoint, calibration, limits
         self.precision = precision
+        pack(checkpoint.model, torch.bfloat16 if precision == "bf16" else torch.float32)
         self._explain = SharedBatches(self._explain_batch, BATCH_SIZE)
 
     def answer(self, table: pd.DataFrame, params: RequestParams) -> pd.DataFrame:

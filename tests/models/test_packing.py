@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from sls.models.checkpoints import build_countermeasure
 from sls.models.countermeasure import Countermeasure
-from sls.models.packing import PackedLinear, can_pack, packed_for_scoring
+from sls.models.packing import PackedLinear, can_pack, pack, packed_for_scoring
 
 NUM_SAMPLES = 8_000
 
@@ -47,6 +47,15 @@ def test_packed_in_bf16_a_model_is_as_near_to_fp32_as_autocast_is(model) -> None
     assert packed.dtype == torch.float32
     assert not torch.equal(packed, own)
     assert (packed - own).square().mean() < 1.2**2 * (autocast - own).square().mean()
+
+
+@torch.inference_mode()
+def test_packed_for_good_a_model_scores_as_while_it_is_packed(model, waveforms) -> None:
+    with packed_for_scoring(model, torch.float32):
+        packed = model(waveforms)
+    assert pack(model, torch.float32)
+    assert torch.equal(model(waveforms), packed)
+    assert not pack(model, torch.float32)
 
 
 def test_afterwards_a_model_has_its_own_layers_even_if_scoring_failed(model, waveforms) -> None:

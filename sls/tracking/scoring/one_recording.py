@@ -1,6 +1,5 @@
 """One recording, scored as a tracked run: its score, what the countermeasure listened to, and its curve over time."""
 
-from contextlib import nullcontext
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ from sls.data.audio.windows import check_hop, combine_scores, cut_windows, windo
 from sls.data.tables.protocols import Label
 from sls.engine.compute.device import arithmetic, resolve_device
 from sls.engine.evaluation.calibration import load_calibration
-from sls.engine.scoring.forward_pass import resolve_batch_size
+from sls.engine.scoring.forward_pass import prepared_for_scoring, resolve_batch_size
 from sls.engine.scoring.settings import settings_of
 from sls.metrics.dcf import DetectionCosts, decide
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
-from sls.models.compiling import compiled_for_scoring
 from sls.reports.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, new_figure, set_title, to_png
 from sls.tracking.registry.calibrations import CALIBRATION_FILE
 from sls.tracking.registry.checkpoints import ModelSource
@@ -136,7 +134,7 @@ def _score_windows(
     countermeasure = checkpoint.model.to(device).eval()
     scores, weights = [], []
     with (
-        compiled_for_scoring(countermeasure) if compute.compile else nullcontext(),
+        prepared_for_scoring(countermeasure, compute, device),
         torch.inference_mode(),
         arithmetic(compute.precision, device),
     ):
