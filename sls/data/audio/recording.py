@@ -203,11 +203,12 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
     name = str(path)
     try:
         path = _existing_path(path, name)
-        finished = hold_to_length(path)
-        facts = try_decoders(_inspect_soundfile, _inspect_av, finished or path)
+        restored = hold_to_length(path)
+        content = path if restored is None else restored.content
+        facts = try_decoders(_inspect_soundfile, _inspect_av, content)
         if facts.duration_s == 0:
             raise AudioError(_NO_SAMPLES)
-        return facts if finished is None else replace(facts, warnings=UNFINISHED)
+        return replace(facts, warnings=UNFINISHED) if restored and restored.is_unfinished else facts
     except AudioError as error:
         raise type(error)(f"{name}: {error}") from None
 
