@@ -1,4 +1,4 @@
-"""Tests of `recording`, `decoders` and `containers`, by reading whole files."""
+"""Tests of `recording`, `resampling`, `decoders` and `containers`, by reading whole files."""
 
 import io
 import re
@@ -14,13 +14,8 @@ import torch
 import torchaudio
 
 from sls.data.audio import decoders
-from sls.data.audio.recording import (
-    AudioError,
-    inspect_audio,
-    read_audio,
-    read_recording,
-    resample_kaiser_best,
-)
+from sls.data.audio.recording import AudioError, inspect_audio, read_audio, read_recording
+from sls.data.audio.resampling import resample_kaiser_best
 
 RATE_HZ = 16_000
 
@@ -227,6 +222,23 @@ def test_kaiser_best_is_that_of_torchaudio_but_for_the_width_of_its_window(rate_
         beta=14.769656459379492,
     )
     np.testing.assert_allclose(resample_kaiser_best(noise, rate_hz, RATE_HZ), expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("rate_hz", [15_999, 44_101, 47_999])
+def test_kaiser_best_takes_rates_that_no_recorder_has(tmp_path, rate_hz):
+    frequency_hz, inner = 5_000, slice(500, 7_500)
+    tone = make_tone(0.5, rate_hz, frequency_hz)
+    kept = resample_kaiser_best(tone, rate_hz, RATE_HZ)
+    np.testing.assert_allclose(kept[inner], make_tone(0.5, RATE_HZ, frequency_hz)[inner], atol=1e-5)
+
+
+@pytest.mark.parametrize("rate_hz", [48_001, 767_999])
+def test_kaiser_best_refuses_a_rate_that_would_take_a_filter_without_end(tmp_path, rate_hz):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, make_tone(0.1, rate_hz), rate_hz)
+    with pytest.raises(AudioError, match=rf"a\.wav: found a rate of {rate_hz} Hz.*resampler=soxr"):
+        read_audio(path, resampler="kaiser_best")
+    assert len(read_audio(path)) == pytest.approx(1600, abs=1)
 
 
 def test_content_is_read_as_its_file_is(tmp_path):
