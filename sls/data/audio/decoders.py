@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 import av
 import numpy as np
 import soundfile
+from av.audio.frame import format_dtypes
 from av.container import InputContainer
 
 from sls.data.audio.containers import AudioError, open_bytes, open_container
-from sls.data.audio.extents import check_whole
+from sls.data.audio.extents import Restored, check_whole
 
 UNKNOWN = 2**62
 """libsndfile's number of samples where a header does not tell."""
-_FOLLOWED_BY_SOUNDFILE = ("AVR", "VOC", "MAT4", "MAT5")
-_SAID_SAMPLES = re.compile(r"(?:Frames +|Cols) *: (\d+)")
+_FOLLOWED_BY_SOUNDFILE = ("AVR", "MAT4", "MAT5", "MPC2K", "WVE")
+_SAID_SAMPLES = re.compile(r"(?:Frames +: |Cols *: |Data length )(\d+)")
 
 UNREADABLE = (
     soundfile.SoundFileError,
@@ -62,13 +63,13 @@ def decode(content: str | bytes, limit: Limit | None = None) -> Decoded:
     Raises:
         AudioError: it is cut short, damaged, over the limit, or neither decoder reads it.
     """
-    finished = hold_to_length(content)
-    content = finished or content
+    restored = hold_to_length(content)
+    content = content if restored is None else restored.content
     samples, rate_hz = try_decoders(decode_by_soundfile, decode_by_av, content, limit)
-    return Decoded(samples, rate_hz, finished is not None)
+    return Decoded(samples, rate_hz, restored is not None and restored.is_unfinished)
 
 
-def hold_to_length(content: str | bytes) -> bytes | None:
+def hold_to_length(content: str | bytes) -> Restored | None:
     """Does what `check_whole` does, for a path or the content of a file; raises AudioError alone."""
     try:
         with open_bytes(content) as file:
@@ -116,7 +117,7 @@ def decode_by_soundfile(content: str | bytes, limit: Limit | None = None) -> tup
         if file.format == "FLAC" and len(samples) < file.frames < UNKNOWN:
             raise EOFError(_ends_after(len(samples), file.frames))
         if file.format in _FOLLOWED_BY_SOUNDFILE:
-            _check_log(file.extra_info, len(samples))
+            samples = samples[: _read_log(file.extra_info, len(samples))]
         return samples, file.samplerate
 
 
@@ -174,20 +175,36 @@ def _ends_after(found: int, said: int) -> str:
     return f"cut short: ends after {found} of {said} samples"
 
 
-def _check_log(log: str, num_samples: int) -> None:
-    """Raises AudioError where libsndfile has noted of a rare format that there is less than its header says."""
-    said = max(map(int, _SAID_SAMPLES.findall(log)), default=0)
+def _read_log(log: str, num_samples: int) -> int:
+    """Returns how many samples libsndfile has noted of the header of a rare format; it reads up to the file's end.
+
+    Raises:
+        AudioError: there are fewer.
+    """
+    said = int([num_samples, *_SAID_SAMPLES.findall(log)][-1])
+    if said == 0 < num_samples:
+        raise AudioError(f"has a header that was never finished, before {num_samples} samples")
     if num_samples < said:
         raise AudioError(_ends_after(num_samples, said))
     if "truncated" in log:
         raise AudioError(f"cut short: ends after {num_samples} samples")
+    return said
 
 
 def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
-    """Returns the samples of one frame as `(num_samples, channels)`, float32 in [-1, 1]."""
-    samples: np.ndarray = frame.to_ndarray()
-    num_channels = frame.layout.nb_channels
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, num_channels)
+    """Returns the samples of one frame as `(num_samples, channels)`, float32 in [-1, 1].
+
+    Its planes are counted by its channels: from eight on, PyAV finds some that are not there.
+    """
+    num_channels, dtype = frame.layout.nb_channels, np.dtype(format_dtypes[frame.format.name])
+    if frame.format.is_planar:
+        planes = frame.planes[:num_channels]
+        samples = np.stack(
+            [np.frombuffer(memoryview(plane), dtype, frame.samples) for plane in planes], axis=1
+        )
+    else:
+        samples = np.frombuffer(memoryview(frame.planes[0]), dtype, frame.samples * num_channels)
+        samples = samples.reshape(-1, num_channels)
     if samples.dtype == np.uint8:
         return (samples.astype(np.float32) - 128) / 128
     if np.issubdtype(samples.dtype, np.integer):

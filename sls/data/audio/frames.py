@@ -83,18 +83,23 @@ def _ogg_checksum(page: bytes) -> int:
     return int(f"{mirrored:032b}"[::-1], 2)
 
 
-def check_frames(data: bytes, place: int) -> None:
+def check_frames(data: bytes, place: int) -> int:
     """Follows the frames of MP3 (or MP1, MP2) or AAC from the first one, at `place`, to the end or the tags there.
 
     Their number is held to what Xing's header says, and their bytes to the checksum of LAME's.
+
+    Returns:
+        Where the last one ends: before tags, zeros, or whatever follows all the frames of Xing's header.
 
     Raises:
         NotWholeError: something else lies between them, the last one is not whole, some are missing, or their
             checksum is of something else.
     """
-    start, end, count, first = place, _end_before_tags(data), 0, data[place : place + _HEADER_BYTES]
+    start, end, count, first = place, end_before_tags(data), 0, data[place : place + _HEADER_BYTES]
     if _is_free_format(first):
-        return  # its frames do not tell their size
+        return len(data)  # its frames do not tell their size
+    at = _find_xing(data, start, _frame_bytes(first))
+    said = _count_xing_frames(data, at) if at else None
     while place < end:
         head = data[place : place + _HEADER_BYTES]
         size = _frame_bytes(head)
@@ -103,19 +108,31 @@ def check_frames(data: bytes, place: int) -> None:
         elif not (size := count_id3_bytes(data[place : place + 10])):  # of a file that was put behind another
             if data.count(0, place, end) == end - place:
                 break
+            if said is not None and said <= count <= said + 1:
+                break
             if count < _FEW:
                 raise AudioError(f"found {count} frames of MPEG audio, and then something else")
             raise NotWholeError(f"damaged: found no frame at byte {place}")
         if place + size > end:
             raise cut_short(end - place, size, "bytes of a frame")
         place += size
-    size = _frame_bytes(first)
+    if at:
+        _check_xing(data, start, at, _frame_bytes(first), count)
+    return place
+
+
+def _find_xing(data: bytes, start: int, size: int) -> int:
+    """Returns where in the first frame, of `size` bytes, Xing's header stands; 0 where it does not."""
     at = max(data.find(b"Xing", start, start + size), data.find(b"Info", start, start + size))
-    if at > 0 and size >= at - start + _TAG_CRC_PLACE + 2:
-        _check_xing(data, start, at, size, count)
+    return at if at > 0 and size >= at - start + _TAG_CRC_PLACE + 2 else 0
 
 
-def _end_before_tags(data: bytes) -> int:
+def _count_xing_frames(data: bytes, at: int) -> int | None:
+    flags, said = struct.unpack_from(">II", data, at + 4)
+    return said if flags & _HAS_FRAMES else None
+
+
+def end_before_tags(data: bytes) -> int:
     """Returns where the tags at the end of a file begin: ID3's first version, enhanced or not, APE and Lyrics3."""
     end = len(data)
     while 0 < (size := _count_tag_bytes(data[max(0, end - 256) : end])) <= end:
@@ -139,10 +156,10 @@ def _count_tag_bytes(tail: bytes) -> int:
 
 def _check_xing(data: bytes, start: int, at: int, size: int, count: int) -> None:
     """Holds what was found to the header at `at`, in the first of `count` frames; not all writers count that one."""
-    flags, said = struct.unpack_from(">II", data, at + 4)
-    if flags & _HAS_FRAMES and count < said:
+    flags, said = struct.unpack_from(">I", data, at + 4)[0], _count_xing_frames(data, at)
+    if said is not None and count < said:
         raise cut_short(count, said, "frames")
-    if flags & _HAS_FRAMES and count > said + 1:
+    if said is not None and count > said + 1:
         raise NotWholeError(
             f"found {count} frames, more than the {said} that it says: another one behind it?"
         )

@@ -1,16 +1,13 @@
 """One recording: from its file to mono float32 at one sampling rate."""
 
 import io
-import math
 import os
 import stat
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ, Resampler
 from sls.data.audio.containers import AudioError, open_container
@@ -23,16 +20,8 @@ from sls.data.audio.decoders import (
     one_line,
     try_decoders,
 )
+from sls.data.audio.resampling import resample
 from sls.data.audio.warnings import UNFINISHED, warn_of_file, warn_of_waveform
-
-SOXR_QUALITY = "HQ"
-"""Of soxr. The published scores were made with librosa 0.9.1, whose default is kaiser_best: `resample_kaiser_best`.
-Recordings at 16 kHz, as ASVspoof's are, are not resampled by either."""
-
-# Of resampy's kaiser_best before its version 0.4.
-_HALF_WIDTH = 64  # samples at the lower of the two rates
-_ROLLOFF = 0.9475937167399596
-_BETA = 14.769656459379492
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 _NO_SAMPLES = "found no samples, expected a recording"
@@ -142,52 +131,6 @@ def mix_down(samples: np.ndarray) -> np.ndarray:
     return mono
 
 
-def resample(mono: np.ndarray, rate_hz: int, new_rate_hz: int, resampler: Resampler = "soxr") -> np.ndarray:
-    """Returns `(num_samples,)` at another rate in Hz, float32; raises AudioError where nothing is left of it."""
-    if rate_hz != new_rate_hz:
-        if resampler == "kaiser_best":
-            mono = resample_kaiser_best(mono, rate_hz, new_rate_hz)
-        else:
-            mono = soxr.resample(mono, rate_hz, new_rate_hz, quality=SOXR_QUALITY)
-        if len(mono) == 0:
-            raise AudioError("found no samples after resampling, expected a recording")
-    return np.ascontiguousarray(mono, dtype=np.float32)
-
-
-def resample_kaiser_best(mono: np.ndarray, rate_hz: int, new_rate_hz: int) -> np.ndarray:
-    """Resamples as librosa 0.9.1 does by default: by resampy's kaiser_best, to a length that is rounded up.
-
-    The filter is that of resampy before 0.4; which version the published system had, it does not say. (torchaudio's,
-    with the same parameters, is wider by 1 / rolloff, and drops the last sample of some recordings.) resampy also
-    rounds its steps through a table of the filter down, which is not repeated here: white noise differs by -37 dB at
-    44.1 and 48 kHz, and by -46 dB or less at lower rates.
-
-    Args:
-        mono: Shape `(num_samples,)`.
-        rate_hz: Its sampling rate, Hz.
-        new_rate_hz: The sampling rate to return, Hz.
-
-    Returns:
-        Shape `(ceil(num_samples * new_rate_hz / rate_hz),)`, whose last sample is 0 where that was rounded up; or
-        `(0,)` where it is less than one sample.
-    """
-    from scipy.signal import resample_poly  # A second to import, for which other doors are not to wait.
-
-    divisor = math.gcd(rate_hz, new_rate_hz)
-    up, down = new_rate_hz // divisor, rate_hz // divisor
-    resampled = resample_poly(mono, up, down, window=_kaiser_best_filter(max(up, down)))
-    num_whole = len(mono) * up // down
-    resampled[num_whole:] = 0
-    return resampled if num_whole else resampled[:0]
-
-
-@lru_cache(maxsize=4)
-def _kaiser_best_filter(period: int) -> np.ndarray:
-    """Returns a sinc under a Kaiser window, `period` points to a sample of the lower rate: `(128 * period + 1,)`."""
-    times = np.arange(-_HALF_WIDTH * period, _HALF_WIDTH * period + 1) / period
-    return _ROLLOFF * np.sinc(_ROLLOFF * times) * np.kaiser(len(times), _BETA) / period
-
-
 def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
     """Finds sampling rate and duration of a recording, from its header or by decoding all of it.
 
@@ -203,11 +146,12 @@ def inspect_audio(path: str | Path, *, is_decoded: bool = False) -> AudioFacts:
     name = str(path)
     try:
         path = _existing_path(path, name)
-        finished = hold_to_length(path)
-        facts = try_decoders(_inspect_soundfile, _inspect_av, finished or path)
+        restored = hold_to_length(path)
+        content = path if restored is None else restored.content
+        facts = try_decoders(_inspect_soundfile, _inspect_av, content)
         if facts.duration_s == 0:
             raise AudioError(_NO_SAMPLES)
-        return facts if finished is None else replace(facts, warnings=UNFINISHED)
+        return replace(facts, warnings=UNFINISHED) if restored and restored.is_unfinished else facts
     except AudioError as error:
         raise type(error)(f"{name}: {error}") from None
 

@@ -6,7 +6,7 @@ silent      a level under -60 dB of full scale, its mean aside
 cancelled   channels that cancel: their mean has less than a hundredth of their power
 offset      a mean of more than 0.02 of full scale (DC)
 narrow      all that is within 60 dB of its strongest frequency lies within 1.2 kHz
-unfinished  a WAV header that does not tell the number of samples, which were read to the end of the file
+unfinished  a header that does not tell the number of samples, which were read to the end of the file
 """
 
 from collections import Counter

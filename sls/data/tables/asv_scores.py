@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -11,7 +12,7 @@ import numpy as np
 
 from sls.data.tables.columns import Columns, Texts
 from sls.data.tables.formats import TableFormat, read_first_line
-from sls.data.tables.protocols import ALL_SUBSETS, find_subset
+from sls.data.tables.protocols import ALL_SUBSETS, Protocol, find_subset
 from sls.data.tables.text_table import Table, read_table
 from sls.quotation import quote
 
@@ -28,6 +29,8 @@ ROLES_AND_SCORES = TableFormat("ASV scores of ASVspoof 2019", ("attack", "role",
 ROLE_SPELLINGS = {role.name.lower(): role for role in Role}
 SAMPLED_NAMES = 10_000
 """Of spoofed trials: enough to see whether they are those of a key."""
+CERTAIN_NAMES = 1_000
+"""Names of a key, none of which is among those sampled: they are not those of its ASV trials."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class AsvScores:
     """What else is known of the trials: attack, codec, transmission, subset. Shape of each: `(trials,)`."""
     spoofed_names: Texts | None = None
     """Some of the spoofed recordings, spread over the whole file; None where it does not name them."""
+    has_all_names: bool = False
+    """Whether these are all of them."""
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -63,6 +68,30 @@ class AsvScores:
     def spoof(self) -> np.ndarray:
         """Scores of the spoofed trials. Shape: `(spoofed trials,)`, float64."""
         return self.scores[self.roles == Role.SPOOF]
+
+    def meets(self, names: Texts) -> bool:
+        """Tells whether one of the spoofed recordings has one of these names, or may have, where it names none.
+
+        It may lie in a folder, and have more endings, such as `-alaw-ita_tx` or `.flac`.
+        """
+        if self.spoofed_names is None:
+            return True
+        shortened: set[str] = set()
+        for name in self.spoofed_names:
+            bare = name.rpartition("/")[2]
+            ends = [found.start() for found in re.finditer(r"[-.]", bare)]
+            shortened.update((name, bare, *(bare[:end] for end in ends)))
+        return bool((names.find(Texts.encode(shortened)) >= 0).any())
+
+    def check_key(self, key: Protocol) -> None:
+        """Raises ValueError where the recordings are certainly none of a key's: the t-DCF would be of two corpora."""
+        names = self.spoofed_names
+        if not names or not (self.has_all_names or len(key) >= CERTAIN_NAMES) or self.meets(key.names):
+            return
+        raise ValueError(
+            f"{self.source}: found ASV scores of other recordings, such as {quote(names[0])}, expected some of those "
+            f"of {key.source}, such as {quote(key.names[0])}: name the ASV scores of this corpus by asv_scores"
+        )
 
     def select(self, mask: np.ndarray) -> AsvScores:
         """Returns the trials of a Boolean mask."""
@@ -126,7 +155,8 @@ def read_asv_scores(
     spoofed = np.flatnonzero(roles == Role.SPOOF)
     spread = spoofed[:: -(-len(spoofed) // SAMPLED_NAMES)]
     names = None if named is None else named.texts("trial")[spread]
-    return AsvScores(table.source, table.digest, values, roles, fields, names)
+    has_all = len(spread) == len(spoofed)
+    return AsvScores(table.source, table.digest, values, roles, fields, names, has_all)
 
 
 def _read_roles(table: Table) -> tuple[np.ndarray, Columns]:

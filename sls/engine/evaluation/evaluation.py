@@ -62,8 +62,10 @@ def evaluate(
 
     Raises:
         ValueError: The subset holds no trial, a class is missing, or scores are not finite or all the same;
-            the error names the score file.
+            the error names the score file. Or the ASV scores are of other recordings than the key's.
     """
+    if plan.asv is not None:
+        plan.asv.check_key(joined.key)
     other_subsets = _measure_other_subsets(joined, plan.subset, calibration)
     joined = joined.select_subset(plan.subset)
     everything = _rank(joined, plan, calibration)

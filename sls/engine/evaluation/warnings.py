@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from sls.data.tables.asv_scores import AsvScores, Role
-from sls.data.tables.columns import Texts
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import Condition
 from sls.engine.evaluation.groups import ATTACK, UNKNOWN, Factor
@@ -102,8 +101,7 @@ def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: fl
 
 def _warn_of_asv(everything: Condition, joined: JoinedScores, asv: AsvScores) -> Iterator[str]:
     """Yields whether the ASV met other trials than those of the key, and which attacks it did not meet."""
-    names = asv.spoofed_names
-    if names is not None and not _are_in_key(names, joined.key.names):
+    if not asv.meets(joined.key.names):
         yield (
             "the ASV scores hold none of the key's trials, so that the t-DCF is that of another corpus's speaker "
             "verification"
@@ -126,15 +124,8 @@ def _warn_of_asv(everything: Condition, joined: JoinedScores, asv: AsvScores) ->
         )
     elif met != named:
         yield f"the ASV scores know {len(met)} of the {len(named)} attacks of the key"
-    elif named and names is None and joined.coverage.is_complete:
+    elif named and asv.spoofed_names is None and joined.coverage.is_complete:
         yield from _warn_of_counts(attacks, everything, asv)
-
-
-def _are_in_key(names: Texts, keyed: Texts) -> bool:
-    """Whether one of the ASV's trials is in a key: under its name, or that less endings such as `-alaw-ita_tx`."""
-    parts = [name.split("-") for name in names]
-    shortened = {"-".join(part[:size]) for part in parts for size in range(1, len(part) + 1)}
-    return bool((keyed.find(Texts.encode(shortened)) >= 0).any())
 
 
 def _warn_of_counts(attacks: Factor, everything: Condition, asv: AsvScores) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Tests of `extents` and `frames`: recordings cut short or damaged, in all containers that can be written here."""
+"""Tests of `extents`, `headers` and `frames`: recordings cut short or damaged, in all containers written here."""
 
 import io
 import struct
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from sls.data.audio.recording import AudioError, inspect_audio, read_audio
-from tests.data.audio.test_recording import RATE_HZ, encode_by_av
+from sls.data.audio.recording import AudioError, inspect_audio, read_audio, read_recording
+from tests.data.audio.test_recording import RATE_HZ, Pipe, encode_by_av
 
 NUM_TRIES = 20
 
@@ -78,7 +78,7 @@ SIZED = {
             ("AU", "ULAW"),
             ("CAF", "PCM_16"),
             ("CAF", "ALAC_16"),
-            *((name, "PCM_16") for name in ("NIST", "AVR", "SVX", "VOC", "MAT4", "MAT5", "HTK")),
+            *((name, "PCM_16") for name in ("NIST", "AVR", "SVX", "VOC", "MAT4", "MAT5", "HTK", "MPC2K")),
         ]
     },
     "sph": lambda _: make_sphere(),
@@ -98,6 +98,62 @@ UNTOLD = {
     "m4a in fragments": lambda path: by_av(path, "mp4", "aac", movflags="frag_keyframe+empty_moov"),
     "webm from a browser": lambda path: by_av(path, "webm", "libopus", live="1"),
 }
+
+
+# Written without going back to a header that does not know its end: by a pipe, or killed.
+UNFINISHED = {
+    **{
+        f"{container} {codec}": lambda _, container=container, codec=codec: by_pipe(container, codec)
+        for container, codec in [
+            ("wav", "pcm_s16le"),
+            ("w64", "pcm_s16le"),
+            ("aiff", "pcm_s16be"),
+            ("au", "pcm_s16be"),
+            ("caf", "pcm_s16le"),
+            ("caf", "pcm_s16be"),
+            ("caf", "pcm_mulaw"),
+            ("asf", "wmav2"),
+            ("asf", "libmp3lame"),
+        ]
+    },
+    **{
+        f"{container} {subtype}, killed": lambda path, container=container, subtype=subtype: before_it_closed(
+            path, container, subtype
+        )
+        for container, subtype in [
+            *((name, "PCM_16") for name in ("WAV", "RF64", "W64", "AIFF", "AU", "CAF", "NIST", "SVX")),
+            ("WAV", "PCM_24"),
+            ("CAF", "ULAW"),
+            ("AU", "FLOAT"),
+        ]
+    },
+}
+# What other programs put behind a recording, and what is nothing.
+TAGS = {
+    "id3": b"TAG".ljust(128, b"x"),
+    "ape": b"".join(
+        b"APETAGEX" + struct.pack("<IIII", 2000, 32, 0, flags) + bytes(8)
+        for flags in (0xA0000000, 0x80000000)
+    ),
+    "zeros": bytes(3000),
+}
+OTHERS = {"noise": np.random.default_rng(4).bytes(700), "text": b"hello world\n" * 20, "a line end": b"\n"}
+# No end is told, so that what follows is taken for a part that is damaged; or it is known by the file's size alone.
+NO_OTHERS = ("mp3 without Xing's header", "aac", "webm from a browser")
+NOTHING_BEHIND = ("HTK PCM_16",)
+
+
+def by_pipe(container: str, codec: str) -> bytes:
+    pipe = Pipe()
+    encode_by_av(pipe, make_speech(), RATE_HZ, codec, container=container)
+    return pipe.content
+
+
+def before_it_closed(tmp_path, container: str, subtype: str) -> bytes:
+    path = tmp_path / "open"
+    with soundfile.SoundFile(path, "w", RATE_HZ, 1, subtype, None, container) as file:
+        file.write(make_speech())
+        return path.read_bytes()
 
 
 def count_unseen(contents: list[bytes], whole: np.ndarray) -> int:
@@ -159,6 +215,48 @@ def test_a_container_that_tells_no_length_is_refused_where_a_part_of_it_is_cut(t
     whole = read_audio(content)
     assert count_unseen(cut(content, rng), whole) <= 1
     assert count_unseen(remove_spans(content, rng), whole) <= 1
+
+
+@pytest.mark.parametrize("kind", UNFINISHED)
+def test_samples_behind_a_header_that_does_not_know_its_end_are_read_with_a_warning(tmp_path, kind):
+    content = UNFINISHED[kind](tmp_path)
+    path = tmp_path / "a.recording"
+    path.write_bytes(content)
+    assert "unfinished" in inspect_audio(path).warnings.split(", ")
+    recording = read_recording(path)
+    assert recording.decoded.is_unfinished
+    closed = tmp_path / "closed"
+    container, codec = kind.removesuffix(", killed").split()
+    if kind.endswith("killed"):
+        soundfile.write(closed, make_speech(), RATE_HZ, format=container, subtype=codec)
+    else:
+        encode_by_av(closed, make_speech(), RATE_HZ, codec, container=container)
+    np.testing.assert_array_equal(recording.waveform, read_audio(closed))
+    assert "unfinished" not in inspect_audio(closed).warnings.split(", ")
+    if codec not in ("PCM_U8", "ULAW", "pcm_mulaw"):  # whose samples have one byte
+        path.write_bytes(content[:-1])
+        for is_decoded in (False, True):
+            with pytest.raises(AudioError, match=r"a\.recording"):
+                inspect_audio(path, is_decoded=is_decoded)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in (*CHECKED, *SIZED, *UNTOLD) if kind not in NOTHING_BEHIND])
+def test_what_is_put_behind_a_recording_is_not_read(tmp_path, kind):
+    content = {**CHECKED, **SIZED, **UNTOLD}[kind](tmp_path)
+    whole = read_audio(content)
+    for behind in (TAGS if kind in NO_OTHERS else {**TAGS, **OTHERS}).values():
+        np.testing.assert_array_equal(read_audio(content + behind), whole)
+
+
+@pytest.mark.parametrize(
+    "kind", [*CHECKED, "m4a", "m4a, index first", "m4a alac", "webm", "wma", "asf mp3", "m4a in fragments"]
+)
+@pytest.mark.parametrize("behind", [*TAGS, *OTHERS])
+def test_what_is_put_behind_a_recording_does_not_hide_that_it_is_cut(tmp_path, kind, behind):
+    content, rng = {**CHECKED, **SIZED, **UNTOLD}[kind](tmp_path), np.random.default_rng(7)
+    near = [content[:-size] for size in (1, 2, 5, 17, 60, 100, 300)]
+    contents = [one + {**TAGS, **OTHERS}[behind] for one in [*cut(content, rng), *near]]
+    assert count_unseen(contents, read_audio(content)) == 0
 
 
 @pytest.mark.parametrize("kind", ["WAV FLOAT", "flac", "ogg vorbis", "m4a", "AU PCM_16"])

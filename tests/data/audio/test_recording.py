@@ -1,4 +1,4 @@
-"""Tests of `recording`, `decoders` and `containers`, by reading whole files."""
+"""Tests of `recording`, `resampling`, `decoders` and `containers`, by reading whole files."""
 
 import io
 import re
@@ -14,7 +14,8 @@ import torch
 import torchaudio
 
 from sls.data.audio import decoders
-from sls.data.audio.recording import AudioError, inspect_audio, read_audio, resample_kaiser_best
+from sls.data.audio.recording import AudioError, inspect_audio, read_audio, read_recording
+from sls.data.audio.resampling import resample_kaiser_best
 
 RATE_HZ = 16_000
 
@@ -24,10 +25,27 @@ def make_tone(duration_s: float = 0.5, rate_hz: int = RATE_HZ, frequency_hz: flo
     return (0.5 * np.sin(2 * np.pi * frequency_hz * times)).astype(np.float32)
 
 
+class Pipe:
+    """What is written to and cannot go back."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def write(self, content: bytes) -> int:
+        self.content += bytes(content)
+        return len(content)
+
+
 def encode_by_av(
-    path: Path, waveform: np.ndarray, rate_hz: int, codec: str, options: dict[str, str] | None = None
+    path: Path | Pipe,
+    waveform: np.ndarray,
+    rate_hz: int,
+    codec: str,
+    options: dict[str, str] | None = None,
+    container: str | None = None,
 ) -> None:
-    with av.open(str(path), "w", options=options or {}) as container:
+    file = path if isinstance(path, Pipe) else str(path)
+    with av.open(file, "w", format=container, options=options or {}) as container:
         stream = container.add_stream(codec, rate=rate_hz)
         if codec.startswith("wma"):
             stream.bit_rate = 64_000
@@ -206,6 +224,23 @@ def test_kaiser_best_is_that_of_torchaudio_but_for_the_width_of_its_window(rate_
     np.testing.assert_allclose(resample_kaiser_best(noise, rate_hz, RATE_HZ), expected, atol=2e-3)
 
 
+@pytest.mark.parametrize("rate_hz", [15_999, 44_101, 47_999])
+def test_kaiser_best_takes_rates_that_no_recorder_has(tmp_path, rate_hz):
+    frequency_hz, inner = 5_000, slice(500, 7_500)
+    tone = make_tone(0.5, rate_hz, frequency_hz)
+    kept = resample_kaiser_best(tone, rate_hz, RATE_HZ)
+    np.testing.assert_allclose(kept[inner], make_tone(0.5, RATE_HZ, frequency_hz)[inner], atol=1e-5)
+
+
+@pytest.mark.parametrize("rate_hz", [48_001, 767_999])
+def test_kaiser_best_refuses_a_rate_that_would_take_a_filter_without_end(tmp_path, rate_hz):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, make_tone(0.1, rate_hz), rate_hz)
+    with pytest.raises(AudioError, match=rf"a\.wav: found a rate of {rate_hz} Hz.*resampler=soxr"):
+        read_audio(path, resampler="kaiser_best")
+    assert len(read_audio(path)) == pytest.approx(1600, abs=1)
+
+
 def test_content_is_read_as_its_file_is(tmp_path):
     path = tmp_path / "a.flac"
     path.write_bytes(flac_of(make_tone()))
@@ -287,6 +322,27 @@ def test_a_recording_cut_short_is_an_error(tmp_path, name):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(AudioError, match=name):
         read_audio(path)
+
+
+@pytest.mark.parametrize(("ending", "codec"), [("mp4", "aac"), ("mp4", "flac"), ("mka", "pcm_s16le")])
+@pytest.mark.parametrize(("layout", "num_channels"), [("5.1", 6), ("7.1", 8)])
+def test_all_channels_are_averaged(tmp_path, ending, codec, layout, num_channels):
+    """From eight planes on, PyAV finds more than there are."""
+    path, waveform = tmp_path / f"a.{ending}", make_tone(1.0)
+    samples = np.repeat(waveform, num_channels)[np.newaxis]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=RATE_HZ)
+        stream.layout = layout
+        frame = av.AudioFrame.from_ndarray(samples, format="flt", layout=layout)
+        frame.sample_rate, frame.time_base, frame.pts = RATE_HZ, Fraction(1, RATE_HZ), 0
+        resampler = av.AudioResampler(stream.format, layout, RATE_HZ, frame_size=stream.frame_size or 1024)
+        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))
+    recording = read_recording(path)
+    assert recording.decoded.samples.shape[1] == num_channels
+    spectrum = np.abs(np.fft.rfft(recording.waveform[2000:10_000] * np.hanning(8000)))
+    assert np.argmax(spectrum) * RATE_HZ / 8000 == pytest.approx(440, abs=2)
 
 
 def test_a_wav_file_from_a_pipe_does_not_know_its_length(tmp_path):

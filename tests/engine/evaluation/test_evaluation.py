@@ -10,6 +10,7 @@ import pytest
 
 from sls.config import PROJECT_ROOT
 from sls.data.corpora.tracks import load_tracks
+from sls.data.tables import asv_scores
 from sls.data.tables.asv_scores import ROLE_SPELLINGS, Role
 from sls.data.tables.columns import Categories, Columns, Texts
 from sls.data.tables.score_files import Coverage, join_scores, read_scores
@@ -330,7 +331,8 @@ def test_asv_scores_of_other_attacks_are_warned_of():
 
 @pytest.mark.parametrize("ending", ["", "-alaw-ita_tx", "-none"])
 @pytest.mark.parametrize("is_foreign", [False, True])
-def test_asv_scores_of_other_trials_are_warned_of_whatever_their_attacks(ending, is_foreign):
+def test_asv_scores_of_other_trials_are_warned_of_whatever_their_attacks(monkeypatch, ending, is_foreign):
+    monkeypatch.setattr(asv_scores, "CERTAIN_NAMES", 10**6)  # a key too small to be certain of a sample
     asv, key = make_asv(), make_corpus().key
     spoofed = key.names[np.flatnonzero(key.labels == 0)].tolist()
     prefix = "other_" if is_foreign else ""
@@ -338,6 +340,27 @@ def test_asv_scores_of_other_trials_are_warned_of_whatever_their_attacks(ending,
     named = replace(asv, spoofed_names=Texts.encode(names))
     found = evaluate_corpus(asv=named, metrics=("eer", "min_tdcf"))
     assert any("hold none of the key's trials" in text for text in found.warnings) == is_foreign
+
+
+@pytest.mark.parametrize(("has_all_names", "certain"), [(False, 10**6), (True, 10**6), (False, 1)])
+@pytest.mark.parametrize(
+    ("ending", "is_foreign"), [("", False), ("-alaw-ita_tx", False), (".wav", False), ("", True)]
+)
+def test_asv_scores_are_refused_where_all_their_trials_are_others(
+    monkeypatch, ending, is_foreign, has_all_names, certain
+):
+    monkeypatch.setattr(asv_scores, "CERTAIN_NAMES", certain)
+    asv, corpus = make_asv(), make_corpus()
+    spoofed = corpus.key.names[np.flatnonzero(corpus.key.labels == 0)].tolist()
+    named = [f"{'other_' if is_foreign else 'folder/'}{name}{ending}" for name in spoofed]
+    if not is_foreign:
+        named = ["another", named[0]]  # some are missing
+    asv = replace(asv, spoofed_names=Texts.encode(named), has_all_names=has_all_names)
+    if is_foreign and (has_all_names or certain == 1):
+        with pytest.raises(ValueError, match=rf"{asv.source}: .*'other_.*{corpus.key.source}.*asv_scores"):
+            evaluate_corpus(asv=asv)
+    else:
+        evaluate_corpus(asv=asv)
 
 
 @pytest.mark.parametrize(("times", "is_told"), [(1, False), (3, False), (0.5, True), (1.5, True)])
