@@ -162,6 +162,15 @@ def _explained(tracking_uri: str) -> Iterator[None]:
         raise StoreError(f"{where} does not answer: {reason}") from error
 
 
+def database_answer(error: BaseException | None, tracking_uri: str) -> str:
+    """Returns what a database said where an error comes from there, without its SQL; else an empty text."""
+    while error is not None:
+        if isinstance(error, sqlalchemy.exc.DBAPIError):
+            return f"the tracking store {_without_password(tracking_uri)} answers: {error.orig}"
+        error = error.__cause__
+    return ""
+
+
 def _connected(tracking_uri: str) -> AbstractContextManager[sqlalchemy.Connection]:
     """Returns a transaction, which a `with` block commits."""
     is_remote = tracking_uri.startswith(("postgresql", "mysql"))

@@ -30,8 +30,9 @@ from mlflow.utils import name_utils
 
 from sls.config import Config
 from sls.data.tables.protocols import Protocol
-from sls.files import scratch_directory
+from sls.files import naming, scratch_directory
 from sls.tracking.artifacts import delete_states, open_artifacts, upload_directory, upload_state
+from sls.tracking.database import database_answer
 from sls.tracking.offline.journal import Journal, recorded
 from sls.tracking.tags import WEIGHTS_DELETED, WEIGHTS_TAG
 
@@ -275,7 +276,10 @@ class TrackedRun:
             with scratch_directory() as scratch:
                 yield scratch
             return
-        with TemporaryDirectory(prefix="staging-", dir=place, ignore_cleanup_errors=True) as directory:
+        with (
+            TemporaryDirectory(prefix="staging-", dir=place, ignore_cleanup_errors=True) as directory,
+            naming(place),
+        ):
             yield Path(directory)
 
     def _artifact_store(self) -> ArtifactRepository:
@@ -305,7 +309,8 @@ def is_made_up(name: str) -> bool:
 
 def one_line(error: BaseException) -> str:
     """Returns an error's message as one line, or the name of its class where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = database_answer(error, mlflow.get_tracking_uri()) or str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def run_link(run: mlflow.entities.Run) -> str:

@@ -14,6 +14,7 @@ from sls.engine.evaluation.calibration import load_calibration
 from sls.files import scratch_directory
 from sls.models.checkpoints import load_checkpoint
 from sls.serving.bundle import save_served_model, served_digest
+from sls.tracking.artifacts import open_artifacts, upload_directory
 from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resolve_model
 from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.model_card import write_card
@@ -171,7 +172,7 @@ def _keep_served_model(
     if kept.status != LoggedModelStatus.READY:
         with scratch_directory() as directory:
             save_served_model(directory / "model", source.path, calibration)
-            client.log_model_artifacts(kept.model_id, str(directory / "model"))
+            upload_directory(open_artifacts(client, kept.artifact_location), directory / "model")
         client.finalize_logged_model(kept.model_id, LoggedModelStatus.READY)
     return str(kept.model_id)
 
