@@ -26,7 +26,7 @@ def write_whole(path: Path) -> Iterator[Path]:
     The content is on disk before it has the name, so that the name never points to half of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = _temporary_path(path)
     try:
         with naming(path, temporary):
             yield temporary
@@ -122,6 +122,33 @@ def check_is_file(path: Path, parameter: str = "", expected: str = "a regular fi
     raise ValueError(f"{where}: found {found}, expected {expected}")
 
 
+def check_is_place(path: Path, parameter: str) -> None:
+    """Refuses a place where no file can be put by `write_whole`, before there is work that would be lost.
+
+    What is there would be replaced: a device, a pipe or a socket by a file, and a link instead of what it leads to.
+
+    Args:
+        path: Where a file is to be written; what is missing of its directories is made.
+        parameter: By which parameter it was named, for the error.
+
+    Raises:
+        ValueError: there is something else than a file, or no file can be made in its directory.
+    """
+    expected = "expected a file to write"
+    if path.is_symlink():
+        raise ValueError(f"{parameter}: found the link {path} to {path.readlink()}, {expected}")
+    if path.exists() and not path.is_file():
+        found = "directory" if path.is_dir() else "pipe, socket or device"
+        raise ValueError(f"{parameter}: found the {found} {path}, {expected}")
+    directory = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not directory.is_dir():
+        raise ValueError(f"{parameter}: found {directory}, which is no directory, {expected} at {path}")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ValueError(f"{parameter}: found {directory}, which cannot be written to, {expected} at {path}")
+    if len(os.fsencode(_temporary_path(path).name)) > os.pathconf(directory, "PC_NAME_MAX"):
+        raise ValueError(f"{parameter}: found a name of {len(path.name)} characters, expected a shorter one")
+
+
 @contextmanager
 def hold_lock(path: Path, waits: bool = False) -> Iterator[None]:
     """Holds `PATH.lock` for the duration of a `with` block; see `take_lock`.
@@ -190,6 +217,10 @@ def read_holder(path: Path) -> str:
         return _lock_path(path).read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         return ""
+
+
+def _temporary_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def _lock_path(path: Path) -> Path:

@@ -70,8 +70,9 @@ def require_there(tracking_uri: str) -> None:
 
 
 def _require_file(database: Path) -> None:
-    if database.is_dir():
-        raise StoreError(f"MLFLOW_TRACKING_URI: found the directory {database}, expected a SQLite database")
+    if database.exists() and not database.is_file():
+        found = "directory" if database.is_dir() else "pipe, socket or device"
+        raise StoreError(f"MLFLOW_TRACKING_URI: found the {found} {database}, expected a SQLite database")
     if database.exists():
         with database.open("rb") as file:
             header = file.read(len(SQLITE_HEADER))
