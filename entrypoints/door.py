@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 
 from sls.config import PROJECT_ROOT, WORK_ROOT
 from sls.config_file import RETIRED, check_field_name, config_fields
+from sls.files import write_failure
 from sls.quotation import did_you_mean
 from sls.tracking.active_run import tracked_run
 from sls.tracking.run import one_line
@@ -108,14 +109,15 @@ def errors_exit(kind: str) -> Iterator[None]:
         logging.info("the project is a temporary clone: what is made here goes to %s", WORK_ROOT / "outputs")
     try:
         yield
-    except EXPECTED as error:
-        if os.environ.get("SLS_DEBUG"):
+    except KeyboardInterrupt as error:
+        sys.exit(EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED)
+    except Exception as error:
+        is_full = bool(write_failure(error))
+        if os.environ.get("SLS_DEBUG") or not (is_full or isinstance(error, EXPECTED)):
             raise
         print(f"{kind}: {one_line(error)}", file=sys.stderr)
         is_bad_input = isinstance(error, (ValueError, OSError)) and not isinstance(error, SERVER_FAILURES)
-        sys.exit(EXIT_BAD_INPUT if is_bad_input else EXIT_FAILURE)
-    except KeyboardInterrupt as error:
-        sys.exit(EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED)
+        sys.exit(EXIT_BAD_INPUT if is_bad_input or is_full else EXIT_FAILURE)
 
 
 class _LineFormatter(logging.Formatter):
@@ -136,4 +138,6 @@ def _set_up_log() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("mlflow", "alembic", "httpx", "httpcore", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # It prints a traceback of what it then raises, and the door tells in a line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns at each of several tries

@@ -25,6 +25,7 @@ from sls.files import scratch_directory
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.one_recording import track_recording
+from sls.tracking.scoring.score_file import check_output
 from sls.tracking.scoring.scoring_run import ScoringOptions, follow_scoring, track_scoring
 
 
@@ -55,15 +56,16 @@ def score(
             scored = track_recording(run, resolve_model(run.client, model, directory), Path(audio), settings)
         console.print(recording_table(scored), soft_wrap=True)
         return
+    place = output_path(output)
+    if place is not None:
+        check_output(place)
     trials = _find_trials(options, require_audio=settings.compute.max_failures == 0)
     with scratch_directory() as directory:
         source = resolve_model(run.client, model, directory)
         with join_ranks() as ranks:
             parts = max(ranks.world_size, settings.shard.count)
             with scoring_progress(f"score {trials.name}", -(-len(trials.trials) // parts)) as advance:
-                scored_list = track_scoring(
-                    run, source, trials, settings, output_path(output), advance, ranks
-                )
+                scored_list = track_scoring(run, source, trials, settings, place, advance, ranks)
     say(scoring_summary(scored_list, trials, source, settings.shard))
 
 

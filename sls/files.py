@@ -15,6 +15,8 @@ from typing import BinaryIO
 
 _LEAST_FREE_BYTES = 1 << 20
 """A disk with less is full."""
+_WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+"""What the system answers where a file is open, and cannot be written to."""
 
 
 @contextmanager
@@ -24,15 +26,53 @@ def write_whole(path: Path) -> Iterator[Path]:
     The content is on disk before it has the name, so that the name never points to half of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = _temporary_path(path)
     try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with naming(path, temporary):
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
     finally:
         # Not gone yet where the block failed, or where both were links to one file: that rename does nothing.
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Names the place to which a `with` block writes where that fails: a full disk is told without one.
+
+    Args:
+        path: The place.
+        temporary: What it is called while it is written.
+
+    Raises:
+        OSError: it could not be written, whatever the error of a library was; a place that is named stays.
+    """
+    try:
+        yield
+    except Exception as error:
+        named = error.filename if isinstance(error, OSError) else None
+        is_own = temporary is not None and named == str(temporary)
+        number = error.errno if is_own and isinstance(error, OSError) else write_failure(error)
+        is_copy = temporary is not None and getattr(error, "filename2", None) == str(temporary)
+        if not number or not (named is None or is_own or is_copy):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def write_failure(error: BaseException | None) -> int:
+    """Returns why the system could not write, by its number, if an error is of that; else 0.
+
+    Libraries tell it in the text of errors of their own, or leave it in what their error came from.
+    """
+    while error is not None and not isinstance(error, ValueError):
+        number = getattr(error, "errno", None)
+        told = [known for known in _WRITE_FAILURES if known == number or os.strerror(known) in str(error)]
+        if told:
+            return told[0]
+        error = error.__cause__ or error.__context__
+    return 0
 
 
 def file_digest(path: str | Path) -> str:
@@ -51,11 +91,14 @@ def scratch_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sls-") as path:
         try:
             yield Path(path)
-        except Exception as error:  # libraries say that a disk is full in errors of their own, and not which
-            strerror = os.strerror(errno.ENOSPC)
-            if strerror not in str(error) or shutil.disk_usage(path).free > _LEAST_FREE_BYTES:
+        except Exception as error:
+            number = write_failure(error)
+            named = [str(getattr(error, name, None) or "") for name in ("filename", "filename2")]
+            is_full = number != errno.ENOSPC or shutil.disk_usage(path).free <= _LEAST_FREE_BYTES
+            is_here = any(name.startswith(path) for name in named) if any(named) else is_full
+            if not number or not is_here:
                 raise
-            raise OSError(errno.ENOSPC, f"{strerror} (TMPDIR names another place)", path) from error
+            raise OSError(number, f"{os.strerror(number)} (TMPDIR names another place)", path) from error
 
 
 def check_is_file(path: Path, parameter: str = "", expected: str = "a regular file") -> None:
@@ -77,6 +120,33 @@ def check_is_file(path: Path, parameter: str = "", expected: str = "a regular fi
         raise FileNotFoundError(f"{where}: no such file (looked in {Path.cwd()}), expected {expected}")
     found = "a directory" if path.is_dir() else "a pipe or a device"
     raise ValueError(f"{where}: found {found}, expected {expected}")
+
+
+def check_is_place(path: Path, parameter: str) -> None:
+    """Refuses a place where no file can be put by `write_whole`, before there is work that would be lost.
+
+    What is there would be replaced: a device, a pipe or a socket by a file, and a link instead of what it leads to.
+
+    Args:
+        path: Where a file is to be written; what is missing of its directories is made.
+        parameter: By which parameter it was named, for the error.
+
+    Raises:
+        ValueError: there is something else than a file, or no file can be made in its directory.
+    """
+    expected = "expected a file to write"
+    if path.is_symlink():
+        raise ValueError(f"{parameter}: found the link {path} to {path.readlink()}, {expected}")
+    if path.exists() and not path.is_file():
+        found = "directory" if path.is_dir() else "pipe, socket or device"
+        raise ValueError(f"{parameter}: found the {found} {path}, {expected}")
+    directory = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not directory.is_dir():
+        raise ValueError(f"{parameter}: found {directory}, which is no directory, {expected} at {path}")
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise ValueError(f"{parameter}: found {directory}, which cannot be written to, {expected} at {path}")
+    if len(os.fsencode(_temporary_path(path).name)) > os.pathconf(directory, "PC_NAME_MAX"):
+        raise ValueError(f"{parameter}: found a name of {len(path.name)} characters, expected a shorter one")
 
 
 @contextmanager
@@ -125,8 +195,9 @@ def take_lock(lock: Path, waits: bool = False) -> BinaryIO:
                 raise OSError(error.errno, error.strerror, str(lock)) from None
             raise BlockingIOError(holder or "another process") from None
         if _is_still_there(lock, file):
-            file.truncate(0)
-            file.write(f"{this_process()}\n".encode())
+            with naming(lock):
+                file.truncate(0)
+                file.write(f"{this_process()}\n".encode())
             return file
         # Its last holder removed it between our opening and locking it.
         file.close()
@@ -146,6 +217,10 @@ def read_holder(path: Path) -> str:
         return _lock_path(path).read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
         return ""
+
+
+def _temporary_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
 
 
 def _lock_path(path: Path) -> Path:

@@ -5,6 +5,8 @@ import os
 import platform
 import re
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -16,6 +18,7 @@ import pytest
 
 from sls import files
 from sls.files import (
+    check_is_place,
     file_digest,
     hold_lock,
     read_holder,
@@ -109,3 +112,52 @@ def test_a_full_temporary_directory_is_named(monkeypatch, tmp_path, kind) -> Non
     with pytest.raises(type(error)) as caught, scratch_directory():
         raise error
     assert caught.value is error
+
+
+def make_device(path: Path) -> None:
+    """A node as `/dev/null` is, with no driver behind it, so that nothing is lost if it is written to."""
+    try:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("devices are made by root alone")
+
+
+def make_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))
+
+
+MADE = {
+    "the directory": Path.mkdir,
+    "the pipe, socket or device": os.mkfifo,
+    "the pipe, socket or device ": make_device,
+    "the pipe, socket or device  ": make_socket,
+    "the link": lambda path: path.symlink_to(__file__),
+    "the link ": lambda path: path.symlink_to("nowhere"),
+}
+
+
+@pytest.mark.parametrize("found", MADE)
+def test_what_is_no_file_is_refused_as_a_place_for_one(tmp_path, found: str) -> None:
+    path = tmp_path / "scores.txt"
+    MADE[found](path)
+    kind = path.lstat().st_mode
+    with pytest.raises(ValueError, match=rf"^output: found {found.strip()} {re.escape(str(path))}\b"):
+        check_is_place(path, "output")
+    assert path.lstat().st_mode == kind
+
+
+def test_place_below_what_is_no_directory_or_is_read_only_is_refused(tmp_path, monkeypatch) -> None:
+    check_is_place(tmp_path / "a" / "b" / "scores.txt", "output")
+    (tmp_path / "file").touch()
+    (tmp_path / "broken").symlink_to("nowhere")
+    check_is_place(tmp_path / "file", "output")
+    for name in ("file", "broken"):
+        with pytest.raises(ValueError, match=rf"^output: found {tmp_path}/{name}\b.*/deep/scores\.txt"):
+            check_is_place(tmp_path / name / "deep" / "scores.txt", "output")
+    with pytest.raises(ValueError, match=r"^output: found a name of 250 characters"):
+        check_is_place(tmp_path / ("x" * 250), "output")
+    # As root may write everywhere, the system's answer stands in for a read-only directory.
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(ValueError, match=rf"^output: found {tmp_path}, which cannot be written to"):
+        check_is_place(tmp_path / "a" / "scores.txt", "output")

@@ -1,6 +1,7 @@
 """The served model as a bundle: code, weights, calibration, signature, an example and the packages that it needs."""
 
 import base64
+import hashlib
 import io
 import shutil
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -15,7 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from sls.config import PROJECT_ROOT
-from sls.files import scratch_directory
+from sls.files import file_digest, scratch_directory
 from sls.serving.contract import AUDIO, make_signature
 
 # What the served model imports, and no more; a test holds this list to the imports.
@@ -62,6 +63,19 @@ def save_served_model(path: Path, checkpoint: Path, calibration: Path | None = N
             input_example=pd.DataFrame({AUDIO: [example_recording()]}),
             pip_requirements=[*map(_pin, SERVING_PACKAGES), f"-c {constraints}"],
         )
+
+
+def served_digest(checkpoint: str, calibration: Path | None = None) -> str:
+    """Returns a digest of all that a bundle is made of: the same one, the same bundle.
+
+    Args:
+        checkpoint: Digest of the checkpoint.
+        calibration: The file that goes with it.
+    """
+    parts = [checkpoint, file_digest(calibration) if calibration else "", *serving_constraints()]
+    sources = sorted(path for path in (PROJECT_ROOT / "sls").rglob("*") if path.suffix in (".py", ".html"))
+    parts += [f"{path.relative_to(PROJECT_ROOT)} {file_digest(path)}" for path in sources]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def example_recording() -> str:

@@ -70,8 +70,9 @@ def require_there(tracking_uri: str) -> None:
 
 
 def _require_file(database: Path) -> None:
-    if database.is_dir():
-        raise StoreError(f"MLFLOW_TRACKING_URI: found the directory {database}, expected a SQLite database")
+    if database.exists() and not database.is_file():
+        found = "directory" if database.is_dir() else "pipe, socket or device"
+        raise StoreError(f"MLFLOW_TRACKING_URI: found the {found} {database}, expected a SQLite database")
     if database.exists():
         with database.open("rb") as file:
             header = file.read(len(SQLITE_HEADER))
@@ -160,6 +161,15 @@ def _explained(tracking_uri: str) -> Iterator[None]:
     except sqlalchemy.exc.SQLAlchemyError as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise StoreError(f"{where} does not answer: {reason}") from error
+
+
+def database_answer(error: BaseException | None, tracking_uri: str) -> str:
+    """Returns what a database said where an error comes from there, without its SQL; else an empty text."""
+    while error is not None:
+        if isinstance(error, sqlalchemy.exc.DBAPIError):
+            return f"the tracking store {_without_password(tracking_uri)} answers: {error.orig}"
+        error = error.__cause__
+    return ""
 
 
 def _connected(tracking_uri: str) -> AbstractContextManager[sqlalchemy.Connection]:

@@ -30,8 +30,9 @@ from mlflow.utils import name_utils
 
 from sls.config import Config
 from sls.data.tables.protocols import Protocol
-from sls.files import scratch_directory
+from sls.files import naming, scratch_directory
 from sls.tracking.artifacts import delete_states, open_artifacts, upload_directory, upload_state
+from sls.tracking.database import database_answer
 from sls.tracking.offline.journal import Journal, recorded
 from sls.tracking.tags import WEIGHTS_DELETED, WEIGHTS_TAG
 
@@ -197,14 +198,22 @@ class TrackedRun:
         delete_states(self._artifact_store(), handle)
 
     def log_model(
-        self, name: str, step: int, tags: Mapping[str, str], params: Mapping[str, str], files: Path
+        self,
+        name: str,
+        step: int,
+        tags: Mapping[str, str],
+        params: Mapping[str, str],
+        files: Path,
+        handle: str = "",
     ) -> str:
         """Records a LoggedModel with its files, a directory that is taken over.
+
+        With the handle of one that was begun, that one is completed, on the run that began it.
 
         Returns:
             What `log_metrics` and `delete_checkpoint` take: its id, or with a journal a handle that stands for it.
         """
-        handle = uuid.uuid4().hex
+        handle = handle or uuid.uuid4().hex
         self._log_model(handle, name, step, dict(tags), dict(params), files=files)
         return handle if self.journal or self.is_silent else self._model_id(handle)
 
@@ -228,10 +237,11 @@ class TrackedRun:
             else:
                 upload_directory(open_artifacts(self.client, model.artifact_location), files)
             self.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-        outputs = self.client.get_run(self.run_id).outputs
+        made_by = model.source_run_id or self.run_id
+        outputs = self.client.get_run(made_by).outputs
         known = [output.model_id for output in outputs.model_outputs] if outputs else []
         if model.model_id not in known:
-            self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step)])
+            self.client.log_outputs(made_by, [LoggedModelOutput(model.model_id, step)])
 
     @recorded
     def delete_checkpoint(self, handle: str) -> None:
@@ -266,7 +276,10 @@ class TrackedRun:
             with scratch_directory() as scratch:
                 yield scratch
             return
-        with TemporaryDirectory(prefix="staging-", dir=place, ignore_cleanup_errors=True) as directory:
+        with (
+            TemporaryDirectory(prefix="staging-", dir=place, ignore_cleanup_errors=True) as directory,
+            naming(place),
+        ):
             yield Path(directory)
 
     def _artifact_store(self) -> ArtifactRepository:
@@ -296,7 +309,8 @@ def is_made_up(name: str) -> bool:
 
 def one_line(error: BaseException) -> str:
     """Returns an error's message as one line, or the name of its class where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+    text = database_answer(error, mlflow.get_tracking_uri()) or str(error)
+    return " ".join(text.split()) or type(error).__name__
 
 
 def run_link(run: mlflow.entities.Run) -> str:

@@ -10,6 +10,7 @@ from entrypoints.check_data import check_data
 from entrypoints.compare import compare
 from entrypoints.epochs import epochs
 from entrypoints.evaluate import evaluate
+from entrypoints.join import join
 from entrypoints.main import main
 from entrypoints.register import register
 from entrypoints.score import score
@@ -256,3 +257,18 @@ def copy_corpus(source: Path, directory: Path) -> Path:
     import shutil
 
     return Path(shutil.copytree(source, directory / "corpus"))
+
+
+@pytest.mark.parametrize("command", [score, join])
+def test_output_that_is_no_file_is_refused_before_anything_else_is_looked_at(
+    store, tmp_path, command
+) -> None:
+    link, file = tmp_path / "latest.txt", tmp_path / "scores.txt"
+    file.write_text("t0 0\n")
+    link.symlink_to(file)
+    more = ["--model", "runs:/0000", "--track", "LA", "--data_root", "nowhere"] if command is score else []
+    assert_fails_with(
+        call(command, "--output", str(link), *more), "output: found the link", str(link), str(file)
+    )
+    assert link.is_symlink()
+    assert file.read_text() == "t0 0\n"

@@ -15,7 +15,7 @@ from sls.config import PROJECT_ROOT
 from sls.data.corpora.published_counts import CORPUS_NOTE
 from sls.data.demo_corpus.plan import DemoTrial, count_trials, plan_corpus
 from sls.data.demo_corpus.tables import AUDIO_DIRECTORIES, write_tables
-from sls.files import hold_lock
+from sls.files import hold_lock, naming
 from sls.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def make_demo_corpus(
 
     Raises:
         ValueError: The directory holds something other than a demo corpus, or the scale is not positive.
-        RuntimeError: A process failed, or this build lacks a codec.
+        ChildProcessError: A process failed, such as on a full disk, or this build lacks a codec.
     """
     directory = Path(directory)
     wanted = {"version": VERSION, "seed": seed, "scale": float(scale)}
@@ -65,7 +65,8 @@ def make_demo_corpus(
             raise ValueError(
                 f"demo corpus: {directory}: found other files, expected a new or empty directory"
             )
-        with tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent) as scratch:
+        temporary = tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent)
+        with temporary as scratch, naming(directory):
             made = Path(scratch) / "made"
             _fill(made, trials, wanted, num_workers or min(8, os.cpu_count() or 1))
             if directory.exists():
@@ -97,13 +98,17 @@ def _run_workers(root: Path, origin: dict[str, Any], num_workers: int) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     words = [root.resolve(), origin["seed"], origin["scale"], num_workers]
     command = [sys.executable, "-m", "sls.data.demo_corpus.recording", *map(str, words)]
-    start = partial(subprocess.Popen, cwd=PROJECT_ROOT, env=environment)
+    start = partial(subprocess.Popen, cwd=PROJECT_ROOT, env=environment, stderr=subprocess.PIPE, text=True)
     workers = [start([*command, str(share)]) for share in range(num_workers)]
     try:
-        num_failed = sum(worker.wait() != 0 for worker in workers)
+        told = [(worker.communicate()[1], worker.returncode) for worker in workers]
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
-    if num_failed:
-        raise RuntimeError(f"demo corpus: {num_failed} of {num_workers} processes failed; see above")
+    failed = [text for text, status in told if status]
+    if failed:
+        reason = (failed[0].strip() or "killed").splitlines()[-1]
+        raise ChildProcessError(
+            f"demo corpus: {len(failed)} of {num_workers} processes failed; the first: {reason}"
+        )

@@ -4,6 +4,7 @@ As a program, it makes one of several shares of the corpus. After the attack not
 (how long the silences are, how loud the recording is, where its band ends) cannot tell bona fide from spoofed.
 """
 
+import io
 import sys
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ from sls.data.demo_corpus.codecs import apply_codec, resample
 from sls.data.demo_corpus.plan import BONAFIDE, DemoTrial, plan_corpus
 from sls.data.demo_corpus.tables import audio_path
 from sls.data.demo_corpus.voice import speak
+from sls.files import naming
 
 SPEECH_S = (0.9, 1.9)
 SILENCE_S = (0.05, 0.25)
@@ -76,7 +78,11 @@ def main(root: str, seed: str, scale: str, num_shares: str, share: str) -> None:
         if trial.part == "In-the-Wild":
             rate_hz, subtype, num_channels = WILD_FORMATS[int(path.stem) % len(WILD_FORMATS)]
         waveform = np.clip(resample(make_trial(trial, int(seed)), SAMPLE_RATE_HZ, rate_hz), -1, 1)
-        soundfile.write(path, np.tile(waveform[:, None], num_channels), rate_hz, subtype=subtype)
+        content = io.BytesIO()  # since libsndfile does not say why a file could not be written
+        samples, form = np.tile(waveform[:, None], num_channels), path.suffix.removeprefix(".")
+        soundfile.write(content, samples, rate_hz, format=form, subtype=subtype)
+        with naming(path):
+            path.write_bytes(content.getvalue())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 
 from sls.data.tables.score_files import check_names, format_score
 from sls.engine.scoring.settings import REMEDY, check_same
+from sls.files import naming
 
 PARTIAL_ENDING = ".partial"
 SYNC_INTERVAL_S = 5.0
@@ -136,8 +137,9 @@ class PartialWriter:
 
     def __init__(self, path: Path, made_with: Mapping[str, Any], found: PartialScores | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
-        self._file.truncate(found.num_bytes if found else 0)
+        self._path, self._file = path, path.open("ab", buffering=0)
+        with naming(path):
+            self._file.truncate(found.num_bytes if found else 0)
         if found is None:
             self._write(json.dumps(made_with) + "\n")
         self._sync()
@@ -155,16 +157,15 @@ class PartialWriter:
         self._file.close()
 
     def _sync(self) -> None:
-        os.fsync(self._file.fileno())
+        with naming(self._path):
+            os.fsync(self._file.fileno())
         self._synced_s = time.monotonic()
 
     def _write(self, text: str) -> None:
         rest = text.encode()
-        try:
+        with naming(self._path):
             while rest:
                 rest = rest[self._file.write(rest) :]
-        except OSError as error:  # such as a full disk, of which the system does not say where
-            raise OSError(error.errno, error.strerror, self._file.name) from error
 
 
 def join_shards(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Any], list[str]]:

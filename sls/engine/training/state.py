@@ -87,8 +87,9 @@ def write_state(directory: Path, state: dict[str, Any]) -> Path:
     that it cannot restore with a line in the log.
     """
     path = directory / STATE_FILE
-    with write_whole(path) as temporary:
-        torch.save({"format": FORMAT, **state}, temporary)
+    # Into an open file: by a path, PyTorch does not say why it could not be written.
+    with write_whole(path) as temporary, temporary.open("wb") as file:
+        torch.save({"format": FORMAT, **state}, file)
     return path
 
 

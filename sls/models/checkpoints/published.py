@@ -120,8 +120,7 @@ def export_published(path: str | Path, model: Countermeasure) -> Path:
     weights = model.portable_state_dict()
     state = {theirs: weights[ours] for ours, theirs in published_names(model).items()}
     state |= {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in model.pretraining_weights.items()}
-    with write_whole(path) as temporary:
-        torch.save(
-            {f"{PARALLEL_PREFIX}{name}": t.detach().cpu().clone() for name, t in state.items()}, temporary
-        )
+    # Into an open file: by a path, PyTorch does not say why it could not be written.
+    with write_whole(path) as temporary, temporary.open("wb") as file:
+        torch.save({f"{PARALLEL_PREFIX}{name}": t.detach().cpu().clone() for name, t in state.items()}, file)
     return path

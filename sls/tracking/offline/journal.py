@@ -28,7 +28,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO, Concatenate, ParamSpec
 
-from sls.files import take_lock, write_whole
+from sls.files import naming, take_lock, write_whole
 from sls.tracking.offline.journal_files import (
     ENTRIES_FILE,
     OPENING_FILE,
@@ -65,7 +65,8 @@ def recorded(call: Call[P]) -> Call[P]:
         if run.journal is not None:
             arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
             files = arguments.pop("files", None)
-            run.journal.append(call.__name__, arguments, files)
+            with naming(run.journal.path):
+                run.journal.append(call.__name__, arguments, files)
         elif not run.is_silent:
             make_call(lambda: call(run, *args, **kwargs))
 

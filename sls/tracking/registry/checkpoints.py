@@ -64,9 +64,16 @@ def epoch_name(epoch: int) -> str:
 
 
 def log_checkpoint(
-    run: TrackedRun, model: Countermeasure, info: CheckpointInfo, tags: Mapping[str, str]
+    run: TrackedRun, model: Countermeasure, info: CheckpointInfo, tags: Mapping[str, str], handle: str = ""
 ) -> str:
     """Records a checkpoint as a LoggedModel; its weights are written once.
+
+    Args:
+        run: The run that made it.
+        model: The weights.
+        info: What they are.
+        tags: Further tags.
+        handle: Of the LoggedModel that a run which was cut off has begun; empty for a new one.
 
     Returns:
         What `run.log_metrics` and `run.delete_checkpoint` take; see `run.log_model`.
@@ -79,7 +86,7 @@ def log_checkpoint(
     name = "imported" if info.epoch is None else epoch_name(info.epoch)
     with run.staging() as directory:
         save_checkpoint(directory / CHECKPOINT_FILE, model, info)
-        return run.log_model(name, info.epoch or 0, given, params, files=directory)
+        return run.log_model(name, info.epoch or 0, given, params, files=directory, handle=handle)
 
 
 def resolve_model(client: MlflowClient, name: str, directory: Path | None = None) -> ModelSource:

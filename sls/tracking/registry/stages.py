@@ -1,8 +1,12 @@
 """Which version is in production, and which is the champion.
 
-A stage is a tag of a version (MLflow's own stages are deprecated). One version at most is in production, and the
-alias `champion`, by which it is served, follows it. While none is in production, the champion is whatever
+A stage is a tag of a version (MLflow's own stages are deprecated). One version at most is in production: the one with
+that tag and the alias `champion`, by which it is served. While none is in production, the champion is whatever
 a policy has named.
+
+A move takes several calls to the registry, and the one that moves the alias decides: a process that is killed before
+it leaves the old state, and one killed after it the new. What is left are tags of versions that are not served, which
+the next move puts right.
 """
 
 import logging
@@ -71,19 +75,22 @@ def move_stage(client: MlflowClient, version: str, stage: str) -> StageMove:
     """
     check_stage(stage)
     before = get_version(client, version).tags.get(STAGE_TAG, "")
-    leaving = [other for other in in_production(client) if other != version] if stage == PRODUCTION else []
-    for number, new in [*((other, ARCHIVED) for other in leaving), (version, stage)]:
-        client.set_model_version_tag(REGISTERED_MODEL_NAME, number, STAGE_TAG, new)
+    leaving = [other for other in _tagged_production(client) if other != version]
     if stage == PRODUCTION:
+        _set_stage(client, version, stage)
         client.set_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION, version)
-        found = in_production(client)
+        for other in leaving:
+            _set_stage(client, other, ARCHIVED)
+        found = _tagged_production(client)
         if found != [version]:
             raise ValueError(
                 f"production: found versions {', '.join(found)}, expected {version}; move it again"
             )
-    elif find_champion(client) == version and (before == PRODUCTION or stage == ARCHIVED):
+        return StageMove(version, before, stage, tuple(leaving), find_champion(client))
+    if find_champion(client) == version and (before == PRODUCTION or stage == ARCHIVED):
         client.delete_registered_model_alias(REGISTERED_MODEL_NAME, CHAMPION)
-    return StageMove(version, before, stage, tuple(leaving), find_champion(client))
+    _set_stage(client, version, stage)
+    return StageMove(version, before, stage, (), find_champion(client))
 
 
 def get_version(client: MlflowClient, version: str) -> ModelVersion:
@@ -102,8 +109,9 @@ def get_version(client: MlflowClient, version: str) -> ModelVersion:
 
 
 def in_production(client: MlflowClient) -> list[str]:
-    """Returns the versions in production: one at most, unless someone has set the tags by hand."""
-    return [str(item.version) for item in find_versions(client) if item.tags.get(STAGE_TAG) == PRODUCTION]
+    """Returns the version in production, as a list of one, or an empty list."""
+    champion = find_champion(client)
+    return [champion] if champion in _tagged_production(client) else []
 
 
 def find_champion(client: MlflowClient) -> str:
@@ -221,6 +229,15 @@ def key_tag(place: str) -> str:
 def eer_tag(place: str) -> str:
     """Returns the name of the version tag that holds the EER in percent at an `evaluated_place`."""
     return f"{place}.eer_percent"
+
+
+def _tagged_production(client: MlflowClient) -> list[str]:
+    """Returns the versions that have the tag: more than one while a move is under way, or was cut off."""
+    return [str(item.version) for item in find_versions(client) if item.tags.get(STAGE_TAG) == PRODUCTION]
+
+
+def _set_stage(client: MlflowClient, version: str, stage: str) -> None:
+    client.set_model_version_tag(REGISTERED_MODEL_NAME, version, STAGE_TAG, stage)
 
 
 def _corpus_of(client: MlflowClient, version: str) -> str:

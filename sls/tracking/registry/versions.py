@@ -1,25 +1,27 @@
 """The model registry: versions of `xlsr-sls`, of our checkpoints and of those that others trained."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelStatus
+from mlflow.entities import LoggedModel, LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import RESOURCE_ALREADY_EXISTS, ErrorCode, MlflowException
 
 from sls.engine.evaluation.calibration import load_calibration
 from sls.files import scratch_directory
 from sls.models.checkpoints import load_checkpoint
-from sls.serving.bundle import save_served_model
+from sls.serving.bundle import save_served_model, served_digest
+from sls.tracking.artifacts import open_artifacts, upload_directory
 from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resolve_model
 from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.model_card import write_card
 from sls.tracking.registry.stages import PRODUCTION, STAGES, check_stage, move_stage, point_alias
-from sls.tracking.run import TrackedRun
-from sls.tracking.store import REGISTERED_MODEL_NAME
-from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, STAGE_TAG
+from sls.tracking.run import HANDLE_TAG, TrackedRun
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_active_run, find_versions
+from sls.tracking.tags import BUNDLE_TAG, CHECKPOINT_TAG, CORPUS_TAG, STAGE_TAG
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,10 @@ def register(
     tags: Mapping[str, str] | None = None,
     calibration: Path | None = None,
 ) -> RegisteredVersion:
-    """Registers a checkpoint as a new version, which can be served, and points `recipe-NAME` at it (`point_alias`).
+    """Registers a checkpoint as a version, which can be served, and points `recipe-NAME` at it (`point_alias`).
+
+    A new version is there with all that it holds before a name points at it. What a process that was killed has left
+    of the same registration is taken up and completed; done again, it finds the version that is there.
 
     Args:
         client: The tracking store.
@@ -59,20 +64,24 @@ def register(
     """
     check_stage(stage)
     recipe = recipe or source.recipe
-    info = load_checkpoint(source.path, place=source.uri).info
+    loaded = load_checkpoint(source.path, place=source.uri)
+    heard_s = loaded.info.num_samples / loaded.info.sample_rate_hz
     fitted = load_calibration(calibration) if calibration is not None else None
-    model_id = _log_served_model(client, experiment, source, calibration)
+    model_id = _keep_served_model(
+        client, experiment, source, served_digest(loaded.digest, calibration), calibration
+    )
     lineage = read_lineage(client, source.model_id, source.train_run_id)
     _ensure_registered_model(client)
-    version = client.create_model_version(
+    # A version enters production by the move below, which makes room there.
+    begun = STAGES[0] if stage == PRODUCTION else stage
+    version = _find_version(client, model_id, recipe, {begun, stage}) or client.create_model_version(
         REGISTERED_MODEL_NAME,
         source=f"models:/{model_id}",
         model_id=model_id,
-        description=write_card(lineage, recipe, source.epoch, info.num_samples / info.sample_rate_hz, fitted),
-        # A version enters production by the move below, which makes room there.
+        description=write_card(lineage, recipe, source.epoch, heard_s, fitted),
         tags={
             "recipe": recipe,
-            STAGE_TAG: STAGES[0] if stage == PRODUCTION else stage,
+            STAGE_TAG: begun,
             "epoch": source.epoch,
             "run_id": source.train_run_id,
             CHECKPOINT_TAG: source.model_id,
@@ -95,6 +104,8 @@ def track_import(
 ) -> RegisteredVersion:
     """Reads a published checkpoint, records it as ours and registers it as a version of `xlsr-sls`.
 
+    One that another run has imported from the same file, with the same words, is taken from there, as whole as it is.
+
     Args:
         run: The run to record on.
         checkpoint: A file or a hub reference, hf://owner/repo/file.
@@ -113,19 +124,40 @@ def track_import(
     tags = {**origin, "source_sha256": loaded.digest}
     run.set_tags({"recipe": recipe, **tags})
     run.suggest_name(f"import_checkpoint {recipe}")
+    begun = _find_import(run, {"recipe": recipe, **tags})
+    made_by = str(begun.source_run_id) if begun else run.run_id
     provenance = {**loaded.info.provenance, **tags}
-    info = dataclasses.replace(loaded.info, recipe=recipe, run_id=run.run_id, provenance=provenance)
-    model_id = log_checkpoint(run, loaded.model, info, tags)
+    info = dataclasses.replace(loaded.info, recipe=recipe, run_id=made_by, provenance=provenance)
+    model_id = log_checkpoint(run, loaded.model, info, tags, begun.tags[HANDLE_TAG] if begun else "")
     with scratch_directory() as directory:
         found = resolve_model(run.client, f"models:/{model_id}", directory)
         return register(run.client, run.experiment_id, found, stage, recipe, tags)
 
 
-def _log_served_model(
-    client: MlflowClient, experiment: str, source: ModelSource, calibration: Path | None
+def _find_import(run: TrackedRun, tags: Mapping[str, str]) -> LoggedModel | None:
+    """Returns the checkpoint that an import of the same file has recorded or begun, unless its run is deleted."""
+    same_file = f"tags.source_sha256 = '{tags['source_sha256']}'"
+    for model in run.client.search_logged_models([run.experiment_id], same_file):
+        is_same = tags.items() <= model.tags.items() and HANDLE_TAG in model.tags
+        if is_same and find_active_run(run.client, str(model.source_run_id)):
+            return model
+    return None
+
+
+def _keep_served_model(
+    client: MlflowClient, experiment: str, source: ModelSource, content: str, calibration: Path | None
 ) -> str:
-    """Writes the bundle that is served to the artifact store, and returns the id of its LoggedModel."""
-    logged = client.create_logged_model(
+    """Returns the id of the LoggedModel that holds the bundle to serve, written to the artifact store if need be.
+
+    Args:
+        client: The tracking store.
+        experiment: Where it is kept.
+        source: The checkpoint.
+        content: Digest of what the bundle holds, by which one that is there, whole or not, is found.
+        calibration: Goes into the bundle.
+    """
+    known = client.search_logged_models([experiment], f"tags.{BUNDLE_TAG} = '{content}'", max_results=1)
+    kept = next(iter(known), None) or client.create_logged_model(
         experiment,
         name="served",
         source_run_id=source.train_run_id or None,
@@ -133,14 +165,30 @@ def _log_served_model(
             "recipe": source.recipe,
             "epoch": source.epoch,
             "calibrated": str(calibration is not None).lower(),
+            BUNDLE_TAG: content,
         },
         model_type="pyfunc",
     )
-    with scratch_directory() as directory:
-        save_served_model(directory / "model", source.path, calibration)
-        client.log_model_artifacts(logged.model_id, str(directory / "model"))
-    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
-    return str(logged.model_id)
+    if kept.status != LoggedModelStatus.READY:
+        with scratch_directory() as directory:
+            save_served_model(directory / "model", source.path, calibration)
+            upload_directory(open_artifacts(client, kept.artifact_location), directory / "model")
+        client.finalize_logged_model(kept.model_id, LoggedModelStatus.READY)
+    return str(kept.model_id)
+
+
+def _find_version(
+    client: MlflowClient, model_id: str, recipe: str, stages: Collection[str]
+) -> ModelVersion | None:
+    """Returns the newest version of a bundle and a recipe in one of some stages, if there is one."""
+    found = [
+        item
+        for item in find_versions(client)
+        if item.source == f"models:/{model_id}"
+        and item.tags.get("recipe", "") == recipe
+        and item.tags.get(STAGE_TAG) in stages
+    ]
+    return max(found, key=lambda item: int(item.version), default=None)
 
 
 def _ensure_registered_model(client: MlflowClient) -> None:

@@ -21,7 +21,7 @@ from sls.engine.scoring.partial_scores import (
     read_partial,
 )
 from sls.engine.scoring.settings import EARLIER_SETTINGS, REMEDY, SETTINGS, check_same, scores_key
-from sls.files import file_digest, hold_lock, scratch_directory, write_whole
+from sls.files import check_is_place, file_digest, hold_lock, scratch_directory, write_whole
 from sls.tracking.artifacts import download
 from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.parent_run import place_under_origin
@@ -44,9 +44,9 @@ def sidecar_path(output: Path) -> Path:
 
 
 def check_output(output: Path) -> None:
-    """Raises ValueError where a score file cannot be put: what is found at the end of the work comes too late."""
-    if output.is_dir():
-        raise ValueError(f"output: found the directory {output}, expected a file to write")
+    """Raises ValueError where a score file, or what lies beside it, cannot be put; at the end that comes too late."""
+    for path in (output, sidecar_path(output), partial_path(output)):
+        check_is_place(path, "output")
 
 
 def default_output(name: str, key: str) -> Path:

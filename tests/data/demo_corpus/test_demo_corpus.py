@@ -234,7 +234,7 @@ def test_killed_process_leaves_no_half_corpus_and_stops_nobody(tmp_path: Path, s
 
 def test_failing_process_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.sys, "executable", "false")
-    with pytest.raises(RuntimeError, match=r"\b2 of 2\b"):
+    with pytest.raises(ChildProcessError, match=r"\b2 of 2\b"):
         make_demo_corpus(tmp_path / "demo", scale=SMALL, num_workers=2)
     assert not list(tmp_path.iterdir())
 

@@ -62,7 +62,7 @@ def test_what_people_wrote_stays_and_the_rest_is_renewed(trained) -> None:
     client.set_tag(scored, NOTE_TAG, "Mind the microphone.")
     versions.register(client, "1", trained, "staging")
     client.set_tag(scored, NOTE_TAG, note_of(scored) + "\n\nSeen by A. B.")
-    versions.register(client, "1", trained, "staging")
+    versions.register(client, "1", trained, "staging", recipe="v1-again")
     note = note_of(scored)
     assert note.startswith("Mind the microphone.")
     assert note.endswith("Seen by A. B.")

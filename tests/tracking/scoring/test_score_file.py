@@ -1,5 +1,6 @@
 """Score files on the disk, and the partial files beside them."""
 
+import os
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import Mock
@@ -9,7 +10,13 @@ import pytest
 from sls.config import ComputeConfig, ScoringConfig
 from sls.engine.scoring.partial_scores import PartialWriter, Shard, find_shards, partial_path
 from sls.engine.scoring.settings import settings_of
-from sls.tracking.scoring.score_file import is_finished, known_batch_size, track_join, write_score_file
+from sls.tracking.scoring.score_file import (
+    check_output,
+    is_finished,
+    known_batch_size,
+    track_join,
+    write_score_file,
+)
 
 MADE_WITH = {"num_trials": 2, "eval_batch_size": 1}
 LINES = ["t0 0\n", "t1 1\n"]
@@ -70,3 +77,15 @@ def test_an_automatic_batch_size_is_that_of_what_is_there(tmp_path) -> None:
         assert known_batch_size(output) == 64
     write_score_file(output, {"eval_batch_size": 32}, LINES)
     assert known_batch_size(output) == 32
+
+
+@pytest.mark.parametrize("beside", ["", ".json", ".partial"])
+def test_what_lies_where_an_output_or_its_company_goes_is_not_replaced(tmp_path, beside: str) -> None:
+    output = tmp_path / "df.txt"
+    check_output(output)
+    taken = tmp_path / f"df.txt{beside}"
+    os.mkfifo(taken)
+    for check in (check_output, lambda path: track_join(Mock(), path)):
+        with pytest.raises(ValueError, match=rf"^output: found the pipe, .* {taken},"):
+            check(output)
+    assert taken.is_fifo()
