@@ -136,4 +136,5 @@ def _set_up_log() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("mlflow", "alembic", "httpx", "httpcore", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns at each of several tries
+    for repetitive in ("huggingface_hub", "urllib3"):  # they warn at each of several tries
+        logging.getLogger(repetitive).setLevel(logging.ERROR)
