@@ -91,7 +91,7 @@ class Gateway:
 
     def __init__(self, upstream: int, hang_s: float = 3.0) -> None:
         """Listens on loopback, in front of a port; a call that hangs is answered after some seconds."""
-        self.fault, self.num_faults, self.num_requests = "", 0, 0
+        self.fault, self.first_fault, self.end_of_faults, self.num_requests = "", 0, 0, 0
         gateway = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -99,9 +99,9 @@ class Gateway:
 
             def handle_request(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                is_wrong = gateway.first_fault <= gateway.num_requests < gateway.end_of_faults
                 gateway.num_requests += 1
-                fault = gateway.fault if gateway.num_faults > 0 else ""
-                gateway.num_faults -= bool(fault)
+                fault = gateway.fault if is_wrong else ""
                 if fault in GATEWAY_ANSWERS and self.path != "/login":
                     self.say(*GATEWAY_ANSWERS[fault])
                 elif self.path == "/login":
@@ -156,9 +156,10 @@ class Gateway:
         Thread(target=self._server.serve_forever, daemon=True).start()
         self.uri = f"http://127.0.0.1:{self._server.server_port}"
 
-    def disturb(self, fault: str, num_requests: int) -> None:
-        """Answers so many requests wrongly, from now on."""
-        self.fault, self.num_faults = fault, num_requests
+    def disturb(self, fault: str, num_requests: int, after: int = 0) -> None:
+        """Answers so many requests wrongly, from now on, or after some more."""
+        self.fault, self.first_fault = fault, self.num_requests + after
+        self.end_of_faults = self.first_fault + num_requests
 
     def close(self) -> None:
         self._server.shutdown()
