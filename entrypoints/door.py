@@ -140,4 +140,5 @@ def _set_up_log() -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     # It prints a traceback of what it then raises, and the door tells in a line.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it warns at each of several tries
+    for repetitive in ("huggingface_hub", "urllib3"):  # they warn at each of several tries
+        logging.getLogger(repetitive).setLevel(logging.ERROR)

@@ -14,6 +14,7 @@ from sls.tracking.evaluation.epochs import FIGURE_FILE, EvaluatedEpoch, track_ep
 from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
 from sls.tracking.evaluation.trainings import TrainingRun, find_training_runs
 from sls.tracking.run import TrackedRun
+from sls.tracking.store import place_in_order
 from sls.tracking.tags import EPOCHS_TAG
 
 
@@ -47,7 +48,7 @@ def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
 
 def choose_compared(trainings: Sequence[TrainingRun], corpus: str) -> Compared:
     """Returns the trainings' own experiment if they are of one, or else all recipes on the newest one's corpus."""
-    newest = max(trainings, key=lambda training: training.run.info.start_time).run.data.tags
+    newest = max(trainings, key=lambda training: place_in_order(training.run)).run.data.tags
     main_runs = {training.run.data.tags.get("main_run_id", "") for training in trainings}
     return Compared(newest.get("corpus", corpus), main_runs.pop() if len(main_runs) == 1 else "")
 

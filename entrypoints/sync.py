@@ -28,12 +28,12 @@ def sync(context: click.Context, run_id: str, tracking_uri: str) -> None:
                 sent = send_journal(path, tracking_uri)
             except FileNotFoundError:  # another process has sent it in the meantime
                 continue
-            except (BlockingIOError, ConnectionError, RunTakenOver, ValueError) as error:
+            except (OSError, RunTakenOver, ValueError) as error:
                 print(f"sync: {error}", file=sys.stderr)
                 held += 1
             else:
                 say(str(sent))
-                held += bool(sent.num_refused)
+                held += sent.is_kept
         if not journals:
             say(f"Nothing to send in {journal_directory()}.")
         if held:

@@ -9,7 +9,7 @@ import mlflow
 
 from entrypoints.door import errors_exit
 from sls.tracking.evaluation.comparison_view import LOCAL_PORT, share_comparison
-from sls.tracking.store import connect, experiment_id
+from sls.tracking.store import connect, experiment_id, require_answer
 
 
 @click.command()
@@ -18,6 +18,7 @@ def ui(port: int) -> None:
     """Start mlflow ui and print the link to the view in which the recipes stand side by side."""
     with errors_exit("ui"):
         client, uri = connect(), mlflow.get_tracking_uri()
+        require_answer(uri)
         is_local = not uri.startswith("http")  # a tracking server has a UI of its own
         if is_local:
             _check_is_free(port)

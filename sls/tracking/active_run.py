@@ -10,7 +10,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -20,14 +20,20 @@ from sls.engine.compute.launch import Launch
 from sls.files import hold_lock
 from sls.tracking import provenance
 from sls.tracking.offline.journal import create_journal
-from sls.tracking.offline.journal_files import Opening, find_journals, journal_directory
-from sls.tracking.offline.server_calls import OPENING_TIMEOUT_S, is_refusal, short_calls
+from sls.tracking.offline.journal_files import JournalDamaged, Opening, find_journals, journal_directory
+from sls.tracking.offline.server_calls import (
+    NUM_RETRIES,
+    OPENING_TIMEOUT_S,
+    is_refusal,
+    is_server_failure,
+    short_calls,
+)
 from sls.tracking.run import TrackedRun, one_line
 from sls.tracking.sender import RecordingsRefused, Sender, send_journal
 from sls.tracking.signals import sigterm_raises
-from sls.tracking.store import connect, find_run, wanted_experiment
+from sls.tracking.store import connect, find_run, require_answer, wanted_experiment
 from sls.tracking.system_metrics import system_metrics
-from sls.tracking.tags import WRITER_TAG
+from sls.tracking.tags import REFUSED_TAG, WRITER_TAG
 from sls.tracking.writer import RunTakenOver, new_writer, open_run
 
 FLUSH_LIMIT_S = 600.0
@@ -79,7 +85,9 @@ def tracked_run(
             _end_badly(run, "KILLED", "stopped by a signal")
             raise
         except BaseException as error:
-            _end_badly(run, "FAILED", one_line(error))
+            # A server that was away for long just now is not waited for again, three times.
+            with short_calls(OPENING_TIMEOUT_S) if is_server_failure(error) else nullcontext():
+                _end_badly(run, "FAILED", one_line(error))
             raise
         run.end("FINISHED")
 
@@ -96,6 +104,8 @@ def _opened(kind: str, name: str | None, has_journal: bool, resume: str) -> Iter
             if has_journal:
                 run = stack.enter_context(_sent_in_background(client, opening))
             else:
+                require_answer(client.tracking_uri)
+                stack.enter_context(short_calls(num_retries=NUM_RETRIES))
                 run = TrackedRun(client, open_run(client, opening).info.run_id)
         except (ValueError, RunTakenOver) as error:
             if resume and launched and launched != resume:
@@ -159,14 +169,22 @@ def _make_opening(
 
 def _prepare_to_resume(client: MlflowClient, run_id: str) -> Run:
     """Sends what a journal of the run still holds, and returns the run as it then is on the server."""
+    damage = ""
     for path in find_journals(run_id):
         try:
-            send_journal(path, client.tracking_uri)
+            sent = send_journal(path, client.tracking_uri)
+            if sent.is_kept:
+                logger.warning("%s", sent)
+        except FileNotFoundError:  # another process has sent it in the meantime
+            continue
         except BlockingIOError as error:
             raise ValueError(f"resume: run {run_id} is still at work: {error}") from error
         except RunTakenOver as error:
             # Left behind before the run went on elsewhere, from where it now comes back.
             logger.warning("%s", error)
+        except JournalDamaged as error:
+            damage = one_line(error)
+            logger.warning("the run goes on without what it had not sent: %s", damage)
     try:
         with short_calls():
             run = find_run(client, run_id)
@@ -176,6 +194,8 @@ def _prepare_to_resume(client: MlflowClient, run_id: str) -> Run:
         raise
     if run.info.status == "FINISHED":
         raise ValueError(f"resume: run {run_id} has finished; there is nothing to go on with")
+    if damage:
+        client.set_tag(run.info.run_id, REFUSED_TAG, damage[:500])
     return run
 
 

@@ -6,6 +6,7 @@ is told by its name, and the furthest whole one counts. The one before it stays 
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 import mlflow
@@ -13,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from sls.files import file_digest, write_whole
@@ -27,8 +29,11 @@ def open_artifacts(client: MlflowClient, location: str) -> ArtifactRepository:
     """Returns the artifact store of a run or model, by its location.
 
     Raises:
+        ConnectionError: the server names no location.
         StoreError: it lay on this disk, in a directory that is gone.
     """
+    if not location:  # MLflow would take the working directory
+        raise ConnectionError("the tracking server does not say where artifacts lie")
     require_place(location)
     return get_artifact_repository(location, tracking_uri=client.tracking_uri)
 
@@ -49,13 +54,32 @@ def download(uri: str, directory: str | Path | None = None) -> Path:
 
 
 def upload_directory(store: ArtifactRepository, directory: Path, name: str = "") -> None:
-    """Uploads a directory whose files nobody will change any more, by hard links to a store on the same disk."""
+    """Uploads a directory whose files nobody will change any more, by hard links to a store on the same disk.
+
+    Raises:
+        ConnectionError: a server that took a file does not have it after all.
+    """
+    sent: dict[str, dict[str, int]] = {}
     for path in sorted(path for path in directory.rglob("*") if path.is_file()):
         place = PurePosixPath(name, path.relative_to(directory).parent.as_posix()).as_posix()
         place = "" if place == "." else place
         if isinstance(store, LocalArtifactRepository) and _link(path, Path(store.artifact_dir, place)):
             continue
         store.log_artifact(str(path), place or None)
+        sent.setdefault(place, {})[path.name] = path.stat().st_size
+    if isinstance(store, HttpArtifactRepository):  # its answer to an upload is empty, as a gateway's may be
+        for place, sizes in sent.items():
+            _expect_files(store, place, sizes)
+
+
+def _expect_files(store: ArtifactRepository, place: str, sizes: Mapping[str, int]) -> None:
+    there = {PurePosixPath(item.path).name: item.file_size for item in store.list_artifacts(place or None)}
+    for name, size in sizes.items():
+        found = there.get(name, "no such file")
+        if found not in (size, None):  # not every store tells the size
+            raise ConnectionError(
+                f"{PurePosixPath(place, name)}: found {found} on the server, expected {size} bytes"
+            )
 
 
 def upload_state(store: ArtifactRepository, directory: Path, name: str, epoch: int, batch: int) -> None:
@@ -63,6 +87,9 @@ def upload_state(store: ArtifactRepository, directory: Path, name: str, epoch: i
 
     Those are all but the one before it; one from beyond it is of a training that was taken back to an earlier state.
     Done again after it was cut off, it changes nothing that is complete.
+
+    Raises:
+        ConnectionError: the store does not list it after all; nothing is removed then.
     """
     (path,) = directory.iterdir()
     if not STORED_STATE.fullmatch(path.name):  # it has its name where the sending was cut off
@@ -70,6 +97,8 @@ def upload_state(store: ArtifactRepository, directory: Path, name: str, epoch: i
         path = path.rename(path.with_name(f"{order}-{file_digest(path)}-{path.name}"))
     upload_directory(store, directory, name)
     files = _list_states(store, name)
+    if path.name not in files:
+        raise ConnectionError(f"the artifact store does not list {name}/{path.name}, which was sent")
     kept = {path.name, *[file for file in files if file < path.name][-1:]}
     for file in set(files) - kept:
         store.delete_artifacts(f"{name}/{file}")

@@ -33,8 +33,10 @@ from sls.data.tables.protocols import Protocol
 from sls.files import naming, scratch_directory
 from sls.tracking.artifacts import delete_states, open_artifacts, upload_directory, upload_state
 from sls.tracking.database import database_answer
-from sls.tracking.offline.journal import Journal, recorded
-from sls.tracking.tags import WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.offline.journal import Journal
+from sls.tracking.offline.server_calls import recorded
+from sls.tracking.store import NEWEST_FIRST, find_first_run
+from sls.tracking.tags import ENDED_TAG, WEIGHTS_DELETED, WEIGHTS_TAG
 
 HANDLE_TAG = "checkpoint"
 MAX_TAG_LENGTH = 4_000
@@ -266,6 +268,10 @@ class TrackedRun:
 
     @recorded
     def _end(self, status: str, end_ms: int) -> None:
+        last = find_first_run(self.client, f"tags.{ENDED_TAG} != ''", order_by=NEWEST_FIRST)
+        if last is None or last.info.run_id != self.run_id:
+            number = int(last.data.tags[ENDED_TAG]) + 1 if last else 1
+            self.client.set_tag(self.run_id, ENDED_TAG, f"{number:012d}")
         self.client.set_terminated(self.run_id, status, end_ms)
 
     @contextmanager

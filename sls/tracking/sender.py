@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +12,19 @@ from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from sls.tracking.database import StoreError, require_there
-from sls.tracking.offline.journal import CALLS, Journal
-from sls.tracking.offline.journal_files import Entry, FilesGone
-from sls.tracking.offline.server_calls import describe, is_refusal, make_call, short_calls
+from sls.tracking.offline.journal import Journal
+from sls.tracking.offline.journal_files import Entry, EntryDamaged
+from sls.tracking.offline.server_calls import CALLS, describe, is_refusal, make_call, short_calls
 from sls.tracking.run import TrackedRun, one_line
+from sls.tracking.tags import REFUSED_TAG
 from sls.tracking.writer import RunTakenOver, expect_writer, open_run
 
 RETRY_DELAY_S = 2.0
 """How long after a call that failed the next one is made."""
 AWAY_PATIENCE_S = 10.0
 """How long the end of a run waits for a server that is away."""
-REFUSED_TAG = "refused"
+DELETIONS = ("delete_checkpoint", "delete_states")
+"""The calls that take away what a later recording, which may have been refused, was to replace."""
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +42,15 @@ class Sender:
         self._away_since: float | None = None
         self._away_reason = ""
         self._is_closing = self._is_ended = False
+        self._refused_before = ""
+        """What another journal of the run could not bring, if that makes it end FAILED."""
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
 
     def send_next(self) -> None:
         """Opens the run, or sends the first pending entry; one that cannot be sent is noted and passed over.
 
-        That is one that the server refuses, or whose files are gone.
+        That is one that the server refuses, one that is damaged, and one that would remove something while another
+        that may have been to replace it is not there.
 
         Raises:
             RunTakenOver: another process writes the run by now, and no entry is sent any more.
@@ -59,10 +65,10 @@ class Sender:
         try:
             make_call(lambda: self._call(entry))
         except Exception as error:
-            if not (is_refusal(error) or isinstance(error, FilesGone)):
+            if not (is_refusal(error) or isinstance(error, EntryDamaged)):
                 raise
             refusal = one_line(error)
-            self._note_refusal(entry, refusal)
+        self._note_refusal(entry, refusal)
         journal.mark_sent(entry, refusal)
 
     def open(self) -> str:
@@ -127,6 +133,10 @@ class Sender:
                 f"the run {journal.run_id} {ends}: {num_refused} of its recordings were refused; "
                 f"they are kept in {journal.path}"
             )
+        if self._refused_before and not journal.stopped:
+            raise RecordingsRefused(
+                f"the run {journal.run_id} ended FAILED: {self._refused_before} of an earlier journal were refused"
+            )
 
     def _work(self) -> None:
         while self._wait_for_work():
@@ -150,12 +160,17 @@ class Sender:
             return not (journal.is_sent or journal.stopped or self._is_ended)
 
     def _call(self, entry: Entry) -> None:
-        expect_writer(self._find_run(), self.journal.opening.writer)
+        run, refused = self._find_run(), self.journal.position.refused
+        expect_writer(run, self.journal.opening.writer)
         with self.journal.hold_files(entry) as files:
             given = {"files": files} if entry.has_files else {}
             arguments = dict(entry.arguments)
-            if self.journal.position.refused and arguments.get("status") == "FINISHED":
+            if entry.call in DELETIONS and refused.keys() - {str(entry.number)}:
+                raise EntryDamaged(f"nothing is removed while {_entries(refused)} are not there")
+            # Perhaps of another journal, which went on with the run before.
+            if arguments.get("status") == "FINISHED" and (refused or run.data.tags.get(REFUSED_TAG)):
                 arguments["status"] = "FAILED"  # for something that it recorded is not there
+                self._refused_before = run.data.tags.get(REFUSED_TAG, "")
             CALLS[entry.call](self._run, **arguments, **given)
 
     def _find_run(self) -> Run:
@@ -175,14 +190,17 @@ class Sender:
         return run
 
     def _note_refusal(self, entry: Entry, refusal: str) -> None:
-        """Says on the run that an entry was refused."""
-        refused = self.journal.position.refused
-        if not refused:
-            title = f"entry {entry.number} ({entry.call.lstrip('_')})"
+        """Says on the run that an entry was refused, or that it is there by now."""
+        before = self.journal.position.refused
+        if refusal and not before:
+            title = f"entry {entry.number} ({entry.call.lstrip('_') or 'damaged'})"
             logger.warning("%s cannot be sent: %s; it is kept in %s", title, refusal, self.journal.path)
-        names = ", ".join([*refused, str(entry.number)])
+        now = {number: text for number, text in before.items() if number != str(entry.number)}
+        now |= {str(entry.number): refusal} if refusal else {}
+        if now.keys() == before.keys():
+            return
         try:
-            self._run.client.set_tag(self._run.run_id, REFUSED_TAG, f"entries {names}"[:500])
+            self._run.client.set_tag(self._run.run_id, REFUSED_TAG, _entries(now))
         except MlflowException as error:
             if not is_refusal(error):
                 raise
@@ -200,6 +218,11 @@ class Sender:
             logger.warning("the tracking server is back; %d entries to send", len(self.journal.pending))
 
 
+def _entries(refused: Iterable[str]) -> str:
+    names = ", ".join(sorted(refused, key=int))
+    return f"entries {names}"[:500] if names else ""
+
+
 @dataclass(frozen=True)
 class SentJournal:
     """What became of a journal that was sent."""
@@ -208,16 +231,25 @@ class SentJournal:
     num_sent: int
     num_refused: int
     path: Path
-    """Where it lay; gone, unless something was refused."""
+    """Where it lay; gone, unless something was refused or is damaged."""
+    damage: str = ""
+    """Why nobody can say whether it was whole."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether something stays in the journal."""
+        return bool(self.num_refused or self.damage)
 
     def __str__(self) -> str:
         """Says so in one line."""
         text = f"Run {self.run_id}: sent {self.num_sent} entries"
-        return f"{text}; {self.num_refused} refused, kept in {self.path}" if self.num_refused else text
+        refused = f"; {self.num_refused} refused, kept in {self.path}" if self.num_refused else ""
+        damage = f"; {self.damage}, kept: remove {self.path} if nobody needs it" if self.damage else ""
+        return text + refused + damage
 
 
 def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
-    """Sends what is left of a journal, and removes it if nothing was refused.
+    """Sends what is left of a journal, and what was refused once more; removes it if nothing is refused (any more).
 
     Args:
         path: The journal.
@@ -228,9 +260,11 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
         FileNotFoundError: another process has sent it in the meantime.
         RunTakenOver: another process writes the run by now; what was not sent stays.
         ConnectionError: the server is away, or something else went wrong; what was not sent stays.
-        ValueError: the journal is damaged, or was meant for a database that is gone.
+        JournalDamaged: nothing of the journal can be sent; it stays.
+        StoreError: it was meant for a database that is gone, or the run was deleted.
     """
     journal = Journal(path)
+    journal.send_refused_again()
     num_entries, uri = len(journal.pending), tracking_uri or journal.opening.tracking_uri
     try:
         require_there(uri)
@@ -250,4 +284,7 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
         ) from error
     finally:
         journal.close()
-    return SentJournal(journal.position.run_id, num_entries, len(journal.position.refused), path)
+    num_refused = len(journal.position.refused)
+    return SentJournal(
+        journal.position.run_id, num_entries - num_refused, num_refused, path, damage=journal.damage
+    )

@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import mlflow
 from mlflow import MlflowClient
@@ -21,12 +21,25 @@ from mlflow.store.entities import PagedList
 from sls.config import PROJECT_ROOT
 from sls.files import hold_lock
 from sls.tracking.database import StoreError, gone, local_database, local_path, require_open
-from sls.tracking.tags import JOURNAL_TAG
+from sls.tracking.offline.server_calls import (
+    OPENING_TIMEOUT_S,
+    describe,
+    is_refusal,
+    is_server_failure,
+    short_calls,
+)
+from sls.tracking.server_answers import watch_answers
+from sls.tracking.tags import ENDED_TAG, JOURNAL_TAG
+
+watch_answers()
 
 EXPERIMENT_NAME = "xlsr-sls"
 REGISTERED_MODEL_NAME = "xlsr-sls"
 FINISHED = "attributes.status = 'FINISHED'"
 """A condition of `find_runs`."""
+NEWEST_FIRST = (f"tags.{ENDED_TAG} DESC", "attributes.end_time DESC")
+"""An order of `find_runs`: the last that ended comes first, whatever the clocks say, which only runs of an earlier
+version are told apart by."""
 MAX_PAGE_SIZE = 1_000
 
 Found = TypeVar("Found")
@@ -55,6 +68,27 @@ def connect() -> MlflowClient:
                 stack.enter_context(hold_lock(database, waits=True))
         require_open(uri)
         return MlflowClient()
+
+
+@cache
+def require_answer(tracking_uri: str) -> None:
+    """Asks a server, once in a process, whether it is there: before any work, and in seconds.
+
+    Raises:
+        ConnectionError: it is not.
+        MlflowException: it refuses the user.
+    """
+    if not tracking_uri.startswith("http"):
+        return
+    try:
+        with short_calls(OPENING_TIMEOUT_S):
+            MlflowClient(tracking_uri).search_experiments(max_results=1)
+    except MlflowException as error:
+        if not is_server_failure(error) or error.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+            raise
+        user, _, address = urlsplit(tracking_uri).netloc.rpartition("@")
+        reason = describe(error)[1].replace(f"{user}@", "")
+        raise ConnectionError(f"no tracking server answers at {address}: {reason}") from error
 
 
 def tracking_uri() -> str:
@@ -128,6 +162,8 @@ def get_run(client: MlflowClient, run_id: str, parameter: str) -> Run:
     try:
         return find_run(client, run_id)
     except MlflowException as error:
+        if not is_refusal(error):
+            raise
         raise ValueError(f"{parameter}: the tracking store has no run {run_id or 'without an id'}") from error
 
 
@@ -140,7 +176,9 @@ def find_known_run(client: MlflowClient, run_id: str) -> Run | None:
     """Returns a run, a deleted one too; None for an empty id, and where the run is of another store."""
     try:
         return client.get_run(run_id) if run_id else None
-    except MlflowException:
+    except MlflowException as error:
+        if not is_refusal(error) and error.error_code != "PERMISSION_DENIED":
+            raise
         return None
 
 
@@ -161,26 +199,34 @@ def find_runs(
     client: MlflowClient,
     *conditions: str,
     experiments: Sequence[str] = (),
-    order_by: str = "",
+    order_by: Sequence[str] = (),
     page_size: int = MAX_PAGE_SIZE,
 ) -> Iterator[Run]:
     """Yields the runs of experiments, or of all, for which all conditions hold, read page by page.
 
-    Conditions are those of MLflow's filters, such as `tagged`; an order is an attribute and ASC or DESC.
+    Conditions are those of MLflow's filters, such as `tagged`, and so are orders, such as `NEWEST_FIRST`.
     """
     places = list(experiments) or [item.experiment_id for item in client.search_experiments()]
-    order = [order_by] if order_by else None
     search = partial(
-        client.search_runs, places, " and ".join(conditions), max_results=page_size, order_by=order
+        client.search_runs,
+        places,
+        " and ".join(conditions),
+        max_results=page_size,
+        order_by=list(order_by) or None,
     )
     return _read_pages(lambda token: search(page_token=token))
 
 
 def find_first_run(
-    client: MlflowClient, *conditions: str, experiments: Sequence[str] = (), order_by: str = ""
+    client: MlflowClient, *conditions: str, experiments: Sequence[str] = (), order_by: Sequence[str] = ()
 ) -> Run | None:
     """Returns the first of what `find_runs` yields."""
     return next(find_runs(client, *conditions, experiments=experiments, order_by=order_by, page_size=1), None)
+
+
+def place_in_order(run: Run) -> tuple[bool, str, int]:
+    """Returns by what runs are sorted as `NEWEST_FIRST` does the other way round; those under way are the newest."""
+    return run.info.status == "RUNNING", run.data.tags.get(ENDED_TAG, ""), run.info.start_time
 
 
 def tagged(**tags: str) -> str:

@@ -16,6 +16,10 @@ LONGEST_WAIT = timedelta(days=7)
 """For the slowest process; a launcher ends the others at once where one dies."""
 
 
+class ProcessGone(ConnectionError):
+    """Another process of the launch has ended, or does not answer."""
+
+
 @dataclass(frozen=True)
 class Ranks(Launch):
     """A launch whose processes talk to one another."""
@@ -50,7 +54,7 @@ class Ranks(Launch):
 
         Raises:
             ValueError: A process has failed; with its reason.
-            ConnectionError: A process is gone.
+            ProcessGone: A process is gone.
         """
         if self.world_size == 1:
             return [result]
@@ -67,7 +71,7 @@ class Ranks(Launch):
 
         Raises:
             ValueError: In all of them, where one differs from the first.
-            ConnectionError: A process is gone.
+            ProcessGone: A process is gone.
         """
         told = self.wait_for_all({name: str(value) for name, value in facts.items()})
         for rank, found in enumerate(told):
@@ -91,7 +95,7 @@ class Ranks(Launch):
         try:
             yield
         except Exception as error:
-            with suppress(ValueError, ConnectionError):
+            with suppress(ValueError, ProcessGone):
                 self.wait_for_all(failure=str(error) or type(error).__name__)
             raise
 
@@ -101,7 +105,7 @@ def _losing_others_raises() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        raise ConnectionError(f"another process of this launch is gone: {error}") from error
+        raise ProcessGone(f"another process of this launch is gone: {error}") from error
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from torch.distributed.nn.functional import all_reduce
 from sls.config import ComputeConfig
 from sls.engine.compute.device import resolve_device
 from sls.engine.compute.launch import Launch
-from sls.engine.compute.ranks import Ranks
+from sls.engine.compute.ranks import ProcessGone, Ranks
 from sls.models.countermeasure import Countermeasure
 
 
@@ -40,10 +40,12 @@ def lost_process_raises(advice: str) -> Iterator[None]:
     """Says in one line that another process of the launch is gone, in place of what its absence broke.
 
     Raises:
-        ConnectionError: Another process is gone; the message ends in the advice.
+        ProcessGone: Another process is gone; the message ends in the advice.
     """
     try:
         yield
+    except ProcessGone as error:
+        raise ProcessGone(f"{error}; {advice}") from error
     except RuntimeError as error:
         # gloo raises errors without a class of their own.
         if not distributed.is_initialized() or not (
@@ -51,7 +53,7 @@ def lost_process_raises(advice: str) -> Iterator[None]:
         ):
             raise
         reason = str(error).splitlines()[0].rpartition("] ")[2] if "gloo" in str(error) else str(error)
-        raise ConnectionError(
+        raise ProcessGone(
             f"another process of the launch is gone, see what it said ({reason}); {advice}"
         ) from error
 

@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from sls.tracking.run import one_line
-from sls.tracking.store import FINISHED, find_active_run, find_first_run, tagged
+from sls.tracking.store import FINISHED, NEWEST_FIRST, find_active_run, find_first_run, tagged
 from sls.tracking.tags import BORNE_TAG, EPOCHS_TAG, NOT_COMPARABLE_TAG
 
 VIEW_TAG_PREFIX = "mlflow.sharedViewState."
@@ -128,9 +128,7 @@ def find_newest_work(client: MlflowClient, experiment: str) -> Compared | None:
     That is the whole experiment that asked for it, once it has finished, or else all recipes on that corpus.
     """
     conditions = (*_WANTED, "tags.corpus != ''", FINISHED)
-    found = find_first_run(
-        client, *conditions, experiments=[experiment], order_by="attributes.start_time DESC"
-    )
+    found = find_first_run(client, *conditions, experiments=[experiment], order_by=NEWEST_FIRST)
     if found is None:
         return None
     tags = found.data.tags

@@ -1,6 +1,7 @@
 """All epochs of training runs on all tracks: the chart that shows what each recipe's choice cost."""
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -20,7 +21,7 @@ from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weigh
 from sls.tracking.registry.lineage import refusals_warn
 from sls.tracking.run import TrackedRun, one_line, run_link
 from sls.tracking.scoring.score_file import HAS_SCORES
-from sls.tracking.store import FINISHED, find_runs, tagged
+from sls.tracking.store import FINISHED, NEWEST_FIRST, find_runs, tagged
 from sls.tracking.tags import CHOSEN_EPOCH_TAG, EPOCHS_METRIC, NOTE_TAG
 
 FIGURE_FILE, TABLE_FILE = "epochs.png", "epochs.tsv"
@@ -175,7 +176,7 @@ class EpochEvaluator:
         pipeline, settings = self.pipeline, settings_of(self.pipeline.compute, self.pipeline.scoring)
         wanted = {**{name: str(value) for name, value in settings.items()}, **data}
         own = tagged(model_id=model_id, track=trials.name, corpus=pipeline.corpus.name)
-        for run in find_runs(pipeline.client, condition, own, FINISHED, order_by="attributes.end_time DESC"):
+        for run in find_runs(pipeline.client, condition, own, FINISHED, order_by=NEWEST_FIRST):
             tags = {**EARLIER_SETTINGS, **run.data.tags}
             # An evaluation of some of the trials, which allow_partial permits, or a calibrated one is another number.
             is_whole = run.data.metrics.get(f"{trials.name}/coverage_percent", 100) == 100
@@ -205,4 +206,6 @@ def _chart_beside_losses(
         history = client.get_metric_history(run_id, name) if name in training.run.data.metrics else ()
         known = {point.step: point.value for point in sorted(history, key=lambda point: int(point.timestamp))}
         if known.get(item.epoch) != item.eer_percent:
-            client.log_metric(run_id, name, item.eer_percent, step=item.epoch, model_id=item.model_id)
+            # Whatever the clock of the machine that wrote before: MLflow takes the newest for the value of a step.
+            now_ms = max([int(time.time() * 1000), *(point.timestamp + 1 for point in history)])
+            client.log_metric(run_id, name, item.eer_percent, now_ms, item.epoch, model_id=item.model_id)

@@ -16,7 +16,7 @@ from sls.files import check_is_file
 from sls.tracking.artifacts import download
 from sls.tracking.registry.checkpoints import find_model
 from sls.tracking.scoring.score_file import HAS_SCORES, SCORES_DIRECTORY
-from sls.tracking.store import FINISHED, find_first_run, get_run, is_run_id, tagged
+from sls.tracking.store import FINISHED, NEWEST_FIRST, find_first_run, get_run, is_run_id, tagged
 from sls.tracking.tags import EPOCHS_TAG, MODEL_TAGS
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,7 @@ def _name_system(tags: Mapping[str, str]) -> str:
 def _newest_scoring_run(client: MlflowClient, corpus: str, track: str, model: str) -> Run:
     of_track = [tagged(track=track), HAS_SCORES, FINISHED]
     scored = [*of_track, tagged(corpus=corpus)]
-    find_newest = partial(find_first_run, client, order_by="attributes.end_time DESC")
+    find_newest = partial(find_first_run, client, order_by=NEWEST_FIRST)
     # A chart scores every epoch, whichever last: its runs are not what somebody scored to evaluate it.
     wanted = f"tags.{EPOCHS_TAG} IS NULL"
     if model:

@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
 from sls.tracking.registry.checkpoints import checkpoints_of, has_weights
-from sls.tracking.store import FINISHED, find_active_run, find_runs, tagged
+from sls.tracking.store import FINISHED, NEWEST_FIRST, find_active_run, find_runs, tagged
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def _read_named(client: MlflowClient, run_id: str) -> TrainingRun:
 
 def _find_newest(client: MlflowClient, experiment: str, corpus: str) -> list[TrainingRun]:
     newest: dict[str, TrainingRun] = {}
-    wanted, order = (tagged(kind="train", corpus=corpus), FINISHED), "attributes.start_time DESC"
-    for run in find_runs(client, *wanted, experiments=[experiment], order_by=order):
+    wanted = (tagged(kind="train", corpus=corpus), FINISHED)
+    for run in find_runs(client, *wanted, experiments=[experiment], order_by=NEWEST_FIRST):
         recipe = run.data.tags.get("recipe", "")
         if recipe not in newest:
             training = _read(client, run)

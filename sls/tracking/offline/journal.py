@@ -9,68 +9,39 @@ What holds, wherever a process is killed and however long the server is away:
 - Files leave this disk when the entry that brought them was sent, or when a later entry that is on the disk has made
   them needless; the journal leaves it when all of it was sent and nothing refused.
 - One process at a time holds a journal, and nothing is added to one that was left.
+- What a disk or a power cut has damaged is named, kept and passed over, as an entry that the server refuses is.
 
-A journal is a directory: `opening.json`, how the run begins; `entries.jsonl`, one numbered entry a line;
+A journal is a directory: `opening.json`, how the run begins; `entries.jsonl`, one numbered entry a line, and the end;
 `files/NUMBER`, the files of an entry; `position.json`, how far it has been sent; and `lock`.
 """
 
-import functools
-import inspect
-import json
 import os
 import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO, Concatenate, ParamSpec
+from typing import Any, BinaryIO
 
-from sls.files import naming, take_lock, write_whole
+from sls.files import take_lock, write_whole
 from sls.tracking.offline.journal_files import (
+    END,
     ENTRIES_FILE,
     OPENING_FILE,
     POSITION_FILE,
     Entry,
-    FilesGone,
+    EntryDamaged,
+    JournalDamaged,
     Opening,
+    Position,
     journal_directory,
     read_entries,
     read_opening,
     read_position,
+    seal,
 )
-from sls.tracking.offline.server_calls import make_call
-
-P = ParamSpec("P")
-Call = Callable[Concatenate[Any, P], None]
-
-CALLS: dict[str, Callable[..., None]] = {}
-"""The calls to the server that an entry may ask for, by name."""
-
-
-def recorded(call: Call[P]) -> Call[P]:
-    """Makes of a run's call to the server what a run with a journal writes down there, for its sender to make it.
-
-    The arguments are JSON, but for `files`, given by name: a directory that is taken over and that nobody will
-    change; None where it has become needless. A `handle` names the files that a call brings or takes away: those of
-    an earlier call with the same one are needless from then on.
-    """
-    names = list(inspect.signature(call).parameters)[1:]
-    CALLS[call.__name__] = call
-
-    @functools.wraps(call)
-    def record(run: Any, *args: P.args, **kwargs: P.kwargs) -> None:
-        if run.journal is not None:
-            arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
-            files = arguments.pop("files", None)
-            with naming(run.journal.path):
-                run.journal.append(call.__name__, arguments, files)
-        elif not run.is_silent:
-            make_call(lambda: call(run, *args, **kwargs))
-
-    return record
 
 
 class Journal:
@@ -80,7 +51,7 @@ class Journal:
         """Opens a journal for the one process that holds it; see `create_journal`.
 
         Raises:
-            ValueError: the opening or an entry before the last cannot be read, or entries are gone.
+            JournalDamaged: nothing of it can be sent.
             BlockingIOError: another process holds it.
             FileNotFoundError: it was sent in the meantime.
         """
@@ -92,18 +63,18 @@ class Journal:
         try:
             self.opening = read_opening(path)
             self.position = read_position(path)
-            entries = read_entries(path, self.position)
-            self._file = (path / ENTRIES_FILE).open("ab", buffering=0)
+            self.entries, self.damage = read_entries(path, self.position)
         except BaseException:
             self._lock.close()
             raise
-        self._num_entries = len(entries)
+        self._file: BinaryIO | None = None
+        self._num_entries = self.entries[-1].number + 1 if self.entries else 0
         self._held = -1
         self._needless: set[int] = set()
         self._files_by_handle: dict[Any, int] = {}
-        for entry in entries:
+        for entry in self.entries:
             self._note_files(entry)
-        self.pending = deque(entry for entry in entries if entry.number >= self.position.next)
+        self.pending = deque(entry for entry in self.entries if entry.number >= self.position.next)
 
     @property
     def is_sent(self) -> bool:
@@ -115,6 +86,11 @@ class Journal:
         """The run's id; that of the journal until the server has made the run."""
         return self.position.run_id or self.opening.run_id or self.opening.journal_id
 
+    def send_refused_again(self) -> None:
+        """Lets what was refused be sent again, in its order with all that followed it: that changes nothing."""
+        first = min(map(int, self.position.refused), default=self.position.next)
+        self.pending = deque(entry for entry in self.entries if entry.number >= first)
+
     def append(self, call: str, arguments: Mapping[str, Any], files: Path | None = None) -> None:
         """Writes an entry down to the disk; a directory of files becomes the journal's own.
 
@@ -125,11 +101,12 @@ class Journal:
         with self.changed:
             if self.stopped is not None:
                 raise self.stopped
-            entry = Entry(self._num_entries, call, arguments, files is not None)
-            line = json.dumps(asdict(entry)).encode() + b"\n"
+            self._file = self._file or (self.path / ENTRIES_FILE).open("r+b", buffering=0)
+            sizes = _file_sizes(files) if files else []
+            entry = Entry(self._num_entries, call, arguments, files is not None, sizes)
+            text = seal(entry).encode() + b"\n" + END
             place = self._place(entry.number)
-            # Not `tell`: after a cut it is still beyond the end.
-            end = self._file.seek(0, os.SEEK_END)
+            end = self._file.seek(-len(END), os.SEEK_END)
             try:
                 if files is not None:
                     for path in [*files.rglob("*"), files]:
@@ -138,12 +115,13 @@ class Journal:
                     files.rename(place)
                     _sync(place.parent)
                     _sync(self.path)
-                while line:
-                    line = line[self._file.write(line) :]
+                while text:
+                    text = text[self._file.write(text) :]
                 os.fsync(self._file.fileno())
             except (OSError, KeyboardInterrupt):
-                # The next entry takes this number and this place in the file.
-                self._file.truncate(end)
+                # The next entry takes this number and this place in the file, which a full disk still has.
+                os.pwrite(self._file.fileno(), END, end)
+                self._file.truncate(end + len(END))
                 shutil.rmtree(place, ignore_errors=True)
                 raise
             self._num_entries += 1
@@ -156,13 +134,18 @@ class Journal:
         """Gives the files of an entry, which stay for the `with` block; None where they are needless by now.
 
         Raises:
-            FilesGone: somebody else has removed them.
+            EntryDamaged: somebody else has removed some, or the entry cannot be read.
         """
+        if entry.damage:
+            raise EntryDamaged(entry.damage)
         with self.changed:
             place, is_needed = self._place(entry.number), entry.number not in self._needless
             files = place if place.is_dir() and is_needed else None
-            if entry.has_files and is_needed and not files and not self.position.was_lost:
-                raise FilesGone(f"{place} is gone")
+            if entry.has_files and is_needed and not self._was_sent(entry):
+                if files is None:
+                    raise EntryDamaged(f"{place} is gone")
+                if (found := _file_sizes(files)) != list(entry.sizes):
+                    raise EntryDamaged(f"{place}: found files of {found} bytes, expected {entry.sizes}")
             self._held = entry.number
         try:
             yield files
@@ -182,7 +165,8 @@ class Journal:
         """Moves the position beyond the first pending entry, and frees its files unless they were refused."""
         with self.changed:
             self.pending.popleft()
-            self.position.next = entry.number + 1
+            self.position.next = max(self.position.next, entry.number + 1)
+            self.position.refused.pop(str(entry.number), None)
             if refusal:
                 self.position.refused[str(entry.number)] = refusal
             self._write_position()
@@ -196,16 +180,25 @@ class Journal:
             self.changed.notify_all()
 
     def close(self) -> None:
-        """Lets other processes have it; removes it if nothing of it is left: sent and not refused, or never begun."""
+        """Lets other processes have it; removes it if nothing of it is left: sent and not refused, or never begun.
+
+        One that ends too early stays: what is gone from it may have been there.
+        """
         with self.changed:
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
             is_never_begun = self.stopped is not None and self._num_entries == 0
-            if is_never_begun or (self.is_sent and not self.position.refused):
+            is_whole = not self.position.refused and not self.damage
+            if is_never_begun or (self.is_sent and is_whole):
                 # Under the lock, and out of the way in one step: nobody finds half a journal.
                 gone = self.path.with_name(f".{self.path.name}.sent")
                 self.path.rename(gone)
                 shutil.rmtree(gone, ignore_errors=True)
             self._lock.close()
+
+    def _was_sent(self, entry: Entry) -> bool:
+        is_before = entry.number < self.position.next and str(entry.number) not in self.position.refused
+        return is_before or self.position.was_lost
 
     def _place(self, number: int) -> Path:
         return self.path / "files" / f"{number:06d}"
@@ -226,7 +219,7 @@ class Journal:
 
     def _write_position(self) -> None:
         with write_whole(self.path / POSITION_FILE) as temporary:
-            temporary.write_text(json.dumps(asdict(self.position), indent=2), encoding="utf-8")
+            temporary.write_text(seal(self.position), encoding="utf-8")
         self.changed.notify_all()
 
 
@@ -235,8 +228,14 @@ def create_journal(opening: Opening) -> Journal:
     path = journal_directory() / f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{opening.journal_id}"
     unfinished = path.with_name(f".{path.name}.part")
     unfinished.mkdir(parents=True, mode=0o700)
-    with write_whole(unfinished / OPENING_FILE) as temporary:
-        temporary.write_text(json.dumps(asdict(opening), indent=2), encoding="utf-8")
+    contents = {
+        OPENING_FILE: seal(opening).encode(),
+        POSITION_FILE: seal(Position()).encode(),
+        ENTRIES_FILE: END,
+    }
+    for name, content in contents.items():
+        with write_whole(unfinished / name) as temporary:
+            temporary.write_bytes(content)
     # Nobody else finds it before this process holds it.
     journal = Journal(unfinished)
     unfinished.rename(path)
@@ -254,6 +253,12 @@ def _lock(path: Path) -> BinaryIO:
         raise BlockingIOError(f"{path} is held by {error}, which sends it") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path} was sent in the meantime") from error
+    except OSError as error:
+        raise JournalDamaged(f"{path} cannot be opened: {error.strerror}") from error
+
+
+def _file_sizes(directory: Path) -> list[int]:
+    return sorted(path.stat().st_size for path in directory.rglob("*") if path.is_file())
 
 
 def _sync(path: Path) -> None:

@@ -1,11 +1,16 @@
-"""Where journals lie, under `outputs/journal/` or SLS_JOURNAL_DIR, and what stands in them."""
+"""Where journals lie, under `outputs/journal/` or SLS_JOURNAL_DIR, and what stands in them.
+
+Everything in them is JSON with a checksum, so that what a disk or a power cut has changed is found and never sent.
+"""
 
 import json
 import logging
 import os
-from collections.abc import Mapping
+import re
+import zlib
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +19,18 @@ from sls.quotation import quote
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
 OPENING_FILE, ENTRIES_FILE, POSITION_FILE = "opening.json", "entries.jsonl", "position.json"
+END = b"end\n"
+"""The last line of the entries: without it some may be gone."""
 
 logger = logging.getLogger(__name__)
 
 
-class FilesGone(Exception):
-    """The files that an entry brought are not in the journal, although they were never sent."""
+class EntryDamaged(Exception):
+    """An entry cannot be read any more, or its files are not in the journal, although they were never sent."""
+
+
+class JournalDamaged(ValueError):
+    """Nothing of a journal can be sent; the message names the file, and what was found in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +67,10 @@ class Entry:
     """The method of `TrackedRun`."""
     arguments: Mapping[str, Any]
     has_files: bool
+    sizes: Sequence[int] = ()
+    """Of its files, the smallest first, in bytes."""
+    damage: str = ""
+    """Why this one, and perhaps some that followed it, cannot be read."""
 
 
 @dataclass
@@ -86,63 +101,112 @@ def find_journals(run_id: str = "") -> list[Path]:
 
 
 def _ids(path: Path) -> set[str]:
-    """The ids by which the run of a journal may be known."""
-    ids = {path.name.rpartition("-")[2], read_position(path).run_id}
-    with suppress(ValueError):  # who opens it will say so
-        ids.add(read_opening(path).run_id)
+    """The ids by which the run of a journal may be known, whatever else in its files is damaged."""
+    ids = {path.name.rpartition("-")[2]}
+    for name in (OPENING_FILE, POSITION_FILE):
+        with suppress(OSError):  # who opens it will say so
+            ids |= {
+                run_id.decode() for run_id in re.findall(rb'"run_id": "(\w+)"', (path / name).read_bytes())
+            }
     return ids
+
+
+def seal(value: Any) -> str:
+    """Returns a dataclass as one line of JSON with a checksum."""
+    values = asdict(value)
+    return json.dumps({**values, "crc32": _checksum(values)})
+
+
+def unseal(text: bytes) -> dict[str, Any]:
+    """Returns what was sealed.
+
+    Raises:
+        ValueError: it is no longer what it was.
+    """
+    try:
+        values = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(values, dict) or values.pop("crc32", "") != _checksum(values):
+        raise ValueError(f"{quote(text)} does not fit its checksum")
+    return values
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values).encode()):08x}"
 
 
 def read_opening(path: Path) -> Opening:
     """Reads how the run of a journal begins.
 
     Raises:
-        ValueError: nothing readable says so, as where the journal was left by an earlier version.
+        JournalDamaged: nothing readable says so, as where the journal was left by an earlier version.
     """
     try:
-        return Opening(**json.loads((path / OPENING_FILE).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError) as error:
+        return Opening(**unseal((path / OPENING_FILE).read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
         message = f"{path}: found no readable {OPENING_FILE} ({error}), expected a journal of this version"
-        raise ValueError(message) from error
+        raise JournalDamaged(message) from error
 
 
 def read_position(path: Path) -> Position:
     """Reads how far a journal has been sent; where nothing readable says so, it is sent anew from its beginning."""
     try:
-        values = json.loads((path / POSITION_FILE).read_text(encoding="utf-8"))
-        return Position(values["next"], values["run_id"], values["refused"], values.get("was_lost", False))
-    except FileNotFoundError:
-        return Position()
-    except (ValueError, TypeError, KeyError) as error:
+        return Position(**unseal((path / POSITION_FILE).read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
         logger.warning(
             "%s cannot be read, and all of the journal is sent again (%s)", path / POSITION_FILE, error
         )
         return Position(was_lost=True)
 
 
-def read_entries(journal: Path, position: Position) -> list[Entry]:
-    """Reads the entries of a journal; a last line that was cut off in writing is dropped with a warning.
+def read_entries(journal: Path, position: Position) -> tuple[list[Entry], str]:
+    """Reads the entries of a journal.
 
-    Raises:
-        ValueError: another line is no entry, or not the next one; or there were more than are left, which would pass
-            for all.
+    What cannot be read, or is gone, and was not sent before, has an entry in its place that says so by `damage`.
+
+    Returns:
+        The entries, and where the file ends too early a text that says so: an entry was cut off in writing, which
+        nothing has relied on yet, or others are gone.
     """
     path = journal / ENTRIES_FILE
-    lines = path.read_bytes().split(b"\n") if path.is_file() else [b""]
-    if lines[-1]:
-        logger.warning("%s:%d was cut off in writing and is dropped", path, len(lines))
-    entries = []
-    for number, line in enumerate(lines[:-1]):
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        content, cut = b"", f"{path} cannot be read: {error.strerror}"
+    else:
+        last = content.count(b"\n") + 1
+        cut = f"{path}:{last}: found the end of the file, expected a line that says so"
+    is_ended = content.endswith(b"\n" + END) or content == END
+    entries: list[Entry] = []
+    following, damage = 0, ""
+    for number, line in enumerate(content.removesuffix(END).splitlines(), start=1):
         try:
-            entry = Entry(**json.loads(line))
+            entry = Entry(**unseal(line))
+            if entry.number < following:
+                raise ValueError(f"entry {entry.number} stands there twice")
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}:{number + 1}: found {quote(line)}, expected an entry") from error
-        if entry.number != number:
-            raise ValueError(f"{path}:{number + 1}: found entry {entry.number}, expected {number}")
+            damage = damage or f"{path}:{number}: found {quote(line)}, expected an entry ({error})"
+            continue
+        _note_gap(entries, following, entry.number, position, damage or f"{path}:{number}")
         entries.append(entry)
-    # The files of the one that was cut off in writing may be there.
-    with_files = max((int(place.name) for place in (journal / "files").glob("[0-9]*")), default=0)
-    expected = max(position.next, with_files)
-    if len(entries) < expected:
-        raise ValueError(f"{path}: found {len(entries)} entries, expected at least {expected}")
-    return entries
+        following, damage = entry.number + 1, ""
+    expected = max(position.next, _count_files(journal))
+    if is_ended and damage:
+        expected = max(expected, following + 1)
+    _note_gap(entries, following, expected, position, damage or cut)
+    return entries, "" if is_ended else damage or cut
+
+
+def _note_gap(entries: list[Entry], first: int, end: int, position: Position, damage: str) -> None:
+    """Puts one entry in the place of those that are gone and were not sent."""
+    first = max(first, position.next)
+    if first < end:
+        what = f"entry {first} is" if first == end - 1 else f"entries {first} to {end - 1} are"
+        entries.append(Entry(first, "", {}, has_files=False, damage=f"{damage}: {what} gone"))
+
+
+def _count_files(journal: Path) -> int:
+    """Returns how many entries there were at least: files are there before the entry that brings them is."""
+    names = [place.name for place in (journal / "files").glob("*")]
+    return max((int(name) for name in names if re.fullmatch("[0-9]+", name)), default=0)

@@ -15,6 +15,7 @@ from mlflow.utils.uri import is_local_uri
 
 from sls.files import check_is_file
 from sls.tracking.artifacts import download
+from sls.tracking.offline.server_calls import is_refusal
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions, get_run
 from sls.tracking.tags import CHECKPOINT_TAG, CHOSEN_EPOCH_TAG, MODEL_TAGS, WEIGHTS_DELETED, WEIGHTS_TAG
@@ -121,6 +122,8 @@ def find_model(client: MlflowClient, name: str) -> FoundModel:
         try:
             return _from_logged_model(client.get_logged_model(model_id), name)
         except MlflowException as error:
+            if not is_refusal(error):
+                raise
             raise ValueError(f"model: the tracking store has no model {model_id}") from error
     if name.startswith("models:/"):
         return _from_registry(client, name)
@@ -160,6 +163,8 @@ def _from_registry(client: MlflowClient, uri: str) -> FoundModel:
             else client.get_model_version(name, number)
         )
     except MlflowException as error:
+        if not is_refusal(error):
+            raise
         raise ValueError(
             f"model: the registry has no {uri} ({_what_registry_has(client, name)}); "
             "train and register one first, or name a file"

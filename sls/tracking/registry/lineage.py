@@ -19,7 +19,14 @@ from mlflow.exceptions import MlflowException
 from sls.tracking.offline.server_calls import is_refusal
 from sls.tracking.registry.stages import eer_tag, evaluated_place, key_tag
 from sls.tracking.run import one_line, run_link
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_runs, find_versions, tagged
+from sls.tracking.store import (
+    REGISTERED_MODEL_NAME,
+    find_known_run,
+    find_runs,
+    find_versions,
+    place_in_order,
+    tagged,
+)
 from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, NOT_COMPARABLE_TAG, NOTE_TAG, SCORE_RUN_TAG
 
 MAX_LINKS = 8
@@ -111,8 +118,7 @@ def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: s
     """
     runs: list[Run] = []
     if checkpoint_model_id:
-        of_checkpoint, order = tagged(model_id=checkpoint_model_id), "attributes.start_time ASC"
-        found = find_runs(client, of_checkpoint, order_by=order)
+        found = sorted(find_runs(client, tagged(model_id=checkpoint_model_id)), key=place_in_order)
         known = [run for run in found if run.info.status in ("FINISHED", "RUNNING")]
         runs = [run for run in known if run.data.tags.get("kind") in ("score", "evaluate")]
     return Lineage(checkpoint_model_id, find_known_run(client, train_run_id), runs)

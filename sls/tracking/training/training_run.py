@@ -20,6 +20,7 @@ from sls.files import scratch_directory
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
 from sls.tracking.artifacts import download
+from sls.tracking.offline.server_calls import is_away
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
 from sls.tracking.signals import stop_on_request
@@ -69,7 +70,7 @@ def track_training(
     if not resume:
         run.log_config(config)
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
-    with lost_process_raises(f"resume={run.run_id} goes on from the last state"):
+    with lost_process_raises(f"resume={run.run_id}, in as many processes, goes on from the last state"):
         training, recorder = _prepare(run, config, corpus, resume)
         recorder.on_step = on_step
         with stop_on_request() as recorder.stop:
@@ -139,6 +140,8 @@ def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
             run = find_run(connect(), run_id)
             path = download(f"runs:/{run.info.run_id}/{CONFIG_FILE}", scratch)
         except (MlflowException, OSError) as error:
+            if is_away(error):
+                raise
             raise ValueError(f"resume: found no configuration of a training run {run_id}") from error
         values: dict[str, Any] = read_config_values(path, source)
     began = build_config(values, source).to_flat()

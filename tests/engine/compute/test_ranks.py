@@ -6,6 +6,7 @@ import pytest
 from torch import distributed
 
 from sls.engine.compute.ranks import Ranks, join_ranks
+from sls.engine.compute.training_processes import lost_process_raises
 
 SECOND = Ranks(rank=1, world_size=3)
 
@@ -60,6 +61,12 @@ def test_a_process_that_is_gone_is_no_bad_input(monkeypatch) -> None:
         monkeypatch.setattr(distributed, name, lose)
     for meet in (SECOND.wait_for_all, lambda: SECOND.share(None)):
         with pytest.raises(ConnectionError, match=": Connection closed"):
+            meet()
+        # Also where a training begins, before its first step.
+        with (
+            pytest.raises(ConnectionError, match=r": Connection closed.*; resume=1a2b"),
+            lost_process_raises("resume=1a2b goes on"),
+        ):
             meet()
 
 

@@ -1,0 +1,104 @@
+"""Doors that keep no journal, behind a gateway that is out of order: complete, or one line and no finished run."""
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+from click.testing import CliRunner, Result
+from mlflow import MlflowClient
+
+from entrypoints.evaluate import evaluate
+from entrypoints.register import register
+from entrypoints.score import score
+from entrypoints.train import train
+from sls.tracking.store import find_runs
+from tests.servers import GATEWAY_FAULTS, Gateway, Server
+
+FOREVER = 10_000
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    directory = tmp_path_factory.mktemp("server")
+    server = Server(directory, directory / "mlflow.db")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def trained(server: Server, small_corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The id of a training on the server."""
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setenv("MLFLOW_TRACKING_URI", server.uri)
+        patches.setenv("SLS_JOURNAL_DIR", str(tmp_path_factory.mktemp("journal")))
+        words = ["--data_root", str(small_corpus), "--num_workers", "0", "--device", "cpu"]
+        words += ["--xlsr_model", "random:tiny", "--num_epochs", "1"]
+        result = CliRunner().invoke(train, words)
+        assert result.exit_code == 0, result.output
+        (run,) = find_runs(MlflowClient(), "tags.kind = 'train'")
+        mlflow.set_tracking_uri(None)
+    return str(run.info.run_id)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", GATEWAY_FAULTS)
+def test_door_behind_a_gateway_out_of_order_is_complete_or_says_so(
+    server: Server, trained: str, small_corpus: Path, store, tmp_path: Path, monkeypatch, fault: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    data = ["--data_root", str(small_corpus), "--track", "LA"]
+    calls: dict[str, Callable[[], Result]] = {
+        "score": lambda: CliRunner().invoke(
+            score,
+            [*data, "--model", f"runs:/{trained}", "--num_workers", "0", "--output", str(tmp_path / "s.txt")],
+        ),
+        "evaluate": lambda: CliRunner().invoke(evaluate, data),
+        "register": lambda: CliRunner().invoke(register, ["--run_id", trained]),
+    }
+    client = MlflowClient(server.uri)
+    for kind, call in calls.items():
+        expected, num_requests = behind_gateway(server, monkeypatch, call, "", FOREVER, 0)
+        assert expected.exit_code == 0, expected.output
+        whole = newest(client, kind)
+        half, end = num_requests // 2, num_requests - 4
+        for after, how_many in ((0, FOREVER), (half, 1), (half, FOREVER), (end, FOREVER)):
+            case = f"{kind}: {how_many} of {fault} after {after} of {num_requests}"
+            result, _ = behind_gateway(server, monkeypatch, call, fault, how_many, after)
+            assert "Traceback" not in result.output, case
+            run = newest(client, kind)
+            if result.exit_code == 0:
+                assert run.info.status == "FINISHED", case
+                assert run.info.run_id != whole.info.run_id, case
+                assert run.data.metrics.keys() == whole.data.metrics.keys(), case
+                assert run.data.tags.keys() == whole.data.tags.keys(), case
+            else:
+                lines = [line for line in result.stderr.splitlines() if not re.match("WARNING|INFO", line)]
+                assert [line.partition(":")[0] for line in lines[-1:]] == [kind], (case, result.output)
+                assert result.exit_code == 1, (case, result.output)
+                assert run.info.run_id == whole.info.run_id or run.info.status != "FINISHED", case
+
+
+def behind_gateway(
+    server: Server, monkeypatch, call: Callable[[], Result], fault: str, num_requests: int, after: int
+) -> tuple[Result, int]:
+    """Calls a door through a gateway of its own; what came of it, and how many requests it took."""
+    gateway = Gateway(server.port)
+    gateway.disturb(fault, num_requests, after)
+    try:
+        with monkeypatch.context() as patches:
+            mlflow.set_tracking_uri(None)
+            patches.setenv("MLFLOW_TRACKING_URI", gateway.uri)
+            return call(), gateway.num_requests
+    finally:
+        gateway.close()
+        mlflow.set_tracking_uri(None)
+
+
+def newest(client: MlflowClient, kind: str):
+    experiments = [item.experiment_id for item in client.search_experiments()]
+    found = client.search_runs(experiments, f"tags.kind = '{kind}'", order_by=["attributes.start_time DESC"])
+    return client.get_run(found[0].info.run_id)
