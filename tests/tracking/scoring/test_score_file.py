@@ -1,5 +1,6 @@
 """Score files on the disk, and the partial files beside them."""
 
+import json
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import Mock
@@ -70,3 +71,34 @@ def test_an_automatic_batch_size_is_that_of_what_is_there(tmp_path) -> None:
         assert known_batch_size(output) == 64
     write_score_file(output, {"eval_batch_size": 32}, LINES)
     assert known_batch_size(output) == 32
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eval_batch_size": 0},
+        {"eval_batch_size": "x"},
+        {"num_trials": -1},
+        {"num_trials": [2]},
+        {"num_trials": True},
+        {"num_trials": 10**15},
+        {"num_trials": 3, "eval_batch_size": 10**400},
+        {"model_tags": []},
+        {"counts": 3},
+        {"track": {"a": {}}},
+        {},
+    ],
+)
+def test_what_was_not_written_here_is_refused_with_its_file(tmp_path, changes) -> None:
+    made_with = {**MADE_WITH, **changes}
+    output = tmp_path / "df.txt"
+    for number in (1, 2):
+        head = json.dumps(made_with) + "\n"
+        partial_path(output, Shard(number, 2)).write_text(f"{head}t{number} 0\n")
+    for is_there in (False, True):
+        if is_there:
+            write_score_file(output, made_with, LINES)
+        with pytest.raises(ValueError, match=r"df\.txt"):
+            track_join(Mock(), output)
+    if changes:
+        assert known_batch_size(output) in (0, made_with["eval_batch_size"])
