@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from sls.quotation import quote, shorten
+
 NAME_RULE = "a name of letters, digits, _ and -"
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
@@ -315,4 +317,5 @@ def require(holds: bool, name: str, found: Any, expected: str) -> None:
         ValueError: it does not; names the setting, what was found, and what was expected.
     """
     if not holds:
-        raise ValueError(f"{name}: found {found}, expected {expected}")
+        told = shorten(found) if isinstance(found, str) else quote(found)
+        raise ValueError(f"{name}: found {told}, expected {expected}")

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from sls.quotation import first_line
+
 _LEAST_FREE_BYTES = 1 << 20
 """A disk with less is full."""
 _WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -99,6 +101,26 @@ def scratch_directory() -> Iterator[Path]:
             if not number or not is_here:
                 raise
             raise OSError(number, f"{os.strerror(number)} (TMPDIR names another place)", path) from error
+
+
+@contextmanager
+def reading(place: str) -> Iterator[None]:
+    """Makes whatever the content of a file leads to one kind of error, which names the file.
+
+    Around the readers of others' files, which know only some of what may be wrong with one. Errors of the system, as
+    where there is no such file, stay as they are.
+
+    Raises:
+        ValueError: The block raised something, be it that there is not enough memory.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if isinstance(error, ValueError) and place in str(error):
+            raise
+        raise ValueError(f"{place}: cannot be used: {first_line(error)}") from error
 
 
 def check_is_file(path: Path, parameter: str = "", expected: str = "a regular file") -> None:

@@ -1,20 +1,58 @@
 """How messages quote what was found, in one line and of bounded length, and say what may have been meant."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 MAX_QUOTED = 80
 """Characters of what is quoted; a field of a table may have thousands."""
+MAX_TOLD = 400
+"""Characters of what a library says."""
 
 
-def shorten(text: str) -> str:
-    """Returns a text, or where it is long its beginning and a mark that it was cut."""
-    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}...[cut]"
+def shorten(text: str, most: int = MAX_QUOTED) -> str:
+    """Returns a text, or where it has more characters its beginning and a mark that it was cut."""
+    return text if len(text) <= most else f"{text[:most]}...[cut]"
 
 
 def quote(found: object) -> str:
-    """Returns a value as Python writes it, so that a line end is no line end, and not at length."""
-    return shorten(repr(found))
+    """Returns a value as Python writes it, so that a line end is no line end, and not at length.
+
+    No more of it is written than is quoted: lists that hold one another by reference may stand for billions.
+    """
+    text = ""
+    for part in _parts(found):
+        text += part
+        if len(text) > MAX_QUOTED:
+            break
+    return shorten(text)
+
+
+def _parts(value: object) -> Iterator[str]:
+    """Yields how Python writes a value, piece by piece."""
+    if type(value) is dict and value:
+        for number, (key, item) in enumerate(value.items()):
+            yield ", " if number else "{"
+            yield from _parts(key)
+            yield ": "
+            yield from _parts(item)
+        yield "}"
+    elif isinstance(value, list | tuple) and type(value) in (list, tuple) and value:
+        opening, closing = "[]" if type(value) is list else "()"
+        for number, item in enumerate(value):
+            yield ", " if number else opening
+            yield from _parts(item)
+        yield f",{closing}" if type(value) is tuple and len(value) == 1 else closing
+    elif (
+        type(value) is int and value.bit_length() > MAX_QUOTED << 3
+    ):  # Python refuses to write some thousand digits
+        yield f"a number of {value.bit_length()} bits"
+    else:
+        yield repr(value)
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what an error says, or its kind where it says nothing."""
+    return shorten(next(iter(str(error).splitlines()), "") or type(error).__name__, MAX_TOLD)
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:

@@ -1,35 +1,82 @@
 """A YAML file as plain values, without the key that stands twice, of which YAML's own readers drop one."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, SequenceNode
 
+from sls.plain_data import MAX_DEPTH
 from sls.quotation import quote
 
 _SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it was built
+MAX_VALUES = 100_000
+"""Values in a file, what stands behind a reference counted wherever it is referred to."""
 
 
 def read_yaml(path: Path) -> Any:
     """Reads a YAML file; None for one without content.
 
     Raises:
-        ValueError: not UTF-8, not YAML, or a key that stands twice in one mapping; names file and line.
+        ValueError: not UTF-8, not YAML, deeper than `MAX_DEPTH` or of more than `MAX_VALUES`, or a key that stands
+            twice in one mapping; names file and line.
     """
     try:
-        loader = _SAFE_LOADER(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _check_extent(yaml.parse(text, _SAFE_LOADER))
+        loader = _SAFE_LOADER(text)
         node = loader.get_single_node()
         twice = None if node is None else _find_second_key(node)
         if twice is None:
             return None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that no calendar has
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except OSError:
+        raise
+    except (
+        Exception
+    ) as error:  # not UTF-8, a date that no calendar has: PyYAML raises whatever a value leads to
+        raise ValueError(
+            f"{path}: not YAML: {' '.join(str(error).split()) or type(error).__name__}"
+        ) from None
     first, second = twice
     raise ValueError(
         f"{path}:{second.start_mark.line + 1}: found key {quote(second.value)} a second time "
         f"(first in line {first.start_mark.line + 1}), expected each key once"
     )
+
+
+def _check_extent(events: Iterator[yaml.Event]) -> None:
+    """Looks at a file event by event, before anything is made of it: its reader in C has no bound on depth.
+
+    Raises:
+        ValueError: It goes deeper than `MAX_DEPTH`, or stands for more than `MAX_VALUES`.
+    """
+    counts: dict[str | None, int] = {}
+    """Values behind each anchor."""
+    open_values: list[tuple[str | None, int]] = []
+    total = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor not in counts:
+                raise ValueError(f"line {_line(event)}: found a reference to what is not whole before it")
+            total += counts[event.anchor]
+        elif isinstance(event, yaml.CollectionStartEvent):
+            counts.pop(event.anchor, None)
+            open_values.append((event.anchor, total))
+            total += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before = open_values.pop()
+            counts[anchor] = total - before
+        elif isinstance(event, yaml.ScalarEvent):
+            counts[event.anchor] = 1
+            total += 1
+        if len(open_values) > MAX_DEPTH or total > MAX_VALUES:
+            much = f"{MAX_DEPTH} levels" if len(open_values) > MAX_DEPTH else f"{MAX_VALUES} values"
+            raise ValueError(f"line {_line(event)}: found more than {much} of lists and mappings")
+
+
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 1
 
 
 def _find_second_key(root: Node) -> tuple[Node, Node] | None:

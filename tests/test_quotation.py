@@ -9,7 +9,7 @@ from sls.data.tables.columns import Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
 from sls.data.tables.score_files import check_names, join_scores, read_scores
-from sls.quotation import MAX_QUOTED, did_you_mean, quote, shorten
+from sls.quotation import MAX_QUOTED, did_you_mean, first_line, quote, shorten
 
 LONG = "x" * 4_000
 LIST = TableFormat("list", ("trial", "label"), labels={"spoof": Label.SPOOF})
@@ -54,3 +54,21 @@ def test_no_message_quotes_more_than_the_beginning_of_what_was_found(tmp_path, c
     with pytest.raises(ValueError, match=r"x{60}.*\.\.\.\[cut\]") as caught:
         read(path)
     assert len(str(caught.value)) < 400
+
+
+def test_no_more_of_a_value_is_written_than_is_quoted():
+    shared: object = 1
+    for _ in range(60):
+        shared = [shared, {"a": (shared,)}]  # 2 ** 60 leaves
+    itself: list[object] = []
+    itself.append(itself)
+    for value in (shared, itself, [1] * 10**6, 1 << 100_000):
+        assert len(quote(value)) < 2 * MAX_QUOTED
+    for value in ([], {}, (), (1,), [None, {"a": (1, 2.5), 3: b"x"}], {1}, np.float64(2)):
+        assert quote(value) == repr(value)
+
+
+def test_of_what_a_library_says_the_first_line_is_told_or_the_kind():
+    assert first_line(KeyError()) == "KeyError"
+    assert first_line(ValueError("a\nb")) == "a"
+    assert len(first_line(ValueError(LONG))) < 500

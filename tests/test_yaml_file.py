@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,40 @@ def test_one_module_reads_yaml() -> None:
         if re.search(r"\byaml\.\w*load", path.read_text(encoding="utf-8"))
     ]
     assert readers == [], "sls.yaml_file.read_yaml is to be used"
+
+
+BOMB = "a: &a [1, 2]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in pairwise("abcdefghi")
+)
+MERGED = "a: &a {x: 1}\n" + "".join(
+    f"{b}: &{b} {{<<: [{', '.join([f'*{a}'] * 9)}]}}\n" for a, b in pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lr: " + "[" * 30_000 + "]" * 30_000,
+        "lr: " + "{a: " * 30_000 + "}" * 30_000,
+        "".join(" " * depth + "a:\n" for depth in range(2_000)),
+        "- " * 5_000 + "1",
+        BOMB,
+        MERGED,
+        "a: &a [*a]",
+        "a: &a {<<: *a}",
+        "lr: !!timestamp x",
+        "lr: !!int ''",
+        "lr: !!bool x",
+        "[1]: 2\n? {a: b}\n: 1",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_what_would_end_a_reader_or_fill_the_memory_is_refused_with_the_file(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "v3.yaml"
+    path.write_text(text)
+    for read in (read_config_values, load_tracks):
+        with pytest.raises(ValueError, match=r"v3\.yaml: ") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)

@@ -19,6 +19,8 @@ from sls.metrics.cllr import count_by_score, pool_adjacent_violators
 from sls.metrics.eer import check_scores
 from sls.quotation import quote
 
+MAX_NUMBER, MAX_LLR = 1e100, 1e9
+"""Of a calibration: far above those of any fit, and far below what turns LLRs into infinities."""
 MAX_NEWTON_STEPS = 100
 NEWTON_TOLERANCE = 1e-10
 RIDGE = 1e-6
@@ -98,11 +100,21 @@ def _read_line(content: dict[str, Any]) -> LogisticCalibration:
     _require(scale > 0, f"scale {scale:g}", "one above 0, or scores would be turned round")
     ends = content.get("score_range")
     if ends is None:
-        return LogisticCalibration(scale, offset)
+        return _within_bounds(LogisticCalibration(scale, offset))
     low_high = tuple(map(float, ends))
     is_range = len(low_high) == 2 and -math.inf < low_high[0] < low_high[1] < math.inf
     _require(is_range, f"score_range {quote(ends)}", "the lowest and the highest score of the fit")
-    return LogisticCalibration(scale, offset, (low_high[0], low_high[1]))
+    return _within_bounds(LogisticCalibration(scale, offset, (low_high[0], low_high[1])))
+
+
+def _within_bounds(line: LogisticCalibration) -> LogisticCalibration:
+    """Refuses numbers that no scores lead to, and that would turn LLRs into infinities."""
+    most = max(abs(line.scale), abs(line.offset), *map(abs, line.score_range or ()))
+    numbers = f"scale {line.scale:g}, offset {line.offset:g} and score_range {line.score_range}"
+    _require(most <= MAX_NUMBER, numbers, f"numbers of at most {MAX_NUMBER:g}")
+    llrs = np.abs(line.apply(line.score_range or (-1.0, 1.0))).max()
+    _require(llrs <= MAX_LLR, f"{numbers}, which give LLRs of {llrs:g}", f"LLRs of at most {MAX_LLR:g}")
+    return line
 
 
 def _read_curve(content: dict[str, Any]) -> PavCalibration:
@@ -111,6 +123,8 @@ def _read_curve(content: dict[str, Any]) -> PavCalibration:
     _require(0 < len(scores) == len(llrs), counts, "as many of each, one at least")
     for name, values in (("scores", scores), ("llrs", llrs)):
         _require(all(map(math.isfinite, values)), f"{name} that are NaN or infinite", "finite numbers")
+        most, allowed = max(map(abs, values)), MAX_NUMBER if name == "scores" else MAX_LLR
+        _require(most <= allowed, f"{name} of {most:g}", f"at most {allowed:g}")
         ascends = all(earlier <= later for earlier, later in pairwise(values))
         _require(ascends, f"{name} that descend", "ascending ones, or scores would be turned round")
     return PavCalibration(scores, llrs)
@@ -146,7 +160,7 @@ def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> LogisticCalibration:
             "rise: negate them, or calibrate a system that tells the classes apart"
         )
     score_range = float(scores.min()), float(scores.max())
-    return LogisticCalibration(float(scale), float(weights[1] - scale * centre), score_range)
+    return _within_bounds(LogisticCalibration(float(scale), float(weights[1] - scale * centre), score_range))
 
 
 def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:

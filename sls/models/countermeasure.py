@@ -44,6 +44,11 @@ class Explanation:
     """Weight of each layer, between 0 and 1. Shape: `(batch, num_layers)`."""
 
 
+def count_inputs(dim: int, num_frames: int) -> int:
+    """Returns how many numbers the pooling leaves of `(frames, dim)`: the inputs of `fc1`."""
+    return (num_frames // POOL_SIZE) * (dim // POOL_SIZE)
+
+
 class SlsClassifier(nn.Module):
     """Sensitive Layer Selection and the classifier behind it (Zhang, Wen and Hu, ACM MM 2024, section 3).
 
@@ -68,7 +73,7 @@ class SlsClassifier(nn.Module):
         self.fc0 = nn.Linear(dim, 1)
         # One channel: every frame and dimension of a batch shares one mean and one variance.
         self.first_bn = nn.BatchNorm2d(num_features=1)
-        self.fc1 = nn.Linear((num_frames // POOL_SIZE) * (dim // POOL_SIZE), HIDDEN_DIM)
+        self.fc1 = nn.Linear(count_inputs(dim, num_frames), HIDDEN_DIM)
         self.fc3 = nn.Linear(HIDDEN_DIM, NUM_CLASSES)
 
     def forward(self, layer_outputs: Iterable[Tensor]) -> Explanation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -67,6 +68,9 @@ class EncoderConfig:
         dropouts = ("dropout", "attention_dropout", "activation_dropout", "projection_dropout", "layer_drop")
         for name in dropouts:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a probability below 1")
+        require(
+            math.isfinite(self.feature_grad_mult), "feature_grad_mult", self.feature_grad_mult, "a number"
+        )
         for name in ("num_heads", "pos_conv_groups"):
             divisor = getattr(self, name)
             require(self.dim % divisor == 0, name, divisor, f"a divisor of dim, which is {self.dim}")
@@ -82,6 +86,17 @@ class EncoderConfig:
     def has_dropout(self) -> bool:
         """Whether two passes over the same waveforms can differ in training, layer drop aside."""
         return any((self.dropout, self.attention_dropout, self.activation_dropout, self.projection_dropout))
+
+    @property
+    def num_weights(self) -> int:
+        """Numbers in the matrices of the encoder, without making it: biases and normalisations come to little."""
+        channels = [1, *(channels for channels, _, _ in self.conv_layers)]
+        kernels = (kernel for _, kernel, _ in self.conv_layers)
+        convolutions = sum(
+            a * b * kernel for a, b, kernel in zip(channels, channels[1:], kernels, strict=False)
+        )
+        positions = self.dim * (self.dim // self.pos_conv_groups) * self.pos_conv_kernel
+        return convolutions + positions + self.num_layers * self.dim * (4 * self.dim + 2 * self.ffn_dim)
 
     def count_frames(self, num_samples: int) -> int:
         """Returns the number of frames that the convolutions make of `num_samples` samples.
@@ -100,7 +115,7 @@ class EncoderConfig:
         """Returns the configuration whose fields JSON gave back.
 
         Raises:
-            ValueError: on a field that is unknown or missing.
+            ValueError: on a field that is unknown, missing or of another type.
         """
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(fields) != expected:
@@ -109,7 +124,12 @@ class EncoderConfig:
                 f"missing fields {sorted(expected - set(fields))}"
             )
         conv_layers = tuple((int(c), int(k), int(s)) for c, k, s in fields["conv_layers"])
-        return cls(**{**fields, "conv_layers": conv_layers})
+        config = cls(**{**fields, "conv_layers": conv_layers})
+        for name in expected:
+            found, kind = getattr(config, name), type(getattr(cls, name))
+            is_kind = type(found) is kind or (kind is float and type(found) is int)
+            require(is_kind, f"encoder configuration: {name}", found, kind.__name__)
+        return config
 
 
 NAMED_ENCODERS: Mapping[str, EncoderConfig] = MappingProxyType(

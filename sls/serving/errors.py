@@ -6,7 +6,6 @@ parameter of the wrong type, a broken table) MLflow's server answers by itself, 
 """
 
 import inspect
-import json
 import logging
 import sys
 from collections.abc import Callable
@@ -17,12 +16,20 @@ from typing import Any
 import pandas as pd
 from mlflow.exceptions import INVALID_PARAMETER_VALUE, MlflowException
 
+from sls.plain_data import parse_json
+
 SCORING_SERVER = "mlflow.pyfunc.scoring_server"
 GUARDED_PARAMETERS = ("data", "content_type", "model", "input_schema")
 """Of the server's function `invocations`, from the bytes of a request to its answer."""
 JSON_TYPE = "application/json"
+PARQUET_TYPE = "application/vnd.apache.parquet"
+"""Which the server would take, and in which a few bytes may stand for any number of rows."""
+MAX_LISTS = 10_000
+"""Far more than rows and their samples need; each of two bytes of JSON takes fifty in memory."""
 INPUT_FORMATS = ("dataframe_records", "dataframe_split", "instances", "inputs")
 PARAMS = "params"
+DECORATOR = "_async_catch_mlflow_exception"
+"""Of the server, around what reads a request: it makes refusals answers."""
 MAX_QUOTED = 24
 """Characters of a key that is quoted; a longer one may be the recording."""
 UNKNOWN_TYPE = f"content type: found one that is not taken, expected {JSON_TYPE} in UTF-8"
@@ -70,6 +77,43 @@ def guard_server(max_bytes: int) -> None:
         logger.warning("MLflow's server has changed: its own errors may hold what was sent")
         return
     server.invocations = guard(invocations, max_bytes)
+    # The server's application, which is made after the model was loaded, reads the body inside this decorator.
+    decorate = getattr(server, DECORATOR, None)
+    if decorate is None:
+        logger.warning("MLflow's server has changed: it takes a request whole before its length is looked at")
+        return
+
+    @wraps(decorate)
+    def decorate_limited(answer: Callable[..., Any]) -> Any:
+        return decorate(limit_body(answer, max_bytes))
+
+    setattr(server, DECORATOR, decorate_limited)
+
+
+def limit_body(answer: Callable[..., Any], max_bytes: int) -> Callable[..., Any]:
+    """Returns the server's answer to a request, which then refuses a body as soon as it is too long.
+
+    By what its header says, or as it comes: in chunks it may have no end.
+    """
+
+    @wraps(answer)
+    async def answer_limited(request: Any) -> Any:
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > max_bytes:
+            raise RefusedRequest(f"request: found {length} bytes, expected at most {max_bytes}")
+        num_bytes = 0
+
+        async def receive() -> Any:
+            nonlocal num_bytes
+            message = await request.receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > max_bytes:
+                raise RefusedRequest(f"request: found {num_bytes} bytes so far, expected at most {max_bytes}")
+            return message
+
+        return await answer(type(request)(request.scope, receive))
+
+    return answer_limited
 
 
 def guard(invocations: Callable[..., Any], max_bytes: int) -> Callable[..., Any]:
@@ -80,6 +124,8 @@ def guard(invocations: Callable[..., Any], max_bytes: int) -> Callable[..., Any]
         if len(data) > max_bytes:
             raise RefusedRequest(f"request: found {len(data)} bytes, expected at most {max_bytes}")
         kind = content_type or JSON_TYPE
+        if kind.strip().startswith(PARQUET_TYPE):
+            raise RefusedRequest(UNKNOWN_TYPE)
         try:
             # The server takes parsed JSON as it takes its bytes.
             body = _parse(data) if kind.partition(";")[0].strip() == JSON_TYPE else data
@@ -108,7 +154,9 @@ def _parse(data: bytes) -> dict[str, Any]:
             parameter there would be a decision at another prior than the one that was asked for.
         ValueError: it is no JSON object.
     """
-    body = json.loads(data)
+    if data.count(b"[") + data.count(b"{") > MAX_LISTS:
+        raise RefusedRequest(f"request: found more than {MAX_LISTS} lists and objects, {EXPECTED}")
+    body = parse_json(data)
     if not isinstance(body, dict):
         raise ValueError("no JSON object")
     for key in body:

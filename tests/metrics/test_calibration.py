@@ -227,3 +227,27 @@ def test_numbers_that_would_turn_scores_round_or_lose_them_are_named(content, re
 def test_a_single_class_raises():
     with pytest.raises(ValueError, match="no bona fide"):
         fit_pav([], [0.0])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"method": "logistic", "scale": 1e308, "offset": 0},
+        {"method": "logistic", "scale": 1e308, "offset": 0, "score_range": [0, 1e-300]},
+        {"method": "logistic", "scale": 1e50, "offset": 0, "score_range": [-5, 0]},
+        {"method": "logistic", "scale": 1, "offset": -1e300},
+        {"method": "logistic", "scale": 1, "offset": 0, "score_range": [-1e308, 1e308]},
+        {"method": "logistic", "scale": 10**400, "offset": 0},
+        {"method": "pav", "scores": [0, 1], "llrs": [-1e308, 1e308]},
+        {"method": "pav", "scores": [0, 1e200], "llrs": [-1, 1]},
+    ],
+)
+def test_numbers_that_no_scores_lead_to_are_refused(content):
+    with pytest.raises(ValueError, match="not a calibration: found"):
+        calibration_from_dict(content)
+
+
+@pytest.mark.parametrize("factor", [1e-60, 1e-7, 1.0, 1e7, 1e90])
+def test_a_fit_on_scores_of_any_size_can_be_read_again(factor: float):
+    calibration = fit_logistic(*(factor * scores for scores in draw_ratios(4, 500)))
+    assert calibration_from_dict(json.loads(json.dumps(calibration.to_dict()))) == calibration

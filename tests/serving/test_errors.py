@@ -12,7 +12,7 @@ from mlflow.pyfunc import scoring_server
 from mlflow.types import DataType, ParamSchema, ParamSpec
 
 from sls.serving.contract import make_signature
-from sls.serving.errors import GUARDED_PARAMETERS, RefusedRequest, guard, guard_server
+from sls.serving.errors import DECORATOR, GUARDED_PARAMETERS, RefusedRequest, guard, guard_server
 
 MODEL = SimpleNamespace(metadata=None)
 
@@ -144,10 +144,35 @@ def test_server_that_has_changed_is_left_to_answer_as_mlflow_does(monkeypatch, c
     assert any(record.levelname == "WARNING" for record in caplog.records)
 
 
-async def post(app: Any, body: bytes) -> list[dict[str, Any]]:
-    """Returns what an ASGI application sends for a request."""
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"1000000000000")]], ids=["chunks", "told"])
+def test_a_body_without_end_is_refused_once_it_is_too_long(monkeypatch, headers: Any) -> None:
+    for name in ("invocations", DECORATOR):
+        monkeypatch.setattr(scoring_server, name, inspect.unwrap(getattr(scoring_server, name)))
+    guard_server(max_bytes=1_000)
+    app = scoring_server.init(SimpleNamespace(metadata=SimpleNamespace(get_input_schema=lambda: None)))
+    num_asked = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal num_asked
+        num_asked += 1
+        return {"type": "http.request", "body": b"x" * 100, "more_body": True}
+
+    start, *parts = asyncio.run(post(app, receive, headers))
+    assert start["status"] == 400
+    assert b"expected at most 1000" in b"".join(part.get("body", b"") for part in parts)
+    assert num_asked == (0 if headers else 11)
+
+
+async def post(app: Any, body: Any, headers: Any = ()) -> list[dict[str, Any]]:
+    """Returns what an ASGI application sends for a request; its body whole, or what gives it part by part."""
     sent: list[dict[str, Any]] = []
-    scope = {"type": "http", "method": "POST", "path": "/invocations", "query_string": b"", "headers": []}
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/invocations",
+        "query_string": b"",
+        "headers": [*headers],
+    }
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": body, "more_body": False}
@@ -155,5 +180,18 @@ async def post(app: Any, body: bytes) -> list[dict[str, Any]]:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    await app(scope, receive, send)
+    await app(scope, body if callable(body) else receive, send)
     return sent
+
+
+@pytest.mark.parametrize("body", [b"[" + b"[]," * 20_000 + b"1]", b"[" * 5_000 + b"]" * 5_000])
+def test_lists_that_take_far_more_memory_than_the_request_are_refused(body: bytes) -> None:
+    guarded = guard(lambda *_: pytest.fail("it was answered"), max_bytes=10**6)
+    with pytest.raises(RefusedRequest, match="request: found"):
+        guarded(body, None, MODEL, None)
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.apache.parquet", " application/vnd.apache.parquet; a=b"])
+def test_a_table_of_which_few_bytes_stand_for_any_number_of_rows_is_not_taken(kind: str) -> None:
+    with pytest.raises(RefusedRequest, match="content type"):
+        guard(lambda *_: pytest.fail("it was read"), max_bytes=100)(b"PAR1", kind, MODEL, None)

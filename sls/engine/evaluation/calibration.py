@@ -6,6 +6,7 @@ from pathlib import Path
 from sls.data.tables.score_files import JoinedScores
 from sls.files import write_whole
 from sls.metrics.calibration import Calibration, calibration_from_dict, fit_logistic, fit_pav
+from sls.plain_data import parse_json
 from sls.quotation import quote
 
 METHODS = ("logistic", "pav")
@@ -49,7 +50,7 @@ def load_calibration(path: str | Path) -> Calibration:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such calibration file")
     try:
-        return calibration_from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return calibration_from_dict(parse_json(path.read_text(encoding="utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError):
         raise ValueError(f"{path}: found no JSON, expected a calibration as evaluate fits it") from None
     except ValueError as error:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from sls.data.tables.score_files import check_names, format_score
-from sls.engine.scoring.settings import REMEDY, check_same
+from sls.engine.scoring.settings import REMEDY, check_same, is_made_with
 from sls.files import naming
+from sls.plain_data import parse_json
 
 PARTIAL_ENDING = ".partial"
 SYNC_INTERVAL_S = 5.0
@@ -119,10 +120,10 @@ def read_partial(path: Path, remedy: str = REMEDY) -> PartialScores | None:
 def _parse_head(line: bytes) -> dict[str, Any] | None:
     """Returns what scores are made with; None where the line does not say it."""
     try:
-        made_with = json.loads(line)
+        made_with = parse_json(line)
     except ValueError:
         return None
-    is_whole = isinstance(made_with, dict) and {"num_trials", "eval_batch_size"} <= made_with.keys()
+    is_whole = is_made_with(made_with) and {"num_trials", "eval_batch_size"} <= made_with.keys()
     return made_with if is_whole else None
 
 
@@ -181,17 +182,18 @@ def join_shards(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Any], 
         raise FileNotFoundError(f"{output}: found no shards of it, expected {expected}")
     made_with, first = found[0][1].made_with, found[0][1].path.name
     num_trials = made_with["num_trials"]
-    lines = [""] * num_trials
+    by_place: dict[int, str] = {}
     for shard, part in found:
         check_same(part.made_with, made_with, part.path, f"the others are as {first}")
         places = shard.trials(num_trials, made_with["eval_batch_size"])
-        for place, line in zip(places, part.lines(), strict=False):
-            lines[place] = line or lines[place]
-    if missing := lines.count(""):
+        by_place |= {place: line for place, line in zip(places, part.lines(), strict=False) if line}
+    if missing := num_trials - len(by_place):
         names = ", ".join(part.path.name for _, part in found)
+        number = next(place for place in range(num_trials) if place not in by_place) + 1
         raise ValueError(
-            f"{output}: {missing} of {num_trials} trials are not scored, the first of them number "
-            f"{lines.index('') + 1}; found {names}; score the missing shards, or continue those that were stopped"
+            f"{output}: {missing} of {num_trials} trials are not scored, the first of them number {number}; found "
+            f"{names}; score the missing shards, or continue those that were stopped"
         )
+    lines = [by_place[place] for place in range(num_trials)]
     check_names(output, [line.rpartition(" ")[0] for line in lines])
     return made_with, lines

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sls.config import ComputeConfig, ScoringConfig
+from sls.quotation import quote, shorten
 
 REMEDY = "name another output, or add force=true to score anew"
 SETTINGS = ("precision", "backend", "resampler", "window_hop", "window_combination")
@@ -15,6 +16,12 @@ EARLIER_SETTINGS = {"resampler": "soxr"}
 """Settings that scores were once made with and do not name, since there was no choice."""
 DESCRIPTION = ("track", "corpus", "model", "protocol", "counts", "model_tags", "versions", "hardware")
 """What else is said of the making of scores; no score depends on it."""
+
+_KINDS = {
+    **dict.fromkeys(("num_trials", "eval_batch_size"), int),
+    **dict.fromkeys(("track", "corpus", "model", "protocol", "protocol_sha256"), str),
+    **dict.fromkeys(("counts", "model_tags"), dict),
+}
 
 
 def settings_of(compute: ComputeConfig, scoring: ScoringConfig) -> dict[str, Any]:
@@ -29,6 +36,17 @@ def settings_of(compute: ComputeConfig, scoring: ScoringConfig) -> dict[str, Any
     }
 
 
+def is_made_with(content: Any) -> bool:
+    """Whether what a file says of the making of its scores has the form in which it is written."""
+    if not isinstance(content, dict):
+        return False
+    values = ((content[name], kind) for name, kind in _KINDS.items() if name in content)
+    least = {"num_trials": 0, "eval_batch_size": 1}
+    return all(type(value) is kind for value, kind in values) and all(
+        content.get(name, number) >= number for name, number in least.items()
+    )
+
+
 def check_same(found: Mapping[str, Any], expected: Mapping[str, Any], source: Path, remedy: str) -> None:
     """Refuses scores that are made with something else.
 
@@ -38,9 +56,13 @@ def check_same(found: Mapping[str, Any], expected: Mapping[str, Any], source: Pa
     found, expected = {**EARLIER_SETTINGS, **found}, {**EARLIER_SETTINGS, **expected}
     names = [name for name in _binding({**found, **expected}) if found.get(name) != expected.get(name)]
     if names:
-        told = ", ".join(f"{name} {found.get(name)}" for name in names)
-        wanted = ", ".join(f"{name} {expected.get(name)}" for name in names)
+        told = ", ".join(f"{name} {_tell(found.get(name))}" for name in names)
+        wanted = ", ".join(f"{name} {_tell(expected.get(name))}" for name in names)
         raise ValueError(f"{source}: found scores with {told}, expected {wanted}; {remedy}")
+
+
+def _tell(value: Any) -> str:
+    return shorten(value) if isinstance(value, str) else quote(value)
 
 
 def scores_key(made_with: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from accelerate.utils import gather_object
 
 from sls.data.loading.dataset import TrialDataset
 from sls.files import write_whole
+from sls.models.checkpoints.pickles import read_pickle
 
 STATE_FILE = "state.pt"
 FORMAT = "sls-training/1"
@@ -103,10 +104,7 @@ def read_state(directory: Path) -> dict[str, Any]:
     path = directory / STATE_FILE
     if not path.is_file():
         raise FileNotFoundError(f"resume: no file {path}, expected the state of a training")
-    try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file raises whatever its bytes lead to
-        raise ValueError(f"{path}: not a whole training state: {str(error).splitlines()[0]}") from error
+    state: dict[str, Any] = read_pickle(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ValueError(f"{path}: found no training state, expected format {FORMAT}")
     return state

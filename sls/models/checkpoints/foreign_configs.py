@@ -1,12 +1,12 @@
 """What others' files say of the shape of an encoder: fairseq's wav2vec 2.0 files, and Hugging Face's config.json."""
 
 import ast
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sls.models.encoder_config import EncoderConfig
+from sls.plain_data import parse_json
 from sls.quotation import quote
 
 # Our name of a field: fairseq's, what fairseq takes where a file says nothing (Wav2Vec2Config of fairseq 0.12.2;
@@ -55,7 +55,8 @@ _HUGGINGFACE_SUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "adapter_attn_dim": (None,),
 }
 
-MAX_REPEATS = 1000  # so that a few characters cannot ask for all memory
+MAX_CONV_LAYERS = 1000
+MAX_CONV_TEXT = 20_000  # characters that tell of them; Python's parser takes a hundred times their memory
 
 
 def parse_fairseq_config(checkpoint: Mapping[str, Any], source: str) -> EncoderConfig:
@@ -80,7 +81,7 @@ def parse_fairseq_config(checkpoint: Mapping[str, Any], source: str) -> EncoderC
         conv_layers = _parse_conv_layers(fields.get("conv_feature_layers", _CONV_LAYERS))
         values["has_projection"] = conv_layers[-1][0] != int(values["dim"])
         return _make_encoder(values, fields.get("extractor_mode") == "layer_norm", conv_layers)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: the encoder's configuration cannot be used: {error}") from error
 
 
@@ -102,14 +103,14 @@ def read_huggingface_config(path: Path) -> EncoderConfig:
         ValueError: if it cannot be read, leaves out a field, or asks for what is not supported.
     """
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = parse_json(path.read_text(encoding="utf-8"))
         _check_supported(fields, _HUGGINGFACE_SUPPORTED)
         values = {ours: fields[theirs] for ours, (_, _, theirs) in _FIELDS.items() if theirs}
         convolutions = zip(*(fields[f"conv_{name}"] for name in ("dim", "kernel", "stride")), strict=True)
         return _make_encoder(values, fields["feat_extract_norm"] == "layer", tuple(convolutions))
     except KeyError as error:
         raise ValueError(f"{path}: found no {error}, expected a wav2vec 2.0 configuration") from error
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: the encoder's configuration cannot be used: {error}") from error
 
 
@@ -134,22 +135,35 @@ def _check_supported(fields: Mapping[str, Any], table: Mapping[str, tuple[Any, .
 def _parse_conv_layers(text: Any) -> tuple[tuple[int, int, int], ...]:
     """Reads a list such as `[(512, 10, 5)] + [(512, 3, 2)] * 4`, which fairseq evaluates as Python."""
     try:
-        layers = _evaluate_list(ast.parse(str(text), mode="eval").body)
+        if len(text) > (MAX_CONV_TEXT if isinstance(text, str) else MAX_CONV_LAYERS):
+            raise ValueError("more than any encoder has")
+        layers = _evaluate_list(ast.parse(text.strip(), mode="eval").body) if isinstance(text, str) else text
         if not layers:
             raise ValueError("no layer")
         return tuple((int(channels), int(kernel), int(stride)) for channels, kernel, stride in layers)
-    except (SyntaxError, TypeError, ValueError) as error:
+    except (MemoryError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError) as error:
         raise ValueError(
             f"conv_feature_layers: found {quote(text)}, expected lists of (channels, kernel, stride)"
         ) from error
 
 
-def _evaluate_list(node: ast.expr) -> Any:
+def _evaluate_list(node: ast.expr) -> list[Any]:
+    """Returns a list of not more than `MAX_CONV_LAYERS`; the length of each part of it is known before it is made."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _evaluate_list(node.left) + _evaluate_list(node.right)
+        parts = _evaluate_list(node.left), _evaluate_list(node.right)
+        _check_length(len(parts[0]) + len(parts[1]))
+        return parts[0] + parts[1]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
-        times = ast.literal_eval(node.right)
-        if not isinstance(times, int) or times > MAX_REPEATS:
-            raise ValueError(f"repeats {times} times")
-        return _evaluate_list(node.left) * times
-    return ast.literal_eval(node)
+        repeated, times = _evaluate_list(node.left), ast.literal_eval(node.right)
+        _check_length(len(repeated) * times)
+        return repeated * int(times)
+    layers = ast.literal_eval(node)
+    if not isinstance(layers, list):
+        raise ValueError("no list of layers")
+    _check_length(len(layers))
+    return layers
+
+
+def _check_length(length: int) -> None:
+    if length > MAX_CONV_LAYERS:
+        raise ValueError(f"{length} layers")

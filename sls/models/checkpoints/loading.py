@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from sls.files import file_digest
+from sls.files import file_digest, reading
 from sls.models.checkpoints import native, published
 from sls.models.checkpoints.fairseq_backend import FairseqXlsr
 from sls.models.checkpoints.foreign_configs import parse_fairseq_config, read_huggingface_config
@@ -17,9 +17,11 @@ from sls.models.checkpoints.names import (
     FAIRSEQ_UNUSED,
     HUGGINGFACE_TO_FAIRSEQ_UNUSED,
     HUGGINGFACE_UNUSED,
+    check_size,
     encoder_shapes,
     fairseq_names,
     huggingface_names,
+    named_weights,
     take_weights,
     unify_weight_norm,
 )
@@ -133,30 +135,34 @@ def load_checkpoint(
     where = place or str(source)
     path = fetch(source)
     digest = file_digest(path)
-    content, metadata = _read(path)
-    if native.is_native(metadata):
-        model, info = native.restore(content, metadata, Path(where))
-    elif state := unwrap(content, where):
-        encoder = _read_pretrained(xlsr).encoder if xlsr else None
-        model = published.restore_published(state, encoder, where)
-        provenance = {"format": "published SLS", "source": str(source), "sha256": digest}
-        info = CheckpointInfo(model.encoder, model.num_samples, provenance=provenance)
-    else:
-        raise ValueError(
-            f"{where}: found no SLS countermeasure, expected one; a pre-trained encoder is a start for training, and "
-            "cannot score"
-        )
+    with reading(where):
+        content, metadata = _read(path)
+        state = {} if native.is_native(metadata) else unwrap(content, where)
+    encoder = _read_pretrained(xlsr).encoder if xlsr and state else None
+    with reading(where):
+        if native.is_native(metadata):
+            model, info = native.restore(content, metadata, where)
+        elif state:
+            model = published.restore_published(state, encoder, where)
+            provenance = {"format": "published SLS", "source": str(source), "sha256": digest}
+            info = CheckpointInfo(model.encoder, model.num_samples, provenance=provenance)
+        else:
+            raise ValueError(
+                f"{where}: found no SLS countermeasure, expected one; a pre-trained encoder is a start for training, "
+                "and cannot score"
+            )
     return LoadedCheckpoint(_with_backend(model, backend).eval(), info, digest)
 
 
 def _read_pretrained(source: str | Path) -> _Pretrained:
     path = fetch(source)
-    content, metadata = _read(path)
-    if native.is_native(metadata) or unwrap(content, str(source)):
-        raise ValueError(f"{path}: found a trained countermeasure, expected a pre-trained encoder")
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        return _take_fairseq(content, str(path))
-    return _take_huggingface(_flat_weights(content), source)
+    with reading(str(path)):
+        content, metadata = _read(path)
+        if native.is_native(metadata) or unwrap(content, str(source)):
+            raise ValueError(f"{path}: found a trained countermeasure, expected a pre-trained encoder")
+        if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+            return _take_fairseq(content, str(path))
+        return _take_huggingface(_flat_weights(content), source)
 
 
 def _read(path: Path) -> tuple[Any, Mapping[str, str]]:
@@ -166,8 +172,10 @@ def _read(path: Path) -> tuple[Any, Mapping[str, str]]:
 
 def _take_fairseq(content: Mapping[str, Any], source: str) -> _Pretrained:
     encoder = parse_fairseq_config(content, source)
+    weights = named_weights(content["model"])
+    check_size(weights, encoder, source)
     names, shapes = fairseq_names(encoder), encoder_shapes(encoder)
-    state = {unify_weight_norm(name): tensor for name, tensor in content["model"].items()}
+    state = {unify_weight_norm(name): tensor for name, tensor in weights.items()}
     return _Pretrained(encoder, *take_weights(state, names, shapes, FAIRSEQ_UNUSED, source))
 
 
@@ -178,6 +186,7 @@ def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretr
             f"{source}: found no wav2vec 2.0 encoder, expected fairseq's or Hugging Face's layout"
         )
     encoder = read_huggingface_config(fetch(source, sibling="config.json"))
+    check_size(state, encoder, str(source))
     names, shapes = huggingface_names(encoder), encoder_shapes(encoder)
     weights, rest = take_weights(state, names, shapes, HUGGINGFACE_UNUSED, str(source))
     unused = {theirs: rest[name] for name, theirs in HUGGINGFACE_TO_FAIRSEQ_UNUSED.items() if name in rest}
@@ -186,8 +195,8 @@ def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretr
 
 def _flat_weights(content: Any) -> dict[str, Tensor]:
     """Returns the weights of a flat dictionary; nothing where the content is of another form."""
-    is_flat = isinstance(content, Mapping) and all(isinstance(t, Tensor) for t in content.values())
-    return dict(content) if is_flat else {}
+    weights = named_weights(content) if isinstance(content, Mapping) else {}
+    return weights if weights and len(weights) == len(content) else {}
 
 
 def _with_backend(model: Countermeasure, backend: str) -> Countermeasure:

@@ -4,18 +4,21 @@ import logging
 import re
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sls.models.checkpoints.initial import WithoutInitialValues
-from sls.models.countermeasure import Countermeasure
+from sls.models.countermeasure import HIDDEN_DIM, Countermeasure, count_inputs
 from sls.models.encoder_config import EncoderConfig
 from sls.models.xlsr import Xlsr
 
 _LOGGER = logging.getLogger(__name__)
 
 MAX_LISTED = 12  # names of one kind in an error
+COUNTER_ENDING = "num_batches_tracked"
+SPARE_LAYERS, SPARE_NUMBERS = 100, 1 << 24  # so many more than a file holds are made in no time
 ALIGNMENT_BYTES = 64  # of what PyTorch allocates on a CPU
 
 FAIRSEQ_UNUSED = re.compile(r"(mask_emb$|quantizer\.|project_q\.|final_proj\.|target_glu\.)")
@@ -81,6 +84,38 @@ def unify_weight_norm(name: str) -> str:
     return name
 
 
+def check_size(
+    state: Mapping[str, Tensor], encoder: EncoderConfig, source: str, num_samples: int | None = None
+) -> None:
+    """Checks that a file holds as much as a model needs, before the model is made.
+
+    Args:
+        state: The file's weights.
+        encoder: What the file, or one beside it, says of the encoder.
+        source: The file, for the error.
+        num_samples: Length of the waveforms, where the file says that of a whole countermeasure.
+
+    Raises:
+        ValueError: It holds far less. Where it holds a little less, `take_weights` can say what is missing.
+    """
+    num_layers, num_weights = encoder.num_layers + len(encoder.conv_layers), encoder.num_weights
+    if num_samples is not None:
+        num_weights += count_inputs(encoder.dim, encoder.count_frames(num_samples)) * HIDDEN_DIM
+    held = sum(tensor.numel() for tensor in state.values())
+    if num_layers > len(state) + SPARE_LAYERS or num_weights > 2 * held + SPARE_NUMBERS:
+        raise ValueError(
+            f"{source}: found {len(state)} weights of {held} numbers, expected more for an encoder of {num_layers} "
+            f"layers and {num_weights} numbers"
+        )
+
+
+def named_weights(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Returns what of a dictionary has a name and is a tensor."""
+    return {
+        name: item for name, item in content.items() if isinstance(name, str) and isinstance(item, Tensor)
+    }
+
+
 def take_weights(
     state: Mapping[str, Tensor],
     names: Mapping[str, str],
@@ -101,8 +136,8 @@ def take_weights(
         The weights by our names, and what the file holds besides, by its names.
 
     Raises:
-        ValueError: one line that lists all weights that are missing, unexpected or of another shape, or else those
-            with values that are no finite numbers.
+        ValueError: one line that lists all weights that are missing, unexpected or of another shape or type, or else
+            those with values that are no finite numbers.
     """
     needed = set(names.values())
     rest = {name: tensor for name, tensor in state.items() if name not in needed}
@@ -114,10 +149,19 @@ def take_weights(
             for ours, theirs in names.items()
             if theirs in state and state[theirs].shape != shapes[ours]
         ],
+        "of another type": [
+            f"{theirs} {state[theirs].dtype}"
+            for ours, theirs in names.items()
+            if theirs in state and not _is_type_of(ours, state[theirs])
+        ],
     }
     if any(found.values()):
         listed = "; ".join(_list_names(kind, items) for kind, items in found.items() if items)
         raise ValueError(f"{source}: the weights do not fit the model: {listed}")
+    taken = [state[theirs] for theirs in names.values()]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in taken}
+    if sum(tensor.nbytes for tensor in taken) > sum(storages.values()):
+        raise ValueError(f"{source}: found weights that lie in one another, expected numbers for each")
     broken = [theirs for theirs in names.values() if not _is_finite(state[theirs])]
     if broken:
         raise ValueError(
@@ -159,6 +203,13 @@ def _list_names(kind: str, items: list[str]) -> str:
     return f"{len(items)} {kind} ({', '.join(items[:MAX_LISTED])}{more})"
 
 
+def _is_type_of(ours: str, tensor: Tensor) -> bool:
+    """Whether a weight is of real numbers, or a counter of whole ones."""
+    if ours.endswith(COUNTER_ENDING):
+        return tensor.dtype in (torch.int64, torch.int32)
+    return tensor.dtype in (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
+
 def _is_finite(tensor: Tensor) -> bool:
     """Whether all values are finite: their sum says so in most cases, at a tenth of the time."""
     return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
@@ -170,6 +221,5 @@ def _aligned_float32(tensor: Tensor) -> Tensor:
     Some processors' matrix products (MKL on AMD) take another path for it and end in other last digits: a
     training that goes on from a file would differ from one that was never stopped.
     """
-    if tensor.is_floating_point():
-        tensor = tensor.float()
+    tensor = tensor.float() if tensor.is_floating_point() else tensor.long()
     return tensor if tensor.data_ptr() % ALIGNMENT_BYTES == 0 else tensor.clone()

@@ -10,15 +10,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
+from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ, require
 from sls.files import write_whole
 from sls.models.checkpoints.initial import WithoutInitialValues
-from sls.models.checkpoints.names import fill_countermeasure
+from sls.models.checkpoints.names import check_size, fill_countermeasure
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import EncoderConfig
+from sls.plain_data import parse_json
+from sls.quotation import first_line, quote, shorten
 
 FORMAT = "sls-countermeasure/1"
 PRETRAINING_PREFIX = "pretraining."
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "num_samples": (int,),
+    "sample_rate_hz": (int,),
+    "epoch": (int, type(None)),
+    "recipe": (str, type(None)),
+    "run_id": (str, type(None)),
+    "config": (dict,),
+    "provenance": (dict,),
+}
+"""Types of what a description says beside the encoder."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +100,12 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(
-            f"{path}: neither a PyTorch nor a whole safetensors file: {str(error).splitlines()[0]}"
+            f"{path}: neither a PyTorch nor a whole safetensors file: {first_line(error)}"
         ) from error
 
 
 def restore(
-    state: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path
+    state: Mapping[str, Tensor], metadata: Mapping[str, str], source: str
 ) -> tuple[Countermeasure, CheckpointInfo]:
     """Returns the countermeasure of one of our own files, and its description.
 
@@ -101,12 +113,13 @@ def restore(
         ValueError: if the description or the weights do not fit.
     """
     if metadata["format"] != FORMAT:
-        raise ValueError(f"{path}: format: found {metadata['format']}, expected {FORMAT}")
-    info = _parse(metadata.get("info", ""), path)
+        raise ValueError(f"{source}: format: found {shorten(metadata['format'])}, expected {FORMAT}")
+    info = _parse(metadata.get("info", ""), source)
+    check_size(state, info.encoder, source, info.num_samples)
     with WithoutInitialValues():
         model = Countermeasure(info.encoder, info.num_samples)
     names = {name: name for name in model.state_dict()}
-    fill_countermeasure(model, state, names, PRETRAINING_PREFIX, str(path))
+    fill_countermeasure(model, state, names, PRETRAINING_PREFIX, source)
     return model, info
 
 
@@ -118,12 +131,16 @@ def _describe(info: CheckpointInfo, path: Path) -> str:
         raise ValueError(f"{path}: the description cannot be written as JSON: {error}") from error
 
 
-def _parse(text: str, path: Path) -> CheckpointInfo:
+def _parse(text: str, source: str) -> CheckpointInfo:
     try:
-        fields = json.loads(text)
-        return CheckpointInfo(**{**fields, "encoder": EncoderConfig.from_dict(fields["encoder"])})
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the checkpoint's description cannot be read: {error}") from error
+        fields = parse_json(text)
+        info = CheckpointInfo(**{**fields, "encoder": EncoderConfig.from_dict(fields["encoder"])})
+        for name, kinds in _KINDS.items():
+            found = getattr(info, name)
+            require(type(found) in kinds, name, quote(found), kinds[0].__name__)
+        return info
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{source}: the checkpoint's description cannot be read: {error}") from error
 
 
 def _detach(tensor: Tensor) -> Tensor:

@@ -10,7 +10,13 @@ from torch import Tensor
 from sls.config import NUM_SAMPLES
 from sls.files import write_whole
 from sls.models.checkpoints.initial import WithoutInitialValues
-from sls.models.checkpoints.names import FAIRSEQ_UNUSED, encoder_shapes, fairseq_names, fill_countermeasure
+from sls.models.checkpoints.names import (
+    FAIRSEQ_UNUSED,
+    check_size,
+    encoder_shapes,
+    fairseq_names,
+    fill_countermeasure,
+)
 from sls.models.checkpoints.wrappings import ENCODER_PREFIX
 from sls.models.countermeasure import POOL_SIZE, Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
@@ -35,6 +41,7 @@ def restore_published(
             unexpected or of another shape.
     """
     encoder = encoder or _recognise_encoder(state, source)
+    check_size(state, encoder, source)
     fc1 = state.get("fc1.weight")
     with WithoutInitialValues():
         model = Countermeasure(
@@ -77,10 +84,11 @@ def infer_num_samples(fc1_weight: Tensor, encoder: EncoderConfig, source: str) -
         ValueError: if no length fits.
     """
     pooled_dims = encoder.dim // POOL_SIZE
-    pooled_frames, remainder = divmod(fc1_weight.shape[1], pooled_dims)
+    num_inputs = fc1_weight.shape[-1] if fc1_weight.ndim == 2 else 0
+    pooled_frames, remainder = divmod(num_inputs, pooled_dims)
     if remainder or not pooled_frames:
         raise ValueError(
-            f"{source}: fc1.weight: found {fc1_weight.shape[1]} inputs, expected a multiple of {pooled_dims}"
+            f"{source}: fc1.weight: found {num_inputs} inputs, expected a multiple of {pooled_dims}"
         )
     if encoder.count_frames(NUM_SAMPLES) // POOL_SIZE == pooled_frames:
         return NUM_SAMPLES

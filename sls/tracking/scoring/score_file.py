@@ -20,8 +20,16 @@ from sls.engine.scoring.partial_scores import (
     partial_path,
     read_partial,
 )
-from sls.engine.scoring.settings import EARLIER_SETTINGS, REMEDY, SETTINGS, check_same, scores_key
+from sls.engine.scoring.settings import (
+    EARLIER_SETTINGS,
+    REMEDY,
+    SETTINGS,
+    check_same,
+    is_made_with,
+    scores_key,
+)
 from sls.files import check_is_place, file_digest, hold_lock, scratch_directory, write_whole
+from sls.plain_data import parse_json
 from sls.tracking.artifacts import download
 from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.parent_run import place_under_origin
@@ -36,6 +44,8 @@ HAS_SCORES = f"tags.{KEY_TAG} != '' and tags.shard IS NULL"
 JOIN_REMEDY = "remove what is not wanted, or name another output"
 
 logger = logging.getLogger(__name__)
+
+_TAGGED = ("track", "corpus", "checkpoint_sha256", *SETTINGS, "linear_layers")
 
 
 def sidecar_path(output: Path) -> Path:
@@ -99,8 +109,9 @@ def read_made_with(output: Path, remedy: str = REMEDY) -> dict[str, Any] | None:
 def _read_sidecar(output: Path) -> dict[str, Any] | None:
     """Returns the JSON beside a score file less the digest; None where it is not of this file."""
     try:
-        sidecar: dict[str, Any] = json.loads(sidecar_path(output).read_text(encoding="utf-8"))
-        return sidecar if sidecar.pop("scores_sha256") == file_digest(output) else None
+        sidecar: dict[str, Any] = parse_json(sidecar_path(output).read_text(encoding="utf-8"))
+        is_of_file = sidecar.pop("scores_sha256") == file_digest(output)
+        return sidecar if is_of_file and is_made_with(sidecar) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -130,9 +141,8 @@ def remove_partial_files(output: Path) -> None:
 
 def describe_scores(run: TrackedRun, made_with: Mapping[str, Any], key: str) -> None:
     """Records what is scored, with what and how; `key` is the same for the same model, protocol and settings."""
-    names = ("track", "corpus", "checkpoint_sha256", *SETTINGS, "linear_layers")
     named = {**EARLIER_SETTINGS, **made_with}
-    run.set_tags({name: named[name] for name in names} | {KEY_TAG: key, **made_with["model_tags"]})
+    run.set_tags({name: named[name] for name in _TAGGED} | {KEY_TAG: key, **made_with["model_tags"]})
     place_under_origin(run, "score", made_with["model_tags"], made_with["track"])
     if digest := made_with["protocol_sha256"]:
         run.set_tags({"protocol": made_with["protocol"], "protocol_sha256": digest})
@@ -198,6 +208,12 @@ def track_join(run: TrackedRun, output: Path) -> bool:
                 if found is not None:
                     check_same(made_with, found.made_with, output, JOIN_REMEDY)
             remove_partial_files(output)
+        needed = (*_TAGGED, "protocol", "protocol_sha256", "model_tags", "num_trials")
+        missing = [name for name in needed if name not in {**EARLIER_SETTINGS, **made_with}]
+        if missing:
+            raise ValueError(
+                f"{output}: found scores that do not say their {', '.join(missing)}; {JOIN_REMEDY}"
+            )
         describe_scores(run, made_with, scores_key(made_with))
         named = {name: made_with[name] for name in ("protocol", "protocol_sha256")}
         run.set_tags({"kind": "score", **named})

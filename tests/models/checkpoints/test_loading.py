@@ -1,6 +1,9 @@
 """Tests of `loading` and `names`: what a training may start from."""
 
+import json
+import math
 import re
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from sls.config import PROJECT_ROOT
@@ -144,3 +149,117 @@ def test_fairseq_that_is_not_installed_is_a_clear_error(
     with pytest.raises(ValueError, match=advice):
         build_countermeasure(write_fairseq(), 7_760, seed=1, backend="fairseq")
     assert build_countermeasure(write_fairseq(), 7_760, seed=1).num_samples == 7_760
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {**state, 3: torch.zeros(2)},
+        lambda state: {name: tensor.to(torch.int8) for name, tensor in state.items()},
+        lambda state: {name: tensor.to(torch.complex64) for name, tensor in state.items()},
+        lambda state: {name: tensor.to(torch.float8_e5m2) for name, tensor in state.items()},
+        lambda state: {name: tensor.tolist() for name, tensor in state.items()},
+        lambda state: dict.fromkeys(state, torch.zeros(24)),
+        lambda state: {
+            name: tensor.flatten()[:1].clone().expand(tensor.shape) for name, tensor in state.items()
+        },
+        lambda _: {},
+        lambda _: {("a", "b"): torch.zeros(1), None: torch.zeros(1)},
+    ],
+)
+def test_an_odd_state_is_refused_with_its_file(
+    write_fairseq: Callable[..., Path],
+    fairseq_state: dict[str, Tensor],
+    change: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    path = write_fairseq(model=change(fairseq_state))
+    if 3 in change(fairseq_state):  # what has no name is no weight
+        assert build_countermeasure(path, 7_760, seed=1)
+    else:
+        with pytest.raises(ValueError, match=r"xlsr.pt: "):
+            build_countermeasure(path, 7_760, seed=1)
+    torch.save(change(fairseq_state), tmp_path / "flat.pt")
+    for load in (load_checkpoint, lambda path: build_countermeasure(path, 7_760, seed=1)):
+        with pytest.raises(ValueError, match=r"flat.pt: "):
+            load(tmp_path / "flat.pt")
+
+
+def test_weights_that_lie_in_one_another_are_refused(
+    write_fairseq: Callable[..., Path], fairseq_state: dict[str, Tensor]
+) -> None:
+    everything = torch.rand(max(tensor.numel() for tensor in fairseq_state.values()))
+    state = {name: everything[: tensor.numel()].view(tensor.shape) for name, tensor in fairseq_state.items()}
+    with pytest.raises(ValueError, match=r"xlsr.pt: found weights that lie in one another"):
+        build_countermeasure(write_fairseq(model=state), 7_760, seed=1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"encoder_layers": 1_000_000},
+        {"encoder_embed_dim": 48_000_000, "encoder_attention_heads": 1},
+        {"encoder_ffn_embed_dim": 10**15},
+        {"conv_pos": 10**12},
+        {"conv_feature_layers": "[(512,3,2)]*1000*1000*1000"},
+        {"conv_feature_layers": "[(512,3,2)]*1000 + [(512,3,2)]*1000"},
+        {"conv_feature_layers": "+".join(["[(1,1,1)]"] * 100_000)},
+        {"conv_feature_layers": "[" * 5_000},
+        {"conv_feature_layers": "[(10**9, 1, 1)]"},
+        {"conv_feature_layers": "[(1000000000, 1000000000, 1)]"},
+        {"conv_feature_layers": []},
+        {"conv_feature_layers": 5},
+        {"encoder_layers": math.inf},
+        {"encoder_layers": []},
+        {"encoder_layers": "x" * 10_000},
+        {"dropout": math.nan},
+        {"activation_fn": {"a": [1]}},
+        {"feature_grad_mult": -math.inf},
+    ],
+    ids=lambda fields: str(fields)[:40],
+)
+def test_an_encoder_that_the_file_cannot_hold_is_refused_before_it_is_made(
+    write_fairseq: Callable[..., Path], fairseq_fields: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    path = write_fairseq(cfg={"model": {**fairseq_fields, **fields}})
+    begin = time.process_time()
+    with pytest.raises(ValueError, match=r"xlsr.pt: ") as caught:
+        build_countermeasure(path, 7_760, seed=1)
+    assert time.process_time() - begin < 10
+    assert len(str(caught.value)) < 1_000
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_samples": 10**15},
+        {"num_samples": 7_760.5},
+        {"num_samples": "7760"},
+        {"sample_rate_hz": None},
+        {"epoch": {}},
+        {"config": []},
+        {"encoder": []},
+        {"encoder": {}},
+        {"encoder": {"num_layers": 10**6}},
+        {"encoder": {"num_layers": 3.0}},
+        {"encoder": {"dim": "24"}},
+        {"encoder": {"conv_layers": 5}},
+        {"other": 1},
+    ],
+    ids=str,
+)
+def test_an_odd_description_is_refused_with_its_file(
+    model: Countermeasure, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    path = save_checkpoint(
+        tmp_path / "a.safetensors", model, CheckpointInfo(model.encoder, model.num_samples)
+    )
+    with safe_open(path, framework="pt") as file:
+        info = json.loads(file.metadata()["info"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if isinstance(encoder := change.get("encoder"), dict) and encoder:
+        change = {"encoder": {**info["encoder"], **encoder}}
+    metadata = {"format": "sls-countermeasure/1", "info": json.dumps({**info, **change})}
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(ValueError, match=r"a.safetensors: "):
+        load_checkpoint(path)

@@ -1,10 +1,13 @@
+import contextlib
 import datetime
 import io
 import os
 import pathlib
 import pickle
 import sys
+import tracemalloc
 import types
+import zipfile
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from sls.models.checkpoints.pickle_protocol import retell
 from sls.models.checkpoints.pickles import read_pickle
+from sls.models.checkpoints.unpickling import Unpickler
 
 
 class Bomb:
@@ -177,16 +180,17 @@ def test_code_is_refused_by_name_in_every_protocol(
         b"\x80\x04\x93.",  # no name at all
         b"\x80\x04\x8c\x05os\nab\x8c\x06system\x93.",  # two lines in a name
         b"\x80\x04\x8c\x02os\x94(\x8c\x06system\x93.",  # something between
-        b"\x80\x04X\x00\x00\x10\x00"
+        # A text of a MiB, and a call that would copy it, a hundred times.
+        b"\x80\x02c_codecs\nencode\nX\x00\x00\x10\x00"
         + bytes(1 << 20)
-        + b"\x94"
-        + b"h\x00" * 100
-        + b".",  # a text a hundred times
+        + b"\x85q\x01"
+        + b"Rc_codecs\nencode\nh\x01" * 100
+        + b"R.",
     ],
 )
 def test_a_pickle_that_hides_a_name_or_swells_is_refused(pickled: bytes) -> None:
     with pytest.raises((ValueError, IndexError)):
-        retell(io.BytesIO(pickled))
+        Unpickler().read(io.BytesIO(pickled))
 
 
 @pytest.mark.parametrize("kind", [pathlib.PurePosixPath("x"), datetime.date(2024, 1, 1), np.zeros(2)])
@@ -218,3 +222,100 @@ def test_what_is_shared_many_times_is_read_once(save: Callable[[Any], Path]) -> 
         value = [value, value]  # 2 ** 60 leaves, were they copied
     found = read_pickle(save({"value": value}))["value"]
     assert found[0] is found[1]
+
+
+def test_a_flipped_bit_in_a_weight_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "file.pt"
+    torch.save({"a": torch.arange(500.0)}, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(500.0).numpy().tobytes()) + 999] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"file.pt: .*data/0 .*damaged"):
+        read_pickle(path)
+
+
+def test_a_file_that_was_saved_without_checksums_is_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"a": torch.arange(5.0)}, tmp_path / "file.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_pickle(tmp_path / "file.pt")["a"].tolist() == [0, 1, 2, 3, 4]
+
+
+def write_archive(
+    path: Path, pickled: bytes, numbers: bytes = b"", compression: int = zipfile.ZIP_STORED
+) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/data/0", numbers)
+    return path
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"file.pt: .*compressed"):
+        read_pickle(write_archive(tmp_path / "file.pt", b"\x80\x02}.", bytes(10**6), zipfile.ZIP_DEFLATED))
+
+
+STORAGE = b"((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x05tQ"
+
+
+def told_tensor(offset: int, size: int, stride: int, storage: bytes = STORAGE) -> bytes:
+    """The pickle of a tensor over stored numbers."""
+    numbers = [b"\x8a\x08" + value.to_bytes(8, "little", signed=True) for value in (offset, size, stride)]
+    rest = numbers[0] + numbers[1] + b"\x85" + numbers[2] + b"\x85\x89}tR."
+    return b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n" + storage + rest
+
+
+def test_a_tensor_as_it_is_told_is_made(tmp_path: Path) -> None:
+    numbers = torch.arange(5.0).numpy().tobytes()
+    path = write_archive(tmp_path / "file.pt", told_tensor(1, 2, 2), numbers)
+    assert read_pickle(path).tolist() == [1, 3]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        told_tensor(0, 10**12, 0),  # one number as often as one likes
+        told_tensor(0, 6, 1),
+        told_tensor(4, 2, 1),
+        told_tensor(-1, 2, 1),
+        told_tensor(0, -2, 1),
+        told_tensor(0, 2, -1),
+        told_tensor(0, 2, 1, STORAGE.replace(b"K\x05", b"J\xff\xff\xff\x7f")),  # more than is stored
+        told_tensor(0, 2, 1, STORAGE.replace(b"K\x05", b"J\xff\xff\xff\xff")),
+        told_tensor(0, 2, 1, STORAGE.replace(b"0X", b"7X")),  # a key that is not there
+        told_tensor(0, 2, 1, b"(N"),
+    ],
+)
+def test_a_tensor_beyond_what_is_stored_is_refused(tmp_path: Path, told: bytes) -> None:
+    with pytest.raises(ValueError, match=r"file.pt: not a whole"):
+        read_pickle(write_archive(tmp_path / "file.pt", told, bytes(20)))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        b"cbuiltins\nbytearray\n\x8a\x05\x00\x00\x00\x00\x02\x85R",
+        b"cbuiltins\nbytes\n\x8a\x05\x00\x00\x00\x00\x02\x85R",
+        b"cbuiltins\nrange\n\x8a\x05\x00\x00\x00\x00\x02\x85R",
+        b"ctorch\nFloatTensor\n\x8a\x05\x00\x00\x00\x00\x02\x85R",
+        b"ctorch\nUntypedStorage\n\x8a\x05\x00\x00\x00\x00\x02\x85R",
+        b"ctorch._utils\n_rebuild_meta_tensor_no_storage\n(ctorch\nfloat32\n\x8a\x05\x00\x00\x00\x00\x02\x85\x85\x89tR",
+        b"cnumpy\ndtype\nX\x0b\x00\x00\x00V1000000000\x85R",
+        b"\x96\xff\xff\xff\xff\xff\xff\xff\x0f",  # a bytearray as long as that
+        b"\x8e\xff\xff\xff\xff\xff\xff\xff\x0f",  # bytes
+        b"Nr\xff\xff\xff\xff",  # kept at a place as far as that
+        b"]" * 50_000 + b"a" * 49_999,
+    ],
+    ids=lambda call: repr(call[:12]),
+)
+def test_what_a_pickle_asks_for_is_bounded_by_its_length(tmp_path: Path, call: bytes) -> None:
+    path = write_archive(tmp_path / "file.pt", b"\x80\x02" + call + b".")
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(ValueError):
+            read_pickle(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 25
+    finally:
+        tracemalloc.stop()

@@ -1,5 +1,6 @@
 """Score files on the disk, and the partial files beside them."""
 
+import json
 import os
 from contextlib import closing
 from pathlib import Path
@@ -89,3 +90,34 @@ def test_what_lies_where_an_output_or_its_company_goes_is_not_replaced(tmp_path,
         with pytest.raises(ValueError, match=rf"^output: found the pipe, .* {taken},"):
             check(output)
     assert taken.is_fifo()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"eval_batch_size": 0},
+        {"eval_batch_size": "x"},
+        {"num_trials": -1},
+        {"num_trials": [2]},
+        {"num_trials": True},
+        {"num_trials": 10**15},
+        {"num_trials": 3, "eval_batch_size": 10**400},
+        {"model_tags": []},
+        {"counts": 3},
+        {"track": {"a": {}}},
+        {},
+    ],
+)
+def test_what_was_not_written_here_is_refused_with_its_file(tmp_path, changes) -> None:
+    made_with = {**MADE_WITH, **changes}
+    output = tmp_path / "df.txt"
+    for number in (1, 2):
+        head = json.dumps(made_with) + "\n"
+        partial_path(output, Shard(number, 2)).write_text(f"{head}t{number} 0\n")
+    for is_there in (False, True):
+        if is_there:
+            write_score_file(output, made_with, LINES)
+        with pytest.raises(ValueError, match=r"df\.txt"):
+            track_join(Mock(), output)
+    if changes:
+        assert known_batch_size(output) in (0, made_with["eval_batch_size"])

@@ -1,0 +1,274 @@
+"""Pickles told as plain values: no class is loaded and nothing of theirs is called.
+
+What a pickle can ask for is bounded by its own length: a call that would copy is counted against it, one that would
+make something of a size that it states (`bytearray(n)`) is kept as its name and arguments.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import torch
+
+_INERT = re.compile(
+    r"argparse\.Namespace|omegaconf\.[\w.]+|fairseq\.[\w.]+|typing\.\w+|enum\.\w+"
+    r"|collections\.(?:OrderedDict|defaultdict|Counter)|copyreg\._reconstructor|_codecs\.encode"
+    r"|numpy\.(?:_?core\.multiarray\.scalar|dtype|float64|float32|int64|bool_?)"
+    r"|builtins\.(?:object|dict|list|tuple|set|frozenset|str|unicode|int|long|float|bool|complex|bytes|NoneType|type)"
+    r"|torch\.(?:storage\.)?\w+Storage|torch\.(?:Size|Tensor|device|u?int\d+|b?float\d+\w*|bool|complex\d+)"
+    r"|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout"
+    r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
+)
+"""Names that files of weights hold: tensors, and what configurations are made of."""
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+"""Python 2's name of a module, which protocol 2 keeps, and today's."""
+_KEYED = ("collections.OrderedDict", "collections.defaultdict", "collections.Counter")
+_CONSTANTS: Mapping[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_LIST": list,
+    "EMPTY_SET": list,
+    "EMPTY_DICT": dict,
+}
+_BY_REFERENCE = ("GET", "BINGET", "LONG_BINGET", "GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID")
+"""Instructions that put down what their argument only refers to."""
+_STORAGES = {
+    "Float": torch.float32,
+    "Double": torch.float64,
+    "Half": torch.float16,
+    "BFloat16": torch.bfloat16,
+    "Long": torch.int64,
+    "Int": torch.int32,
+    "Short": torch.int16,
+    "Char": torch.int8,
+    "Byte": torch.uint8,
+    "Bool": torch.bool,
+    "ComplexFloat": torch.complex64,
+    "ComplexDouble": torch.complex128,
+}
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """A class or function that a pickle names."""
+
+    name: str
+
+
+@dataclass(eq=False)
+class StandIn:
+    """An object of a class that is not loaded, or the result of a call that is not made."""
+
+    name: str
+    args: tuple[Any, ...]
+    state: Any = None
+    held: Any = None
+    """What of it matters, once that is known."""
+
+
+@dataclass(frozen=True)
+class StoredNumbers:
+    """Numbers that lie in the file beside the pickle."""
+
+    key: str
+    dtype: torch.dtype
+    count: int
+
+
+@dataclass(eq=False)
+class StoredTensor:
+    """A tensor, not yet made: a view of stored numbers."""
+
+    numbers: StoredNumbers
+    dtype: torch.dtype
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass
+class Unpickler:
+    """Reads one pickle of any protocol."""
+
+    refused: set[str] = field(default_factory=set)
+    """Names in it that no file of weights needs."""
+    stored: dict[str, StoredNumbers] = field(default_factory=dict)
+    """Numbers that it tells of, by key."""
+    _stack: list[Any] = field(default_factory=list)
+    _below: list[list[Any]] = field(default_factory=list)
+    """What was on the stack before each open mark."""
+    _memo: dict[int, Any] = field(default_factory=dict)
+    _num_copied: int = 0
+
+    def read(self, file: IO[bytes]) -> Any:
+        """Returns the value of the next pickle in a file, and leaves the file behind it.
+
+        Raises:
+            ValueError: It is no whole pickle, or asks for more than it holds.
+            Exception: Whatever else a broken one leads to.
+        """
+        start = file.tell()
+        for instruction, argument, position in pickletools.genops(file):
+            name = instruction.name
+            if name == "STOP":
+                return self._stack.pop()
+            if name in _CONSTANTS:
+                self._put(_CONSTANTS[name]())
+            elif argument is not None and _puts_down_one(instruction) and name not in _BY_REFERENCE:
+                self._put(argument)  # a number, a text or bytes
+            elif not (self._arrange(name, argument) or self._build(name)):
+                raise ValueError(f"found the instruction {name}, which no file of weights needs")
+            if self._num_copied > (position or 0) - start:
+                raise ValueError("found copies that are longer than the pickle itself")
+        raise ValueError("found no end of the pickle")
+
+    def _arrange(self, name: str, argument: Any) -> bool:
+        """Moves what is on the stack, for the instructions that make nothing of it; False for another one."""
+        match name:
+            case "PROTO" | "FRAME":
+                pass
+            case "MARK":
+                self._below.append(self._stack)
+                self._stack = []
+            case "POP" if self._stack:
+                self._stack.pop()
+            case "POP" | "POP_MARK":
+                self._take_marked()
+            case "DUP":
+                self._put(self._stack[-1])
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = self._stack[-1]
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self._memo[argument] = self._stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                self._put(self._memo[argument])
+            case "GLOBAL":
+                self._name(*argument.split(" ", 1))
+            case _:
+                return False
+        return True
+
+    def _build(self, name: str) -> bool:
+        """Makes a value of what is on the stack; False for an instruction that is not known."""
+        match name:
+            case "TUPLE":
+                self._put(tuple(self._take_marked()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                self._put(tuple(self._take(int(name[-1]))))
+            case "LIST" | "FROZENSET":
+                self._put(self._take_marked())
+            case "APPEND":
+                self._extend(self._take(1))
+            case "APPENDS" | "ADDITEMS":
+                self._extend(self._take_marked())
+            case "SETITEM":
+                self._set_items(self._take(2))
+            case "SETITEMS":
+                self._set_items(self._take_marked())
+            case "STACK_GLOBAL":
+                self._name(*self._take(2))
+            case "REDUCE" | "NEWOBJ":
+                self._call(*self._take(2))
+            case "NEWOBJ_EX":
+                self._call(*self._take(3)[:2])
+            case "BUILD":
+                self._set_state(self._stack.pop())
+            case "BINPERSID":
+                self._store(self._stack.pop())
+            case _:
+                return False
+        return True
+
+    def _put(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def _take_marked(self) -> list[Any]:
+        marked, self._stack = self._stack, self._below.pop()
+        return marked
+
+    def _take(self, count: int) -> list[Any]:
+        if len(self._stack) < count:
+            raise ValueError("the pickle takes what it has not put down")
+        taken = self._stack[-count:]
+        del self._stack[-count:]
+        return taken
+
+    def _extend(self, items: list[Any]) -> None:
+        self._target(list).extend(items)
+
+    def _set_items(self, items: list[Any]) -> None:
+        self._target(dict).update(zip(items[::2], items[1::2], strict=True))
+
+    def _target(self, kind: type) -> Any:
+        target = self._stack[-1]
+        if type(target) is not kind:
+            raise ValueError(f"the pickle fills what is no {kind.__name__}")
+        return target
+
+    def _name(self, module: Any, name: Any) -> None:
+        is_told = isinstance(module, str) and isinstance(name, str) and (module + name).isprintable()
+        if not is_told:
+            raise ValueError("the name of a class is not told as it is")
+        full_name = f"{_PYTHON_2.get(module, module)}.{name}"
+        if not _INERT.fullmatch(full_name):
+            self.refused.add(full_name)
+        self._put(ClassName(full_name))
+
+    def _call(self, called: Any, args: Any) -> None:
+        if not (isinstance(called, ClassName) and isinstance(args, tuple)):
+            raise ValueError("the pickle calls what is no class")
+        self._put(self._make(called.name, args))
+
+    def _make(self, name: str, args: tuple[Any, ...]) -> Any:
+        """Returns what a call stands for; what it would copy is counted."""
+        function = name.rpartition(".")[2]
+        if name in _KEYED:
+            items = args[0] if args and isinstance(args[0], (list, tuple, dict)) else ()
+            self._num_copied += len(items)
+            return dict(items)
+        if name == "_codecs.encode" and isinstance(args[0], str):  # how protocol 2 tells bytes
+            self._num_copied += len(args[0])
+            return args[0].encode("latin1")
+        if function == "_rebuild_from_type_v2" and isinstance(args[0], ClassName):
+            return self._make(args[0].name, args[2])
+        if function in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
+            return args[0]
+        if function in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
+            dtype = _dtype(args[6]) if function.endswith("v3") else args[0].dtype
+            self._num_copied += len(args[2]) + len(args[3])
+            return StoredTensor(args[0], dtype, args[1], tuple(args[2]), tuple(args[3]))
+        return StandIn(name, args)
+
+    def _set_state(self, state: Any) -> None:
+        if isinstance(self._stack[-1], StandIn):  # the attributes of an OrderedDict, for one, are not used
+            self._stack[-1].state = state
+
+    def _store(self, told: Any) -> None:
+        if len(told) == 6 and told[5] is not None:
+            raise ValueError("found a view of stored numbers in the form before PyTorch 0.4")
+        kind, class_name, key, _, count = told[:5]
+        if kind not in ("storage", b"storage") or not isinstance(count, int):
+            raise ValueError(f"found stored {kind}, expected numbers")
+        numbers = StoredNumbers(str(key), _dtype(class_name), count)
+        self._put(self.stored.setdefault(numbers.key, numbers))
+
+
+def _puts_down_one(instruction: pickletools.OpcodeInfo) -> bool:
+    return instruction.stack_before == [] and len(instruction.stack_after) == 1
+
+
+def _dtype(named: Any) -> torch.dtype:
+    """Returns the type of a tensor's numbers, from `torch.float32` or `torch.FloatStorage`."""
+    name = named.name.rpartition(".")[2] if isinstance(named, ClassName) else ""
+    found = _STORAGES.get(name.removesuffix("Storage")) or getattr(torch, name or "_", None)
+    if name == "UntypedStorage":
+        found = torch.uint8
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"found numbers of the type {name}, expected one of PyTorch's")
+    return found
