@@ -1,4 +1,4 @@
-"""How messages quote what was found, in one line and of bounded length, and say what may have been meant."""
+"""How messages quote what was found, in one line and of bounded length, count it, and say what may be meant."""
 
 import difflib
 from collections.abc import Iterable
@@ -15,6 +15,11 @@ def shorten(text: str) -> str:
 def quote(found: object) -> str:
     """Returns a value as Python writes it, so that a line end is no line end, and not at length."""
     return shorten(repr(found))
+
+
+def count_of(number: int, one: str, several: str = "") -> str:
+    """Returns a number with what it counts, `1 file` or `2 files`; several of them have an s, if not another name."""
+    return f"{number} {one}" if number == 1 else f"{number} {several or one + 's'}"
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:

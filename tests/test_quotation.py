@@ -9,7 +9,7 @@ from sls.data.tables.columns import Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
 from sls.data.tables.score_files import check_names, join_scores, read_scores
-from sls.quotation import MAX_QUOTED, did_you_mean, quote, shorten
+from sls.quotation import MAX_QUOTED, count_of, did_you_mean, quote, shorten
 
 LONG = "x" * 4_000
 LIST = TableFormat("list", ("trial", "label"), labels={"spoof": Label.SPOOF})
@@ -54,3 +54,11 @@ def test_no_message_quotes_more_than_the_beginning_of_what_was_found(tmp_path, c
     with pytest.raises(ValueError, match=r"x{60}.*\.\.\.\[cut\]") as caught:
         read(path)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("number", "names", "expected"),
+    [(0, ("file",), "0 files"), (1, ("file",), "1 file"), (2, ("process", "processes"), "2 processes")],
+)
+def test_one_thing_is_counted_in_the_singular(number, names, expected):
+    assert count_of(number, *names) == expected

@@ -17,6 +17,7 @@ from typing import Any
 
 from sls.data.tables.score_files import check_names, format_score
 from sls.engine.scoring.settings import REMEDY, check_same
+from sls.quotation import count_of
 
 PARTIAL_ENDING = ".partial"
 SYNC_INTERVAL_S = 5.0
@@ -189,7 +190,7 @@ def join_shards(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Any], 
     if missing := lines.count(""):
         names = ", ".join(part.path.name for _, part in found)
         raise ValueError(
-            f"{output}: {missing} of {num_trials} trials are not scored, the first of them number "
+            f"{output}: {missing} of {count_of(num_trials, 'trial')} not scored, the first of them number "
             f"{lines.index('') + 1}; found {names}; score the missing shards, or continue those that were stopped"
         )
     check_names(output, [line.rpartition(" ")[0] for line in lines])
