@@ -16,6 +16,7 @@ from entrypoints.options import (
 from entrypoints.progress import open_ended_bar
 from sls.data.corpora.corpus import open_corpus
 from sls.data.corpora.inventory import Depth, describe_use, take_inventory
+from sls.quotation import count_of
 from sls.tracking.run import TrackedRun
 
 ALL_TRACKS = "all"
@@ -57,7 +58,9 @@ def check_data(run: TrackedRun, track: str, depth: str, num_workers: str, **opti
     if not asked:
         raise ValueError(f"data_root: found no track of {len(inventories)} in {corpus.data_root}")
     if unusable:
-        raise ValueError(f"not usable as they are: {', '.join(unusable)} (of {len(asked)} tracks)")
+        raise ValueError(
+            f"not usable as they are: {', '.join(unusable)} (of {count_of(len(asked), 'track')})"
+        )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Evaluation
 from sls.engine.scoring.partial_scores import WHOLE, Shard
+from sls.quotation import count_of
 from sls.reports import tables as reports
 from sls.reports.tables import tabulate_measures, text_of
 from sls.tracking.registry.checkpoints import ModelSource
@@ -47,7 +48,7 @@ def comparison_table(comparison: Comparison) -> Table:
 def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, shard: Shard) -> str:
     """What a scoring run did: trials, rate, and where the time went."""
     summary = scored.summary
-    what = f"{len(trials.trials)} trials of {trials.name} ({trials.corpus}) with {model.uri}"
+    what = f"{count_of(len(trials.trials), 'trial')} of {trials.name} ({trials.corpus}) with {model.uri}"
     if summary is None:
         return f"Already scored, with the same settings: {what}: {scored.path}; force=true scores anew"
     times = summary.times
@@ -60,7 +61,7 @@ def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, s
         ]
     kept = f" ({summary.num_kept} more were there)" if summary.num_kept else ""
     lines += [
-        f"{summary.num_trials} scored{kept}, {len(summary.failures)} failures, "
+        f"{summary.num_trials} scored{kept}, {count_of(len(summary.failures), 'failure')}, "
         f"{summary.utterances_per_second:.1f} utterances/s, {summary.duration_s:.1f} s; "
         f"over all processes: wait {times.wait_s:.1f} s, compute {times.compute_s:.1f} s; "
         f"over their workers: read {times.read_s:.1f} s, decode {times.decode_s:.1f} s"
@@ -68,8 +69,9 @@ def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, s
     if summary.warnings:
         first = next(iter(summary.warnings))
         lines += [
-            f"{len(summary.warnings)} scores are less sure ({_counts(count_warnings(summary.warnings.values()))}), "
-            f"the first that of {first} ({summary.warnings[first]}); the run's artifact warnings.json has all"
+            f"{count_of(len(summary.warnings), 'score is', 'scores are')} less sure "
+            f"({_counts(count_warnings(summary.warnings.values()))}), the first that of {first} "
+            f"({summary.warnings[first]}); the run's artifact warnings.json has all"
         ]
     return "\n".join(lines)
 

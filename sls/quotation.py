@@ -1,4 +1,4 @@
-"""How messages quote what was found, in one line and of bounded length, and say what may have been meant."""
+"""How messages quote what was found, in one line and of bounded length, count it, and say what may be meant."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -53,6 +53,11 @@ def _parts(value: object) -> Iterator[str]:
 def first_line(error: BaseException) -> str:
     """Returns the first line of what an error says, or its kind where it says nothing."""
     return shorten(next(iter(str(error).splitlines()), "") or type(error).__name__, MAX_TOLD)
+
+
+def count_of(number: int, one: str, several: str = "") -> str:
+    """Returns a number with what it counts, `1 file` or `2 files`; several of them have an s, if not another name."""
+    return f"{number} {one}" if number == 1 else f"{number} {several or one + 's'}"
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:

@@ -9,7 +9,7 @@ from sls.data.tables.columns import Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
 from sls.data.tables.score_files import check_names, join_scores, read_scores
-from sls.quotation import MAX_QUOTED, did_you_mean, first_line, quote, shorten
+from sls.quotation import MAX_QUOTED, count_of, did_you_mean, first_line, quote, shorten
 
 LONG = "x" * 4_000
 LIST = TableFormat("list", ("trial", "label"), labels={"spoof": Label.SPOOF})
@@ -72,3 +72,11 @@ def test_of_what_a_library_says_the_first_line_is_told_or_the_kind():
     assert first_line(KeyError()) == "KeyError"
     assert first_line(ValueError("a\nb")) == "a"
     assert len(first_line(ValueError(LONG))) < 500
+
+
+@pytest.mark.parametrize(
+    ("number", "names", "expected"),
+    [(0, ("file",), "0 files"), (1, ("file",), "1 file"), (2, ("process", "processes"), "2 processes")],
+)
+def test_one_thing_is_counted_in_the_singular(number, names, expected):
+    assert count_of(number, *names) == expected

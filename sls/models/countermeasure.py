@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from sls.config import NUM_SAMPLES
 from sls.models.encoder_config import EncoderConfig
 from sls.models.xlsr import Xlsr
+from sls.quotation import count_of
 
 POOL_SIZE = 3  # frames and dimensions that the max-pooling takes together
 HIDDEN_DIM = 1024
@@ -67,7 +68,7 @@ class SlsClassifier(nn.Module):
         super().__init__()
         if min(dim, num_frames) < POOL_SIZE:
             raise ValueError(
-                f"classifier input: found {num_frames} frames of dimension {dim}, "
+                f"classifier input: found {count_of(num_frames, 'frame')} of dimension {dim}, "
                 f"expected at least {POOL_SIZE} of each"
             )
         self.fc0 = nn.Linear(dim, 1)

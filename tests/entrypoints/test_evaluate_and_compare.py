@@ -153,7 +153,7 @@ def test_a_comparison_leaves_trials_out_only_where_that_is_allowed_and_says_so_o
     arguments = ["--track", "LA", "--subset", "all", "--scores", scores, "--data_root", str(small_corpus)]
     refused = CliRunner().invoke(compare, arguments)
     assert refused.exit_code == 2
-    assert f"{part}: 1 trials " in refused.stderr
+    assert f"{part}: 1 trial " in refused.stderr
     result = CliRunner().invoke(compare, [*arguments, "--allow_partial", "true"])
     assert result.exit_code == 0, result.output
     assert (result.stdout + result.stderr).count(" in common") == 1
@@ -169,7 +169,7 @@ def test_the_scores_of_a_run_go_by_the_run_in_messages(store, small_corpus, scor
     arguments = ["--track", "LA", "--scores", scored.info.run_id, "--data_root", str(small_corpus)]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 2
-    assert f"evaluate: runs:/{scored.info.run_id}/scores/LA.txt: 1 trials " in result.stderr
+    assert f"evaluate: runs:/{scored.info.run_id}/scores/LA.txt: 1 trial " in result.stderr
 
 
 def test_comparison_of_fewer_than_two_systems_is_refused(store, small_corpus, score_files) -> None:

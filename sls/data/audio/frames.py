@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from sls.data.audio.containers import AudioError, count_id3_bytes
+from sls.quotation import count_of
 
 
 class NotWholeError(AudioError):
@@ -111,7 +112,7 @@ def check_frames(data: bytes, place: int) -> int:
             if said is not None and said <= count <= said + 1:
                 break
             if count < _FEW:
-                raise AudioError(f"found {count} frames of MPEG audio, and then something else")
+                raise AudioError(f"found {count_of(count, 'frame')} of MPEG audio, and then something else")
             raise NotWholeError(f"damaged: found no frame at byte {place}")
         if place + size > end:
             raise cut_short(end - place, size, "bytes of a frame")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sls.data.tables.formats import TableFormat, describe_misfit, match_format
 from sls.data.tables.protocols import Protocol, Trial
+from sls.quotation import count_of
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class LocatedAudio:
         if self.missing:
             folders = ", ".join(map(str, self.folders))
             raise FileNotFoundError(
-                f"{len(self.missing)} of {len(self.paths)} recordings are missing, the first "
+                f"{len(self.missing)} of {count_of(len(self.paths), 'recording')} not found, the first "
                 f"{self.missing[0].name} "
                 f"(looked in {folders})"
             )

@@ -107,7 +107,9 @@ class EpochBatches(Dataset[Batch]):
         if epoch < 0:
             raise ValueError(f"epoch: found {epoch}, expected 0 or more")
         if drop_last and num_trials < batch_size:
-            raise ValueError(f"batch_size: found {batch_size}, expected at most the {num_trials} trials")
+            raise ValueError(
+                f"batch_size: found {batch_size}, expected at most {num_trials}, the number of trials"
+            )
         order = np.arange(num_trials)
         if shuffle:
             order = np.random.default_rng([ORDER_STREAM, dataset.seed, epoch]).permutation(num_trials)

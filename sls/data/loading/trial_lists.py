@@ -11,7 +11,7 @@ from sls.data.corpora.corpus import Corpus
 from sls.data.corpora.locations import AudioSearch, list_trials
 from sls.data.corpora.tracks import load_formats
 from sls.data.tables.protocols import Protocol, Trial, read_protocol
-from sls.quotation import quote
+from sls.quotation import count_of, quote
 
 _ENDINGS = "flac wav mp3 m4a ogg oga opus aac aif aiff aifc wma webm mka au caf sph w64 rf64"
 AUDIO_EXTENSIONS = tuple(f".{ending}" for ending in _ENDINGS.split())
@@ -121,8 +121,9 @@ def list_recordings(root: Path) -> list[Trial]:
                 logger.warning("audio_dir: %s is a link to a folder; what is in there is left out", path)
         else:
             (paths if _is_recording(path, root) else others).append(path)
-    passed = ", ".join(quote(str(path.relative_to(root))) for path in others[:MAX_NAMED])
-    passed = f"{len(others)} files that are no recordings: {passed}{', ...' * (len(others) > MAX_NAMED)}"
+    named = ", ".join(quote(str(path.relative_to(root))) for path in others[:MAX_NAMED])
+    counted = count_of(len(others), "file that is no recording", "files that are no recordings")
+    passed = f"{counted}: {named}{', ...' * (len(others) > MAX_NAMED)}"
     if not paths:
         raise FileNotFoundError(f"audio_dir: no recording in {root}" + (f", but {passed}" if others else ""))
     if others:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sls.quotation import quote
+from sls.quotation import count_of, quote
 
 WHITESPACE = "whitespace"
 """The delimiter of the challenges' files: any run of spaces or tabs."""
@@ -46,7 +46,7 @@ class TableFormat:
         """Returns the form in words, for an error."""
         if self.header:
             return f"a header with {', '.join(self.header)} ({self.name})"
-        return f"{len(self.columns)} columns ({self.name})"
+        return f"{count_of(len(self.columns), 'column')} ({self.name})"
 
     def places(self, first_line: Sequence[str]) -> dict[str, int]:
         """Returns the position of each column that is read, by our name, in a file with that first line."""

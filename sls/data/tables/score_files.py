@@ -19,7 +19,7 @@ from sls.data.tables.score_forms import MARKS, REMEDY, TABBED_FORM, find_form
 from sls.data.tables.score_labels import check_labels, take_labels
 from sls.data.tables.text_table import read_table
 from sls.files import check_is_file
-from sls.quotation import quote, shorten
+from sls.quotation import count_of, quote, shorten
 
 SCORE_DIGITS = 9
 """Significant decimal digits that give back the same float32."""
@@ -184,12 +184,15 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
     missing = key.names[~is_scored].tolist()
     extra = table.names[key.names.find(table.names) < 0].tolist()
     problems = []
-    for trials, what in ((missing, "trials of the key have no score"), (extra, "scores are of no trial")):
+    for trials, one, several in (
+        (missing, "trial of the key has no score", "trials of the key have no score"),
+        (extra, "score is of no trial", "scores are of no trial"),
+    ):
         if trials:
             examples = ", ".join(map(shorten, trials[:_EXAMPLES])) + (
                 ", ..." if len(trials) > _EXAMPLES else ""
             )
-            problems.append(f"{len(trials)} {what} ({examples})")
+            problems.append(f"{count_of(len(trials), one, several)} ({examples})")
     hint = ""
     if missing and {Path(name).stem for name in missing} == {Path(name).stem for name in extra}:
         hint = "; the names differ in their folders or endings alone"
@@ -200,8 +203,8 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
     elif coverage.joined:
         hint = f"; allow_partial=true takes the {coverage.joined} in both"
     return (
-        f"{table.place}: {' and '.join(problems)}; expected one score for each of the {coverage.keyed} trials "
-        f"of {key.source}{hint}"
+        f"{table.place}: {' and '.join(problems)}; expected one score for each of the "
+        f"{count_of(coverage.keyed, 'trial')} of {key.source}{hint}"
     )
 
 

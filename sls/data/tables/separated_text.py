@@ -16,6 +16,7 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from sls.data.tables.formats import WHITESPACE
+from sls.quotation import count_of
 
 _CONTROLS_AS_SPACES = bytes(code if code > 32 or code == 10 else 32 for code in range(256))
 _SEPARATOR = "\x1f"  # of tidied fields, in which it does not stand
@@ -109,7 +110,7 @@ def tidy(path: Path, text: bytes, delimiter: str, has_header: bool) -> Separated
     for line, fields in _split_rows(path, text, delimiter):
         num_columns = num_columns or len(fields)
         if len(fields) != num_columns:
-            found = f"{len(fields)} columns" if any(fields) else "an empty line"
+            found = count_of(len(fields), "column") if any(fields) else "an empty line"
             columns = "" if any(fields) else " columns"
             raise ValueError(f"{path}:{line}: found {found}, expected {num_columns}{columns} as in line 1")
         rows.append(_SEPARATOR.join(fields))

@@ -13,6 +13,7 @@ from sls.engine.evaluation.groups import ATTACK, UNKNOWN, Factor
 from sls.engine.evaluation.measures import format_measure
 from sls.metrics.calibration import Calibration, PavCalibration
 from sls.metrics.eer import Ranking, compute_eer, eer_of_curve, merge_sorted
+from sls.quotation import count_of
 
 LEAST_SHOWN = 0.00005
 """Half of 0.01 points: a smaller difference of EERs does not show in a table."""
@@ -42,7 +43,7 @@ def find_warnings(
     coverage = joined.coverage
     if not coverage.is_complete:
         found.append(
-            f"partial coverage: {coverage.joined} trials in both, of {coverage.keyed} in the key and "
+            f"partial coverage: {count_of(coverage.joined, 'trial')} in both, of {coverage.keyed} in the key and "
             f"{coverage.scored} scored"
         )
     if calibration is not None:
@@ -66,7 +67,7 @@ def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
         )
     for name, count in (("bona fide", ranking.num_bonafide), ("spoofed", ranking.num_spoof)):
         if count < FEW_TRIALS:
-            yield f"only {count} {name} trials: every rate is coarse"
+            yield f"only {count_of(count, f'{name} trial')}: every rate is coarse"
     if np.count_nonzero(np.diff(ranking.scores)) < 2:
         yield "fewer than 3 different scores: these are decisions, an EER needs scores"
     # The classes exchanged: spoofed trials first among equals.

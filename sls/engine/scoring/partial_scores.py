@@ -19,6 +19,7 @@ from sls.data.tables.score_files import check_names, format_score
 from sls.engine.scoring.settings import REMEDY, check_same, is_made_with
 from sls.files import naming
 from sls.plain_data import parse_json
+from sls.quotation import count_of
 
 PARTIAL_ENDING = ".partial"
 SYNC_INTERVAL_S = 5.0
@@ -191,7 +192,7 @@ def join_shards(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Any], 
         names = ", ".join(part.path.name for _, part in found)
         number = next(place for place in range(num_trials) if place not in by_place) + 1
         raise ValueError(
-            f"{output}: {missing} of {num_trials} trials are not scored, the first of them number {number}; found "
+            f"{output}: {missing} of {count_of(num_trials, 'trial')} not scored, the first of them number {number}; found "
             f"{names}; score the missing shards, or continue those that were stopped"
         )
     lines = [by_place[place] for place in range(num_trials)]

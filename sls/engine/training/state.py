@@ -12,6 +12,7 @@ from accelerate.utils import gather_object
 from sls.data.loading.dataset import TrialDataset
 from sls.files import write_whole
 from sls.models.checkpoints.pickles import read_pickle
+from sls.quotation import count_of
 
 STATE_FILE = "state.pt"
 FORMAT = "sls-training/1"
@@ -144,8 +145,8 @@ def restore_generators(states: list[dict[str, torch.Tensor]], accelerator: Accel
     """
     if len(states) != accelerator.num_processes:
         raise ValueError(
-            f"resume: the run had {len(states)} processes, this launch has {accelerator.num_processes}; "
-            "start as many"
+            f"resume: the run had {count_of(len(states), 'process', 'processes')}, this launch has "
+            f"{accelerator.num_processes}; start as many"
         )
     own = states[accelerator.process_index]
     torch.set_rng_state(own["cpu"])

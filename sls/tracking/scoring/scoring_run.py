@@ -22,6 +22,7 @@ from sls.engine.scoring.partial_scores import WHOLE, Shard, join_shards, partial
 from sls.engine.scoring.settings import scores_key, settings_of
 from sls.files import hold_lock, read_holder, this_process
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
+from sls.quotation import count_of
 from sls.tracking import provenance
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
@@ -145,7 +146,7 @@ def follow_scoring(ranks: Ranks) -> None:
         summary = score_shard(job, _shards(ranks)[ranks.rank])
         if summary.failures:
             raise ValueError(
-                f"{len(summary.failures)} recordings cannot be read: {summary.failures[0].message}"
+                f"{count_of(len(summary.failures), 'recording')} cannot be read: {summary.failures[0].message}"
             )
     ranks.wait_for_all(summary)
 

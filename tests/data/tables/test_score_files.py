@@ -109,7 +109,7 @@ def test_the_forms_of_the_challenges_are_read(tmp_path, content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("t1 0.5\nt2\n", r":2: found 1 columns, expected 2"),
+        ("t1 0.5\nt2\n", r":2: found 1 column, expected 2"),
         ("t1 0.5\nt2 x\n", r":2: found 'x', expected .*number"),
         ("t1 0.5\nt2 nan\n", r":2: found 'nan'"),
         ("t1 0.5\nt2 1\nt1 0.5\n", r":3: found trial 't1' .*line 1\b"),
@@ -146,12 +146,12 @@ def test_a_trial_without_a_score_is_an_error_with_count_and_examples():
 
 
 def test_a_score_without_a_trial_is_an_error_with_count_and_examples():
-    with pytest.raises(ValueError, match=r"scores\.txt: 1 scores .*\(c\).*expected"):
+    with pytest.raises(ValueError, match=r"scores\.txt: 1 score .*\(c\).*expected"):
         join_scores(make_table(["a", "b", "c"], [1, 2, 3]), make_key(["a", "b"]))
 
 
 def test_both_mismatches_are_told_at_once():
-    with pytest.raises(ValueError, match=r"\b1 trials .*\(b\).* 1 scores .*\(b\.wav\)"):
+    with pytest.raises(ValueError, match=r"\b1 trial .*\(b\).* 1 score .*\(b\.wav\)"):
         join_scores(make_table(["a", "b.wav"], [1, 2]), make_key(["a", "b"]))
 
 

@@ -247,7 +247,7 @@ def test_a_broken_line_late_in_a_large_file_is_named(tmp_path, row):
     rows = ["a b"] * 70_000
     rows[69_000] = row
     with pytest.raises(
-        ValueError, match=r"table.txt:69001: found (3 columns|1 columns|an empty line), expected 2"
+        ValueError, match=r"table.txt:69001: found (3 columns|1 column|an empty line), expected 2"
     ):
         read(write(tmp_path, "\n".join(rows)))
 
