@@ -1,5 +1,6 @@
 """One tracked run: what it records, and the calls to the server by which it does so."""
 
+import html
 import json
 import re
 import time
@@ -320,5 +321,7 @@ def run_link(run: mlflow.entities.Run) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Returns a user's text with what would mean something in Markdown made plain."""
-    return re.sub(r"([\\`*|\[\]<>])", r"\\\1", text)
+    """Returns a user's text as Markdown that shows it in one line: what means something there or in HTML is plain."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    # An underscore within a word means nothing.
+    return re.sub(r"[\\`*~$|\[\]]|\b_|_\b", lambda found: f"&#{ord(found[0])};", plain)
