@@ -9,7 +9,7 @@ from sls.data.tables.columns import Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
 from sls.data.tables.score_files import check_names, join_scores, read_scores
-from sls.quotation import MAX_QUOTED, did_you_mean, quote, shorten
+from sls.quotation import MAX_QUOTED, did_you_mean, make_visible, quote, shorten
 
 LONG = "x" * 4_000
 LIST = TableFormat("list", ("trial", "label"), labels={"spoof": Label.SPOOF})
@@ -54,3 +54,17 @@ def test_no_message_quotes_more_than_the_beginning_of_what_was_found(tmp_path, c
     with pytest.raises(ValueError, match=r"x{60}.*\.\.\.\[cut\]") as caught:
         read(path)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a b.wav", "a b.wav"),
+        ("Gespräch \N{GRINNING FACE}", "Gespräch \N{GRINNING FACE}"),
+        ("a\nb\x1b[31m", r"a\nb\x1b[31m"),
+        ("\u202eabc", r"\u202eabc"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_a_name_is_shown_without_what_a_screen_obeys_or_no_file_holds(name: str, shown: str) -> None:
+    assert make_visible(name) == shown

@@ -32,6 +32,7 @@ from mlflow.utils import name_utils
 from sls.config import Config
 from sls.data.tables.protocols import Protocol
 from sls.files import naming, scratch_directory
+from sls.quotation import make_visible
 from sls.tracking.artifacts import delete_states, open_artifacts, upload_directory, upload_state
 from sls.tracking.database import database_answer
 from sls.tracking.offline.journal import Journal, recorded
@@ -74,8 +75,9 @@ class TrackedRun:
         return str(self.client.get_run(self.run_id).info.experiment_id)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        """Sets tags; values are cut at what every store can hold."""
-        self._set_tags({key: str(value)[:MAX_TAG_LENGTH] for key, value in tags.items()})
+        """Sets tags; values are cut at what every store can hold, and bytes of no character in paths told as such."""
+        texts = {key: str(value).encode(errors="backslashreplace").decode() for key, value in tags.items()}
+        self._set_tags({key: text[:MAX_TAG_LENGTH] for key, text in texts.items()})
 
     @recorded
     def _set_tags(self, tags: Mapping[str, str]) -> None:
@@ -86,7 +88,7 @@ class TrackedRun:
         """Names the run by its door and what it works on, unless a person has named it."""
         current = self.client.get_run(self.run_id).info.run_name or ""
         if is_made_up(current) or current == name.split()[0]:
-            self.client.update_run(self.run_id, name=name)
+            self.client.update_run(self.run_id, name=make_visible(name))
 
     def log_config(self, config: Config) -> None:
         """Records the whole configuration: as parameters `cfg/NAME`, and as `config.yaml` to run it again.

@@ -13,6 +13,7 @@ from mlflow.entities import Run
 
 from sls.engine.scoring.settings import SETTINGS
 from sls.files import check_is_file
+from sls.quotation import make_visible
 from sls.tracking.artifacts import download
 from sls.tracking.names import check_system
 from sls.tracking.registry.checkpoints import find_model
@@ -43,7 +44,7 @@ class ScoreSource:
     @property
     def system(self) -> str:
         """What to call the system in a report."""
-        return _name_system(self.tags) or self.path.stem
+        return make_visible(_name_system(self.tags) or self.path.stem)
 
 
 def find_scores(

@@ -20,6 +20,7 @@ from sls.engine.scoring.settings import settings_of
 from sls.metrics.dcf import DetectionCosts, decide
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.models.compiling import compiled_for_scoring
+from sls.quotation import make_visible
 from sls.reports.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, new_figure, set_title, to_png
 from sls.tracking.registry.calibrations import CALIBRATION_FILE
 from sls.tracking.registry.checkpoints import ModelSource
@@ -165,7 +166,7 @@ def curve_figure(scored: ScoredRecording) -> Figure:
         f"{len(scored.windows)} windows; dashed: their {scored.combination}, {scored.score:.4f}; shaded: the most "
         f"suspicious, {lowest.start_s:.2f} to {lowest.end_s:.2f} s"
     )
-    set_title(figure, axes, Path(scored.recording).name, subtitle, "")
+    set_title(figure, axes, make_visible(Path(scored.recording).name), subtitle, "")
     return figure
 
 
