@@ -7,6 +7,7 @@ from entrypoints.console_tables import inventory_lines, inventory_tables
 from entrypoints.door import console, door_command
 from entrypoints.options import (
     config_options,
+    find_corpus,
     parse_choice,
     parse_count,
     split_list,
@@ -14,7 +15,6 @@ from entrypoints.options import (
     typed_config,
 )
 from entrypoints.progress import open_ended_bar
-from sls.data.corpora.corpus import open_corpus
 from sls.data.corpora.inventory import Depth, describe_use, take_inventory
 from sls.quotation import count_of
 from sls.tracking.run import TrackedRun
@@ -36,7 +36,7 @@ def check_data(run: TrackedRun, track: str, depth: str, num_workers: str, **opti
     named = [] if track == ALL_TRACKS else split_list(track)
     chosen_depth = parse_choice("depth", depth, DEPTHS)
     threads = parse_count("num_workers", num_workers, os.cpu_count() or 1)
-    corpus = open_corpus(typed_config(options).data, wanted=named)
+    corpus = find_corpus(typed_config(options).data, wanted=named)
     tracks = [corpus.track(name) for name in named or corpus.tracks]
     run.set_tags({"corpus": corpus.name, "data_root": corpus.data_root})
     with open_ended_bar() as show:

@@ -4,13 +4,13 @@ from entrypoints.console_tables import comparison_table
 from entrypoints.door import console, door_command, say
 from entrypoints.options import (
     config_options,
+    find_corpus,
     optional_path,
     parse_boolean,
     split_list,
     text_option,
     typed_config,
 )
-from sls.data.corpora.corpus import open_corpus
 from sls.files import scratch_directory
 from sls.reports.report import run_report
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comparison
@@ -42,7 +42,7 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, **options: st
         parse_boolean("allow_partial", options["allow_partial"]),
         score_column=options["score_column"],
     )
-    corpus = open_corpus(typed_config(options).data, options["key"], [track])
+    corpus = find_corpus(typed_config(options).data, options["key"], [track])
     with scratch_directory() as directory:
         systems = find_systems(
             run.client, corpus.name, track, split_list(scores), split_list(models), directory

@@ -15,7 +15,7 @@ from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Evaluation
 from sls.engine.scoring.partial_scores import WHOLE, Shard
-from sls.quotation import count_of
+from sls.quotation import count_of, make_visible
 from sls.reports import tables as reports
 from sls.reports.tables import tabulate_measures, text_of
 from sls.tracking.registry.checkpoints import ModelSource
@@ -35,7 +35,7 @@ COMPARED_MEASURES = ("eer", "min_tdcf", "min_tdcf_legacy")
 
 def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
     """One evaluation: a line for each metric, with its 95 % intervals."""
-    return _show(tabulate_measures([evaluation]), _title(evaluation), caption=scores)
+    return _show(tabulate_measures([evaluation]), _title(evaluation), caption=make_visible(scores))
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -78,7 +78,8 @@ def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, s
 
 def recording_table(scored: ScoredRecording) -> Table:
     """One recording: its score, the decision if there is one, its most suspicious window, the layer weights."""
-    table = Table(title=scored.recording, caption=scored.model, show_header=False)
+    title, caption = make_visible(scored.recording), make_visible(scored.model)
+    table = Table(title=title, caption=caption, show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_row("score, log P(bona fide)", f"{scored.score:.9g}")

@@ -40,8 +40,10 @@ EXPECTED = (
 # All of them are an OSError too, some of those of requests a ValueError.
 SERVER_FAILURES = (ConnectionError, TimeoutError, RequestException)
 
-console = Console(quiet=os.environ.get("RANK", "0") not in ("", "0"))
-"""Tables and progress bars; the bars are quiet when nobody watches, and all is in processes after the first."""
+console = Console(markup=False, emoji=False, quiet=os.environ.get("RANK", "0") not in ("", "0"))
+"""Tables and progress bars; the bars are quiet when nobody watches, and all is in processes after the first.
+
+Names of users are text, whatever stands in brackets."""
 _log_console = Console(stderr=True)
 
 OPTION_SETTINGS: dict[str, Any] = {

@@ -6,13 +6,14 @@ from rich.table import Table
 
 from entrypoints.console_tables import make_table, next_commands
 from entrypoints.door import console, door_command, say
-from entrypoints.options import config_options, split_list, text_option, typed_config
+from entrypoints.options import config_options, find_corpus, split_list, text_option, typed_config
 from entrypoints.progress import scoring_progress
-from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE, open_corpus
+from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.epochs import FIGURE_FILE, EvaluatedEpoch, track_epochs
 from sls.tracking.evaluation.pipeline import Pipeline, find_tracks
 from sls.tracking.evaluation.trainings import TrainingRun, find_training_runs
+from sls.tracking.names import check_system
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import place_in_order
 from sls.tracking.tags import EPOCHS_TAG
@@ -28,8 +29,10 @@ from sls.tracking.tags import EPOCHS_TAG
 def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""
     config = typed_config(options)
-    corpus = open_corpus(config.data, wanted=split_list(track))
+    corpus = find_corpus(config.data, wanted=split_list(track))
     trainings = find_training_runs(run.client, split_list(runs), run.experiment_id, corpus.name)
+    for training in trainings:
+        check_system(training.name, "runs")
     tracks = find_tracks(corpus, split_list(track))
     links = {EPOCHS_TAG: run.run_id}
     pipeline = Pipeline(run.client, corpus, config.compute, links, scoring_progress, config.scoring)

@@ -2,8 +2,14 @@
 
 from entrypoints.console_tables import evaluation_table
 from entrypoints.door import console, door_command, say
-from entrypoints.options import config_options, optional_path, parse_boolean, text_option, typed_config
-from sls.data.corpora.corpus import open_corpus
+from entrypoints.options import (
+    config_options,
+    find_corpus,
+    optional_path,
+    parse_boolean,
+    text_option,
+    typed_config,
+)
 from sls.files import scratch_directory
 from sls.reports.report import run_report
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_evaluation
@@ -45,7 +51,7 @@ def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: st
             options["fit_calibration"],
             options["score_column"],
         )
-        corpus = open_corpus(typed_config(options).data, options["key"], [track])
+        corpus = find_corpus(typed_config(options).data, options["key"], [track])
         source = find_scores(run.client, scores, corpus.name, track, directory, model)
         evaluation = track_evaluation(run, source, corpus, request)
     console.print(evaluation_table(evaluation, source.name))

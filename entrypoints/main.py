@@ -5,10 +5,10 @@ from pathlib import Path
 
 from entrypoints.console_tables import next_commands, recipe_table
 from entrypoints.door import console, door_command, say
-from entrypoints.options import config_options, read_config, text_option
+from entrypoints.options import config_options, find_corpus, read_config, text_option
 from entrypoints.progress import TrainingProgress, scoring_progress
 from sls.config import PROJECT_ROOT, Config
-from sls.data.corpora.corpus import Corpus, is_built_in, open_corpus
+from sls.data.corpora.corpus import Corpus, is_built_in
 from sls.data.loading.trial_lists import track_trials
 from sls.files import scratch_directory
 from sls.tracking.active_run import tracked_run
@@ -44,7 +44,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     recipes = [Path(path) for path in config.split(",")] if config else RECIPES
     settings = [read_config(path, options) for path in recipes]
     _require_distinct(settings)
-    corpus = open_corpus(settings[0].data)
+    corpus = find_corpus(settings[0].data)
     run.set_tags({"corpus": corpus.name})
     tracks = _pick_tracks(corpus, settings[0])
     # What is missing is found before the first recipe trains, not after.

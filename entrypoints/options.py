@@ -1,16 +1,18 @@
 """Options of the doors: one for each configuration field, generated from `sls.config`."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from sls.config import PROJECT_ROOT, WORK_ROOT, Config
+from sls.config import PROJECT_ROOT, WORK_ROOT, Config, DataConfig
 from sls.config_file import build_config, config_fields, read_config_values
+from sls.data.corpora.corpus import Corpus, open_corpus
 from sls.engine.scoring.partial_scores import Shard
 from sls.quotation import quote
+from sls.tracking.names import check_tracks
 
 DATA_ROOT_VARIABLE = "SLS_DATA_ROOT"
 DEFAULT_CONFIG = PROJECT_ROOT / "configs" / "v1.yaml"
@@ -63,6 +65,13 @@ def typed_config(options: Mapping[str, str]) -> Config:
     names = {spec.name for spec in config_fields()}
     typed = {name: value for name, value in given(options).items() if name in names}
     return build_config({"data_root": os.environ.get(DATA_ROOT_VARIABLE, ""), **typed})
+
+
+def find_corpus(data: DataConfig, key: str = "", wanted: Iterable[str] = ()) -> Corpus:
+    """Opens a corpus, as `open_corpus` does, whose tracks have names under which results can be recorded."""
+    corpus = open_corpus(data, key, wanted)
+    check_tracks(corpus)
+    return corpus
 
 
 def parse_shard(text: str) -> Shard:

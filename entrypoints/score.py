@@ -9,6 +9,7 @@ from entrypoints.console_tables import recording_table, scoring_summary
 from entrypoints.door import EXIT_BAD_INPUT, console, door_command, say
 from entrypoints.options import (
     config_options,
+    find_corpus,
     optional_path,
     output_path,
     parse_boolean,
@@ -17,7 +18,6 @@ from entrypoints.options import (
     typed_config,
 )
 from entrypoints.progress import scoring_progress
-from sls.data.corpora.corpus import open_corpus
 from sls.data.loading.trial_lists import TrialList, listed_trials, track_trials
 from sls.engine.compute.launch import Launch
 from sls.engine.compute.ranks import join_ranks
@@ -82,7 +82,7 @@ def _find_trials(options: Mapping[str, str], *, require_audio: bool) -> TrialLis
     protocol, audio_dir = optional_path(options["protocol"]), optional_path(options["audio_dir"])
     track = options["track"]
     if audio_dir is None and protocol is None:
-        corpus = open_corpus(typed_config(options).data, wanted=[track])
+        corpus = find_corpus(typed_config(options).data, wanted=[track])
         return track_trials(corpus, track, require_audio=require_audio)
     if track:
         raise ValueError(f"track: found {track} beside protocol or audio_dir, expected the one or the others")

@@ -1,9 +1,8 @@
 """Trains a countermeasure: `mlflow run . -e train -P patience=1`."""
 
 from entrypoints.door import door_command, say
-from entrypoints.options import DEFAULT_CONFIG, config_options, given, read_config, text_option
+from entrypoints.options import DEFAULT_CONFIG, config_options, find_corpus, given, read_config, text_option
 from entrypoints.progress import TrainingProgress
-from sls.data.corpora.corpus import open_corpus
 from sls.engine.compute.training_processes import join_processes
 from sls.tracking.run import TrackedRun
 from sls.tracking.training.training_run import resumed_config, track_training
@@ -26,7 +25,7 @@ def train(run: TrackedRun, config: str, resume: str, **options: str) -> None:
             if resume
             else read_config(config or DEFAULT_CONFIG, options)
         )
-        corpus = open_corpus(settings.data)
+        corpus = find_corpus(settings.data)
     ranks.wait_for_all()
     with TrainingProgress(settings.training) as progress:
         trained = track_training(run, settings, corpus, progress.on_step, progress.on_epoch, resume=resume)

@@ -16,7 +16,8 @@ from urllib.parse import unquote
 
 from sls.quotation import quote, shorten
 
-NAME_RULE = "a name of letters, digits, _ and -"
+MAX_NAME_LENGTH = 100
+NAME_RULE = f"a name of letters, digits, _ and -, {MAX_NAME_LENGTH} characters at most"
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -298,9 +299,10 @@ def check_name(field_name: str, name: str) -> None:
     """Refuses a name that the tracking server would refuse later, when all the work is done.
 
     Raises:
-        ValueError: an empty name, or characters beside letters, digits, `_` and `-`.
+        ValueError: an empty or a long name, or characters beside letters, digits, `_` and `-`.
     """
-    require(re.fullmatch(r"[A-Za-z0-9_-]+", name) is not None, field_name, name or "nothing", NAME_RULE)
+    is_name = re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}", name) is not None
+    require(is_name, field_name, name or "nothing", NAME_RULE)
 
 
 def require_at_least(least: int, settings: Any, *names: str) -> None:

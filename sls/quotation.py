@@ -60,6 +60,15 @@ def count_of(number: int, one: str, several: str = "") -> str:
     return f"{number} {one}" if number == 1 else f"{number} {several or one + 's'}"
 
 
+def make_visible(text: str) -> str:
+    """Returns a name as it can be shown, with line ends, marks of direction and the like as Python writes them."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text
+    )
+
+
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "", cutoff: float = 0.6) -> str:
     """Returns how a message ends: with the known name that is near, by a cutoff from 0 to 1, or otherwise."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)

@@ -9,7 +9,7 @@ from sls.data.tables.columns import Texts
 from sls.data.tables.formats import TableFormat
 from sls.data.tables.protocols import Label, Protocol, read_protocol
 from sls.data.tables.score_files import check_names, join_scores, read_scores
-from sls.quotation import MAX_QUOTED, count_of, did_you_mean, first_line, quote, shorten
+from sls.quotation import MAX_QUOTED, count_of, did_you_mean, first_line, make_visible, quote, shorten
 
 LONG = "x" * 4_000
 LIST = TableFormat("list", ("trial", "label"), labels={"spoof": Label.SPOOF})
@@ -80,3 +80,17 @@ def test_of_what_a_library_says_the_first_line_is_told_or_the_kind():
 )
 def test_one_thing_is_counted_in_the_singular(number, names, expected):
     assert count_of(number, *names) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a b.wav", "a b.wav"),
+        ("Gespräch \N{GRINNING FACE}", "Gespräch \N{GRINNING FACE}"),
+        ("a\nb\x1b[31m", r"a\nb\x1b[31m"),
+        ("\u202eabc", r"\u202eabc"),
+        ("\udcff", r"\udcff"),
+    ],
+)
+def test_a_name_is_shown_without_what_a_screen_obeys_or_no_file_holds(name: str, shown: str) -> None:
+    assert make_visible(name) == shown

@@ -4,6 +4,7 @@ import io
 from collections.abc import Mapping
 from typing import Any, cast
 
+import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,6 +14,7 @@ from matplotlib.text import Text
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Evaluation
+from sls.quotation import make_visible
 
 BONAFIDE_COLOUR, SPOOF_COLOUR = "#0072B2", "#D55E00"
 SYSTEM_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
@@ -25,6 +27,17 @@ PLAIN_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "n
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 14, 12, 10.5
 
 
+class PlainFigure(Figure):
+    """A figure whose text is text: a `$` in the name of a system or a file begins no formula."""
+
+    def draw(self, renderer: Any) -> None:
+        """Draws it, as Matplotlib asks for wherever it is shown or kept."""
+        for text in self.findobj(Text):
+            text.set_parse_math(False)
+        with mpl.rc_context({"text.parse_math": False}):  # for what is made only now, such as labels of ticks
+            super().draw(renderer)
+
+
 def new_figure(width: float = 8.0, height: float = 5.6) -> tuple[Figure, Axes]:
     """Returns an empty figure of a size in inches, outside of pyplot's global state, and its axes."""
     figure, (axes,) = new_panels(width, height, 1, 1)
@@ -33,7 +46,7 @@ def new_figure(width: float = 8.0, height: float = 5.6) -> tuple[Figure, Axes]:
 
 def new_panels(width: float, height: float, num_rows: int, num_columns: int) -> tuple[Figure, list[Axes]]:
     """Returns a figure as `new_figure` does, of several axes with common limits, row by row."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = PlainFigure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     panels = list(figure.subplots(num_rows, num_columns, sharex=True, sharey=True, squeeze=False).flat)
     for axes in panels:
@@ -90,14 +103,12 @@ def mark_synthetic(axes: Axes, corpus: str) -> None:
 def describe(track: str, subset: str, corpus: str) -> str:
     """Returns which data a figure shows."""
     parts = [track] if subset in ("", "all") else [track, f"{subset} subset"]
-    named = corpus if corpus not in ("", DEMO_CORPUS, PUBLISHED_CORPORA) else ""
+    named = make_visible(corpus) if corpus not in ("", DEMO_CORPUS, PUBLISHED_CORPORA) else ""
     return ", ".join([*parts, named] if named else parts)
 
 
 def to_png(figure: Figure) -> bytes:
-    """Returns a figure as PNG; a `$` in the name of a system or a file is a `$`, and begins no formula."""
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
+    """Returns a figure as PNG."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
     return buffer.getvalue()

@@ -69,7 +69,7 @@ def render_report(found: Evaluation | Comparison) -> dict[str, bytes]:
         max_flat_rows=MAX_FLAT_ROWS,
     )
     files = {f"{name}.png": png for name, png in pictures.items()}
-    return {PAGE_NAME: page.encode(), **render_data(found), **files}
+    return {PAGE_NAME: page.encode(errors="backslashreplace"), **render_data(found), **files}
 
 
 def render_data(found: Evaluation | Comparison) -> dict[str, bytes]:

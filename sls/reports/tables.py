@@ -16,6 +16,7 @@ from sls.engine.evaluation.measures import (
 )
 from sls.engine.evaluation.results import Breakdown, Cell, Evaluation
 from sls.metrics.intervals import Interval
+from sls.quotation import make_visible
 
 NO_VALUE = "-"
 MEASURE_DIGITS = 4
@@ -57,7 +58,7 @@ class Table:
 
 def label_value(value: str) -> str:
     """Returns a value of a key as a label; the keys write `-` for nothing."""
-    return "(none)" if value == "-" else value
+    return "(none)" if value == "-" else make_visible(value)
 
 
 def text_of(cell: str | Number) -> str:

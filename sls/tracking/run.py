@@ -1,5 +1,6 @@
 """One tracked run: what it records, and the calls to the server by which it does so."""
 
+import html
 import json
 import re
 import time
@@ -31,6 +32,7 @@ from mlflow.utils import name_utils
 from sls.config import Config
 from sls.data.tables.protocols import Protocol
 from sls.files import naming, scratch_directory
+from sls.quotation import make_visible
 from sls.tracking.artifacts import delete_states, open_artifacts, upload_directory, upload_state
 from sls.tracking.database import database_answer
 from sls.tracking.offline.journal import Journal
@@ -75,8 +77,9 @@ class TrackedRun:
         return str(self.client.get_run(self.run_id).info.experiment_id)
 
     def set_tags(self, tags: Mapping[str, object]) -> None:
-        """Sets tags; values are cut at what every store can hold."""
-        self._set_tags({key: str(value)[:MAX_TAG_LENGTH] for key, value in tags.items()})
+        """Sets tags; values are cut at what every store can hold, and bytes of no character in paths told as such."""
+        texts = {key: str(value).encode(errors="backslashreplace").decode() for key, value in tags.items()}
+        self._set_tags({key: text[:MAX_TAG_LENGTH] for key, text in texts.items()})
 
     @recorded
     def _set_tags(self, tags: Mapping[str, str]) -> None:
@@ -87,7 +90,7 @@ class TrackedRun:
         """Names the run by its door and what it works on, unless a person has named it."""
         current = self.client.get_run(self.run_id).info.run_name or ""
         if is_made_up(current) or current == name.split()[0]:
-            self.client.update_run(self.run_id, name=name)
+            self.client.update_run(self.run_id, name=make_visible(name))
 
     def log_config(self, config: Config) -> None:
         """Records the whole configuration: as parameters `cfg/NAME`, and as `config.yaml` to run it again.
@@ -326,5 +329,7 @@ def run_link(run: mlflow.entities.Run) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Returns a user's text with what would mean something in Markdown made plain."""
-    return re.sub(r"([\\`*|\[\]<>])", r"\\\1", text)
+    """Returns a user's text as Markdown that shows it in one line: what means something there or in HTML is plain."""
+    plain = html.escape(" ".join(text.split()), quote=False)
+    # An underscore within a word means nothing.
+    return re.sub(r"[\\`*~$|\[\]]|\b_|_\b", lambda found: f"&#{ord(found[0])};", plain)

@@ -272,3 +272,16 @@ def test_output_that_is_no_file_is_refused_before_anything_else_is_looked_at(
     )
     assert link.is_symlink()
     assert file.read_text() == "t0 0\n"
+
+
+@pytest.mark.parametrize("command", [main, train, score, evaluate, compare, epochs, check_data])
+def test_track_that_the_tracking_server_would_refuse_is_refused_at_every_door(
+    store, small_corpus, tmp_path, command
+) -> None:
+    tracks = tmp_path / "mine.yaml"
+    entry = "key: {files: meta.csv, formats: in-the-wild-meta}, audio: {folders: .}"
+    tracks.write_text(f"tracks:\n  our $ calls: {{{entry}}}\n")
+    arguments = ["--data_root", str(small_corpus), "--tracks", str(tracks)]
+    if command not in (main, train):
+        arguments += ["--track", "our $ calls"]
+    assert_fails_with(call(command, *arguments), "tracks: found the track 'our $ calls'", "MLflow")

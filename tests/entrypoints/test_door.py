@@ -4,8 +4,10 @@ import importlib
 
 import pytest
 import requests
+from rich.table import Table
 
-from entrypoints.door import EXIT_BAD_INPUT, EXIT_FAILURE, errors_exit
+from entrypoints.door import EXIT_BAD_INPUT, EXIT_FAILURE, console, errors_exit, say
+from entrypoints.progress import open_ended_bar
 from sls.tracking.writer import RunTakenOver
 
 
@@ -46,3 +48,16 @@ def test_every_option_is_taken_in_every_spelling(door: str) -> None:
                 context = command.make_context(door, arguments)
                 assert context.params[option.name] == "8"
                 assert context.args == []
+
+
+def test_brackets_in_a_name_are_brackets_on_the_console() -> None:
+    name = "x[/red] [bold]y[/bold] :smiley:"
+    table = Table(title=name, caption=name)
+    table.add_column(name)
+    table.add_row(name)
+    with console.capture() as captured:
+        say(name)
+        console.print(table)
+    with open_ended_bar() as show:
+        show(name, 1, 2)
+    assert captured.get().count(name) == 5

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell
+from sls.quotation import make_visible
 from sls.reports.breakdown_figures import MAX_ROWS, heat_map_figure, interval_figure
 from sls.reports.figure_style import to_png
 from sls.reports.figures import (
@@ -21,6 +22,7 @@ from sls.reports.figures import (
     locate_det_points,
     score_figure,
 )
+from sls.tracking.scoring.one_recording import ScoredRecording, ScoredWindow, curve_figure
 from tests.engine.evaluation.keys import make_asv, make_corpus
 from tests.engine.evaluation.test_comparison import make_systems
 
@@ -137,6 +139,37 @@ def test_the_name_of_a_system_is_text_in_a_figure(evaluation):
     (label,) = figures[0].axes[0].get_legend().get_texts()
     assert label.get_text().startswith(f"{name}: EER")
     assert [text.get_text() for text in epochs_figure(epochs).legends[0].get_texts()] == [name, "chance"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", [r"$\bad{$x", "a^b_c$", "<b>&%s{}", "\N{GRINNING FACE}", "\u202eabc", "a\nb", "\udcff"]
+)
+def test_names_are_text_in_every_figure(evaluation, monkeypatch, name: str):
+    def refuse(*_: object) -> None:
+        raise AssertionError("a name is taken for a formula")
+
+    monkeypatch.setattr("matplotlib.mathtext.MathTextParser.parse", refuse)
+    shown = make_visible(name)
+
+    def rename(breakdown: Breakdown) -> Breakdown:
+        cells = [replace(cell, values=tuple(map(call, cell.values))) for cell in breakdown.cells]
+        return replace(breakdown, cells=cells)
+
+    def call(value: str) -> str:
+        return value if value == POOLED else name + value
+
+    renamed = [rename(breakdown) for breakdown in evaluation.breakdowns]
+    named = replace(evaluation, system=shown, track=shown, corpus=name, breakdowns=renamed)
+    systems = {f"{shown}{number}": scores for number, scores in enumerate(make_systems().values())}
+    comparison = compare(systems, EvaluationPlan("LA", subset="eval", metrics=("eer",)))
+    windows = (ScoredWindow(0, 2, -1.0), ScoredWindow(2, 4, -2.0))
+    scored = ScoredRecording(f"/x/{name}.wav", "m", 4.0, 4.0, "", -1.5, "mean", windows, (0.5,), {})
+    figures = [*evaluation_figures(named).values(), *comparison_figures(comparison).values()]
+    for figure in [*figures, epochs_figure(make_epochs(shown), name), curve_figure(scored)]:
+        assert to_png(figure).startswith(b"\x89PNG")
+    assert f"{shown}A9" in texts_of(interval_figure(named, renamed[0]))
+    assert any(f"{shown}.wav" in text for text in texts_of(curve_figure(scored)))
 
 
 def test_each_class_of_a_score_figure_adds_up_to_100_percent(evaluation):

@@ -184,3 +184,9 @@ def test_what_was_left_out_of_a_comparison_is_on_the_page():
     systems["two"] = systems["two"].select(slice(0, 900))
     found = compare(systems, EvaluationPlan("LA"))
     assert re.search(r"\b900 trials\b", read_page(render_report(found)).text)
+
+
+def test_path_with_bytes_of_no_character_stands_in_the_page(evaluation) -> None:
+    provenance = {**evaluation.provenance, "scores": {"path": "/x/\udcff<b>.txt"}}
+    checker = read_page(render_report(replace(evaluation, provenance=provenance)))
+    assert r"/x/\udcff<b>.txt" in checker.text

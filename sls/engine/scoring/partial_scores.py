@@ -192,8 +192,8 @@ def join_shards(output: Path, shards: Sequence[Shard]) -> tuple[dict[str, Any], 
         names = ", ".join(part.path.name for _, part in found)
         number = next(place for place in range(num_trials) if place not in by_place) + 1
         raise ValueError(
-            f"{output}: {missing} of {count_of(num_trials, 'trial')} not scored, the first of them number {number}; found "
-            f"{names}; score the missing shards, or continue those that were stopped"
+            f"{output}: {missing} of {count_of(num_trials, 'trial')} not scored, the first of them number {number}; "
+            f"found {names}; score the missing shards, or continue those that were stopped"
         )
     lines = [by_place[place] for place in range(num_trials)]
     check_names(output, [line.rpartition(" ")[0] for line in lines])

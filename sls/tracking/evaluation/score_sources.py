@@ -13,7 +13,9 @@ from mlflow.entities import Run
 
 from sls.engine.scoring.settings import SETTINGS
 from sls.files import check_is_file
+from sls.quotation import make_visible
 from sls.tracking.artifacts import download
+from sls.tracking.names import check_system
 from sls.tracking.registry.checkpoints import find_model
 from sls.tracking.scoring.score_file import HAS_SCORES, SCORES_DIRECTORY
 from sls.tracking.store import FINISHED, NEWEST_FIRST, find_first_run, get_run, is_run_id, tagged
@@ -42,7 +44,7 @@ class ScoreSource:
     @property
     def system(self) -> str:
         """What to call the system in a report."""
-        return _name_system(self.tags) or self.path.stem
+        return make_visible(_name_system(self.tags) or self.path.stem)
 
 
 def find_scores(
@@ -132,6 +134,7 @@ def _check_name(system: str, item: str, others: Container[str]) -> None:
         raise ValueError(
             f"systems: found the name {system}, expected letters, digits, _, - and .; use NAME=FILE"
         )
+    check_system(system, "systems")
     if system in others:
         raise ValueError(
             f"systems: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."

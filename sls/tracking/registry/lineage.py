@@ -146,7 +146,7 @@ def make_section(name: str, text: str) -> str:
 
 def renew_section(description: str, name: str, text: str) -> str | None:
     """Returns a description with a section written anew, or None where it has no such section."""
-    pattern = f"<!-- {re.escape(name)} -->.*<!-- /{re.escape(name)} -->"
+    pattern = f"<!-- {re.escape(name)} -->.*?<!-- /{re.escape(name)} -->"
     renewed, count = re.subn(pattern, lambda _: make_section(name, text), description, flags=re.DOTALL)
     return renewed if count else None
 

@@ -15,13 +15,16 @@ from sls.tracking.tags import CHECKPOINT_TAG
 
 MAX_CARD_LENGTH = 5_000
 """What MLflow's databases hold of a version's description."""
-MAX_TABLE_LENGTH = 2_800
-"""Of that, what the rows of evaluations may take."""
+MAX_TOLD = 200
+"""Characters of what a user says of a checkpoint that the card repeats; the run and the version have it all."""
+EVALUATIONS = "evaluations"
+"""The section of a card that is written anew with each evaluation."""
 
 SYNTHETIC_LINE = (
     "**Synthetic corpus: this version was trained or evaluated on the made demo corpus. Its figures say nothing "
     "about real deepfakes, and it must not be used to judge recordings.**"
 )
+LEFT_OUT = "Evaluations not shown here, in the runs of kind evaluate:"
 TABLE_HEAD = """
 | corpus | track | subset | EER % | 95 % over trials | 95 % over speakers and attacks | from |
 |---|---|---|---|---|---|---|"""
@@ -50,26 +53,38 @@ def write_card(
         calibration: With which it is served, if with one.
     """
     parts = [
-        f"Recipe {recipe or 'unknown'}, epoch {epoch or 'unknown'}.",
+        f"Recipe {_tell(recipe) or 'unknown'}, epoch {_tell(epoch) or 'unknown'}.",
         _describe_origin(lineage),
-        make_section("evaluations", _describe_evaluations(lineage)),
+        make_section(EVALUATIONS, ""),
         INTENDED_USE.format(heard_s=heard_s, calibration=_describe_calibration(calibration)),
     ]
-    return "\n\n".join(parts)[:MAX_CARD_LENGTH]
+    return _renew(lineage, "\n\n".join(parts)) or ""
 
 
 def note_evaluations(client: MlflowClient, lineage: Lineage) -> None:
     """Writes what was evaluated of a checkpoint on each registered version of it, and into its card."""
-    evaluations = _describe_evaluations(lineage)
     for version in find_versions(client):
         if version.tags.get(CHECKPOINT_TAG) != lineage.model_id:
             continue
         for name, value in lineage.eer_tags().items():
             client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
         card = version.description or ""
-        renewed = renew_section(card, "evaluations", evaluations)
+        renewed = _renew(lineage, card)
         if renewed is not None and renewed != card and len(renewed) <= MAX_CARD_LENGTH:
             client.update_model_version(REGISTERED_MODEL_NAME, version.version, renewed)
+
+
+def _renew(lineage: Lineage, card: str) -> str | None:
+    """Returns a card with its section of evaluations written anew, within its limit; None where it has no section."""
+    bare = renew_section(card, EVALUATIONS, "")
+    if bare is None:
+        return None
+    return renew_section(bare, EVALUATIONS, _describe_evaluations(lineage, MAX_CARD_LENGTH - len(bare)))
+
+
+def _tell(text: str) -> str:
+    """Returns what a user said, as Markdown that shows no more than its beginning."""
+    return escape_markdown(text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]}...[cut]")
 
 
 def _describe_calibration(calibration: Calibration | None) -> str:
@@ -85,16 +100,12 @@ def _describe_origin(lineage: Lineage) -> str:
     run = lineage.origin
     if run is None:
         return "Origin unknown."
-    name = run_link(run) if lineage.active_origin else f"{escape_markdown(run.info.run_name or '')} (deleted)"
+    name = run_link(run) if lineage.active_origin else f"{_tell(run.info.run_name or '')} (deleted)"
     if lineage.is_imported:
-        source, licence = (
-            escape_markdown(run.data.tags.get(name, "unknown")) for name in ("source", "licence")
-        )
+        source, licence = (_tell(run.data.tags.get(name, "unknown")) for name in ("source", "licence"))
         return f"Imported from {source}, licence {licence}: {name}"
     data = [_describe_dataset(item) for item in (run.inputs.dataset_inputs if run.inputs else ())]
-    return "  \n".join(
-        [f"Training: {name}", f"Corpus: {escape_markdown(lineage.train_corpus) or 'unknown'}", *data]
-    )
+    return "  \n".join([f"Training: {name}", f"Corpus: {_tell(lineage.train_corpus) or 'unknown'}", *data])
 
 
 def _describe_dataset(given: DatasetInput) -> str:
@@ -103,36 +114,38 @@ def _describe_dataset(given: DatasetInput) -> str:
         profile = json.loads(given.dataset.profile or "{}")
     except ValueError:
         profile = {}
-    counts = ", ".join(f"{value} {name}" for name, value in profile.items() if isinstance(value, int))
-    return f"{context.capitalize()}: {escape_markdown(given.dataset.name)}{f' ({counts})' if counts else ''}"
+    counts = ", ".join(f"{value} {_tell(name)}" for name, value in profile.items() if isinstance(value, int))
+    return f"{_tell(context.capitalize())}: {_tell(given.dataset.name)}{f' ({counts})' if counts else ''}"
 
 
-def _describe_evaluations(lineage: Lineage) -> str:
-    """Returns the table of EERs by track with 95 % intervals, and says so where the corpus is synthetic."""
+def _describe_evaluations(lineage: Lineage, room: int) -> str:
+    """Returns the table of EERs by track with 95 % intervals, and says so where the corpus is synthetic.
+
+    Args:
+        lineage: What was evaluated.
+        room: Characters that there are for it; rows that do not fit are counted.
+    """
     newest = lineage.newest_evaluations()
     is_synthetic = DEMO_CORPUS in {lineage.train_corpus, *(place.corpus for place in newest)}
     lines = [SYNTHETIC_LINE, ""] if is_synthetic else []
     lines.append("### EER by track")
     if not newest:
         return "\n".join([*lines, "Not evaluated yet."])
-    lines.append(TABLE_HEAD)
-    length = 0
-    for number, (place, run) in enumerate(newest.items()):
-        row = _row(place, run, lineage.scoring_of(run))
-        length += len(row)
-        if length > MAX_TABLE_LENGTH:
-            lines += ["", f"And {len(newest) - number} more, in the runs of kind evaluate."]
-            break
-        lines.append(row)
-    return "\n".join(lines)
+    rows = [_row(place, run, lineage.scoring_of(run)) for place, run in newest.items()]
+    for shown in range(len(rows), -1, -1):
+        left_out = [] if shown == len(rows) else ["", f"{LEFT_OUT} {len(rows) - shown}"]
+        text = "\n".join([*lines, *([TABLE_HEAD, *rows[:shown]] if shown else []), *left_out])
+        if len(text) <= room:
+            return text
+    return f"{LEFT_OUT} {len(rows)}"
 
 
 def _row(place: Place, run: Run, scoring: Run | None) -> str:
     metrics, name = run.data.metrics, f"{place.track}/eer_percent"
     cells: Sequence[str] = (
-        escape_markdown(place.corpus),
-        escape_markdown(place.track),
-        escape_markdown(", ".join(filter(None, [place.subset, place.precision]))),
+        _tell(place.corpus),
+        _tell(place.track),
+        _tell(", ".join(filter(None, [place.subset, place.precision]))),
         f"{metrics[name]:.2f}",
         _interval(metrics, name),
         _interval(metrics, f"{name}_clustered"),

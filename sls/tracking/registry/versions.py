@@ -19,7 +19,7 @@ from sls.tracking.registry.checkpoints import ModelSource, log_checkpoint, resol
 from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.model_card import write_card
 from sls.tracking.registry.stages import PRODUCTION, STAGES, check_stage, move_stage, point_alias
-from sls.tracking.run import HANDLE_TAG, TrackedRun
+from sls.tracking.run import HANDLE_TAG, MAX_TAG_LENGTH, TrackedRun
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_active_run, find_versions
 from sls.tracking.tags import BUNDLE_TAG, CHECKPOINT_TAG, CORPUS_TAG, STAGE_TAG
 
@@ -120,7 +120,8 @@ def track_import(
         ValueError: it is no SLS countermeasure, or its weights do not fit.
     """
     loaded = load_checkpoint(checkpoint, xlsr=xlsr or None)
-    origin = {"source": source or checkpoint, "licence": licence or "unknown"}
+    told = {"source": source or checkpoint, "licence": licence or "unknown"}
+    origin = {name: text[:MAX_TAG_LENGTH] for name, text in told.items()}
     tags = {**origin, "source_sha256": loaded.digest}
     run.set_tags({"recipe": recipe, **tags})
     run.suggest_name(f"import_checkpoint {recipe}")

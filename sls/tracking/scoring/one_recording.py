@@ -18,7 +18,7 @@ from sls.engine.scoring.forward_pass import prepared_for_scoring, resolve_batch_
 from sls.engine.scoring.settings import settings_of
 from sls.metrics.dcf import DetectionCosts, decide
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
-from sls.quotation import count_of
+from sls.quotation import count_of, make_visible
 from sls.reports.figure_style import GRID_COLOUR, SPOOF_COLOUR, SYSTEM_COLOURS, new_figure, set_title, to_png
 from sls.tracking.registry.calibrations import CALIBRATION_FILE
 from sls.tracking.registry.checkpoints import ModelSource
@@ -164,7 +164,7 @@ def curve_figure(scored: ScoredRecording) -> Figure:
         f"{count_of(len(scored.windows), 'window')}; dashed: their {scored.combination}, {scored.score:.4f}; "
         f"shaded: the most suspicious, {lowest.start_s:.2f} to {lowest.end_s:.2f} s"
     )
-    set_title(figure, axes, Path(scored.recording).name, subtitle, "")
+    set_title(figure, axes, make_visible(Path(scored.recording).name), subtitle, "")
     return figure
 
 

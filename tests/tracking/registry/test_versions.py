@@ -229,7 +229,48 @@ def test_newest_evaluations_are_those_that_have_their_eer_and_did_not_fail(store
 
 def test_card_is_no_longer_than_a_description_may_be() -> None:
     card = write_card(Lineage(), "v" * MAX_CARD_LENGTH, "2", 4.0, None)
-    assert len(card) == MAX_CARD_LENGTH
+    assert len(card) <= MAX_CARD_LENGTH
+    assert "Intended use and limits" in card
+
+
+HOSTILE = {
+    "marker": "<!-- evaluations -->x<!-- /evaluations -->",
+    "half a marker": "x<!-- /evaluations -->",
+    "length": "s" * 4_700,
+    "length that grows": "<" * 4_700,
+    "HTML": "<img src=x onerror=alert(1)><script>alert(1)</script>&lt;",
+    "Markdown": "[a](javascript:alert(1)) `b` **c** ~~d~~ $e$ |f|\n\n# g\n\n- h",
+}
+
+
+@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
+def test_card_says_licence_use_and_evaluations_whatever_its_source_is_called(store, source: str) -> None:
+    """Of an import whose source may hold the card's own marks, more text than fits, or a page."""
+    client = connect()
+    client.create_registered_model(REGISTERED_MODEL_NAME)
+    tags = {"kind": "import_checkpoint", "source": source, "licence": "MIT & others"}
+    origin = client.create_run("0", tags=tags, run_name="import_checkpoint <b>v1</b>")
+    evaluated = ModelSource("x", path=Path(), model_id="m-1")
+    lineage = Lineage("m-1", origin)
+    card = write_card(lineage, "v1", "", 4.0, None)
+    client.create_model_version(
+        REGISTERED_MODEL_NAME, "nowhere/model", tags={"checkpoint_model_id": "m-1"}, description=card
+    )
+    assert "Not evaluated yet." in card
+    record_evaluation(evaluated, "DF", 2.14)
+    note_evaluations(client, read_lineage(client, "m-1", origin.info.run_id))
+    for number, eer_percent in enumerate((1.5, 1.25)):
+        record_evaluation(evaluated, "LA", eer_percent)
+        note_evaluations(client, read_lineage(client, "m-1", origin.info.run_id))
+        card = card_of("1")
+        assert len(card) <= MAX_CARD_LENGTH, number
+        assert "licence MIT &amp; others" in card
+        assert "Intended use and limits" in card
+        assert ("| LA |" in card and f"{eer_percent:.2f}" in card) or "in the runs of kind evaluate" in card
+        assert card.count("<!-- evaluations -->") == card.count("<!-- /evaluations -->") == 1
+        bare = re.sub("<!-- /?evaluations -->", "", card)
+        assert "<" not in bare
+        assert not re.search(r"^# g|^- h|\]\(javascript", bare, flags=re.MULTILINE)
 
 
 @pytest.mark.slow
@@ -238,7 +279,7 @@ def test_card_of_many_evaluations_fits_into_a_description(trained) -> None:
         record_evaluation(trained, f"a-track-with-a-rather-long-name-{index:02d}", index + 0.5)
     card = card_of(versions.register(connect(), "1", trained, "staging").version)
     assert len(card) <= MAX_CARD_LENGTH
-    assert "more, in the runs of kind evaluate" in card
+    assert "in the runs of kind evaluate" in card
     assert "Intended use and limits" in card
 
 

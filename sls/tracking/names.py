@@ -1,0 +1,54 @@
+"""Names of users that become names of metrics and tags: held to MLflow's rules before there is work to lose."""
+
+from mlflow.utils.validation import (
+    MAX_ENTITY_KEY_LENGTH,
+    bad_character_message,
+    path_not_unique,
+    validate_param_and_metric_name,
+)
+
+from sls.config import MAX_NAME_LENGTH
+from sls.data.corpora.corpus import Corpus
+from sls.quotation import quote
+from sls.tracking.registry.stages import evaluated_place, key_tag
+from sls.tracking.tags import EVALUATED_BY
+
+LONGEST_FIGURE = "eer_percent_clustered_high"
+ANY_SYSTEM = "x" * MAX_NAME_LENGTH
+
+
+def check_tracks(corpus: Corpus) -> None:
+    """Checks that what is computed on each track of a corpus can be recorded under its name.
+
+    Raises:
+        ValueError: MLflow would refuse the name of a track, or that of the corpus.
+    """
+    for track in corpus.tracks:
+        place = evaluated_place(corpus.name, track, "bf16")
+        _check(f"tracks: found the track {quote(track)}", f"{track}/{LONGEST_FIGURE}.{ANY_SYSTEM}")
+        for tag in (EVALUATED_BY + place, key_tag(place), f"{place}/{LONGEST_FIGURE}"):
+            _check(f"tracks: found the track {quote(track)} of corpus {quote(corpus.name)}", tag)
+
+
+def check_system(system: str, parameter: str) -> None:
+    """Checks that the figures of a system can be recorded under its name.
+
+    Raises:
+        ValueError: MLflow would refuse it, or it is long.
+    """
+    found = f"{parameter}: found the name {quote(system)}"
+    if len(system) > MAX_NAME_LENGTH:
+        raise ValueError(f"{found}, expected {MAX_NAME_LENGTH} characters at most")
+    _check(found, f"{LONGEST_FIGURE}.{system}")
+
+
+def _check(found: str, key: str) -> None:
+    if not validate_param_and_metric_name(key):
+        raise ValueError(f"{found}, expected a name that MLflow takes. {bad_character_message()}")
+    if path_not_unique(key):
+        raise ValueError(f"{found}, expected a name that is no path to another place")
+    if len(key) > MAX_ENTITY_KEY_LENGTH:
+        most = MAX_ENTITY_KEY_LENGTH
+        raise ValueError(
+            f"{found}, expected a shorter one: with what is recorded under it, {most} characters"
+        )
