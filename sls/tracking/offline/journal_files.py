@@ -1,6 +1,5 @@
 """Where journals lie, under `outputs/journal/` or SLS_JOURNAL_DIR, and what stands in them."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sls.config import WORK_ROOT
+from sls.plain_data import parse_json
 from sls.quotation import quote
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
@@ -100,7 +100,7 @@ def read_opening(path: Path) -> Opening:
         ValueError: nothing readable says so, as where the journal was left by an earlier version.
     """
     try:
-        return Opening(**json.loads((path / OPENING_FILE).read_text(encoding="utf-8")))
+        return Opening(**parse_json((path / OPENING_FILE).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError) as error:
         message = f"{path}: found no readable {OPENING_FILE} ({error}), expected a journal of this version"
         raise ValueError(message) from error
@@ -109,7 +109,7 @@ def read_opening(path: Path) -> Opening:
 def read_position(path: Path) -> Position:
     """Reads how far a journal has been sent; where nothing readable says so, it is sent anew from its beginning."""
     try:
-        values = json.loads((path / POSITION_FILE).read_text(encoding="utf-8"))
+        values = parse_json((path / POSITION_FILE).read_text(encoding="utf-8"))
         return Position(values["next"], values["run_id"], values["refused"], values.get("was_lost", False))
     except FileNotFoundError:
         return Position()
@@ -134,7 +134,7 @@ def read_entries(journal: Path, position: Position) -> list[Entry]:
     entries = []
     for number, line in enumerate(lines[:-1]):
         try:
-            entry = Entry(**json.loads(line))
+            entry = Entry(**parse_json(line))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}:{number + 1}: found {quote(line)}, expected an entry") from error
         if entry.number != number:
