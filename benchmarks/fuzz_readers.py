@@ -219,7 +219,7 @@ def _read_weights(path: Path, xlsr: Path) -> None:
         if not all(torch.isfinite(tensor).all() for tensor in model.state_dict().values()):
             raise Contradiction("weights that are not finite")
     if len(refusals) > 1:
-        raise refusals[0]
+        raise ValueError("; ".join(map(str, refusals)))  # both are looked at
 
 
 def _make_pth(scratch: Path) -> Reader:
