@@ -137,7 +137,7 @@ def _change(content: bytes, rng: random.Random, others: Sequence[bytes]) -> byte
             return b"\n".join(lines)
 
 
-def fuzz(reader: Reader, num_inputs: int, seed: int, kept: Path) -> list[str]:
+def fuzz_reader(reader: Reader, num_inputs: int, seed: int, kept: Path) -> list[str]:
     """Gives a reader many inputs, and returns what was found, one line for each kind."""
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
@@ -200,7 +200,7 @@ def _interrupt(signal_number: int, frame: FrameType | None) -> None:
 @click.option(
     "--kept", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir()) / "fuzz-findings"
 )
-def main(inputs: int, seed: int, names: tuple[str, ...], kept: Path) -> None:
+def fuzz(inputs: int, seed: int, names: tuple[str, ...], kept: Path) -> None:
     """Fuzzes the readers, and ends with 1 where something was found."""
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
@@ -211,7 +211,7 @@ def main(inputs: int, seed: int, names: tuple[str, ...], kept: Path) -> None:
         begin = time.monotonic()
         count = max(1, inputs // len(chosen))
         with tempfile.TemporaryDirectory(prefix="fuzz-seeds-") as scratch:
-            found = fuzz(READERS[name](Path(scratch)), count, seed, kept)
+            found = fuzz_reader(READERS[name](Path(scratch)), count, seed, kept)
         print(
             f"{name}: {count} inputs in {time.monotonic() - begin:.1f} s, {len(found)} findings", flush=True
         )
@@ -221,4 +221,4 @@ def main(inputs: int, seed: int, names: tuple[str, ...], kept: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    fuzz()

@@ -25,8 +25,7 @@ from mlflow.pyfunc import scoring_server
 from sls.config import PROJECT_ROOT
 from sls.config_file import build_config, read_config_values
 from sls.data.audio.recording import read_audio
-from sls.data.corpora.tracks import load_tracks
-from sls.data.loading.trial_lists import read_any_protocol
+from sls.data.corpora.tracks import load_formats, load_tracks
 from sls.data.tables.asv_scores import read_asv_scores
 from sls.data.tables.protocols import Label, read_protocol
 from sls.data.tables.score_files import read_scores
@@ -152,7 +151,16 @@ def _make_trial_lists(_: Path) -> Reader:
         'file|label\n"a b"|bonafide\nc|spoof\n',
         "".join(f"- t{n}.wav - - - spoof\n" for n in range(20)),
     )
-    return Reader("trial-lists", "list.txt", tuple(map(str.encode, seeds)), read_any_protocol)
+    # As `read_any_protocol` does, which reads the formats anew each time.
+    formats = [
+        item for item in load_formats().values() if "trial" in item.columns and "score" not in item.columns
+    ]
+    formats.sort(key=lambda item: (not item.header, -len(item.columns)))
+
+    def read(path: Path) -> None:
+        read_protocol(path, formats, needs_labels=False)
+
+    return Reader("trial-lists", "list.txt", tuple(map(str.encode, seeds)), read)
 
 
 def _make_tracks(_: Path) -> Reader:

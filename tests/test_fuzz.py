@@ -69,7 +69,7 @@ def test_what_is_no_refusal_in_one_line_is_found_and_its_input_kept(
     def read(path: Path) -> None:
         raise error
 
-    findings = fuzz.fuzz(Reader("broken", "seed.txt", (b"a b\n",), read), 3, 1, tmp_path / "kept")
+    findings = fuzz.fuzz_reader(Reader("broken", "seed.txt", (b"a b\n",), read), 3, 1, tmp_path / "kept")
     assert len(findings) == 1
     assert findings[0].startswith("broken: 3 times, ")
     assert found in findings[0]
@@ -80,4 +80,4 @@ def test_a_refusal_that_names_its_file_is_no_finding(tmp_path: Path) -> None:
     def read(path: Path) -> None:
         raise ValueError(f"{path}:1: found a, expected b")
 
-    assert fuzz.fuzz(Reader("strict", "seed.txt", (b"a b\n",), read), 3, 1, tmp_path) == []
+    assert fuzz.fuzz_reader(Reader("strict", "seed.txt", (b"a b\n",), read), 3, 1, tmp_path) == []
