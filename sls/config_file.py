@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sls.config import Config
-from sls.quotation import did_you_mean, quote
+from sls.quotation import did_you_mean, quote, shorten
 from sls.yaml_file import read_yaml
 
 
@@ -106,7 +106,7 @@ def check_field_name(name: str, source: str) -> None:
     if name in RETIRED:
         raise ValueError(f"{source}: {name} is not a setting here; {RETIRED[name]}")
     hint = did_you_mean(name, known, f"; known fields: {', '.join(known)}")
-    raise ValueError(f"{source}: unknown configuration field {name}{hint}")
+    raise ValueError(f"{source}: unknown configuration field {shorten(name)}{hint}")
 
 
 def _convert(name: str, value: Any, annotation: Any) -> Any:

@@ -10,7 +10,8 @@ MAX_TOLD = 400
 
 
 def shorten(text: str, most: int = MAX_QUOTED) -> str:
-    """Returns a text, or where it has more characters its beginning and a mark that it was cut."""
+    """Returns a text in one line, or where it has more characters its beginning and a mark that it was cut."""
+    text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= most else f"{text[:most]}...[cut]"
 
 

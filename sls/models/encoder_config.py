@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from sls.config import require, require_at_least
+from sls.quotation import quote
 
 WAV2VEC2_CONV_LAYERS = ((512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2)
 """Channels, kernel and stride of each convolution of wav2vec 2.0: 25 ms windows every 20 ms at 16 kHz."""
@@ -120,7 +121,7 @@ class EncoderConfig:
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(fields) != expected:
             raise ValueError(
-                f"encoder configuration: unknown fields {sorted(set(fields) - expected)}, "
+                f"encoder configuration: unknown fields {quote(sorted(set(fields) - expected))}, "
                 f"missing fields {sorted(expected - set(fields))}"
             )
         conv_layers = tuple((int(c), int(k), int(s)) for c, k, s in fields["conv_layers"])

@@ -30,6 +30,8 @@ def resample(mono: np.ndarray, rate_hz: int, new_rate_hz: int, resampler: Resamp
             mono = soxr.resample(mono, rate_hz, new_rate_hz, quality=SOXR_QUALITY)
         if len(mono) == 0:
             raise AudioError("found no samples after resampling, expected a recording")
+        if not np.isfinite(mono).all():
+            raise AudioError("found samples too large to be resampled, expected full scale at 1")
     return np.ascontiguousarray(mono, dtype=np.float32)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sls.data.tables.formats import DELIMITERS, IGNORED_COLUMN, TableFormat
 from sls.data.tables.protocols import Label
-from sls.quotation import did_you_mean, quote
+from sls.quotation import did_you_mean, quote, shorten
 from sls.yaml_file import read_yaml
 
 _LABELS = {"bonafide": Label.BONAFIDE, "spoof": Label.SPOOF}
@@ -29,7 +29,9 @@ class Entry:
         for name in self.values:
             if name not in known:
                 hint = did_you_mean(str(name), known)
-                raise ValueError(f"{self.where}: found {name}, expected some of {', '.join(known)}{hint}")
+                raise ValueError(
+                    f"{self.where}: found {shorten(str(name))}, expected some of {', '.join(known)}{hint}"
+                )
 
     def text(self, name: str, default: str | None = None) -> str:
         """Returns a text, or the default; without a default it must be there."""
@@ -54,7 +56,9 @@ class Entry:
         found = self.texts(name, default)
         for item in found:
             if item not in known:
-                raise ValueError(f"{self.where}.{name}: found {item}, expected some of: {', '.join(known)}")
+                raise ValueError(
+                    f"{self.where}.{name}: found {shorten(item)}, expected some of: {', '.join(known)}"
+                )
         return found
 
     def entry(self, name: str) -> Entry | None:
@@ -63,7 +67,10 @@ class Entry:
 
     def entries(self) -> dict[str, Entry]:
         """Returns the mappings within this one, by name."""
-        return {str(name): as_entry(value, f"{self.where}.{name}") for name, value in self.values.items()}
+        return {
+            str(name): as_entry(value, f"{self.where}.{shorten(str(name))}")
+            for name, value in self.values.items()
+        }
 
 
 def as_entry(value: Any, where: str) -> Entry:
@@ -97,7 +104,7 @@ def parse_format(name: str, entry: Entry) -> TableFormat:
     delimiter = entry.text("delimiter", "whitespace")
     if delimiter not in DELIMITERS:
         raise ValueError(
-            f"{entry.where}.delimiter: found {delimiter}, expected one of: {', '.join(DELIMITERS)}"
+            f"{entry.where}.delimiter: found {shorten(delimiter)}, expected one of: {', '.join(DELIMITERS)}"
         )
     labels = entry.entry("labels")
     subsets = entry.entry("subsets")
@@ -121,7 +128,9 @@ def _parse_columns(entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...]]:
     named = [name for name in columns if name != IGNORED_COLUMN]
     repeated = [name for name in named if named.count(name) > 1]
     if repeated:
-        raise ValueError(f"{entry.where}.columns: found {repeated[0]} twice, expected each name once")
+        raise ValueError(
+            f"{entry.where}.columns: found {shorten(repeated[0])} twice, expected each name once"
+        )
     if not named:
         raise ValueError(f"{entry.where}.columns: found no column, expected one at least")
     return columns, header

@@ -7,6 +7,7 @@ the line that is wrong.
 
 import csv
 import io
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,10 @@ from pyarrow import csv as arrow_csv
 from sls.data.tables.formats import WHITESPACE
 from sls.quotation import count_of
 
-_CONTROLS_AS_SPACES = bytes(code if code > 32 or code == 10 else 32 for code in range(256))
+_BLANKS_AS_SPACES = bytes.maketrans(b"\t\v\f\x1c\x1d\x1e\x1f", b" " * 7)  # what Python takes for white space
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 _SEPARATOR = "\x1f"  # of tidied fields, in which it does not stand
+_OWN_SEPARATOR = re.compile(_SEPARATOR)
 _CHECKED_BYTES = 1 << 18
 _BLOCK_BYTES = 1 << 20
 _CODED = pa.dictionary(pa.int32(), pa.string())
@@ -121,15 +124,12 @@ def tidy(path: Path, text: bytes, delimiter: str, has_header: bool) -> Separated
 def _split_rows(path: Path, text: bytes, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """Yields each row, and the line on which it begins."""
     if delimiter == WHITESPACE:
-        spaced = text.translate(_CONTROLS_AS_SPACES).rstrip().decode()
+        spaced = text.translate(_BLANKS_AS_SPACES).rstrip(b" \n").decode()
+        _check_text(path, spaced, _CONTROL)
         for line, fields in enumerate(spaced.split("\n"), 1):
             yield line, [value for value in fields.split(" ") if value]
         return
-    before, separator, _ = text.decode().partition(_SEPARATOR)
-    if separator:
-        raise ValueError(
-            f"{path}:{before.count(chr(10)) + 1}: found the control character U+001F, expected text"
-        )
+    _check_text(path, text.decode(), _OWN_SEPARATOR)
     quoted = io.StringIO(text.rstrip(b" \n").decode(), newline="")
     rows = csv.reader(quoted, delimiter=delimiter, skipinitialspace=True)
     line = 1
@@ -139,3 +139,10 @@ def _split_rows(path: Path, text: bytes, delimiter: str) -> Iterator[tuple[int, 
             line = rows.line_num + 1
     except csv.Error as error:  # a quote that is never closed takes in all that follows
         raise ValueError(f"{path}:{rows.line_num}: found a quoted field too long: {error}") from None
+
+
+def _check_text(path: Path, text: str, refused: re.Pattern[str]) -> None:
+    """Refuses a control character, which is no part of a name and parts no two: the file is damaged there."""
+    if found := refused.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise ValueError(f"{path}:{line}: found the control character U+{ord(found[0]):04X}, expected text")

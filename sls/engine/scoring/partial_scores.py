@@ -111,11 +111,21 @@ def read_partial(path: Path, remedy: str = REMEDY) -> PartialScores | None:
         scores, num_bytes = {}, len(first)
         for line in file:
             match = _LINE.fullmatch(line)
-            if match is None:
+            if match is None or not _is_told(match):
                 break
             scores[match[1].decode()] = match[2].decode()
             num_bytes += len(line)
     return PartialScores(path, made_with, scores, num_bytes)
+
+
+def _is_told(line: re.Match[bytes]) -> bool:
+    """Whether a line is what was written: UTF-8, and a number."""
+    try:
+        line[1].decode()
+        float(line[2])
+    except ValueError:
+        return False
+    return True
 
 
 def _parse_head(line: bytes) -> dict[str, Any] | None:

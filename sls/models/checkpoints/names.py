@@ -13,6 +13,7 @@ from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.countermeasure import HIDDEN_DIM, Countermeasure, count_inputs
 from sls.models.encoder_config import EncoderConfig
 from sls.models.xlsr import Xlsr
+from sls.quotation import MAX_QUOTED, shorten
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -200,7 +201,8 @@ def fill_countermeasure(
 
 def _list_names(kind: str, items: list[str]) -> str:
     more = f" and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
-    return f"{len(items)} {kind} ({', '.join(items[:MAX_LISTED])}{more})"
+    listed = ", ".join(shorten(item, 2 * MAX_QUOTED) for item in items[:MAX_LISTED])
+    return f"{len(items)} {kind} ({listed}{more})"
 
 
 def _is_type_of(ours: str, tensor: Tensor) -> bool:

@@ -140,7 +140,9 @@ def _parse(text: str, source: str) -> CheckpointInfo:
             require(type(found) in kinds, name, quote(found), kinds[0].__name__)
         return info
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{source}: the checkpoint's description cannot be read: {error}") from error
+        raise ValueError(
+            f"{source}: the checkpoint's description cannot be read: {first_line(error)}"
+        ) from error
 
 
 def _detach(tensor: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sls.models.checkpoints.names import unify_weight_norm
+from sls.quotation import shorten
 
 ENCODER_PREFIX = "ssl_model.model."
 """What stands before fairseq's names of the encoder in a published SLS file."""
@@ -46,7 +47,10 @@ def unwrap(content: Any, source: str) -> dict[str, Tensor]:
         return {}
     if len(places) > 1:
         listed = ", ".join(
-            sorted(".".join([*place, prefix]).strip(".") or "the file itself" for place, prefix in places)
+            sorted(
+                shorten(".".join([*place, prefix]).strip(".")) or "the file itself"
+                for place, prefix in places
+            )
         )
         raise ValueError(f"{source}: found several countermeasures ({listed}), expected one; save one alone")
     [(place, prefix)] = places
@@ -88,7 +92,9 @@ def _walk(
         if isinstance(item, Tensor):
             plain = unify_weight_norm(_WRAPPERS.sub("", name))
             if plain in names:
-                raise ValueError(f"{source}: found both {names[plain]} and {name}, expected each weight once")
+                raise ValueError(
+                    f"{source}: found both {shorten(names[plain])} and {shorten(name)}, expected each weight once"
+                )
             names[plain] = name
         yield from _walk(item, (*place, name), source)
     yield place, names

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sls.config import WORK_ROOT
+from sls.plain_data import parse_json
 from sls.quotation import quote
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
@@ -124,7 +125,7 @@ def unseal(text: bytes) -> dict[str, Any]:
         ValueError: it is no longer what it was.
     """
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     if not isinstance(values, dict) or values.pop("crc32", "") != _checksum(values):

@@ -438,3 +438,10 @@ def test_a_recording_behind_another_is_refused_and_tags_are_not(tmp_path, kind: 
         tails = [tag, lyrics + b"%06d" % len(lyrics) + b"LYRICS200", b"TAG+" + bytes(223) + tag]
         for tail in (*tails, tails[1] + tag, tag + tag):
             np.testing.assert_array_equal(read_audio(content + tail), expected)
+
+
+def test_samples_too_large_to_be_resampled_are_refused(tmp_path: Path) -> None:
+    noise = np.random.default_rng(1).choice([-3.4e38, 3.4e38], 4_000).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", noise, 8_000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"a\.wav: found samples too large"):
+        read_audio(tmp_path / "a.wav")

@@ -230,6 +230,13 @@ def test_a_missing_file_is_named(tmp_path):
         read(tmp_path / "no.txt")
 
 
+@pytest.mark.parametrize("control", ["\x01", "\x05", "\x08", "\x18", "\x1b"])
+def test_a_control_character_parts_no_names_and_is_part_of_none(tmp_path, control):
+    for text in (f"a b\nc{control}e d\n", f"a b\n{control}c d\n", f"a b\nc d{control}\n"):
+        with pytest.raises(ValueError, match=rf"table.txt:2: found .*U\+{ord(control):04X}"):
+            read(write(tmp_path, text))
+
+
 def test_the_first_line_is_read_without_its_end(tmp_path):
     assert read_first_line(write(tmp_path, "\ufeffa b\r\nc d\r\n")) == "a b"
 

@@ -200,3 +200,14 @@ def test_shards_are_found_whatever_the_name_of_their_file_and_none_of_a_longer_n
     assert find_shards(tmp_path / "[df]*") == []
     with pytest.raises(FileNotFoundError, match="found no shards of it"):
         join_shards(tmp_path / "[df]*", [WHOLE])
+
+
+@pytest.mark.parametrize("line", [b"t\xff 0.5\n", b"t9 1.2.3\n", b"t9 5e\n"])
+def test_a_line_that_is_not_as_it_was_written_ends_what_is_taken(tmp_path, line: bytes) -> None:
+    write_partial(tmp_path / "partial")
+    whole = (tmp_path / "partial").read_bytes()
+    (tmp_path / "partial").write_bytes(whole + line + b"t8 0.5\n")
+    found = read_partial(tmp_path / "partial")
+    assert found is not None
+    assert found.num_bytes == len(whole)
+    assert list(found.scores) == ["t0", "t1", "t2", "t3", "t4"]
