@@ -4,7 +4,9 @@ import importlib
 
 import pytest
 import requests
+from click.testing import CliRunner
 
+from entrypoints.choose import choose
 from entrypoints.door import EXIT_BAD_INPUT, EXIT_FAILURE, errors_exit
 from sls.tracking.writer import RunTakenOver
 
@@ -46,3 +48,12 @@ def test_every_option_is_taken_in_every_spelling(door: str) -> None:
                 context = command.make_context(door, arguments)
                 assert context.params[option.name] == "8"
                 assert context.args == []
+
+
+def test_database_that_is_read_only_is_told_without_a_traceback(store, caplog) -> None:
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{store}?mode=ro&uri=true")
+        result = CliRunner().invoke(choose, ["--run_id", "0" * 32])
+    assert result.exit_code == 1
+    assert "readonly database" in result.stderr.splitlines()[-1]
+    assert not [record for record in caplog.records if record.exc_info or "Traceback" in record.message]

@@ -5,7 +5,8 @@ What holds, wherever a process is killed and however long the server is away:
 - What is recorded is on the disk before the training goes on. That is why it is written first and then sent, and not
   only written when the server does not answer: a call that is under way at a kill would be lost.
 - It is sent in order, one entry at a time; the position moves on when the server has said that it has the entry. An
-  entry that was cut off is sent again, which changes nothing on the server (see `sls.tracking.run`).
+  entry that was cut off is sent again, which changes nothing on the server (see `sls.tracking.run`). What removes
+  something waits until the later entries are sent whose files have made those of an earlier one needless.
 - Files leave this disk when the entry that brought them was sent, or when a later entry that is on the disk has made
   them needless; the journal leaves it when all of it was sent and nothing refused.
 - One process at a time holds a journal, and nothing is added to one that was left.
@@ -19,7 +20,6 @@ import os
 import shutil
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +42,7 @@ from sls.tracking.offline.journal_files import (
     read_position,
     seal,
 )
+from sls.tracking.offline.server_calls import DELETIONS
 
 
 class Journal:
@@ -70,11 +71,15 @@ class Journal:
         self._file: BinaryIO | None = None
         self._num_entries = self.entries[-1].number + 1 if self.entries else 0
         self._held = -1
-        self._needless: set[int] = set()
+        self._needless: dict[int, int] = {}
+        """The entries whose files are needless, each with the entry that has made them so."""
         self._files_by_handle: dict[Any, int] = {}
         for entry in self.entries:
             self._note_files(entry)
-        self.pending = deque(entry for entry in self.entries if entry.number >= self.position.next)
+        sent = set(self.position.ahead)
+        new = (entry for entry in self.entries if entry.number >= self.position.next)
+        self.pending = [entry for entry in new if entry.number not in sent]
+        self._unsent = {entry.number for entry in self.pending}
 
     @property
     def is_sent(self) -> bool:
@@ -88,8 +93,27 @@ class Journal:
 
     def send_refused_again(self) -> None:
         """Lets what was refused be sent again, in its order with all that followed it: that changes nothing."""
-        first = min(map(int, self.position.refused), default=self.position.next)
-        self.pending = deque(entry for entry in self.entries if entry.number >= first)
+        if self.position.refused:
+            first = min(*map(int, self.position.refused), self.position.next)
+            self.pending = [entry for entry in self.entries if entry.number >= first]
+
+    def next_entry(self) -> Entry:
+        """Returns the pending entry that is to be sent."""
+        with self.changed:
+            pending = {entry.number for entry in self.pending}
+            return next(entry for entry in self.pending if not self._is_early(entry, pending))
+
+    def _is_early(self, entry: Entry, pending: set[int]) -> bool:
+        """Whether an entry removes something before what replaces files from before it was sent."""
+        return entry.call in DELETIONS and any(
+            former < entry.number < self._replacement(former) and self._replacement(former) in pending
+            for former in self._needless
+        )
+
+    def _replacement(self, number: int) -> int:
+        while number in self._needless:
+            number = self._needless[number]
+        return number
 
     def append(self, call: str, arguments: Mapping[str, Any], files: Path | None = None) -> None:
         """Writes an entry down to the disk; a directory of files becomes the journal's own.
@@ -125,6 +149,7 @@ class Journal:
                 shutil.rmtree(place, ignore_errors=True)
                 raise
             self._num_entries += 1
+            self._unsent.add(entry.number)
             self.pending.append(entry)
             self._note_files(entry)
             self.changed.notify_all()
@@ -162,10 +187,13 @@ class Journal:
             self._write_position()
 
     def mark_sent(self, entry: Entry, refusal: str = "") -> None:
-        """Moves the position beyond the first pending entry, and frees its files unless they were refused."""
+        """Moves the position beyond a pending entry, and frees its files unless they were refused."""
         with self.changed:
-            self.pending.popleft()
-            self.position.next = max(self.position.next, entry.number + 1)
+            self.pending.remove(entry)
+            self._unsent.discard(entry.number)
+            sent = [*self.position.ahead, entry.number]
+            self.position.next = min(self._unsent, default=self._num_entries)
+            self.position.ahead = sorted({number for number in sent if number > self.position.next})
             self.position.refused.pop(str(entry.number), None)
             if refusal:
                 self.position.refused[str(entry.number)] = refusal
@@ -197,8 +225,8 @@ class Journal:
             self._lock.close()
 
     def _was_sent(self, entry: Entry) -> bool:
-        is_before = entry.number < self.position.next and str(entry.number) not in self.position.refused
-        return is_before or self.position.was_lost
+        is_sent = entry.number not in self._unsent and str(entry.number) not in self.position.refused
+        return is_sent or self.position.was_lost
 
     def _place(self, number: int) -> Path:
         return self.path / "files" / f"{number:06d}"
@@ -208,7 +236,7 @@ class Journal:
         handle = entry.arguments.get("handle")
         former = self._files_by_handle.pop(handle, None)
         if former is not None:
-            self._needless.add(former)
+            self._needless[former] = entry.number
             self._free_files(former)
         if handle and entry.has_files:
             self._files_by_handle[handle] = entry.number

@@ -79,6 +79,8 @@ class Position:
 
     next: int = 0
     """The number of the first entry that is still to be sent."""
+    ahead: Sequence[int] = ()
+    """Those after it that were sent before it."""
     run_id: str = ""
     """Empty until the server has opened the run."""
     refused: dict[str, str] = field(default_factory=dict)
@@ -203,7 +205,7 @@ def _note_gap(entries: list[Entry], first: int, end: int, position: Position, da
     first = max(first, position.next)
     if first < end:
         what = f"entry {first} is" if first == end - 1 else f"entries {first} to {end - 1} are"
-        entries.append(Entry(first, "", {}, has_files=False, damage=f"{damage}: {what} gone"))
+        entries.append(Entry(end - 1, "", {}, has_files=False, damage=f"{damage}: {what} gone"))
 
 
 def _count_files(journal: Path) -> int:

@@ -70,7 +70,7 @@ def track_training(
     if not resume:
         run.log_config(config)
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
-    with lost_process_raises(f"resume={run.run_id}, in as many processes, goes on from the last state"):
+    with lost_process_raises(f"resume={run.run_id} goes on from the last state, in as many processes"):
         training, recorder = _prepare(run, config, corpus, resume)
         recorder.on_step = on_step
         with stop_on_request() as recorder.stop:
