@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sls.files import take_lock, write_whole
+from sls.files import write_whole
 from sls.tracking.offline.journal_files import (
     END,
     ENTRIES_FILE,
@@ -33,14 +33,16 @@ from sls.tracking.offline.journal_files import (
     POSITION_FILE,
     Entry,
     EntryDamaged,
-    JournalDamaged,
     Opening,
     Position,
+    file_sizes,
     journal_directory,
+    lock_journal,
     read_entries,
     read_opening,
     read_position,
     seal,
+    sync_to_disk,
 )
 from sls.tracking.offline.server_calls import DELETIONS
 
@@ -60,7 +62,7 @@ class Journal:
         self.changed = threading.Condition()
         self.stopped: BaseException | None = None
         """Why nothing more is taken in."""
-        self._lock = _lock(path)
+        self._lock = lock_journal(path)
         try:
             self.opening = read_opening(path)
             self.position = read_position(path)
@@ -126,7 +128,7 @@ class Journal:
             if self.stopped is not None:
                 raise self.stopped
             self._file = self._file or (self.path / ENTRIES_FILE).open("r+b", buffering=0)
-            sizes = _file_sizes(files) if files else []
+            sizes = file_sizes(files) if files else []
             entry = Entry(self._num_entries, call, arguments, files is not None, sizes)
             text = seal(entry).encode() + b"\n" + END
             place = self._place(entry.number)
@@ -134,11 +136,11 @@ class Journal:
             try:
                 if files is not None:
                     for path in [*files.rglob("*"), files]:
-                        _sync(path)
+                        sync_to_disk(path)
                     place.parent.mkdir(exist_ok=True)
                     files.rename(place)
-                    _sync(place.parent)
-                    _sync(self.path)
+                    sync_to_disk(place.parent)
+                    sync_to_disk(self.path)
                 while text:
                     text = text[self._file.write(text) :]
                 os.fsync(self._file.fileno())
@@ -169,7 +171,7 @@ class Journal:
             if entry.has_files and is_needed and not self._was_sent(entry):
                 if files is None:
                     raise EntryDamaged(f"{place} is gone")
-                if (found := _file_sizes(files)) != list(entry.sizes):
+                if (found := file_sizes(files)) != list(entry.sizes):
                     raise EntryDamaged(f"{place}: found files of {found} bytes, expected {entry.sizes}")
             self._held = entry.number
         try:
@@ -268,30 +270,6 @@ def create_journal(opening: Opening) -> Journal:
     journal = Journal(unfinished)
     unfinished.rename(path)
     journal.path = path
-    _sync(path)
-    _sync(path.parent)
+    sync_to_disk(path)
+    sync_to_disk(path.parent)
     return journal
-
-
-def _lock(path: Path) -> BinaryIO:
-    """Takes the lock that lies in a journal, and goes with it."""
-    try:
-        return take_lock(path / "lock")
-    except BlockingIOError as error:
-        raise BlockingIOError(f"{path} is held by {error}, which sends it") from error
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} was sent in the meantime") from error
-    except OSError as error:
-        raise JournalDamaged(f"{path} cannot be opened: {error.strerror}") from error
-
-
-def _file_sizes(directory: Path) -> list[int]:
-    return sorted(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

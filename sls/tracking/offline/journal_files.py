@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sls.config import WORK_ROOT
+from sls.files import take_lock
 from sls.quotation import quote
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
@@ -212,3 +213,29 @@ def _count_files(journal: Path) -> int:
     """Returns how many entries there were at least: files are there before the entry that brings them is."""
     names = [place.name for place in (journal / "files").glob("*")]
     return max((int(name) for name in names if re.fullmatch("[0-9]+", name)), default=0)
+
+
+def lock_journal(path: Path) -> BinaryIO:
+    """Takes the lock that lies in a journal, and goes with it."""
+    try:
+        return take_lock(path / "lock")
+    except BlockingIOError as error:
+        raise BlockingIOError(f"{path} is held by {error}, which sends it") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} was sent in the meantime") from error
+    except OSError as error:
+        raise JournalDamaged(f"{path} cannot be opened: {error.strerror}") from error
+
+
+def file_sizes(directory: Path) -> list[int]:
+    """Returns the sizes of all files of a directory, the smallest first, in bytes."""
+    return sorted(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def sync_to_disk(path: Path) -> None:
+    """Waits until a file or directory is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
