@@ -268,7 +268,7 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
     """
     journal = Journal(path)
     journal.send_refused_again()
-    num_entries, uri = len(journal.pending), tracking_uri or journal.opening.tracking_uri
+    entries, uri = list(journal.pending), tracking_uri or journal.opening.tracking_uri
     try:
         require_there(uri)
         require_answer(uri)
@@ -288,7 +288,6 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
         ) from error
     finally:
         journal.close()
-    num_refused = len(journal.position.refused)
-    return SentJournal(
-        journal.position.run_id, num_entries - num_refused, num_refused, path, damage=journal.damage
-    )
+    refused = journal.position.refused
+    num_sent = sum(str(entry.number) not in refused for entry in entries)
+    return SentJournal(journal.position.run_id, num_sent, len(refused), path, damage=journal.damage)

@@ -94,10 +94,11 @@ class Journal:
         return self.position.run_id or self.opening.run_id or self.opening.journal_id
 
     def send_refused_again(self) -> None:
-        """Lets what was refused be sent again, in its order with all that followed it: that changes nothing."""
+        """Lets what was refused be sent again, and the end of the run, which depends on it."""
+        again = {int(number) for number in self.position.refused} | self._unsent
         if self.position.refused:
-            first = min(*map(int, self.position.refused), self.position.next)
-            self.pending = [entry for entry in self.entries if entry.number >= first]
+            again |= {entry.number for entry in self.entries if entry.call == "_end"}
+        self.pending = [entry for entry in self.entries if entry.number in again]
 
     def next_entry(self) -> Entry:
         """Returns the pending entry that is to be sent."""

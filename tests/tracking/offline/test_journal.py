@@ -289,8 +289,11 @@ def test_damage_in_the_middle_is_passed_over_and_can_be_mended(store, monkeypatc
     assert (found.info.status, found.data.metrics) == ("FAILED", {})
     assert found.data.tags["refused"] == "entries 4"
     (path / "entries.jsonl").write_bytes(content)
-    assert send_journal(path).num_refused == 0
+    MlflowClient().set_tag(sent.run_id, "kind", "changed since")
+    again = send_journal(path)
+    assert (again.num_sent, again.num_refused) == (2, 0)
     found = MlflowClient().get_run(sent.run_id)
+    assert found.data.tags["kind"] == "changed since"
     assert (found.info.status, found.data.metrics) == ("FINISHED", {"train/loss": 1.0})
     assert found.data.tags["refused"] == ""
     assert find_journals() == []
