@@ -140,7 +140,7 @@ def _set_up_log() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("mlflow", "alembic", "httpx", "httpcore", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # It prints a traceback of what it then raises, and the door tells in a line.
+    # It prints the traceback of what it then raises: that the database is read-only, say.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for repetitive in ("huggingface_hub", "urllib3"):  # they warn at each of several tries
         logging.getLogger(repetitive).setLevel(logging.ERROR)

@@ -14,8 +14,9 @@ from mlflow.exceptions import MlflowException
 from sls.tracking.database import StoreError, require_there
 from sls.tracking.offline.journal import Journal
 from sls.tracking.offline.journal_files import Entry, EntryDamaged
-from sls.tracking.offline.server_calls import CALLS, describe, is_refusal, make_call, short_calls
+from sls.tracking.offline.server_calls import CALLS, DELETIONS, describe, is_refusal, make_call, short_calls
 from sls.tracking.run import TrackedRun, one_line
+from sls.tracking.store import require_answer
 from sls.tracking.tags import REFUSED_TAG
 from sls.tracking.writer import RunTakenOver, expect_writer, open_run
 
@@ -23,8 +24,9 @@ RETRY_DELAY_S = 2.0
 """How long after a call that failed the next one is made."""
 AWAY_PATIENCE_S = 10.0
 """How long the end of a run waits for a server that is away."""
-DELETIONS = ("delete_checkpoint", "delete_states")
-"""The calls that take away what a later recording, which may have been refused, was to replace."""
+
+NOT_YET = "nothing is removed while"
+"""How the reason begins why a deletion was not made."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class Sender:
             self._run.run_id = make_call(lambda: open_run(self._run.client, journal.opening)).info.run_id
             journal.mark_opened(self._run.run_id)
             return
-        entry, refusal = journal.pending[0], ""
+        entry, refusal = journal.next_entry(), ""
         try:
             make_call(lambda: self._call(entry))
         except Exception as error:
@@ -165,8 +167,9 @@ class Sender:
         with self.journal.hold_files(entry) as files:
             given = {"files": files} if entry.has_files else {}
             arguments = dict(entry.arguments)
-            if entry.call in DELETIONS and refused.keys() - {str(entry.number)}:
-                raise EntryDamaged(f"nothing is removed while {_entries(refused)} are not there")
+            missing = [number for number, text in refused.items() if not text.startswith(NOT_YET)]
+            if entry.call in DELETIONS and missing:
+                raise EntryDamaged(f"{NOT_YET} {_entries(missing)} are not there")
             # Perhaps of another journal, which went on with the run before.
             if arguments.get("status") == "FINISHED" and (refused or run.data.tags.get(REFUSED_TAG)):
                 arguments["status"] = "FAILED"  # for something that it recorded is not there
@@ -265,9 +268,10 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
     """
     journal = Journal(path)
     journal.send_refused_again()
-    num_entries, uri = len(journal.pending), tracking_uri or journal.opening.tracking_uri
+    entries, uri = list(journal.pending), tracking_uri or journal.opening.tracking_uri
     try:
         require_there(uri)
+        require_answer(uri)
         with short_calls():
             sender = Sender(MlflowClient(uri), journal)
             while not journal.is_sent:
@@ -284,7 +288,6 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
         ) from error
     finally:
         journal.close()
-    num_refused = len(journal.position.refused)
-    return SentJournal(
-        journal.position.run_id, num_entries - num_refused, num_refused, path, damage=journal.damage
-    )
+    refused = journal.position.refused
+    num_sent = sum(str(entry.number) not in refused for entry in entries)
+    return SentJournal(journal.position.run_id, num_sent, len(refused), path, damage=journal.damage)

@@ -83,7 +83,7 @@ def _is_answer(request: Any, response: requests.Response) -> bool:
 def _requests(method: str) -> list[tuple[re.Pattern[str], Any]]:
     """Returns MLflow's requests of a method by the patterns of their paths, the plain ones first."""
     described = [
-        (re.sub(r"[{<][^}>]+[}>]", ".+", "/" + path.lstrip("/")), request)
+        (re.sub(r"{[^}]+}", "[^/]+", re.sub("<[^>]+>", ".+", "/" + path.lstrip("/"))), request)
         for service in SERVICES
         for request, places in rest_utils.extract_all_api_info_for_service(service, "").items()
         for path, place_method in places

@@ -23,7 +23,6 @@ from sls.files import hold_lock
 from sls.tracking.database import StoreError, gone, local_database, local_path, require_open
 from sls.tracking.offline.server_calls import (
     OPENING_TIMEOUT_S,
-    describe,
     is_refusal,
     is_server_failure,
     short_calls,
@@ -87,7 +86,7 @@ def require_answer(tracking_uri: str) -> None:
         if not is_server_failure(error) or error.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
             raise
         user, _, address = urlsplit(tracking_uri).netloc.rpartition("@")
-        reason = describe(error)[1].replace(f"{user}@", "")
+        reason = " ".join(str(error.__context__ or error).split()).replace(f"{user}@", "")
         raise ConnectionError(f"no tracking server answers at {address}: {reason}") from error
 
 

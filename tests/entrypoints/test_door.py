@@ -4,8 +4,10 @@ import importlib
 
 import pytest
 import requests
+from click.testing import CliRunner
 from rich.table import Table
 
+from entrypoints.choose import choose
 from entrypoints.door import EXIT_BAD_INPUT, EXIT_FAILURE, console, errors_exit, say
 from entrypoints.progress import open_ended_bar
 from sls.tracking.writer import RunTakenOver
@@ -61,3 +63,12 @@ def test_brackets_in_a_name_are_brackets_on_the_console() -> None:
     with open_ended_bar() as show:
         show(name, 1, 2)
     assert captured.get().count(name) == 5
+
+
+def test_database_that_is_read_only_is_told_without_a_traceback(store, caplog) -> None:
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setenv("MLFLOW_TRACKING_URI", f"sqlite:///file:{store}?mode=ro&uri=true")
+        result = CliRunner().invoke(choose, ["--run_id", "0" * 32])
+    assert result.exit_code == 1
+    assert "readonly database" in result.stderr.splitlines()[-1]
+    assert not [record for record in caplog.records if record.exc_info or "Traceback" in record.message]

@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from shutil import ignore_patterns as ignore
 from typing import Any
@@ -385,6 +386,48 @@ def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
     assert found.data.tags["refused"].startswith("entries ")
     assert sum("(log_metrics) " in record.message for record in caplog.records) == 1
     assert send_journal(path).num_refused == 1
+
+
+def test_nothing_is_removed_while_what_was_to_replace_it_is_not_there(store, monkeypatch) -> None:
+    """The server holds a state that goes with the weights of epoch 0, whatever of later ones never comes."""
+    is_away = threading.Event()
+    send_next = sender.Sender.send_next
+    with monkeypatch.context() as patches:
+
+        def send(self: sender.Sender) -> None:
+            if is_away.is_set():
+                raise OSError("no route")
+            send_next(self)
+
+        def refuse(*unused: Any) -> None:
+            raise MlflowException("no such place", ErrorCode.Value("INVALID_PARAMETER_VALUE"))
+
+        def before_epoch(epoch: int) -> None:
+            if epoch == 1:
+                while run.journal.pending:
+                    time.sleep(0.01)
+                is_away.set()
+                patches.setattr("sls.tracking.run.upload_state", refuse)
+                patches.setattr(sender, "AWAY_PATIENCE_S", 60.0)
+
+        patches.setattr(sender.Sender, "send_next", send)
+        with ExitStack() as stack:
+            stack.enter_context(pytest.raises(RecordingsRefused))
+            run = stack.enter_context(tracked_run("train", journal=True))
+            record_training(run, 3, before_epoch)
+            is_away.clear()
+    client = MlflowClient()
+    assert client.get_run(run.run_id).info.status == "FAILED"
+    first = resolve_model(client, f"runs:/{run.run_id}/epoch_0")
+    assert first.path.read_bytes() == b"weights of 0"
+    with scratch_directory() as directory:
+        download_state(client, run.run_id, "state", directory)
+        assert (directory / "state.bin").read_bytes() == b"state after 0"
+    (path,) = find_journals(run.run_id)
+    sent = send_journal(path)
+    assert (sent.num_refused, sent.is_kept) == (0, False)
+    assert_whole(3, {2})
+    assert client.get_run(run.run_id).data.tags["refused"] == ""
 
 
 def test_entry_that_is_refused_without_a_word_is_kept(store, monkeypatch) -> None:

@@ -1,15 +1,18 @@
 """A gateway between the run and the server, which answers in its place: nothing that it says passes for MLflow's."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import mlflow
 import pytest
+from requests import Response
 
 from sls.tracking import sender
 from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal_files import find_journals
 from sls.tracking.sender import send_journal
+from sls.tracking.server_answers import NotMlflow, expect_mlflow
 from sls.tracking.store import find_run
 from tests.servers import GATEWAY_FAULTS, Gateway, Server
 from tests.tracking.test_sender import assert_whole, record_training
@@ -42,6 +45,52 @@ def gateway(
     yield gateway
     gateway.close()
     mlflow.set_tracking_uri(None)
+
+
+API = "http://host:5000/prefix/api/2.0/mlflow"
+ARTIFACT = f"{API}-artifacts/artifacts/1/2/artifacts/state/a.pt"
+ANSWERS = [
+    ("GET", f"{API}/runs/get", b'{"run": {"info": {}}}', True),
+    ("GET", f"{API}/runs/get", b"{}", False),
+    ("GET", f"{API}/runs/get", b'{"status": "ok"}', False),
+    ("GET", f"{API}/runs/get", b"", False),
+    ("POST", f"{API}/runs/search", b"{}", True),
+    ("POST", f"{API}/runs/search", b'{"runs": [], "a_newer_field": 1}', True),
+    ("POST", f"{API}/runs/search", b"[]", False),
+    ("POST", f"{API}/runs/log-batch", b"{}", True),
+    ("POST", f"{API}/runs/log-batch", b"", False),
+    ("POST", f"{API}/runs/log-batch", b"200 OK", False),
+    ("POST", f"{API}/runs/log-batch", b'{"status": "ok"}', False),
+    ("POST", f"{API}/logged-models", b"{}", False),
+    ("GET", f"{API}/logged-models/m-1/artifacts/directories", b'{"root_uri": "x"}', True),
+    ("PATCH", f"{API}/logged-models/m-1/tags", b"{}", True),
+    ("PUT", ARTIFACT, b"", True),
+    ("PUT", ARTIFACT, b"<html>", False),
+    ("DELETE", ARTIFACT, b"{}", True),
+    ("DELETE", ARTIFACT, b"", False),
+    ("GET", ARTIFACT, b"<html>", False),
+    ("GET", "http://host:5000/version", b"3.17.2", True),
+]
+
+
+@pytest.mark.parametrize(("method", "url", "content", "expected"), ANSWERS)
+def test_only_what_mlflow_describes_is_an_answer(
+    method: str, url: str, content: bytes, expected: bool
+) -> None:
+    response = Response()
+    response.status_code, response._content = 200, content
+    with nullcontext() if expected else pytest.raises(NotMlflow, match="found an answer 200"):
+        expect_mlflow(method, url, response)
+
+
+def test_a_file_comes_as_an_attachment() -> None:
+    response = Response()
+    response.status_code, response._content = 200, b"<html>"
+    response.headers["Content-Disposition"] = "attachment; filename=a.pt"
+    expect_mlflow("GET", ARTIFACT, response)
+    response.status_code = 302
+    with pytest.raises(NotMlflow):
+        expect_mlflow("GET", ARTIFACT, response)
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ What holds, wherever a process is killed and however long the server is away:
 - What is recorded is on the disk before the training goes on. That is why it is written first and then sent, and not
   only written when the server does not answer: a call that is under way at a kill would be lost.
 - It is sent in order, one entry at a time; the position moves on when the server has said that it has the entry. An
-  entry that was cut off is sent again, which changes nothing on the server (see `sls.tracking.run`).
+  entry that was cut off is sent again, which changes nothing on the server (see `sls.tracking.run`). What removes
+  something waits until the later entries are sent whose files have made those of an earlier one needless.
 - Files leave this disk when the entry that brought them was sent, or when a later entry that is on the disk has made
   them needless; the journal leaves it when all of it was sent and nothing refused.
 - One process at a time holds a journal, and nothing is added to one that was left.
@@ -19,13 +20,12 @@ import os
 import shutil
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sls.files import take_lock, write_whole
+from sls.files import write_whole
 from sls.tracking.offline.journal_files import (
     END,
     ENTRIES_FILE,
@@ -33,15 +33,18 @@ from sls.tracking.offline.journal_files import (
     POSITION_FILE,
     Entry,
     EntryDamaged,
-    JournalDamaged,
     Opening,
     Position,
+    file_sizes,
     journal_directory,
+    lock_journal,
     read_entries,
     read_opening,
     read_position,
     seal,
+    sync_to_disk,
 )
+from sls.tracking.offline.server_calls import DELETIONS
 
 
 class Journal:
@@ -59,7 +62,7 @@ class Journal:
         self.changed = threading.Condition()
         self.stopped: BaseException | None = None
         """Why nothing more is taken in."""
-        self._lock = _lock(path)
+        self._lock = lock_journal(path)
         try:
             self.opening = read_opening(path)
             self.position = read_position(path)
@@ -70,11 +73,15 @@ class Journal:
         self._file: BinaryIO | None = None
         self._num_entries = self.entries[-1].number + 1 if self.entries else 0
         self._held = -1
-        self._needless: set[int] = set()
+        self._needless: dict[int, int] = {}
+        """The entries whose files are needless, each with the entry that has made them so."""
         self._files_by_handle: dict[Any, int] = {}
         for entry in self.entries:
             self._note_files(entry)
-        self.pending = deque(entry for entry in self.entries if entry.number >= self.position.next)
+        sent = set(self.position.ahead)
+        new = (entry for entry in self.entries if entry.number >= self.position.next)
+        self.pending = [entry for entry in new if entry.number not in sent]
+        self._unsent = {entry.number for entry in self.pending}
 
     @property
     def is_sent(self) -> bool:
@@ -87,9 +94,29 @@ class Journal:
         return self.position.run_id or self.opening.run_id or self.opening.journal_id
 
     def send_refused_again(self) -> None:
-        """Lets what was refused be sent again, in its order with all that followed it: that changes nothing."""
-        first = min(map(int, self.position.refused), default=self.position.next)
-        self.pending = deque(entry for entry in self.entries if entry.number >= first)
+        """Lets what was refused be sent again, and the end of the run, which depends on it."""
+        again = {int(number) for number in self.position.refused} | self._unsent
+        if self.position.refused:
+            again |= {entry.number for entry in self.entries if entry.call == "_end"}
+        self.pending = [entry for entry in self.entries if entry.number in again]
+
+    def next_entry(self) -> Entry:
+        """Returns the pending entry that is to be sent."""
+        with self.changed:
+            pending = {entry.number for entry in self.pending}
+            return next(entry for entry in self.pending if not self._is_early(entry, pending))
+
+    def _is_early(self, entry: Entry, pending: set[int]) -> bool:
+        """Whether an entry removes something before what replaces files from before it was sent."""
+        return entry.call in DELETIONS and any(
+            former < entry.number < self._replacement(former) and self._replacement(former) in pending
+            for former in self._needless
+        )
+
+    def _replacement(self, number: int) -> int:
+        while number in self._needless:
+            number = self._needless[number]
+        return number
 
     def append(self, call: str, arguments: Mapping[str, Any], files: Path | None = None) -> None:
         """Writes an entry down to the disk; a directory of files becomes the journal's own.
@@ -102,7 +129,7 @@ class Journal:
             if self.stopped is not None:
                 raise self.stopped
             self._file = self._file or (self.path / ENTRIES_FILE).open("r+b", buffering=0)
-            sizes = _file_sizes(files) if files else []
+            sizes = file_sizes(files) if files else []
             entry = Entry(self._num_entries, call, arguments, files is not None, sizes)
             text = seal(entry).encode() + b"\n" + END
             place = self._place(entry.number)
@@ -110,11 +137,11 @@ class Journal:
             try:
                 if files is not None:
                     for path in [*files.rglob("*"), files]:
-                        _sync(path)
+                        sync_to_disk(path)
                     place.parent.mkdir(exist_ok=True)
                     files.rename(place)
-                    _sync(place.parent)
-                    _sync(self.path)
+                    sync_to_disk(place.parent)
+                    sync_to_disk(self.path)
                 while text:
                     text = text[self._file.write(text) :]
                 os.fsync(self._file.fileno())
@@ -125,6 +152,7 @@ class Journal:
                 shutil.rmtree(place, ignore_errors=True)
                 raise
             self._num_entries += 1
+            self._unsent.add(entry.number)
             self.pending.append(entry)
             self._note_files(entry)
             self.changed.notify_all()
@@ -144,7 +172,7 @@ class Journal:
             if entry.has_files and is_needed and not self._was_sent(entry):
                 if files is None:
                     raise EntryDamaged(f"{place} is gone")
-                if (found := _file_sizes(files)) != list(entry.sizes):
+                if (found := file_sizes(files)) != list(entry.sizes):
                     raise EntryDamaged(f"{place}: found files of {found} bytes, expected {entry.sizes}")
             self._held = entry.number
         try:
@@ -162,10 +190,13 @@ class Journal:
             self._write_position()
 
     def mark_sent(self, entry: Entry, refusal: str = "") -> None:
-        """Moves the position beyond the first pending entry, and frees its files unless they were refused."""
+        """Moves the position beyond a pending entry, and frees its files unless they were refused."""
         with self.changed:
-            self.pending.popleft()
-            self.position.next = max(self.position.next, entry.number + 1)
+            self.pending.remove(entry)
+            self._unsent.discard(entry.number)
+            sent = [*self.position.ahead, entry.number]
+            self.position.next = min(self._unsent, default=self._num_entries)
+            self.position.ahead = sorted({number for number in sent if number > self.position.next})
             self.position.refused.pop(str(entry.number), None)
             if refusal:
                 self.position.refused[str(entry.number)] = refusal
@@ -197,8 +228,8 @@ class Journal:
             self._lock.close()
 
     def _was_sent(self, entry: Entry) -> bool:
-        is_before = entry.number < self.position.next and str(entry.number) not in self.position.refused
-        return is_before or self.position.was_lost
+        is_sent = entry.number not in self._unsent and str(entry.number) not in self.position.refused
+        return is_sent or self.position.was_lost
 
     def _place(self, number: int) -> Path:
         return self.path / "files" / f"{number:06d}"
@@ -208,7 +239,7 @@ class Journal:
         handle = entry.arguments.get("handle")
         former = self._files_by_handle.pop(handle, None)
         if former is not None:
-            self._needless.add(former)
+            self._needless[former] = entry.number
             self._free_files(former)
         if handle and entry.has_files:
             self._files_by_handle[handle] = entry.number
@@ -240,30 +271,6 @@ def create_journal(opening: Opening) -> Journal:
     journal = Journal(unfinished)
     unfinished.rename(path)
     journal.path = path
-    _sync(path)
-    _sync(path.parent)
+    sync_to_disk(path)
+    sync_to_disk(path.parent)
     return journal
-
-
-def _lock(path: Path) -> BinaryIO:
-    """Takes the lock that lies in a journal, and goes with it."""
-    try:
-        return take_lock(path / "lock")
-    except BlockingIOError as error:
-        raise BlockingIOError(f"{path} is held by {error}, which sends it") from error
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path} was sent in the meantime") from error
-    except OSError as error:
-        raise JournalDamaged(f"{path} cannot be opened: {error.strerror}") from error
-
-
-def _file_sizes(directory: Path) -> list[int]:
-    return sorted(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

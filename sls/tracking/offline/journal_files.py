@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sls.config import WORK_ROOT
+from sls.files import take_lock
 from sls.plain_data import parse_json
 from sls.quotation import quote
 
@@ -80,6 +81,8 @@ class Position:
 
     next: int = 0
     """The number of the first entry that is still to be sent."""
+    ahead: Sequence[int] = ()
+    """Those after it that were sent before it."""
     run_id: str = ""
     """Empty until the server has opened the run."""
     refused: dict[str, str] = field(default_factory=dict)
@@ -204,10 +207,36 @@ def _note_gap(entries: list[Entry], first: int, end: int, position: Position, da
     first = max(first, position.next)
     if first < end:
         what = f"entry {first} is" if first == end - 1 else f"entries {first} to {end - 1} are"
-        entries.append(Entry(first, "", {}, has_files=False, damage=f"{damage}: {what} gone"))
+        entries.append(Entry(end - 1, "", {}, has_files=False, damage=f"{damage}: {what} gone"))
 
 
 def _count_files(journal: Path) -> int:
     """Returns how many entries there were at least: files are there before the entry that brings them is."""
     names = [place.name for place in (journal / "files").glob("*")]
     return max((int(name) for name in names if re.fullmatch("[0-9]+", name)), default=0)
+
+
+def lock_journal(path: Path) -> BinaryIO:
+    """Takes the lock that lies in a journal, and goes with it."""
+    try:
+        return take_lock(path / "lock")
+    except BlockingIOError as error:
+        raise BlockingIOError(f"{path} is held by {error}, which sends it") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} was sent in the meantime") from error
+    except OSError as error:
+        raise JournalDamaged(f"{path} cannot be opened: {error.strerror}") from error
+
+
+def file_sizes(directory: Path) -> list[int]:
+    """Returns the sizes of all files of a directory, the smallest first, in bytes."""
+    return sorted(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+
+
+def sync_to_disk(path: Path) -> None:
+    """Waits until a file or directory is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

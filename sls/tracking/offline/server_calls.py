@@ -43,6 +43,8 @@ Call = Callable[Concatenate[Any, P], None]
 
 CALLS: dict[str, Callable[..., None]] = {}
 """The calls to the server that an entry may ask for, by name."""
+DELETIONS = ("delete_checkpoint", "delete_states")
+"""Those that take something away, which what replaces it must not come after."""
 
 
 _set_here: set[str] = set()

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from mlflow.entities import Dataset
-from mlflow.exceptions import MlflowException
 
 from sls.config import Config
 from sls.config_file import build_config, read_config_values
@@ -19,12 +18,11 @@ from sls.engine.training.stopping import MONITORED_METRICS
 from sls.files import scratch_directory
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
-from sls.tracking.artifacts import download
-from sls.tracking.offline.server_calls import is_away
+from sls.tracking.artifacts import download, open_artifacts
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
 from sls.tracking.signals import stop_on_request
-from sls.tracking.store import connect, find_run
+from sls.tracking.store import connect, get_run
 from sls.tracking.training.recorder import STATE_DIRECTORY, Past, TrainingRecorder, read_past
 
 logger = logging.getLogger(__name__)
@@ -70,7 +68,7 @@ def track_training(
     if not resume:
         run.log_config(config)
         run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
-    with lost_process_raises(f"resume={run.run_id}, in as many processes, goes on from the last state"):
+    with lost_process_raises(f"resume={run.run_id} goes on from the last state, in as many processes"):
         training, recorder = _prepare(run, config, corpus, resume)
         recorder.on_step = on_step
         with stop_on_request() as recorder.stop:
@@ -136,13 +134,13 @@ def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
     """
     source = f"run {run_id}"
     with scratch_directory() as scratch:
-        try:
-            run = find_run(connect(), run_id)
-            path = download(f"runs:/{run.info.run_id}/{CONFIG_FILE}", scratch)
-        except (MlflowException, OSError) as error:
-            if is_away(error):
-                raise
-            raise ValueError(f"resume: found no configuration of a training run {run_id}") from error
+        client = connect()
+        run = get_run(client, run_id, "resume")
+        if CONFIG_FILE not in [
+            item.path for item in open_artifacts(client, run.info.artifact_uri).list_artifacts()
+        ]:
+            raise ValueError(f"resume: found no configuration of a training run {run_id}")
+        path = download(f"runs:/{run.info.run_id}/{CONFIG_FILE}", scratch)
         values: dict[str, Any] = read_config_values(path, source)
     began = build_config(values, source).to_flat()
     config = build_config({**values, **options}, source)

@@ -1,9 +1,11 @@
 import math
 import re
 
+import mlflow
 import pytest
 import torch
 import yaml
+from mlflow.exceptions import MlflowException
 
 from sls.config import ComputeConfig, DataConfig
 from sls.config_file import build_config
@@ -12,6 +14,7 @@ from sls.engine.training.results import EpochResult
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.training.training_run import load_trials, resumed_config, track_training
+from tests.servers import Gateway
 
 
 @pytest.mark.parametrize("is_augmented", [False, True])
@@ -113,3 +116,22 @@ def test_a_training_of_before_goes_on_where_rawboost_was_in_the_loader(store, pl
     else:
         with pytest.raises(ValueError, match=f"^run {run.run_id}: rawboost_on .*loader[^\n]*$"):
             resumed_config(run.run_id, {})
+
+
+@pytest.mark.parametrize("fault", ["html404", "json404", "login", "empty"])
+def test_gateway_does_not_say_that_a_run_has_no_configuration(store, monkeypatch, fault: str) -> None:
+    gateway = Gateway(9)
+    gateway.disturb(fault, 100)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", gateway.uri)
+    with pytest.raises(MlflowException, match=r"API request|no Route"):
+        resumed_config("a" * 32, {})
+    gateway.close()
+    mlflow.set_tracking_uri(None)
+
+
+def test_run_without_a_configuration_is_no_training(store) -> None:
+    with tracked_run("score") as run:
+        pass
+    for run_id in (run.run_id, "a" * 32):
+        with pytest.raises(ValueError, match=rf"resume: .*{run_id}"):
+            resumed_config(run_id, {})
