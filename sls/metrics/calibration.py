@@ -2,9 +2,8 @@
 
 A calibration is fitted on scores of known trials and applied to others. Its LLR says by which factor a score
 speaks for bona fide against spoof, in natural logarithm, so that decisions follow from priors and costs
-(`sls.metrics.dcf.DetectionCosts.threshold`). Sources: Pigeon, Druyts and Verlinde, "Applying logistic
-regression to the fusion of the NIST'99 1-speaker submissions", DSP 2000; Brümmer and du Preez,
-"Application-independent evaluation of speaker detection", Computer Speech and Language 2006 (PAV, section 8).
+(`sls.metrics.dcf.DetectionCosts.threshold`). Source: Brümmer and du Preez, "Application-independent evaluation of
+speaker detection", Computer Speech and Language 2006 (PAV, section 8), and that of `sls.metrics.logistic`.
 """
 
 import math
@@ -17,13 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from sls.metrics.cllr import count_by_score, pool_adjacent_violators
 from sls.metrics.eer import check_scores
+from sls.metrics.logistic import fit_linear_llr
 from sls.quotation import quote
-
-MAX_NEWTON_STEPS = 100
-NEWTON_TOLERANCE = 1e-10
-RIDGE = 1e-6
-"""Weight of the squared slope, per standard deviation of the scores: keeps the fit finite where a threshold
-separates the classes, and changes nothing visible elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -133,20 +127,14 @@ def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> LogisticCalibration:
             lower rather than higher, so that the line would turn scores round.
     """
     bonafide, spoof = check_scores(bonafide, spoof)
-    scores = np.concatenate([bonafide, spoof])
-    centre, spread = float(scores.mean()), float(scores.std())
-    inputs = np.stack([(scores - centre) / spread, np.ones(scores.size)])
-    is_bonafide = np.arange(scores.size) < bonafide.size
-    importance = np.where(is_bonafide, 0.5 / bonafide.size, 0.5 / spoof.size)
-    weights = _minimise(inputs, is_bonafide.astype(np.float64), importance)
-    scale = weights[0] / spread
+    fit = fit_linear_llr(bonafide[None], spoof[None])
+    (scale,), (score_range,) = fit.weights, fit.score_ranges
     if scale <= 0:
         raise ValueError(
             f"calibration: found scores that fall where trials are bona fide (slope {scale:.3g}), expected ones that "
             "rise: negate them, or calibrate a system that tells the classes apart"
         )
-    score_range = float(scores.min()), float(scores.max())
-    return LogisticCalibration(float(scale), float(weights[1] - scale * centre), score_range)
+    return LogisticCalibration(scale, fit.offset, score_range)
 
 
 def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
@@ -174,30 +162,3 @@ def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
     # A block is level from its first to its last score.
     points, firsts = np.unique(scores[np.stack([blocks.starts, blocks.ends], axis=1)], return_index=True)
     return PavCalibration(tuple(points.tolist()), tuple(np.repeat(llrs, 2)[firsts].tolist()))
-
-
-def _minimise(
-    inputs: NDArray[np.float64], targets: NDArray[np.float64], importance: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Returns the weights `(2,)` of the least weighted cross entropy, by Newton's method."""
-    weights = np.zeros(2)
-    penalty = np.array([RIDGE, 0.0])
-
-    def loss(candidate: NDArray[np.float64]) -> float:
-        logits = candidate @ inputs
-        return float(importance @ (np.logaddexp(0, logits) - targets * logits) + penalty @ candidate**2 / 2)
-
-    current = loss(weights)
-    for _ in range(MAX_NEWTON_STEPS):
-        chances = np.exp(-np.logaddexp(0, -(weights @ inputs)))
-        gradient = inputs @ (importance * (chances - targets)) + penalty * weights
-        curvature = (inputs * (importance * chances * (1 - chances))) @ inputs.T + np.diag(penalty + 1e-12)
-        step = np.linalg.solve(curvature, gradient)
-        length = 1.0
-        while loss(weights - length * step) > current and length > NEWTON_TOLERANCE:
-            length /= 2
-        weights = weights - length * step
-        previous, current = current, loss(weights)
-        if previous - current < NEWTON_TOLERANCE * max(current, NEWTON_TOLERANCE):
-            break
-    return weights
