@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
@@ -14,9 +14,11 @@ from sls.data.corpora.inventory import TrackInventory
 from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Evaluation
+from sls.engine.evaluation.transfer_results import METHODS, TransferReport
 from sls.engine.scoring.partial_scores import WHOLE, Shard
+from sls.metrics.operating_points import EER_POINT, LOGISTIC_POINT
 from sls.reports import tables as reports
-from sls.reports.tables import tabulate_measures, text_of
+from sls.reports.tables import tabulate_errors, tabulate_measures, tabulate_transfers, text_of
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.registry.stages import find_champion
 
@@ -42,6 +44,19 @@ def comparison_table(comparison: Comparison) -> Table:
     measures = tabulate_measures(comparison.evaluations, COMPARED_MEASURES)
     title = f"{_title(comparison)}, {comparison.num_common} common trials"
     return _show(measures, title, group_size=len(comparison.evaluations))
+
+
+def transfer_tables(report: TransferReport) -> Iterator[Table]:
+    """What each operating point costs elsewhere: errors at EER thresholds, actual cost by calibrations."""
+    for matrix in report.matrices:
+        title = f"{matrix.title}, {METHODS[EER_POINT]} of each row"
+        yield _show(
+            tabulate_errors(matrix, EER_POINT),
+            title,
+            SYNTHETIC_NOTE if report.corpus == DEMO_CORPUS else None,
+        )
+        title = f"{matrix.title}, {METHODS[LOGISTIC_POINT]} of each row"
+        yield _show(tabulate_transfers(matrix, LOGISTIC_POINT), title)
 
 
 def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, shard: Shard) -> str:

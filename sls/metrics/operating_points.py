@@ -20,7 +20,10 @@ from sls.metrics.eer import Ranking, det_curve, eer_of_curve
 from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, Interval, make_rates
 from sls.metrics.sampling import BONAFIDE, SPOOF, Sampling
 
-EER_POINT, COST_POINT, LOGISTIC_POINT, PAV_POINT = "eer", "min_dcf", "logistic", "pav"
+EER_POINT, COST_POINT = "eer_threshold", "min_dcf_threshold"
+"""Of the score itself."""
+LOGISTIC_POINT, PAV_POINT = "logistic", "pav"
+"""Of its LLR."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,6 @@ class OperatingPoint:
     """Where a system decides."""
 
     method: str
-    """`eer` or `min_dcf`, a threshold of the score itself; `logistic` or `pav`, the Bayes threshold of LLRs."""
     threshold: float
     """Of the score, or of the LLR where there is a calibration."""
     calibration: Calibration | None = None

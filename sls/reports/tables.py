@@ -15,6 +15,7 @@ from sls.engine.evaluation.measures import (
     format_p_value,
 )
 from sls.engine.evaluation.results import Breakdown, Cell, Evaluation
+from sls.engine.evaluation.transfer_results import LEAST, METHODS, TransferMatrix, TransferReport
 from sls.metrics.intervals import Interval
 
 NO_VALUE = "-"
@@ -197,6 +198,67 @@ def tabulate_disagreements(comparison: Comparison) -> Table:
     ]
     systems = [evaluation.system for evaluation in comparison.evaluations]
     return _drop_empty(["trial", "label", *systems, "spread", "key"], rows)
+
+
+def tabulate_errors(matrix: TransferMatrix, method: str) -> Table:
+    """Returns both errors in percent of a method's transfers, coloured by their mean: its heat map."""
+    rows: list[list[str | Number]] = []
+    for source in matrix.ends:
+        row: list[str | Number] = [source.name]
+        for target in matrix.ends:
+            found = matrix.find(source.name, target.name, method)
+            both = " / ".join(format_number(found.value(name), FRACTION) for name in ("miss", "false_alarm"))
+            row.append(
+                Number(both, found.value("half_total_error"), "set on these trials" if found.is_own else "")
+            )
+        rows.append(row)
+    own = [Number(format_number(ends.value("eer"), FRACTION), ends.value("eer")) for ends in matrix.ends]
+    return _make_heat_map("miss / false alarm (%)", matrix, [*rows, ["EER (%)", *own]])
+
+
+def tabulate_transfers(matrix: TransferMatrix, method: str, measure: str = "act_dcf") -> Table:
+    """Returns a measure of a method's transfers, with the least that each target allows: its heat map."""
+    rows: list[list[str | Number]] = []
+    for source in matrix.ends:
+        row: list[str | Number] = [source.name]
+        for target in matrix.ends:
+            found = matrix.find(source.name, target.name, method).measure(measure)
+            assert found is not None
+            tip = ", ".join(
+                f"{format_interval(item, found.unit)} over {item.over}" for item in found.intervals
+            )
+            row.append(Number(format_number(found.value, found.unit), found.value, tip))
+        rows.append(row)
+    least = LEAST[measure]
+    own = [Number(format_number(ends.value(least), COST), ends.value(least)) for ends in matrix.ends]
+    return _make_heat_map(TITLES[measure], matrix, [*rows, [TITLES[least], *own]])
+
+
+def _make_heat_map(title: str, matrix: TransferMatrix, rows: Sequence[Sequence[str | Number]]) -> Table:
+    return Table([title, *(f"on {ends.name}" for ends in matrix.ends)], rows, is_heat_map=True)
+
+
+def list_transfers(report: TransferReport) -> Table:
+    """Returns a row for each measure of each transfer, with its intervals; those on their own trials say so."""
+    rows: list[list[str | Number]] = []
+    for matrix in report.matrices:
+        for item in matrix.transfers:
+            where = "set on these trials" if item.is_own else ""
+            names: list[str | Number] = [matrix.title, METHODS[item.method], item.source, item.target, where]
+            rows += [
+                [
+                    *names,
+                    f"{found.title} %" if found.unit == FRACTION else found.title,
+                    Number(format_number(found.value, found.unit, MEASURE_DIGITS), found.value),
+                    *(
+                        _interval_cell(found.interval(is_clustered=kind), found.unit)
+                        for kind in (False, True)
+                    ),
+                ]
+                for found in item.measures
+            ]
+    header = ["system", "operating point", "from", "on", "note", "measure", "value"]
+    return _drop_empty([*header, "interval over trials", "interval over clusters"], rows)
 
 
 def tabulate_provenance(provenance: Mapping[str, Any]) -> Table:

@@ -17,6 +17,9 @@ TITLES = {
     "accuracy": "accuracy at the EER threshold",
     "balanced_accuracy": "balanced accuracy at the EER threshold",
     "f1": "F1 of bona fide at the EER threshold",
+    "miss": "miss",
+    "false_alarm": "false alarm",
+    "half_total_error": "half total error",
 }
 LEAST_SHOWN_P = 0.0001
 
@@ -35,6 +38,11 @@ class Measure:
     def title(self) -> str:
         """The name that a person reads."""
         return TITLES[self.name]
+
+    @property
+    def metric(self) -> str:
+        """What a tracker calls it: a rate, which is logged in percent, says so."""
+        return f"{self.name}_percent" if self.unit == FRACTION else self.name
 
     def interval(self, *, is_clustered: bool = False) -> Interval | None:
         """Returns the interval over trials, or that over clusters."""

@@ -180,7 +180,7 @@ class Evaluation:
         found: dict[str, float] = {}
         for measure in self.measures:
             factor = scale_of(measure.unit)
-            name = f"{measure.name}_percent" if measure.unit == FRACTION else measure.name
+            name = measure.metric
             found[name] = factor * measure.value
             for interval in measure.intervals:
                 kind = "_clustered" if interval.is_clustered else ""

@@ -48,17 +48,21 @@ class EvaluationRequest:
 class EvaluationBasis:
     """What the figures of a run rest on: a track, a subset of its trials, and the key, recorded on the run."""
 
-    def __init__(self, run: TrackedRun, corpus: Corpus, request: EvaluationRequest) -> None:
-        """Reads the key that a request names, and records it."""
+    def __init__(
+        self, run: TrackedRun, corpus: Corpus, request: EvaluationRequest, *, is_one_of_several: bool = False
+    ) -> None:
+        """Reads the key that a request names, and records it; of several tracks, by the name of the track."""
         self.run, self.corpus, self.request = run, corpus, request
         self.track = corpus.track(request.track)
         self.subset = request.subset or self.track.default_subset
         self.key = self.track.key(corpus.data_root, request.key)
         self.key.subset_mask(self.subset)  # what is typed is held against the key before other files are read
-        tags = {"key": self.key.source, "key_sha256": self.key.digest}
+        tags: dict[str, object] = {"key": self.key.source, "key_sha256": self.key.digest}
         if self.key.speakers is not None:
             tags |= {"speakers": self.key.speakers.source, "speakers_sha256": self.key.speakers.digest}
-        run.set_tags({"track": self.track.name, "corpus": corpus.name, "subset": self.subset, **tags})
+        tags |= {"track": self.track.name, "subset": self.subset}
+        self.ending = f".{self.track.name}" if is_one_of_several else ""
+        run.set_tags({"corpus": corpus.name, **{f"{name}{self.ending}": tags[name] for name in tags}})
         self.dataset = run.log_dataset(self.key, f"{corpus.name}-{self.track.name}-key", "evaluation")
 
     def plan(self, *fields: str) -> EvaluationPlan:
@@ -76,7 +80,7 @@ class EvaluationBasis:
     def join(self, source: ScoreSource, name: str = "") -> JoinedScores:
         """Reads scores, records which they are (by the name of their system, if given), and joins them."""
         table = read_scores(source.path, source.name, self.request.score_column)
-        ending = f".{name}" if name else ""
+        ending = f"{self.ending}.{name}" if name else self.ending
         self.run.set_tags({f"scores{ending}": source.name, f"scores_sha256{ending}": table.digest})
         return join_scores(table, self.key, allow_partial=self.request.allow_partial)
 
