@@ -9,6 +9,7 @@ from entrypoints.options import (
     parse_boolean,
     parse_choice,
     split_list,
+    split_tracks,
     text_option,
     typed_config,
 )
@@ -43,9 +44,7 @@ from sls.tracking.run import TrackedRun
 @config_options("data")
 def operating_point(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
     """Say what thresholds and calibrations of each track cost on every other."""
-    tracks = split_list(track)
-    if not tracks:
-        raise ValueError("track: found nothing, expected one or more, separated by commas, such as dev,LA")
+    tracks = split_tracks(track)
     costs = read_costs(options)
     split = parse_choice("split", options["split"], ("", SPEAKER_SPLIT))
     request = EvaluationRequest(

@@ -51,7 +51,17 @@ EXCEPTIONS = {
     "sls/models/checkpoints/sources.py": {"huggingface_hub"},
 }
 # They only read what others computed, and are not to wait for PyTorch.
-DOORS_WITHOUT_NEURAL_WORK = ("check_data", "choose", "compare", "evaluate", "join", "sync", "ui")
+DOORS_WITHOUT_NEURAL_WORK = (
+    "check_data",
+    "choose",
+    "compare",
+    "evaluate",
+    "fuse",
+    "join",
+    "operating_point",
+    "sync",
+    "ui",
+)
 CONFIG_MODULES = {"config", "config_file", "yaml_file"}
 
 

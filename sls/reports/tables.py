@@ -111,7 +111,7 @@ def explain_intervals(evaluation: Evaluation) -> str:
     ]
     if not evaluation.is_calibrated:
         sentences.append(
-            "Actual DCF and Cllr take the scores as log-likelihood ratios, and these were not calibrated."
+            "Actual DCF and Cllr take the scores for log-likelihood ratios, as they stand in the file."
         )
     return " ".join(sentences)
 

@@ -176,7 +176,7 @@ def test_intervals_are_explained_by_what_they_rest_on():
         assert f"Intervals are {100 * found.measures[0].interval().level:g} % intervals" in text
         assert ("those over 10 speakers and 3 attacks do not" in text) == (of_key is joined)
         assert ("take trials for independent, since" in text) == (of_key is unnamed)
-        assert "were not calibrated" in text
+        assert "as they stand in the file" in text
 
 
 def test_what_was_left_out_of_a_comparison_is_on_the_page():

@@ -1,0 +1,69 @@
+"""Fuses systems: `mlflow run . -e fuse -P track=dev,LA -P scores=dev/a=...,dev/b=...,LA/a=...,LA/b=...`."""
+
+from entrypoints.console_tables import make_table
+from entrypoints.door import console, door_command, say
+from entrypoints.options import (
+    config_options,
+    output_path,
+    parse_boolean,
+    split_list,
+    split_tracks,
+    text_option,
+    typed_config,
+)
+from sls.data.corpora.corpus import open_corpus
+from sls.data.tables.protocols import ALL_SUBSETS
+from sls.files import scratch_directory
+from sls.tracking.evaluation.evaluation_run import EvaluationRequest
+from sls.tracking.evaluation.fusion import track_fusion
+from sls.tracking.evaluation.operating_points import join_placed
+from sls.tracking.evaluation.score_sources import find_systems_by_track
+from sls.tracking.run import TrackedRun
+
+
+@door_command("fuse")
+@text_option(
+    "track",
+    "tracks, separated by commas: weights are fitted on the first, the others are fused; of one "
+    "track each half of its speakers is fused by the weights of the other half",
+)
+@text_option("scores", "score files or scoring runs, separated by commas: TRACK/NAME=FILE")
+@text_option("models", "models, separated by commas: the newest scoring run of each on every track is taken")
+@text_option("subset", "of the track that the weights are fitted on: eval, ..., or all [default: its own]")
+@text_option("output", "directory of the fused score files, TRACK.txt [default: outputs/scores/fused-RUN_ID]")
+@text_option("allow_partial", "true: take the trials that scores and keys share [default: false]")
+@text_option(
+    "score_column", "of score files in another form: number (from 1) or name of the column that is the score"
+)
+@config_options("data")
+def fuse(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
+    """Fit the weights of two or more systems on a track, and write fused score files of others."""
+    tracks = split_tracks(track)
+    request = EvaluationRequest(
+        "",
+        ALL_SUBSETS,
+        allow_partial=parse_boolean("allow_partial", options["allow_partial"]),
+        score_column=options["score_column"],
+    )
+    corpus = open_corpus(typed_config(options).data, wanted=tracks)
+    with scratch_directory() as directory:
+        placed = find_systems_by_track(
+            run.client, corpus.name, tracks, split_list(scores), split_list(models), directory
+        )
+        joined = join_placed(run, placed, corpus, request)
+        fusions, written = track_fusion(
+            run, joined, corpus, options["subset"], output_path(options["output"])
+        )
+    rows = [
+        [fusion.fitted_on, *(f"{weight:.6g}" for weight in (*fusion.llr.weights, fusion.llr.offset))]
+        for fusion in fusions
+    ]
+    console.print(make_table("Weights", ["fitted on"], [*fusions[0].systems, "offset"], rows))
+    for run_id, path in written.items():
+        say(
+            f"Fused scores of {path.stem}: {path}; mlflow run . -e evaluate -P track={path.stem} -P scores={run_id}"
+        )
+
+
+if __name__ == "__main__":
+    fuse()
