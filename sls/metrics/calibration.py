@@ -28,6 +28,8 @@ class LogisticCalibration:
     offset: float
     score_range: tuple[float, float] | None = None
     """Lowest and highest score of the fit; beyond them the line is extrapolated. None in files that lack it."""
+    fitted_on: str = ""
+    """Which trials, and how many; empty in files that lack it."""
 
     def apply(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Returns the LLR of each score, of the same shape."""
@@ -46,6 +48,8 @@ class PavCalibration:
     """Ascending."""
     llrs: tuple[float, ...]
     """Not descending; as many."""
+    fitted_on: str = ""
+    """As of `LogisticCalibration`."""
 
     @property
     def score_range(self) -> tuple[float, float]:
@@ -62,6 +66,28 @@ class PavCalibration:
 
 
 Calibration = LogisticCalibration | PavCalibration
+OUTSIDE = "outside"
+"""The warning of a score that lies outside those of the fit."""
+OUTSIDE_SLACK = 1e-4
+"""Of their range: another batch, or fewer digits in a file, move a score by less."""
+
+
+def is_outside(calibration: Calibration, score: float) -> bool:
+    """Whether a score lies outside those of the fit, as far as these are known."""
+    if calibration.score_range is None:
+        return False
+    low, high = calibration.score_range
+    slack = OUTSIDE_SLACK * (high - low)
+    return not low - slack <= score <= high + slack
+
+
+def describe_calibration(calibration: Calibration) -> str:
+    """Returns how and on what a calibration was fitted, and how far the scores reached."""
+    ends = calibration.score_range
+    reach = f"whose scores were {ends[0]:.6g} to {ends[1]:.6g}" if ends else "whose scores are not known"
+    return (
+        f"{calibration.to_dict()['method']}, fitted on {calibration.fitted_on or 'unnamed trials'}, {reach}"
+    )
 
 
 def calibration_from_dict(content: Any) -> Calibration:
@@ -90,13 +116,13 @@ def _read_line(content: dict[str, Any]) -> LogisticCalibration:
     are_finite = math.isfinite(scale) and math.isfinite(offset)
     _require(are_finite, f"scale {scale:g} and offset {offset:g}", "finite numbers")
     _require(scale > 0, f"scale {scale:g}", "one above 0, or scores would be turned round")
-    ends = content.get("score_range")
+    ends, fitted_on = content.get("score_range"), str(content.get("fitted_on", ""))
     if ends is None:
-        return LogisticCalibration(scale, offset)
+        return LogisticCalibration(scale, offset, None, fitted_on)
     low_high = tuple(map(float, ends))
     is_range = len(low_high) == 2 and -math.inf < low_high[0] < low_high[1] < math.inf
     _require(is_range, f"score_range {quote(ends)}", "the lowest and the highest score of the fit")
-    return LogisticCalibration(scale, offset, (low_high[0], low_high[1]))
+    return LogisticCalibration(scale, offset, (low_high[0], low_high[1]), fitted_on)
 
 
 def _read_curve(content: dict[str, Any]) -> PavCalibration:
@@ -107,7 +133,7 @@ def _read_curve(content: dict[str, Any]) -> PavCalibration:
         _require(all(map(math.isfinite, values)), f"{name} that are NaN or infinite", "finite numbers")
         ascends = all(earlier <= later for earlier, later in pairwise(values))
         _require(ascends, f"{name} that descend", "ascending ones, or scores would be turned round")
-    return PavCalibration(scores, llrs)
+    return PavCalibration(scores, llrs, str(content.get("fitted_on", "")))
 
 
 def _require(holds: bool, found: str, expected: str) -> None:

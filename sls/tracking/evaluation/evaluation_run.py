@@ -12,6 +12,7 @@ from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluate
+from sls.reports.figure_style import describe, title_text
 from sls.reports.report import REPORT_DIRECTORY, render_data, render_report
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
@@ -105,7 +106,8 @@ def track_evaluation(
     if fitted:
         fitted.check(source.tags, joined.table.digest, basis.subset)
     if request.fit_calibration:
-        keep_calibration(run, joined.select_subset(basis.subset), request.fit_calibration)
+        name = title_text(describe(request.track, basis.subset, corpus.name), corpus.name)
+        keep_calibration(run, joined.select_subset(basis.subset), request.fit_calibration, name)
     evaluation = evaluate(
         joined,
         basis.plan("speaker"),
