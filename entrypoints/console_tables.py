@@ -59,6 +59,19 @@ def transfer_tables(report: TransferReport) -> Iterator[Table]:
         yield _show(tabulate_transfers(matrix, LOGISTIC_POINT), title)
 
 
+def decision_table(report: TransferReport) -> Table:
+    """What the decisions of each recipe get wrong on each track, by the calibration that it is served with."""
+    source, *tracks = (ends.name for ends in report.matrices[0].ends)
+    rows = []
+    for matrix in report.matrices:
+        table = tabulate_errors(matrix, LOGISTIC_POINT)
+        rows.append([matrix.title, *(text_of(cell) for cell in table.rows[0][2:])])
+    headings = [f"{track}\nmiss / false alarm %" for track in tracks]
+    costs = report.costs
+    note = f"prior {costs.spoof_prior:g} of spoof, costs {costs.miss_cost:g} and {costs.false_alarm_cost:g}"
+    return make_table(f"Decisions by a calibration of {source}", ["recipe"], headings, rows, note)
+
+
 def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, shard: Shard) -> str:
     """What a scoring run did: trials, rate, and where the time went."""
     summary = scored.summary

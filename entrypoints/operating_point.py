@@ -19,7 +19,7 @@ from sls.metrics.dcf import DetectionCosts
 from sls.quotation import quote
 from sls.reports.report import run_report
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
-from sls.tracking.evaluation.operating_points import SPEAKER_SPLIT, join_placed, track_operating_points
+from sls.tracking.evaluation.operating_points import SPEAKER_SPLIT, track_operating_points
 from sls.tracking.evaluation.score_sources import find_systems_by_track
 from sls.tracking.run import TrackedRun
 
@@ -58,8 +58,7 @@ def operating_point(run: TrackedRun, track: str, scores: str, models: str, **opt
         placed = find_systems_by_track(
             run.client, corpus.name, tracks, split_list(scores), split_list(models), directory
         )
-        joined = join_placed(run, placed, corpus, request, split)
-        report = track_operating_points(run, joined, corpus, request.subset, costs)
+        report = track_operating_points(run, placed, corpus, request, costs, split)
     for table in transfer_tables(report):
         console.print(table)
     for text in (*report.notes, *report.verdicts):

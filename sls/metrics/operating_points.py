@@ -7,6 +7,7 @@ logistic regression and PAV); the ASVspoof 5 evaluation plan (2024), section 5 (
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,7 @@ class OperatingPoint:
 def set_operating_points(
     bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts
 ) -> tuple[OperatingPoint, ...]:
-    """Sets every operating point on trials that are known.
+    """Sets operating points on trials that are known: no logistic calibration where bona fide trials score lower.
 
     Args:
         bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
@@ -54,16 +55,17 @@ def set_operating_points(
         costs: Prior and costs of a decision.
 
     Raises:
-        ValueError: A class is missing, the scores are NaN, infinite or all the same, or bona fide trials score lower.
+        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
     """
     curve = det_curve(bonafide, spoof)
     least = int(np.argmin(costs.linear_cost().of_rates(curve.frr, curve.far)))
-    return (
+    points = [
         OperatingPoint(EER_POINT, eer_of_curve(curve).threshold),
         OperatingPoint(COST_POINT, float(curve.thresholds[least])),
-        OperatingPoint(LOGISTIC_POINT, costs.threshold, fit_logistic(bonafide, spoof)),
-        OperatingPoint(PAV_POINT, costs.threshold, fit_pav(bonafide, spoof)),
-    )
+    ]
+    with suppress(ValueError):  # the curve has checked the scores: what is left is a line that falls
+        points.append(OperatingPoint(LOGISTIC_POINT, costs.threshold, fit_logistic(bonafide, spoof)))
+    return (*points, OperatingPoint(PAV_POINT, costs.threshold, fit_pav(bonafide, spoof)))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The tables of a report, made once from results; the page and the console show the same ones."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from sls.engine.evaluation.measures import (
     format_p_value,
 )
 from sls.engine.evaluation.results import Breakdown, Cell, Evaluation
-from sls.engine.evaluation.transfer_results import LEAST, METHODS, TransferMatrix, TransferReport
+from sls.engine.evaluation.transfer_results import LEAST, METHODS, Transfer, TransferMatrix, TransferReport
 from sls.metrics.intervals import Interval
 
 NO_VALUE = "-"
@@ -202,39 +202,41 @@ def tabulate_disagreements(comparison: Comparison) -> Table:
 
 def tabulate_errors(matrix: TransferMatrix, method: str) -> Table:
     """Returns both errors in percent of a method's transfers, coloured by their mean: its heat map."""
-    rows: list[list[str | Number]] = []
-    for source in matrix.ends:
-        row: list[str | Number] = [source.name]
-        for target in matrix.ends:
-            found = matrix.find(source.name, target.name, method)
-            both = " / ".join(format_number(found.value(name), FRACTION) for name in ("miss", "false_alarm"))
-            row.append(
-                Number(both, found.value("half_total_error"), "set on these trials" if found.is_own else "")
-            )
-        rows.append(row)
-    own = [Number(format_number(ends.value("eer"), FRACTION), ends.value("eer")) for ends in matrix.ends]
-    return _make_heat_map("miss / false alarm (%)", matrix, [*rows, ["EER (%)", *own]])
+
+    def show(found: Transfer) -> Number:
+        both = " / ".join(format_number(found.value(name), FRACTION) for name in ("miss", "false_alarm"))
+        return Number(both, found.value("half_total_error"), "set on these trials" if found.is_own else "")
+
+    return _cross_transfers("miss / false alarm (%)", matrix, method, show, "eer")
 
 
 def tabulate_transfers(matrix: TransferMatrix, method: str, measure: str = "act_dcf") -> Table:
     """Returns a measure of a method's transfers, with the least that each target allows: its heat map."""
+
+    def show(found: Transfer) -> Number:
+        value, intervals = (
+            found.value(measure),
+            next(m.intervals for m in found.measures if m.name == measure),
+        )
+        tip = ", ".join(f"{format_interval(item, COST)} over {item.over}" for item in intervals)
+        return Number(format_number(value, COST), value, tip)
+
+    return _cross_transfers(TITLES[measure], matrix, method, show, LEAST[measure])
+
+
+def _cross_transfers(
+    title: str, matrix: TransferMatrix, method: str, show: Callable[[Transfer], Number], least: str
+) -> Table:
+    """Returns sources by targets, and in the last row the least that each target allows."""
     rows: list[list[str | Number]] = []
     for source in matrix.ends:
-        row: list[str | Number] = [source.name]
-        for target in matrix.ends:
-            found = matrix.find(source.name, target.name, method).measure(measure)
-            assert found is not None
-            tip = ", ".join(
-                f"{format_interval(item, found.unit)} over {item.over}" for item in found.intervals
-            )
-            row.append(Number(format_number(found.value, found.unit), found.value, tip))
-        rows.append(row)
-    least = LEAST[measure]
-    own = [Number(format_number(ends.value(least), COST), ends.value(least)) for ends in matrix.ends]
-    return _make_heat_map(TITLES[measure], matrix, [*rows, [TITLES[least], *own]])
-
-
-def _make_heat_map(title: str, matrix: TransferMatrix, rows: Sequence[Sequence[str | Number]]) -> Table:
+        cells = [matrix.find(source.name, target.name, method) for target in matrix.ends]
+        rows.append([source.name, *(Number(NO_VALUE) if cell is None else show(cell) for cell in cells)])
+    unit = FRACTION if least == "eer" else COST
+    own = [ends.value(least) for ends in matrix.ends]
+    rows.append(
+        [HEAT_TITLES.get(least, TITLES[least]), *(Number(format_number(value, unit), value) for value in own)]
+    )
     return Table([title, *(f"on {ends.name}" for ends in matrix.ends)], rows, is_heat_map=True)
 
 

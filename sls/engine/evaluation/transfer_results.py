@@ -67,10 +67,11 @@ class TransferMatrix:
     ends: tuple[Ends, ...]
     transfers: tuple[Transfer, ...]
 
-    def find(self, source: str, target: str, method: str) -> Transfer:
-        """Returns one of the transfers."""
+    def find(self, source: str, target: str, method: str) -> Transfer | None:
+        """Returns one of the transfers, or None where the source has no operating point of that method."""
         wanted = (source, target, method)
-        return next(item for item in self.transfers if (item.source, item.target, item.method) == wanted)
+        found = (item for item in self.transfers if (item.source, item.target, item.method) == wanted)
+        return next(found, None)
 
     def own(self, target: str) -> Ends:
         """Returns what a target reaches by itself."""
@@ -81,15 +82,17 @@ class TransferMatrix:
         measure = measure_of(transfer.method)
         return transfer.value(measure) - self.own(transfer.target).value(LEAST[measure])
 
-    def worst(self, method: str, source: str = "") -> Transfer:
-        """Returns the transfer of a method that costs most, of all sources or of one."""
+    def worst(self, method: str, source: str = "") -> Transfer | None:
+        """Returns the transfer of a method that costs most, of all sources or of one; None where there is none."""
         moved = (item for item in self.transfers if item.method == method and not item.is_own)
-        return max((item for item in moved if source in ("", item.source)), key=self.excess)
+        return max((item for item in moved if source in ("", item.source)), key=self.excess, default=None)
 
-    def metrics(self, methods: Sequence[str] = tuple(METHODS)) -> Iterator[tuple[str, float]]:
+    def metrics(
+        self, methods: Sequence[str] = tuple(METHODS), source: str = ""
+    ) -> Iterator[tuple[str, float]]:
         """Yields names and numbers for a tracker, such as `DF/miss_percent_by_eer_threshold_of_dev`."""
         for item in self.transfers:
-            if item.is_own or item.method not in methods:
+            if item.is_own or item.method not in methods or source not in ("", item.source):
                 continue
             for measure in item.measures:
                 name = f"{item.target}/{measure.metric}_by_{item.method}_of_{item.source}"
@@ -118,26 +121,29 @@ class TransferReport:
         """The worst transfers, and whose threshold travels best."""
         found = []
         for method in (EER_POINT, LOGISTIC_POINT):
-            found += [say_worst(matrix, matrix.worst(method)) for matrix in self.matrices]
+            found += [say_worst(matrix, item) for matrix in self.matrices if (item := matrix.worst(method))]
             found += filter(None, [self._say_best(method)])
         return tuple(found)
 
     def _say_best(self, method: str) -> str:
         """Returns whose operating point costs least at its worst; empty where there is one system alone."""
-        if len(self.matrices) > 1:
-            worst = {matrix.title: (matrix, matrix.worst(method)) for matrix in self.matrices}
-        else:
-            (matrix,) = self.matrices
-            if not matrix.title.startswith(SYSTEMS_ON):
-                return ""
-            worst = {ends.name: (matrix, matrix.worst(method, ends.name)) for ends in matrix.ends}
-        excess = {name: matrix.excess(item) for name, (matrix, item) in worst.items()}
-        first, *others = sorted(excess, key=lambda name: excess[name])
+        first = self.matrices[0]
+        if len(self.matrices) == 1 and not first.title.startswith(SYSTEMS_ON):
+            return ""
+        worst = (
+            [(matrix.title, matrix, matrix.worst(method)) for matrix in self.matrices]
+            if len(self.matrices) > 1
+            else [(ends.name, first, first.worst(method, ends.name)) for ends in first.ends]
+        )
+        excess = {name: matrix.excess(item) for name, matrix, item in worst if item}
+        if len(excess) < 2:
+            return ""
+        best, *others = sorted(excess, key=lambda name: excess[name])
         told = {name: _say_excess(value, method) for name, value in excess.items()}
         rest = ", ".join(f"{name} {told[name]}" for name in others)
         what = "half total error above the EER" if method == EER_POINT else "actual cost above the least"
-        best = f"Of {len(told)} systems {METHODS[method]} of {first} travels best"
-        return f"{best}: {told[first]} {what} at its worst; {rest}"
+        lead = f"Of {len(told)} systems {METHODS[method]} of {best} travels best"
+        return f"{lead}: {told[best]} {what} at its worst; {rest}"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as JSON can hold it; rates are fractions, as `unit` of each measure says."""

@@ -69,7 +69,7 @@ def transfer(placed: Placed, corpus: str, subset: str, costs: DetectionCosts) ->
         }
         points = {name: _set_points(table[name], found.ranking, costs) for name, found in conditions.items()}
         matrices.append(_judge(title, conditions, points, costs))
-        notes += _find_outside(title, conditions, points)
+        notes += _find_shortcomings(title, conditions, points)
     return TransferReport(", ".join(placed), subset, corpus, costs, tuple(matrices), tuple(notes))
 
 
@@ -147,14 +147,16 @@ def _measure(
         yield Measure("cllr", values[0][0], BITS, tuple(interval for _, interval in values))
 
 
-def _find_outside(
+def _find_shortcomings(
     title: str, conditions: Mapping[str, Condition], points: Mapping[str, tuple[OperatingPoint, ...]]
 ) -> Iterator[str]:
-    """Yields where scores of a target lie outside those that a calibration was fitted on."""
+    """Yields where a calibration is missing, and where scores lie outside those that it was fitted on."""
     for source, set_there in points.items():
-        line = next(point.calibration for point in set_there if point.method == LOGISTIC_POINT)
+        line = next((point.calibration for point in set_there if point.method == LOGISTIC_POINT), None)
+        if line is None:
+            yield f"{title}: no logistic calibration of {source}, where bona fide trials score lower"
+            continue
         for target, condition in conditions.items():
-            if target != source and line is not None:
-                outside = describe_outside(line, condition.ranking.scores)
-                if outside:
-                    yield f"{title}, {target} by the logistic calibration of {source}: {outside}"
+            outside = describe_outside(line, condition.ranking.scores)
+            if target != source and outside:
+                yield f"{title}, {target} by the logistic calibration of {source}: {outside}"
