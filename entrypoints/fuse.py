@@ -1,20 +1,20 @@
 """Fuses systems: `mlflow run . -e fuse -P track=dev,LA -P scores=dev/a=...,dev/b=...,LA/a=...,LA/b=...`."""
 
+from dataclasses import replace
+
 from entrypoints.console_tables import make_table
 from entrypoints.door import console, door_command, say
 from entrypoints.options import (
     config_options,
     output_path,
-    parse_boolean,
     split_list,
-    split_tracks,
     text_option,
     typed_config,
 )
+from entrypoints.score_options import read_request, request_options, split_tracks
 from sls.data.corpora.corpus import open_corpus
 from sls.data.tables.protocols import ALL_SUBSETS
 from sls.files import scratch_directory
-from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.fusion import track_fusion
 from sls.tracking.evaluation.operating_points import join_placed
 from sls.tracking.evaluation.score_sources import find_systems_by_track
@@ -31,20 +31,12 @@ from sls.tracking.run import TrackedRun
 @text_option("models", "models, separated by commas: the newest scoring run of each on every track is taken")
 @text_option("subset", "of the track that the weights are fitted on: eval, ..., or all [default: its own]")
 @text_option("output", "directory of the fused score files, TRACK.txt [default: outputs/scores/fused-RUN_ID]")
-@text_option("allow_partial", "true: take the trials that scores and keys share [default: false]")
-@text_option(
-    "score_column", "of score files in another form: number (from 1) or name of the column that is the score"
-)
+@request_options("allow_partial", "score_column")
 @config_options("data")
 def fuse(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
     """Fit the weights of two or more systems on a track, and write fused score files of others."""
     tracks = split_tracks(track)
-    request = EvaluationRequest(
-        "",
-        ALL_SUBSETS,
-        allow_partial=parse_boolean("allow_partial", options["allow_partial"]),
-        score_column=options["score_column"],
-    )
+    request = replace(read_request("", options), subset=ALL_SUBSETS)
     corpus = open_corpus(typed_config(options).data, wanted=tracks)
     with scratch_directory() as directory:
         placed = find_systems_by_track(

@@ -6,19 +6,17 @@ from entrypoints.console_tables import transfer_tables
 from entrypoints.door import console, door_command, say
 from entrypoints.options import (
     config_options,
-    parse_boolean,
     parse_choice,
     split_list,
-    split_tracks,
     text_option,
     typed_config,
 )
+from entrypoints.score_options import read_request, request_options, split_tracks
 from sls.data.corpora.corpus import open_corpus
 from sls.files import scratch_directory
 from sls.metrics.dcf import DetectionCosts
 from sls.quotation import quote
 from sls.reports.report import run_report
-from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.operating_points import SPEAKER_SPLIT, track_operating_points
 from sls.tracking.evaluation.score_sources import find_systems_by_track
 from sls.tracking.run import TrackedRun
@@ -32,27 +30,18 @@ from sls.tracking.run import TrackedRun
     "scores", "score files or scoring runs, separated by commas: TRACK=FILE of one system, or TRACK/NAME=FILE"
 )
 @text_option("models", "models, separated by commas: the newest scoring run of each on every track is taken")
-@text_option("subset", "eval, progress, hidden or all [default: each track's own]")
 @text_option("split", "speaker: make two of each track, with other speakers")
 @text_option("spoof_prior", "share of trials expected to be spoofed [default: 0.05, as ASVspoof 5]")
 @text_option("miss_cost", "cost of a bona fide trial that is rejected [default: 1]")
 @text_option("false_alarm_cost", "cost of a spoofed trial that is accepted [default: 10]")
-@text_option("allow_partial", "true: take the trials that scores and keys share [default: false]")
-@text_option(
-    "score_column", "of score files in another form: number (from 1) or name of the column that is the score"
-)
+@request_options("subset", "allow_partial", "score_column")
 @config_options("data")
 def operating_point(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
     """Say what thresholds and calibrations of each track cost on every other."""
     tracks = split_tracks(track)
     costs = read_costs(options)
     split = parse_choice("split", options["split"], ("", SPEAKER_SPLIT))
-    request = EvaluationRequest(
-        "",
-        options["subset"],
-        allow_partial=parse_boolean("allow_partial", options["allow_partial"]),
-        score_column=options["score_column"],
-    )
+    request = read_request("", options)
     corpus = open_corpus(typed_config(options).data, wanted=tracks)
     with scratch_directory() as directory:
         placed = find_systems_by_track(

@@ -97,18 +97,6 @@ def split_list(text: str) -> list[str]:
     return [item.strip() for item in text.split(",") if item.strip()]
 
 
-def split_tracks(text: str) -> list[str]:
-    """Returns the tracks of a list that is separated by commas.
-
-    Raises:
-        ValueError: there is none, or one twice.
-    """
-    tracks = split_list(text)
-    if not tracks or len(set(tracks)) < len(tracks):
-        raise ValueError(f"track: found {text or 'nothing'}, expected tracks, each once, such as dev,LA")
-    return tracks
-
-
 def parse_boolean(name: str, text: str) -> bool:
     """Returns an option that is true or false; false where it was not given.
 

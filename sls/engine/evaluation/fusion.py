@@ -1,8 +1,7 @@
 """Fusion: several systems' scores of a track become one, by weights that were fitted on other trials."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +24,6 @@ class Fusion:
     num_bonafide: int
     num_spoof: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what JSON can hold."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class FusedScores:
@@ -38,8 +33,6 @@ class FusedScores:
     names: Sequence[str]
     llrs: NDArray[np.float64]
     """Shape: `(trials,)`."""
-    notes: tuple[str, ...]
-    """What a reader must know, such as that not all systems scored all trials."""
 
 
 def fit_fusion(systems: Mapping[str, JoinedScores], name: str) -> Fusion:
@@ -81,11 +74,11 @@ def apply_fusion(
     Raises:
         ValueError: They are those that the weights were fitted on, or no trial is common to all systems.
     """
-    common, notes = keep_common({name: systems[name] for name in fusion.systems})
+    common, _ = keep_common({name: systems[name] for name in fusion.systems})
     first = fusion.systems[0]
     check_apart({fusion.fitted_on: fitted_on[first], track: systems[first]})
     llrs = fusion.llr.apply(np.stack([joined.scores for joined in common.values()]))
-    return FusedScores(track, common[first].key.names.tolist(), llrs, notes)
+    return FusedScores(track, common[first].key.names.tolist(), llrs)
 
 
 def fuse_halves(systems: Mapping[str, JoinedScores], track: str) -> tuple[list[Fusion], FusedScores]:
@@ -94,7 +87,7 @@ def fuse_halves(systems: Mapping[str, JoinedScores], track: str) -> tuple[list[F
     Raises:
         ValueError: what `fit_fusion` raises, or the key knows fewer than two speakers.
     """
-    common, notes = keep_common(systems)
+    common, _ = keep_common(systems)
     halved = {name: halve_by_speaker(joined) for name, joined in common.items()}
     halves = [{name: half[place] for name, half in halved.items()} for place in (0, 1)]
     fusions = [fit_fusion(half, f"{track} half {number}") for number, half in enumerate(halves, start=1)]
@@ -103,4 +96,4 @@ def fuse_halves(systems: Mapping[str, JoinedScores], track: str) -> tuple[list[F
         for place, fusion in enumerate(reversed(fusions))
     ]
     names = [name for part in fused for name in part.names]
-    return fusions, FusedScores(track, names, np.concatenate([part.llrs for part in fused]), notes)
+    return fusions, FusedScores(track, names, np.concatenate([part.llrs for part in fused]))

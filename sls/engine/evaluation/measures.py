@@ -49,6 +49,20 @@ class Measure:
         return next((found for found in self.intervals if found.is_clustered == is_clustered), None)
 
 
+class Measured:
+    """What has `measures`, found by their names."""
+
+    measures: tuple[Measure, ...]
+
+    def measure(self, name: str) -> Measure | None:
+        """Returns a measure by its name, or None where it was not computed."""
+        return next((measure for measure in self.measures if measure.name == name), None)
+
+    def value(self, name: str) -> float:
+        """Returns the value of a measure that was computed."""
+        return next(measure.value for measure in self.measures if measure.name == name)
+
+
 def scale_of(unit: str) -> int:
     """Returns by what a number is multiplied for a person: rates are read in percent."""
     return 100 if unit == FRACTION else 1

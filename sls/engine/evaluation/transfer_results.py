@@ -6,7 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sls.engine.evaluation.measures import TITLES, Measure, format_interval, format_measure, scale_of
+from sls.engine.evaluation.measures import (
+    TITLES,
+    Measure,
+    Measured,
+    format_interval,
+    format_measure,
+    scale_of,
+)
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.operating_points import COST_POINT, EER_POINT, LOGISTIC_POINT, PAV_POINT
 
@@ -21,7 +28,7 @@ LEAST = {"half_total_error": "eer", "act_dcf": "min_dcf", "cllr": "min_cllr"}
 
 
 @dataclass(frozen=True)
-class Ends:
+class Ends(Measured):
     """A source and a target of operating points: a system's scores of a track."""
 
     name: str
@@ -30,13 +37,9 @@ class Ends:
     measures: tuple[Measure, ...]
     """EER, min DCF and min Cllr: its own, which no threshold from elsewhere can better."""
 
-    def value(self, name: str) -> float:
-        """Returns a measure."""
-        return next(measure.value for measure in self.measures if measure.name == name)
-
 
 @dataclass(frozen=True)
-class Transfer:
+class Transfer(Measured):
     """Decisions on a target at an operating point of a source."""
 
     source: str
@@ -49,14 +52,6 @@ class Transfer:
     def is_own(self) -> bool:
         """Whether it was set on the very trials that it decides: what a transfer is compared with."""
         return self.source == self.target
-
-    def measure(self, name: str) -> Measure | None:
-        """Returns a measure, or None where the method has none of that name."""
-        return next((measure for measure in self.measures if measure.name == name), None)
-
-    def value(self, name: str) -> float:
-        """Returns the value of a measure that the method has."""
-        return next(measure.value for measure in self.measures if measure.name == name)
 
 
 @dataclass(frozen=True)

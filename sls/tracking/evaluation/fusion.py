@@ -1,6 +1,7 @@
 """Fusion as a tracked run: its weights are an artifact, and every fused score file is a scoring run of its own."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from sls.data.corpora.corpus import Corpus
@@ -53,7 +54,7 @@ def track_fusion(
         fused = [whole]
     run.set_tags({"fitted_on": first, "systems": ", ".join(fitted_on), "tracks": ", ".join(paths)})
     run.suggest_name(f"fuse {', '.join(fitted_on)} on {first}")
-    run.log_text(json.dumps([item.to_dict() for item in fusions], indent=1) + "\n", FUSION_FILE)
+    run.log_text(json.dumps([asdict(item) for item in fusions], indent=1) + "\n", FUSION_FILE)
     title = f"fusion of {', '.join(fitted_on)}"
     return fusions, {
         _record(run, corpus, item, title, paths[item.track]): paths[item.track] for item in fused
@@ -72,7 +73,6 @@ def _record(run: TrackedRun, corpus: Corpus, fused: FusedScores, title: str, pat
                 CORPUS_TAG: corpus.name,
                 "model": title,
                 KEY_TAG: file_digest(path),
-                "notes": " ".join(fused.notes),
             }
         )
         scoring.log_contents({path.name: path.read_bytes()}, SCORES_DIRECTORY)
