@@ -1,7 +1,7 @@
 """The whole experiment: `mlflow run .` trains, scores, evaluates, registers and compares recipes v1 and v2."""
 
-import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from entrypoints.console_tables import decision_table, next_commands, recipe_table
@@ -34,8 +34,6 @@ from sls.tracking.training.training_run import track_training
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
 TRACKS = ("LA", "DF", "In-the-Wild")
 """Those with published figures; of a tracks file of one's own, all that earn an EER."""
-
-logger = logging.getLogger(__name__)
 
 Metrics = dict[str, dict[str, float]]
 
@@ -75,7 +73,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
                 _, evaluation = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
                 metrics[recipe][track] = evaluation.metrics()
             dev_run = score_runs.get(CALIBRATION_TRACK, {}).get(recipe, "")
-            calibration = _calibrate(pipeline, dev_run, recipe, directory)
+            calibration = _calibrate(pipeline, source, dev_run, directory)
             versions.append(
                 register(run.client, run.experiment_id, source, "staging", calibration=calibration)
             )
@@ -97,21 +95,23 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     say(next_commands(run.client, link))
 
 
-def _calibrate(pipeline: Pipeline, score_run_id: str, recipe: str, directory: Path) -> Path | None:
+def _calibrate(pipeline: Pipeline, source: ModelSource, score_run_id: str, directory: Path) -> Path | None:
     """Returns the calibration that is fitted on a scoring run of dev; None where there is none or it cannot be."""
-    if not score_run_id:
-        logger.warning(
-            "%s is registered without a calibration: there is no data of %s", recipe, CALIBRATION_TRACK
+    recipe = source.recipe
+    if score_run_id:
+        request = EvaluationRequest(
+            CALIBRATION_TRACK, fit_calibration=METHODS[0], is_calibration_optional=True
         )
-        return None
-    request = EvaluationRequest(CALIBRATION_TRACK, fit_calibration=METHODS[0])
-    try:
         run_id, _ = pipeline.evaluate(score_run_id, request, recipe)
-    except ValueError as error:
-        logger.warning("%s is registered without a calibration: %s", recipe, error)
-        return None
-    fitted = find_calibration(pipeline.client, run_id, directory)
-    return fitted.path if fitted else None
+        with suppress(
+            ValueError
+        ):  # none could be fitted, or of windows, where the served model hears the beginning
+            fitted = find_calibration(pipeline.client, run_id, directory)
+            if fitted:
+                fitted.check({"model_id": source.model_id, "window_hop": "0"})
+                return fitted.path
+    say(f"{recipe} is registered without a calibration, so that it is served without a decision")
+    return None
 
 
 def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:

@@ -1,5 +1,6 @@
 """Evaluation and comparison as tracked runs: score files against a key."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from sls.tracking.registry.parent_run import place_under_origin, renew_results
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import MODEL_ID_TAG, NOT_COMPARABLE_TAG, SCORE_RUN_TAG, TRAIN_RUN_TAG
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class EvaluationRequest:
@@ -40,6 +43,8 @@ class EvaluationRequest:
     """A calibration to apply."""
     fit_calibration: str = ""
     """Fit a calibration on these scores: logistic or pav."""
+    is_calibration_optional: bool = False
+    """Where it cannot be fitted, warn of it and evaluate all the same."""
     score_column: str = ""
     """Which column of a score file of another form is the score, by number or name."""
     is_illustrated: bool = True
@@ -107,7 +112,12 @@ def track_evaluation(
         fitted.check(source.tags, joined.table.digest, basis.subset)
     if request.fit_calibration:
         name = title_text(describe(request.track, basis.subset, corpus.name), corpus.name)
-        keep_calibration(run, joined.select_subset(basis.subset), request.fit_calibration, name)
+        try:
+            keep_calibration(run, joined.select_subset(basis.subset), request.fit_calibration, name)
+        except ValueError as error:
+            if not request.is_calibration_optional:
+                raise
+            logger.warning("no calibration: %s", error)
     evaluation = evaluate(
         joined,
         basis.plan("speaker"),
