@@ -5,15 +5,14 @@ from entrypoints.door import console, door_command, say
 from entrypoints.options import (
     config_options,
     find_corpus,
-    optional_path,
-    parse_boolean,
     split_list,
     text_option,
     typed_config,
 )
+from entrypoints.score_options import read_request, request_options
 from sls.files import scratch_directory
 from sls.reports.report import run_report
-from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comparison
+from sls.tracking.evaluation.evaluation_run import track_comparison
 from sls.tracking.evaluation.score_sources import find_systems
 from sls.tracking.run import TrackedRun
 
@@ -22,26 +21,11 @@ from sls.tracking.run import TrackedRun
 @text_option("track", "track of the tracks file: LA, DF, In-the-Wild, ...")
 @text_option("scores", "score files or scoring runs, separated by commas; NAME=FILE names a system")
 @text_option("models", "models, separated by commas: the newest scoring run of each is taken")
-@text_option("key", "key file or directory [default: found under data_root]")
-@text_option("asv_scores", "ASV scores, where the key does not bring them")
-@text_option("subset", "eval, progress, hidden or all [default: the track's own, eval]")
-@text_option(
-    "allow_partial", "true: compare on the trials that all scores and the key share [default: false]"
-)
-@text_option(
-    "score_column", "of score files in another form: number (from 1) or name of the column that is the score"
-)
+@request_options()
 @config_options("data")
 def compare(run: TrackedRun, track: str, scores: str, models: str, **options: str) -> None:
     """Say which of two or more systems is better on a track, and whether the data can tell."""
-    request = EvaluationRequest(
-        track,
-        options["subset"],
-        optional_path(options["key"]),
-        optional_path(options["asv_scores"]),
-        parse_boolean("allow_partial", options["allow_partial"]),
-        score_column=options["score_column"],
-    )
+    request = read_request(track, options)
     corpus = find_corpus(typed_config(options).data, options["key"], [track])
     with scratch_directory() as directory:
         systems = find_systems(

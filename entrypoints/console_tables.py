@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
@@ -14,10 +14,12 @@ from sls.data.corpora.inventory import TrackInventory
 from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Evaluation
+from sls.engine.evaluation.transfer_results import METHODS, TransferReport
 from sls.engine.scoring.partial_scores import WHOLE, Shard
+from sls.metrics.operating_points import EER_POINT, LOGISTIC_POINT
 from sls.quotation import count_of, make_visible
 from sls.reports import tables as reports
-from sls.reports.tables import tabulate_measures, text_of
+from sls.reports.tables import tabulate_errors, tabulate_measures, tabulate_transfers, text_of
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.registry.stages import find_champion
 
@@ -43,6 +45,32 @@ def comparison_table(comparison: Comparison) -> Table:
     measures = tabulate_measures(comparison.evaluations, COMPARED_MEASURES)
     title = f"{_title(comparison)}, {comparison.num_common} common trials"
     return _show(measures, title, group_size=len(comparison.evaluations))
+
+
+def transfer_tables(report: TransferReport) -> Iterator[Table]:
+    """What each operating point costs elsewhere: errors at EER thresholds, actual cost by calibrations."""
+    for matrix in report.matrices:
+        title = f"{matrix.title}, {METHODS[EER_POINT]} of each row"
+        yield _show(
+            tabulate_errors(matrix, EER_POINT),
+            title,
+            SYNTHETIC_NOTE if report.corpus == DEMO_CORPUS else None,
+        )
+        title = f"{matrix.title}, {METHODS[LOGISTIC_POINT]} of each row"
+        yield _show(tabulate_transfers(matrix, LOGISTIC_POINT), title)
+
+
+def decision_table(report: TransferReport) -> Table:
+    """What the decisions of each recipe get wrong on each track, by the calibration that it is served with."""
+    source, *tracks = (ends.name for ends in report.matrices[0].ends)
+    rows = []
+    for matrix in report.matrices:
+        table = tabulate_errors(matrix, LOGISTIC_POINT)
+        rows.append([matrix.title, *(text_of(cell) for cell in table.rows[0][2:])])
+    headings = [f"{track}\nmiss / false alarm %" for track in tracks]
+    costs = report.costs
+    note = f"prior {costs.spoof_prior:g} of spoof, costs {costs.miss_cost:g} and {costs.false_alarm_cost:g}"
+    return make_table(f"Decisions by a calibration of {source}", ["recipe"], headings, rows, note)
 
 
 def scoring_summary(scored: ScoredList, trials: TrialList, model: ModelSource, shard: Shard) -> str:

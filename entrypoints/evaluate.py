@@ -1,18 +1,14 @@
 """Evaluates a score file: `mlflow run . -e evaluate -P track=LA`."""
 
+from dataclasses import replace
+
 from entrypoints.console_tables import evaluation_table
 from entrypoints.door import console, door_command, say
-from entrypoints.options import (
-    config_options,
-    find_corpus,
-    optional_path,
-    parse_boolean,
-    text_option,
-    typed_config,
-)
+from entrypoints.options import config_options, find_corpus, text_option, typed_config
+from entrypoints.score_options import read_request, request_options
 from sls.files import scratch_directory
 from sls.reports.report import run_report
-from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_evaluation
+from sls.tracking.evaluation.evaluation_run import track_evaluation
 from sls.tracking.evaluation.score_sources import find_scores
 from sls.tracking.registry.calibrations import find_calibration
 from sls.tracking.run import TrackedRun
@@ -26,30 +22,19 @@ from sls.tracking.run import TrackedRun
     "[default: the newest finished scoring run of the track, but for those of a chart of epochs]",
 )
 @text_option("model", "take the newest scoring run of this model")
-@text_option("key", "key file or directory [default: found under data_root]")
-@text_option("asv_scores", "ASV scores, where the key does not bring them")
-@text_option("subset", "eval, progress, hidden or all [default: the track's own, eval]")
-@text_option("allow_partial", "true: evaluate the trials that scores and key share [default: false]")
+@request_options()
 @text_option(
     "calibration", "a calibration to apply: a JSON file, or the id of the evaluation run that fitted it"
 )
 @text_option("fit_calibration", "logistic or pav: fit a calibration on these scores and keep it")
-@text_option(
-    "score_column", "of score files in another form: number (from 1) or name of the column that is the score"
-)
 @config_options("data")
 def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: str) -> None:
     """Compute EER, min t-DCF and the rest from a score file and a key."""
     with scratch_directory() as directory:
-        request = EvaluationRequest(
-            track,
-            options["subset"],
-            optional_path(options["key"]),
-            optional_path(options["asv_scores"]),
-            parse_boolean("allow_partial", options["allow_partial"]),
-            find_calibration(run.client, options["calibration"], directory),
-            options["fit_calibration"],
-            options["score_column"],
+        request = replace(
+            read_request(track, options),
+            calibration=find_calibration(run.client, options["calibration"], directory),
+            fit_calibration=options["fit_calibration"],
         )
         corpus = find_corpus(typed_config(options).data, options["key"], [track])
         source = find_scores(run.client, scores, corpus.name, track, directory, model)

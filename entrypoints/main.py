@@ -1,20 +1,24 @@
 """The whole experiment: `mlflow run .` trains, scores, evaluates, registers and compares recipes v1 and v2."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from entrypoints.console_tables import next_commands, recipe_table
+from entrypoints.console_tables import decision_table, next_commands, recipe_table
 from entrypoints.door import console, door_command, say
 from entrypoints.options import config_options, find_corpus, read_config, text_option
 from entrypoints.progress import TrainingProgress, scoring_progress
 from sls.config import PROJECT_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in
 from sls.data.loading.trial_lists import track_trials
+from sls.engine.evaluation.calibration import METHODS
 from sls.files import scratch_directory
+from sls.reports.report import run_report
 from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
-from sls.tracking.evaluation.pipeline import Pipeline, evaluation_tracks
+from sls.tracking.evaluation.pipeline import CALIBRATION_TRACK, Pipeline, evaluation_tracks, has_data
+from sls.tracking.registry.calibrations import find_calibration
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
 from sls.tracking.registry.stages import (
     appoint_champion,
@@ -48,11 +52,13 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     run.set_tags({"corpus": corpus.name})
     tracks = _pick_tracks(corpus, settings[0])
     # What is missing is found before the first recipe trains, not after.
-    trials = {track: track_trials(corpus, track) for track in tracks}
+    has_dev = CALIBRATION_TRACK in corpus.tracks and has_data(corpus, CALIBRATION_TRACK)
+    scored = [CALIBRATION_TRACK, *tracks] if has_dev else tracks
+    trials = {track: track_trials(corpus, track) for track in scored}
     for track in tracks:
         corpus.track(track).key(corpus.data_root)
     metrics: dict[str, Metrics] = {}
-    score_runs: dict[str, dict[str, str]] = {track: {} for track in tracks}
+    score_runs: dict[str, dict[str, str]] = {track: {} for track in scored}
     versions: list[RegisteredVersion] = []
     for setting in settings:
         recipe = setting.training.recipe
@@ -61,15 +67,24 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
         metrics[recipe] = {}
         with scratch_directory() as directory:
             source = _train(run, setting, corpus, directory)
-            for track in tracks:
+            for track in scored:
                 score_runs[track][recipe] = pipeline.score(source, trials[track], recipe)
+            for track in tracks:
                 _, evaluation = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
                 metrics[recipe][track] = evaluation.metrics()
-            versions.append(register(run.client, run.experiment_id, source, "staging"))
+            dev_run = score_runs.get(CALIBRATION_TRACK, {}).get(recipe, "")
+            calibration = _calibrate(pipeline, source, dev_run, directory)
+            versions.append(
+                register(run.client, run.experiment_id, source, "staging", calibration=calibration)
+            )
     place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
+    if has_dev:
+        report_run, report = pipeline.judge_decisions(score_runs, run.run_id)
+        console.print(decision_table(report))
+        say(f"Decisions at every operating point: {run_report(report_run)}")
     if len(settings) > 1:
         for track in tracks:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track), run.run_id)
@@ -78,6 +93,25 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     say(f"Champion: {explain_champion(champion, best)}")
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     say(next_commands(run.client, link))
+
+
+def _calibrate(pipeline: Pipeline, source: ModelSource, score_run_id: str, directory: Path) -> Path | None:
+    """Returns the calibration that is fitted on a scoring run of dev; None where there is none or it cannot be."""
+    recipe = source.recipe
+    if score_run_id:
+        request = EvaluationRequest(
+            CALIBRATION_TRACK, fit_calibration=METHODS[0], is_calibration_optional=True
+        )
+        run_id, _ = pipeline.evaluate(score_run_id, request, recipe)
+        with suppress(
+            ValueError
+        ):  # none could be fitted, or of windows, where the served model hears the beginning
+            fitted = find_calibration(pipeline.client, run_id, directory)
+            if fitted:
+                fitted.check({"model_id": source.model_id, "window_hop": "0"})
+                return fitted.path
+    say(f"{recipe} is registered without a calibration, so that it is served without a decision")
+    return None
 
 
 def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:

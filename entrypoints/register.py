@@ -6,12 +6,19 @@ mlflow run . -e register -P champion=DF -P apply=true
 """
 
 from entrypoints.door import door_command, say
-from entrypoints.options import parse_boolean, text_option
+from entrypoints.options import parse_boolean, parse_choice, text_option
 from sls.config import check_name
 from sls.files import scratch_directory
 from sls.tracking.registry.calibrations import find_calibration
 from sls.tracking.registry.checkpoints import resolve_model
-from sls.tracking.registry.stages import PRODUCTION, StageMove, choose_champion, find_champion, move_stage
+from sls.tracking.registry.stages import (
+    POLICIES,
+    PRODUCTION,
+    StageMove,
+    choose_champion,
+    find_champion,
+    move_stage,
+)
 from sls.tracking.registry.versions import register as register_version
 from sls.tracking.run import TrackedRun
 
@@ -26,18 +33,25 @@ STAGING = "staging"
 @text_option("calibration", "JSON file or evaluation run that fitted it, for decisions of the served model")
 @text_option("version", "move this version to `stage`; nothing is registered")
 @text_option(
-    "champion", "name the champion: the version with the lowest EER on this track, such as DF or demo.DF"
+    "champion",
+    "name the champion: the best version on this track, such as DF or demo.DF; several for by=worst",
+)
+@text_option(
+    "by", "for champion: eer, act_dcf (cost of decisions) or worst (EER, of several tracks) [default: eer]"
 )
 @text_option("apply", "true: move that champion to production [default: false, only say why]")
-def register(run: TrackedRun, champion: str, apply: str, version: str, stage: str, **options: str) -> None:
+def register(
+    run: TrackedRun, champion: str, by: str, apply: str, version: str, stage: str, **options: str
+) -> None:
     """Register a checkpoint as a version of xlsr-sls that can be served, or say which version is served."""
     is_applied = parse_boolean("apply", apply)
     typed = [name for name, value in {**options, "version": version, "champion": champion}.items() if value]
     if champion:
         _refuse_others("champion", {*typed, *(["stage"] if stage else [])})
-        _name_champion(run, champion, is_applied)
-    elif is_applied:
-        raise ValueError("apply: found true without champion, expected a track, such as -P champion=DF")
+        _name_champion(run, champion, parse_choice("by", by, POLICIES), is_applied)
+    elif is_applied or by:
+        found = "apply: found true" if is_applied else f"by: found {by}"
+        raise ValueError(f"{found} without champion, expected a track, such as -P champion=DF")
     elif version:
         _refuse_others("version", set(typed))
         _move(run, version, stage)
@@ -72,8 +86,8 @@ def _move(run: TrackedRun, version: str, stage: str) -> None:
     _print_move(move)
 
 
-def _name_champion(run: TrackedRun, track: str, is_applied: bool) -> None:
-    best = choose_champion(run.client, track)
+def _name_champion(run: TrackedRun, track: str, by: str, is_applied: bool) -> None:
+    best = choose_champion(run.client, track, by)
     now = find_champion(run.client)
     run.set_tags({"champion": best.version, "reason": best.reason})
     say(f"Champion: {best.reason}. Now: {f'version {now}' if now else 'none'}.")

@@ -19,7 +19,9 @@ from mlflow import MlflowClient
 
 from entrypoints.compare import compare
 from sls.config import PROJECT_ROOT
-from sls.data.tables.score_files import read_scores
+from sls.data.corpora.tracks import load_tracks
+from sls.data.tables.score_files import join_scores, read_scores
+from sls.engine.evaluation.calibration import fit_calibration
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -27,6 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 SERVER_START_S = 120
 TRACKS = ("LA", "DF", "In-the-Wild")
+SCORED = ("dev", *TRACKS)
+"""Those that versions are calibrated on, and evaluated on."""
 
 
 def free_port() -> int:
@@ -129,7 +133,7 @@ def test_output_in_a_pipe_has_no_progress_bars(job: str) -> None:
 
 
 def test_all_runs_finished_and_are_marked_as_synthetic(job: str) -> None:
-    counts = {"main": 1, "train": 2, "score": 6, "evaluate": 6, "compare": 3}
+    counts = {"main": 1, "train": 2, "score": 8, "evaluate": 8, "compare": 3, "operating_point": 1}
     for kind, count in counts.items():
         runs = runs_of(kind)
         assert len(runs) == count
@@ -139,7 +143,12 @@ def test_all_runs_finished_and_are_marked_as_synthetic(job: str) -> None:
 
 def test_trainings_stand_at_the_top_level_and_what_was_made_of_them_below(job: str) -> None:
     top_level = {kind: {run.info.run_id for run in runs_of(kind)} for kind in ("main", "train")}
-    for kind, parents in {"score": "train", "evaluate": "train", "compare": "main"}.items():
+    for kind, parents in {
+        "score": "train",
+        "evaluate": "train",
+        "compare": "main",
+        "operating_point": "main",
+    }.items():
         assert {run.data.tags["mlflow.parentRunId"] for run in runs_of(kind)} == top_level[parents]
     assert all("mlflow.parentRunId" not in run.data.tags for kind in top_level for run in runs_of(kind))
     assert {run.info.run_name for run in runs_of("train")} == {"train v1", "train v2"}
@@ -149,7 +158,7 @@ def test_training_run_bears_the_figures_of_its_evaluations(job: str) -> None:
     evaluations = runs_of("evaluate")
     for training in runs_of("train"):
         own = [run for run in evaluations if run.data.tags["mlflow.parentRunId"] == training.info.run_id]
-        assert len(own) == len(TRACKS)
+        assert len(own) == len(SCORED)
         for run in own:
             track, found = run.data.tags["track"], training.data.metrics
             names = {f"{track}/eer_percent{ending}" for ending in ("", "_low", "_high", "_clustered_low")}
@@ -186,7 +195,7 @@ def test_every_number_leads_back_to_its_training_run(job: str) -> None:
     client = MlflowClient()
     evaluations = runs_of("evaluate")
     assert {(run.data.tags["recipe"], run.data.tags["track"]) for run in evaluations} == {
-        (recipe, track) for recipe in ("v1", "v2") for track in TRACKS
+        (recipe, track) for recipe in ("v1", "v2") for track in SCORED
     }
     for run in evaluations:
         track = run.data.tags["track"]
@@ -218,6 +227,37 @@ def test_each_recipe_has_a_version_and_the_champion_is_the_better_on_df(job: str
     champion = client.get_model_version_by_alias("xlsr-sls", "champion")
     lowest = min(float(version.tags["demo.DF.eer_percent"]) for version in versions.values())
     assert float(champion.tags["demo.DF.eer_percent"]) == lowest
+
+
+def test_versions_decide_by_a_calibration_of_dev_where_one_can_be_fitted(
+    job: str, small_corpus: Path
+) -> None:
+    client, key = MlflowClient(), load_tracks()["dev"].key(small_corpus)
+    for recipe in ("v1", "v2"):
+        scoring = next(
+            run
+            for run in runs_of("score")
+            if (run.data.tags["recipe"], run.data.tags["track"]) == (recipe, "dev")
+        )
+        directory = mlflow.artifacts.download_artifacts(f"runs:/{scoring.info.run_id}/scores")
+        joined = join_scores(read_scores(Path(directory) / "dev.txt"), key)
+        version = client.get_model_version_by_alias("xlsr-sls", f"recipe-{recipe}")
+        outputs = mlflow.models.get_model_info(version.source).signature.outputs.input_names()
+        try:
+            expected = fit_calibration(joined, "logistic")
+        except ValueError:  # two epochs on thirty recordings may teach a model nothing
+            assert "llr" not in outputs
+            assert f"{recipe} is registered without a calibration" in job
+            continue
+        assert "llr" in outputs
+        assert "fitted on dev (synthetic demo corpus)" in version.description
+        low, high = expected.score_range
+        assert f"{low:.6g} to {high:.6g}" in version.description
+        assert ("they are known to it" in version.description) is (recipe == "v2")
+        assert {"demo.DF.act_dcf", "demo.DF.act_dcf_from"} <= set(version.tags)
+        training = client.get_run(version.tags["run_id"]).data.metrics
+        assert "DF/miss_percent_by_logistic_of_dev" in training
+    assert "Decisions by a calibration of dev" in job
 
 
 def test_registered_recipes_are_compared_by_their_aliases(job: str, small_corpus: Path) -> None:

@@ -2,9 +2,8 @@
 
 A calibration is fitted on scores of known trials and applied to others. Its LLR says by which factor a score
 speaks for bona fide against spoof, in natural logarithm, so that decisions follow from priors and costs
-(`sls.metrics.dcf.DetectionCosts.threshold`). Sources: Pigeon, Druyts and Verlinde, "Applying logistic
-regression to the fusion of the NIST'99 1-speaker submissions", DSP 2000; Brümmer and du Preez,
-"Application-independent evaluation of speaker detection", Computer Speech and Language 2006 (PAV, section 8).
+(`sls.metrics.dcf.DetectionCosts.threshold`). Source: Brümmer and du Preez, "Application-independent evaluation of
+speaker detection", Computer Speech and Language 2006 (PAV, section 8), and that of `sls.metrics.logistic`.
 """
 
 import math
@@ -17,15 +16,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from sls.metrics.cllr import count_by_score, pool_adjacent_violators
 from sls.metrics.eer import check_scores
+from sls.metrics.logistic import fit_linear_llr
 from sls.quotation import quote
 
 MAX_NUMBER, MAX_LLR = 1e100, 1e9
 """Of a calibration: far above those of any fit, and far below what turns LLRs into infinities."""
-MAX_NEWTON_STEPS = 100
-NEWTON_TOLERANCE = 1e-10
-RIDGE = 1e-6
-"""Weight of the squared slope, per standard deviation of the scores: keeps the fit finite where a threshold
-separates the classes, and changes nothing visible elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +31,8 @@ class LogisticCalibration:
     offset: float
     score_range: tuple[float, float] | None = None
     """Lowest and highest score of the fit; beyond them the line is extrapolated. None in files that lack it."""
+    fitted_on: str = ""
+    """Which trials, and how many; empty in files that lack it."""
 
     def apply(self, scores: ArrayLike) -> NDArray[np.float64]:
         """Returns the LLR of each score, of the same shape."""
@@ -54,6 +51,8 @@ class PavCalibration:
     """Ascending."""
     llrs: tuple[float, ...]
     """Not descending; as many."""
+    fitted_on: str = ""
+    """As of `LogisticCalibration`."""
 
     @property
     def score_range(self) -> tuple[float, float]:
@@ -70,6 +69,28 @@ class PavCalibration:
 
 
 Calibration = LogisticCalibration | PavCalibration
+OUTSIDE = "outside"
+"""The warning of a score that lies outside those of the fit."""
+OUTSIDE_SLACK = 1e-4
+"""Of their range: another batch, or fewer digits in a file, move a score by less."""
+
+
+def is_outside(calibration: Calibration, score: float) -> bool:
+    """Whether a score lies outside those of the fit, as far as these are known."""
+    if calibration.score_range is None:
+        return False
+    low, high = calibration.score_range
+    slack = OUTSIDE_SLACK * (high - low)
+    return not low - slack <= score <= high + slack
+
+
+def describe_calibration(calibration: Calibration) -> str:
+    """Returns how and on what a calibration was fitted, and how far the scores reached."""
+    ends = calibration.score_range
+    reach = f"whose scores were {ends[0]:.6g} to {ends[1]:.6g}" if ends else "whose scores are not known"
+    return (
+        f"{calibration.to_dict()['method']}, fitted on {calibration.fitted_on or 'unnamed trials'}, {reach}"
+    )
 
 
 def calibration_from_dict(content: Any) -> Calibration:
@@ -98,13 +119,13 @@ def _read_line(content: dict[str, Any]) -> LogisticCalibration:
     are_finite = math.isfinite(scale) and math.isfinite(offset)
     _require(are_finite, f"scale {scale:g} and offset {offset:g}", "finite numbers")
     _require(scale > 0, f"scale {scale:g}", "one above 0, or scores would be turned round")
-    ends = content.get("score_range")
+    ends, fitted_on = content.get("score_range"), str(content.get("fitted_on", ""))
     if ends is None:
-        return _within_bounds(LogisticCalibration(scale, offset))
+        return _within_bounds(LogisticCalibration(scale, offset, None, fitted_on))
     low_high = tuple(map(float, ends))
     is_range = len(low_high) == 2 and -math.inf < low_high[0] < low_high[1] < math.inf
     _require(is_range, f"score_range {quote(ends)}", "the lowest and the highest score of the fit")
-    return _within_bounds(LogisticCalibration(scale, offset, (low_high[0], low_high[1])))
+    return _within_bounds(LogisticCalibration(scale, offset, (low_high[0], low_high[1]), fitted_on))
 
 
 def _within_bounds(line: LogisticCalibration) -> LogisticCalibration:
@@ -127,7 +148,7 @@ def _read_curve(content: dict[str, Any]) -> PavCalibration:
         _require(most <= allowed, f"{name} of {most:g}", f"at most {allowed:g}")
         ascends = all(earlier <= later for earlier, later in pairwise(values))
         _require(ascends, f"{name} that descend", "ascending ones, or scores would be turned round")
-    return PavCalibration(scores, llrs)
+    return PavCalibration(scores, llrs, str(content.get("fitted_on", "")))
 
 
 def _require(holds: bool, found: str, expected: str) -> None:
@@ -147,20 +168,14 @@ def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> LogisticCalibration:
             lower rather than higher, so that the line would turn scores round.
     """
     bonafide, spoof = check_scores(bonafide, spoof)
-    scores = np.concatenate([bonafide, spoof])
-    centre, spread = float(scores.mean()), float(scores.std())
-    inputs = np.stack([(scores - centre) / spread, np.ones(scores.size)])
-    is_bonafide = np.arange(scores.size) < bonafide.size
-    importance = np.where(is_bonafide, 0.5 / bonafide.size, 0.5 / spoof.size)
-    weights = _minimise(inputs, is_bonafide.astype(np.float64), importance)
-    scale = weights[0] / spread
+    fit = fit_linear_llr(bonafide[None], spoof[None])
+    (scale,), (score_range,) = fit.weights, fit.score_ranges
     if scale <= 0:
         raise ValueError(
             f"calibration: found scores that fall where trials are bona fide (slope {scale:.3g}), expected ones that "
             "rise: negate them, or calibrate a system that tells the classes apart"
         )
-    score_range = float(scores.min()), float(scores.max())
-    return _within_bounds(LogisticCalibration(float(scale), float(weights[1] - scale * centre), score_range))
+    return _within_bounds(LogisticCalibration(scale, fit.offset, score_range))
 
 
 def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
@@ -188,30 +203,3 @@ def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
     # A block is level from its first to its last score.
     points, firsts = np.unique(scores[np.stack([blocks.starts, blocks.ends], axis=1)], return_index=True)
     return PavCalibration(tuple(points.tolist()), tuple(np.repeat(llrs, 2)[firsts].tolist()))
-
-
-def _minimise(
-    inputs: NDArray[np.float64], targets: NDArray[np.float64], importance: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Returns the weights `(2,)` of the least weighted cross entropy, by Newton's method."""
-    weights = np.zeros(2)
-    penalty = np.array([RIDGE, 0.0])
-
-    def loss(candidate: NDArray[np.float64]) -> float:
-        logits = candidate @ inputs
-        return float(importance @ (np.logaddexp(0, logits) - targets * logits) + penalty @ candidate**2 / 2)
-
-    current = loss(weights)
-    for _ in range(MAX_NEWTON_STEPS):
-        chances = np.exp(-np.logaddexp(0, -(weights @ inputs)))
-        gradient = inputs @ (importance * (chances - targets)) + penalty * weights
-        curvature = (inputs * (importance * chances * (1 - chances))) @ inputs.T + np.diag(penalty + 1e-12)
-        step = np.linalg.solve(curvature, gradient)
-        length = 1.0
-        while loss(weights - length * step) > current and length > NEWTON_TOLERANCE:
-            length /= 2
-        weights = weights - length * step
-        previous, current = current, loss(weights)
-        if previous - current < NEWTON_TOLERANCE * max(current, NEWTON_TOLERANCE):
-            break
-    return weights

@@ -26,8 +26,15 @@ def compute_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
         ValueError: A class is missing, or the scores are NaN, infinite or all the same.
     """
     bonafide, spoof = check_scores(bonafide, spoof)
-    cost = np.logaddexp(0, -bonafide).mean() + np.logaddexp(0, spoof).mean()
-    return float(cost / 2 / math.log(2))
+    cost = sum(float(losses.mean()) for losses in lose_nats(bonafide, spoof))
+    return cost / 2 / math.log(2)
+
+
+def lose_nats(
+    bonafide: NDArray[np.float64], spoof: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns what each LLR of both classes costs, in nats; the Cllr is the mean of both means, in bits."""
+    return np.logaddexp(0, -bonafide), np.logaddexp(0, spoof)
 
 
 def compute_min_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:

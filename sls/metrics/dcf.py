@@ -31,7 +31,7 @@ class DetectionCosts:
         """Check prior and costs."""
         if not 0 < self.spoof_prior < 1:
             raise ValueError(f"spoof_prior: found {self.spoof_prior:g}, expected a share between 0 and 1")
-        if min(self.miss_cost, self.false_alarm_cost) <= 0:
+        if not all(0 < cost < math.inf for cost in (self.miss_cost, self.false_alarm_cost)):
             raise ValueError(
                 f"miss_cost and false_alarm_cost: found {self.miss_cost:g} and {self.false_alarm_cost:g}, "
                 "expected positive costs"

@@ -169,7 +169,7 @@ def estimate_eer(ranking: Ranking, sampling: Sampling) -> Estimate:
     """
     curve = ranking.curve()
     eer, index = eer_of_curve(curve).eer, find_crossing(curve)
-    frr, far = _make_rates(ranking, curve, index, sampling)
+    frr, far = _rates_at(ranking, curve, index, sampling)
     gap = frr.deviations - far.deviations
     spread = math.sqrt(float(gap @ gap) + frr.scarcity + far.scarcity)
     weight = _weigh_frr(curve, index, spread)
@@ -196,7 +196,7 @@ def estimate_min_cost(ranking: Ranking, cost: LinearCost, sampling: Sampling, op
     curve = ranking.curve()
     costs = cost.of_rates(curve.frr, curve.far)
     index = int(np.argmin(costs))
-    frr, far = _make_rates(ranking, curve, index, sampling)
+    frr, far = _rates_at(ranking, curve, index, sampling)
     terms = ((cost.c1 / cost.normaliser, frr), (cost.c2 / cost.normaliser, far))
     limits = (cost.c0 / cost.normaliser, 1.0)
     return Estimate(float(costs[index]), terms, sampling, optimism=optimism, limits=limits)
@@ -230,9 +230,7 @@ def _costs_of(ranking: Ranking, cost: LinearCost, chosen: NDArray[np.bool_]) -> 
     return cost.of_rates(frr, 1 - rejected_spoof)
 
 
-def _make_rates(
-    ranking: Ranking, curve: DetCurve, num_rejected: int, sampling: Sampling
-) -> tuple[Rate, Rate]:
+def _rates_at(ranking: Ranking, curve: DetCurve, num_rejected: int, sampling: Sampling) -> tuple[Rate, Rate]:
     """Returns FRR and FAR where so many trials, from the lowest score on, are rejected.
 
     Of trials that tie with the last rejected one each counts as rejected by the share of its class that is.
@@ -246,7 +244,19 @@ def _make_rates(
             if of_class.any():
                 rejected[tied][of_class] = rejected[tied][of_class].mean()
     errors = (rejected[ranking.is_bonafide], 1 - rejected[~ranking.is_bonafide])
-    values = (float(curve.frr[num_rejected]), float(curve.far[num_rejected]))
+    return make_rates(errors, (float(curve.frr[num_rejected]), float(curve.far[num_rejected])), sampling)
+
+
+def make_rates(
+    errors: tuple[Floats, Floats], values: tuple[float, float], sampling: Sampling
+) -> tuple[Rate, Rate]:
+    """Returns both error rates and how they vary.
+
+    Args:
+        errors: Of each bona fide and each spoofed trial, 1 where it is decided wrongly, in the order of the codes.
+        values: Both rates.
+        sampling: The clusters of the trials.
+    """
     frr, far = (
         Rate(
             values[side],

@@ -1,7 +1,8 @@
-"""Figures of breakdowns and of differences: heat maps and intervals."""
+"""Figures of breakdowns, of differences and of transfers: heat maps and intervals."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -12,7 +13,9 @@ from matplotlib.figure import Figure
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.measures import FRACTION, TITLES, scale_of
 from sls.engine.evaluation.results import Breakdown, Evaluation
+from sls.engine.evaluation.transfer_results import METHODS, TransferMatrix, TransferReport
 from sls.metrics.intervals import Interval
+from sls.metrics.operating_points import EER_POINT
 from sls.reports.figure_style import (
     BONAFIDE_COLOUR,
     LABEL_SIZE,
@@ -22,9 +25,17 @@ from sls.reports.figure_style import (
     draw_grid,
     draw_legend_below,
     new_figure,
+    set_title,
     title_figure,
 )
-from sls.reports.tables import Number, cross_breakdown, label_value
+from sls.reports.tables import (
+    Number,
+    Table,
+    cross_breakdown,
+    label_value,
+    tabulate_errors,
+    tabulate_transfers,
+)
 
 HEAT_COLOURS = "YlOrRd"
 MAX_ROWS = 30
@@ -53,21 +64,36 @@ def heat_map_figure(evaluation: Evaluation, breakdown: Breakdown, measure: str =
     table = cross_breakdown(breakdown, measure)
     *rows, pooled = table.rows
     rows, shown = _keep_hardest(rows, _hardness_of)
-    rows, columns = [*rows, pooled], table.columns[1:]
-    is_slanted = max(map(len, columns)) > SHORT_LABEL
+    axes = _draw_heat_map(replace(table, rows=[*rows, pooled]))
+    axes.set_xlabel(breakdown.fields[1], fontsize=LABEL_SIZE)
+    axes.set_ylabel(breakdown.fields[0], fontsize=LABEL_SIZE)
+    axes.axvline(len(table.columns) - 2.5, color="white", linewidth=5)
+    title_figure(axes, table.columns[0], f"{evaluation.system}, by {breakdown.title}{shown}", evaluation)
+    return cast(Figure, axes.figure)
+
+
+def transfer_figure(report: TransferReport, matrix: TransferMatrix, method: str) -> Figure:
+    """Draws what the operating points of a method, from each source, cost on each target."""
+    table = tabulate_errors(matrix, method) if method == EER_POINT else tabulate_transfers(matrix, method)
+    axes = _draw_heat_map(table, cell_width=1.5)
+    figure = cast(Figure, axes.figure)
+    source = f"rows: where {METHODS[method]} was set"
+    set_title(figure, axes, table.columns[0], f"{matrix.title}; {source}", report.corpus)
+    return figure
+
+
+def _draw_heat_map(table: Table, cell_width: float = 0.82) -> Axes:
+    """Draws the cells of a table, whose last row is of another kind and stands apart."""
+    rows, columns = table.rows, table.columns[1:]
+    is_slanted = max(map(len, columns)) > SHORT_LABEL / 0.82 * cell_width
     height = 1.9 + 0.36 * len(rows) + (0.5 if is_slanted else 0)
-    figure, axes = new_figure(max(7.0, 2.6 + 0.82 * len(columns)), height)
+    _, axes = new_figure(max(7.0, 2.6 + cell_width * len(columns)), height)
     _draw_cells(axes, [[cell for cell in row if isinstance(cell, Number)] for row in rows], table.largest)
     slant: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_slanted else {}
     axes.set_xticks(range(len(columns)), columns, **slant)
     axes.set_yticks(range(len(rows)), [str(row[0]) for row in rows])
-    axes.set_xlabel(breakdown.fields[1], fontsize=LABEL_SIZE)
-    axes.set_ylabel(breakdown.fields[0], fontsize=LABEL_SIZE)
-    # Pooled values stand apart.
     axes.axhline(len(rows) - 1.5, color="white", linewidth=5)
-    axes.axvline(len(columns) - 1.5, color="white", linewidth=5)
-    title_figure(axes, table.columns[0], f"{evaluation.system}, by {breakdown.title}{shown}", evaluation)
-    return figure
+    return axes
 
 
 class _Estimate(NamedTuple):

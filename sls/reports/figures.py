@@ -16,7 +16,14 @@ from scipy.special import ndtr, ndtri
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.measures import FRACTION, format_interval, format_measure
 from sls.engine.evaluation.results import Evaluation
-from sls.reports.breakdown_figures import difference_figure, heat_map_figure, interval_figure
+from sls.engine.evaluation.transfer_results import TransferReport
+from sls.metrics.operating_points import EER_POINT, LOGISTIC_POINT
+from sls.reports.breakdown_figures import (
+    difference_figure,
+    heat_map_figure,
+    interval_figure,
+    transfer_figure,
+)
 from sls.reports.figure_style import (
     BONAFIDE_COLOUR,
     GRID_COLOUR,
@@ -45,6 +52,8 @@ PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.9
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 RING_SIZE = 15
 CHANCE_PERCENT = 50
+DRAWN_METHODS = (EER_POINT, LOGISTIC_POINT)
+"""Of the ways to set an operating point: the others stand in tables."""
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
@@ -64,6 +73,15 @@ def comparison_figures(comparison: Comparison) -> dict[str, Figure]:
     for measure in dict.fromkeys(difference.measure for difference in comparison.differences):
         figures[f"{measure}_differences"] = difference_figure(comparison, measure)
     return figures
+
+
+def transfer_figures(report: TransferReport) -> dict[str, Figure]:
+    """Returns the heat maps of transfers, numbered by their matrix, by the name of their file without ending."""
+    return {
+        f"{method}_{number}": transfer_figure(report, matrix, method)
+        for number, matrix in enumerate(report.matrices, start=1)
+        for method in DRAWN_METHODS
+    }
 
 
 def det_figure(evaluations: Sequence[Evaluation]) -> Figure:

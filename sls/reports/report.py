@@ -13,24 +13,37 @@ import jinja2
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Breakdown, Evaluation
+from sls.engine.evaluation.transfer_results import METHODS, TransferReport
+from sls.metrics.operating_points import LOGISTIC_POINT, PAV_POINT
 from sls.reports.figure_style import describe, title_text, to_png
-from sls.reports.figures import comparison_figures, evaluation_figures, locate_det_points
+from sls.reports.figures import (
+    DRAWN_METHODS,
+    comparison_figures,
+    evaluation_figures,
+    locate_det_points,
+    transfer_figures,
+)
 from sls.reports.tables import (
     Table,
     cross_breakdown,
     explain_intervals,
+    list_transfers,
     tabulate_breakdown,
     tabulate_confusion,
     tabulate_differences,
     tabulate_disagreements,
+    tabulate_errors,
     tabulate_measures,
     tabulate_provenance,
+    tabulate_transfers,
 )
 
 REPORT_DIRECTORY = "report"
 PAGE_NAME, DATA_NAME = "report.html", "report.json"
 MAX_FLAT_ROWS = 40
 """A longer table scrolls within the page."""
+
+Result = Evaluation | Comparison | TransferReport
 
 
 @dataclass(frozen=True)
@@ -49,30 +62,33 @@ def run_report(run_id: str) -> str:
     return f"runs:/{run_id}/{REPORT_DIRECTORY}/{PAGE_NAME}"
 
 
-def render_report(found: Evaluation | Comparison) -> dict[str, bytes]:
+def render_report(found: Result) -> dict[str, bytes]:
     """Returns the report of a result: report.html, report.json and one PNG for each figure, by name."""
-    evaluations: Sequence[Evaluation]
+    evaluations: Sequence[Evaluation] = ()
     if isinstance(found, Evaluation):
         evaluations, figures = [found], evaluation_figures(found)
         texts = _describe_evaluation(found)
-    else:
+    elif isinstance(found, Comparison):
         evaluations, figures = found.evaluations, comparison_figures(found)
         texts = _describe_comparison(found, figures)
+    else:
+        figures = transfer_figures(found)
+        texts = _describe_transfers(found)
     pictures = {name: to_png(figure) for name, figure in figures.items()}
-    systems = ", ".join(evaluation.system for evaluation in evaluations)
+    what = ", ".join(evaluation.system for evaluation in evaluations) or "Operating points"
     page = _template().render(
         texts,
-        title=title_text(f"{systems} on {describe(found.track, found.subset, found.corpus)}", found.corpus),
+        title=title_text(f"{what} on {describe(found.track, found.subset, found.corpus)}", found.corpus),
         synthetic=SYNTHETIC_NOTE if found.corpus == DEMO_CORPUS else "",
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()},
-        det_points=locate_det_points(figures["det"], evaluations),
+        det_points=locate_det_points(figures["det"], evaluations) if evaluations else None,
         max_flat_rows=MAX_FLAT_ROWS,
     )
     files = {f"{name}.png": png for name, png in pictures.items()}
     return {PAGE_NAME: page.encode(errors="backslashreplace"), **render_data(found), **files}
 
 
-def render_data(found: Evaluation | Comparison) -> dict[str, bytes]:
+def render_data(found: Result) -> dict[str, bytes]:
     """Returns the numbers of a result alone, the report.json of its report."""
     return {DATA_NAME: (json.dumps(found.to_dict(), indent=1, allow_nan=False) + "\n").encode()}
 
@@ -115,6 +131,34 @@ def _describe_comparison(comparison: Comparison, figures: Iterable[str]) -> dict
         "notes": [*comparison.notes, *warnings],
         "verdicts": [difference.verdict for difference in comparison.differences],
         "sections": sections,
+    }
+
+
+def _describe_transfers(report: TransferReport) -> dict[str, Any]:
+    """Returns what the page says of operating points that were set elsewhere."""
+    costs = report.costs
+    sections = []
+    for number, matrix in enumerate(report.matrices, start=1):
+        for method, called in METHODS.items():
+            tables = [tabulate_errors(matrix, method), tabulate_transfers(matrix, method)]
+            if method in (LOGISTIC_POINT, PAV_POINT):
+                tables.append(tabulate_transfers(matrix, method, "cllr"))
+            pictures = [f"{method}_{number}"] if method in DRAWN_METHODS else []
+            sections.append(Section(f"{matrix.title}: {called} of each source", (), tables, pictures))
+    told = (
+        "Rows are where the operating point was set, columns where it decides; where both are the same, it was set "
+        "on these very trials. Intervals take the operating point as given, and resample the target."
+    )
+    lead = (
+        f"Decisions at a prior of {costs.spoof_prior:g} for spoof, {costs.miss_cost:g} for a miss and "
+        f"{costs.false_alarm_cost:g} for a false alarm. {told}"
+    )
+    everything = Section("All measures, with intervals", tables=[list_transfers(report)])
+    return {
+        "lead": lead,
+        "notes": report.notes,
+        "verdicts": report.verdicts,
+        "sections": [*sections, everything],
     }
 
 

@@ -1,6 +1,6 @@
 """The tables of a report, made once from results; the page and the console show the same ones."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from sls.engine.evaluation.measures import (
     format_p_value,
 )
 from sls.engine.evaluation.results import Breakdown, Cell, Evaluation
+from sls.engine.evaluation.transfer_results import LEAST, METHODS, Transfer, TransferMatrix, TransferReport
 from sls.metrics.intervals import Interval
 from sls.quotation import make_visible
 
@@ -111,7 +112,7 @@ def explain_intervals(evaluation: Evaluation) -> str:
     ]
     if not evaluation.is_calibrated:
         sentences.append(
-            "Actual DCF and Cllr take the scores as log-likelihood ratios, and these were not calibrated."
+            "Actual DCF and Cllr take the scores for log-likelihood ratios, as they stand in the file."
         )
     return " ".join(sentences)
 
@@ -198,6 +199,69 @@ def tabulate_disagreements(comparison: Comparison) -> Table:
     ]
     systems = [evaluation.system for evaluation in comparison.evaluations]
     return _drop_empty(["trial", "label", *systems, "spread", "key"], rows)
+
+
+def tabulate_errors(matrix: TransferMatrix, method: str) -> Table:
+    """Returns both errors in percent of a method's transfers, coloured by their mean: its heat map."""
+
+    def show(found: Transfer) -> Number:
+        both = " / ".join(format_number(found.value(name), FRACTION) for name in ("miss", "false_alarm"))
+        return Number(both, found.value("half_total_error"), "set on these trials" if found.is_own else "")
+
+    return _cross_transfers("miss / false alarm (%)", matrix, method, show, "eer")
+
+
+def tabulate_transfers(matrix: TransferMatrix, method: str, measure: str = "act_dcf") -> Table:
+    """Returns a measure of a method's transfers, with the least that each target allows: its heat map."""
+
+    def show(found: Transfer) -> Number:
+        value, intervals = (
+            found.value(measure),
+            next(m.intervals for m in found.measures if m.name == measure),
+        )
+        tip = ", ".join(f"{format_interval(item, COST)} over {item.over}" for item in intervals)
+        return Number(format_number(value, COST), value, tip)
+
+    return _cross_transfers(TITLES[measure], matrix, method, show, LEAST[measure])
+
+
+def _cross_transfers(
+    title: str, matrix: TransferMatrix, method: str, show: Callable[[Transfer], Number], least: str
+) -> Table:
+    """Returns sources by targets, and in the last row the least that each target allows."""
+    rows: list[list[str | Number]] = []
+    for source in matrix.ends:
+        cells = [matrix.find(source.name, target.name, method) for target in matrix.ends]
+        rows.append([source.name, *(Number(NO_VALUE) if cell is None else show(cell) for cell in cells)])
+    unit = FRACTION if least == "eer" else COST
+    own = [ends.value(least) for ends in matrix.ends]
+    rows.append(
+        [HEAT_TITLES.get(least, TITLES[least]), *(Number(format_number(value, unit), value) for value in own)]
+    )
+    return Table([title, *(f"on {ends.name}" for ends in matrix.ends)], rows, is_heat_map=True)
+
+
+def list_transfers(report: TransferReport) -> Table:
+    """Returns a row for each measure of each transfer, with its intervals; those on their own trials say so."""
+    rows: list[list[str | Number]] = []
+    for matrix in report.matrices:
+        for item in matrix.transfers:
+            where = "set on these trials" if item.is_own else ""
+            names: list[str | Number] = [matrix.title, METHODS[item.method], item.source, item.target, where]
+            rows += [
+                [
+                    *names,
+                    f"{found.title} %" if found.unit == FRACTION else found.title,
+                    Number(format_number(found.value, found.unit, MEASURE_DIGITS), found.value),
+                    *(
+                        _interval_cell(found.interval(is_clustered=kind), found.unit)
+                        for kind in (False, True)
+                    ),
+                ]
+                for found in item.measures
+            ]
+    header = ["system", "operating point", "from", "on", "note", "measure", "value"]
+    return _drop_empty([*header, "interval over trials", "interval over clusters"], rows)
 
 
 def tabulate_provenance(provenance: Mapping[str, Any]) -> Table:

@@ -30,6 +30,7 @@ CALIBRATED_OUTPUTS = {
     "probability_bonafide": _DOUBLE,
     "decision": _STRING,
     "threshold": _DOUBLE,
+    "calibration": _STRING,
 }
 ALWAYS_PRESENT = ("warnings", "error")
 

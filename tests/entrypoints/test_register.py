@@ -147,3 +147,18 @@ def test_missing_calibration_is_named(training_run, name: str, message: str) -> 
     result = call("--run_id", training_run, "--calibration", name)
     assert result.exit_code == 2
     assert re.search(message, result.stderr.strip().splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--by", "worst"], "by: found worst without champion"),
+        (["--champion", "DF", "--by", "cost"], "by: found 'cost', expected one of eer, act_dcf, worst"),
+        (["--champion", "LA,DF"], "champion: found LA,DF, expected one track"),
+    ],
+)
+def test_policy_that_is_none_is_named(store, arguments: list[str], told: str) -> None:
+    make_versions(2.0, 3.0)
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert told in result.stderr

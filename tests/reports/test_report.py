@@ -12,6 +12,9 @@ from sls.data.tables.score_files import join_scores
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.results import Breakdown, Cell
+from sls.engine.evaluation.transfers import transfer
+from sls.metrics.dcf import DetectionCosts
+from sls.metrics.operating_points import EER_POINT
 from sls.reports.report import render_report
 from sls.reports.tables import cross_breakdown, tabulate_breakdown
 from tests.engine.evaluation.keys import make_asv, make_corpus
@@ -176,7 +179,7 @@ def test_intervals_are_explained_by_what_they_rest_on():
         assert f"Intervals are {100 * found.measures[0].interval().level:g} % intervals" in text
         assert ("those over 10 speakers and 3 attacks do not" in text) == (of_key is joined)
         assert ("take trials for independent, since" in text) == (of_key is unnamed)
-        assert "were not calibrated" in text
+        assert "as they stand in the file" in text
 
 
 def test_what_was_left_out_of_a_comparison_is_on_the_page():
@@ -190,3 +193,24 @@ def test_path_with_bytes_of_no_character_stands_in_the_page(evaluation) -> None:
     provenance = {**evaluation.provenance, "scores": {"path": "/x/\udcff<b>.txt"}}
     checker = read_page(render_report(replace(evaluation, provenance=provenance)))
     assert r"/x/\udcff<b>.txt" in checker.text
+
+
+def test_the_page_of_transfers_has_both_matrices_their_intervals_and_the_verdicts():
+    first = make_corpus()
+    systems = {"one": first, "lower": replace(first, scores=first.scores - 2)}
+    # Of a system whose scores are reversed there is no logistic calibration, and the page does without.
+    systems["reversed"] = replace(first, scores=-first.scores)
+    report = transfer({"LA": systems}, "demo", "all", DetectionCosts())
+    files = render_report(report)
+    assert {"report.html", "report.json", "eer_threshold_1.png", "logistic_1.png"} == set(files)
+    text = read_page(files).text
+    assert "synthetic" in text
+    found = report.matrices[0].find("one", "lower", EER_POINT)
+    assert f"{100 * found.value('miss'):.2f} / {100 * found.value('false_alarm'):.2f}" in text
+    clustered = found.measure("half_total_error").interval(is_clustered=True)
+    assert f"[{100 * clustered.low:.2f}, {100 * clustered.high:.2f}]" in text
+    for verdict in report.verdicts:
+        assert verdict in text
+    assert any("no logistic calibration of reversed" in note for note in report.notes)
+    assert report.matrices[0].find("reversed", "one", "logistic") is None
+    assert json.loads(files["report.json"])["verdicts"] == list(report.verdicts)

@@ -56,7 +56,17 @@ def test_page_shows_verdict_curve_and_layers_of_a_dropped_recording(
         file = driver.find_element("id", "file")
         file.send_keys(str(speech))
         wait_for_texts(
-            driver, {verdict, f"score {expected['score']:.4f}", "speech.flac", "Weight of each layer"}
+            driver,
+            {
+                verdict,
+                f"score {expected['score']:.4f}",
+                f"log-likelihood ratio {expected['llr']:.2f}",
+                "if 5 % of recordings are spoofed",
+                "a miss costs 1, a false alarm 10",
+                "calibration: logistic, fitted on",
+                "speech.flac",
+                "Weight of each layer",
+            },
         )
         assert len(driver.find_elements("css selector", "#curve circle")) == 4
         assert len(driver.find_elements("css selector", "#layers rect")) == loaded.info.encoder.num_layers

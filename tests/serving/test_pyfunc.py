@@ -13,9 +13,10 @@ import torch
 
 from sls.data.audio.recording import read_audio
 from sls.data.audio.windows import fit_length
-from sls.models.checkpoints import (
-    LoadedCheckpoint,
-)
+from sls.metrics.calibration import LogisticCalibration
+from sls.models.checkpoints import LoadedCheckpoint
+from sls.serving.answers import Answerer
+from sls.serving.contract import ServingLimits, read_params
 from tests.serving.uploads import FORMS, NUM_SAMPLES, WAV, encode, frame_of, made_speech
 
 BASE = ["score", "duration_used_s", "warnings", "error"]
@@ -62,6 +63,19 @@ def test_llr_probability_and_decision_follow_the_calibration_prior_and_costs(ser
     assert row["threshold"] == pytest.approx(np.log(1e6 * 9))
     trusting = {"spoof_prior": 1e-6, "miss_cost": 1e6, "false_alarm_cost": 1.0}
     assert served.predict(frame_of(WAV), params=trusting)["decision"][0] == "bonafide"
+
+
+def test_a_score_outside_those_of_the_calibration_is_said_to_be_so(loaded) -> None:
+    score = float(
+        Answerer(loaded, None, ServingLimits()).answer(frame_of(WAV), read_params(None))["score"][0]
+    )
+    for ends, warned in (((score - 1, score + 1), ""), ((score + 1, score + 2), "outside")):
+        calibration = LogisticCalibration(2.0, 1.0, ends, "dev (2 bona fide and 3 spoofed trials)")
+        row = Answerer(loaded, calibration, ServingLimits()).answer(frame_of(WAV), read_params(None)).iloc[0]
+        assert row["warnings"] == warned
+        assert row["llr"] == pytest.approx(2 * row["score"] + 1)
+        assert row["calibration"].startswith("logistic, fitted on dev (2 bona fide and 3 spoofed trials)")
+        assert f"{ends[1]:.6g}" in row["calibration"]
 
 
 def test_without_a_calibration_there_is_a_score_and_no_decision(served, uncalibrated) -> None:

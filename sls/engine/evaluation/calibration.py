@@ -1,6 +1,7 @@
 """Fitting a calibration on one score file, and keeping it as a small JSON file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from sls.data.tables.score_files import JoinedScores
@@ -12,12 +13,13 @@ from sls.quotation import quote
 METHODS = ("logistic", "pav")
 
 
-def fit_calibration(joined: JoinedScores, method: str = "logistic") -> Calibration:
+def fit_calibration(joined: JoinedScores, method: str = "logistic", name: str = "") -> Calibration:
     """Fits a map from scores to log-likelihood ratios (bona fide against spoof, natural logarithm).
 
     Args:
         joined: Scores of known trials; others than those to which the calibration will be applied.
         method: `logistic` (a line, two numbers) or `pav` (the best monotone curve).
+        name: What to call these trials; empty for the name of the key.
 
     Raises:
         ValueError: An unknown method, no labels, one class only, or constant scores; the error names the
@@ -28,9 +30,11 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic") -> Calibrati
     is_bonafide = joined.is_bonafide
     bonafide, spoof = joined.scores[is_bonafide], joined.scores[~is_bonafide]
     try:
-        return fit_logistic(bonafide, spoof) if method == "logistic" else fit_pav(bonafide, spoof)
+        fitted = fit_logistic(bonafide, spoof) if method == "logistic" else fit_pav(bonafide, spoof)
     except ValueError as error:
         raise ValueError(f"{joined.table.place}: {error}") from None
+    counts = f"{bonafide.size:,} bona fide and {spoof.size:,} spoofed trials"
+    return replace(fitted, fitted_on=f"{name or joined.key.source.name} ({counts})")
 
 
 def save_calibration(path: str | Path, calibration: Calibration) -> None:

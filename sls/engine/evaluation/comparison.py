@@ -50,7 +50,7 @@ def compare(
     if len(systems) < 2:
         raise ValueError(f"systems: found {len(systems)}, expected two or more")
     selected = {name: joined.select_subset(plan.subset) for name, joined in systems.items()}
-    common, notes = _keep_common(selected)
+    common, notes = keep_common(selected)
     of_all = replace(plan, subset=ALL_SUBSETS)  # the subset has been taken
     evaluations = [evaluate(joined, of_all, system=name) for name, joined in common.items()]
     rankings = [rank_trials(joined.scores, joined.is_bonafide) for joined in common.values()]
@@ -66,7 +66,7 @@ def compare(
     )
 
 
-def _keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedScores], tuple[str, ...]]:
+def keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedScores], tuple[str, ...]]:
     """Returns every system's scores of the trials that all have, in one order, and what was left out."""
     first, *others = systems
     order = systems[first].key.names

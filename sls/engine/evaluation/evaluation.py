@@ -68,7 +68,7 @@ def evaluate(
         plan.asv.check_key(joined.key)
     other_subsets = _measure_other_subsets(joined, plan.subset, calibration)
     joined = joined.select_subset(plan.subset)
-    everything = _rank(joined, plan, calibration)
+    everything = rank(joined, plan, calibration)
     ranking = everything.ranking
     curve = ranking.curve()
     eer = eer_of_curve(curve)
@@ -100,7 +100,8 @@ def evaluate(
     )
 
 
-def _rank(joined: JoinedScores, plan: EvaluationPlan, calibration: Calibration | None) -> Condition:
+def rank(joined: JoinedScores, plan: EvaluationPlan, calibration: Calibration | None = None) -> Condition:
+    """Ranks the trials of a subset that was taken; what cannot be ranked is a ValueError that names the file."""
     is_bonafide = joined.is_bonafide
     scores = joined.scores if calibration is None else calibration.apply(joined.scores)
     try:

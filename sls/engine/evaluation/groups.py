@@ -92,6 +92,26 @@ def order_values(column: Categories) -> tuple[tuple[str, ...], NDArray[np.intp]]
     return values, np.array([places.get(value, 0) for value in column.values], dtype=np.intp)[column.codes]
 
 
+def halve_by_speaker(joined: JoinedScores) -> tuple[JoinedScores, JoinedScores]:
+    """Returns two halves with other speakers, of about as many trials; the same ones each time.
+
+    Raises:
+        ValueError: The key knows fewer than two speakers.
+    """
+    if SPEAKER not in joined.key.fields:
+        raise ValueError(f"{joined.key.source}: found no speakers, expected them for a split by speaker")
+    values, codes = order_values(joined.key.fields.categories(SPEAKER))
+    if len(values) < 2:
+        raise ValueError(f"{joined.key.source}: found one speaker, {values[0]}, expected two or more")
+    counts = np.bincount(codes, minlength=len(values))
+    sizes, is_second = [0, 0], np.zeros(len(values), dtype=bool)
+    for speaker in np.argsort(-counts, kind="stable"):
+        smaller = int(sizes[1] < sizes[0])
+        is_second[speaker] = smaller
+        sizes[smaller] += int(counts[speaker])
+    return joined.select(~is_second[codes]), joined.select(is_second[codes])
+
+
 def _natural_order(value: str) -> list[tuple[int, int, str]]:
     parts = re.split(r"(\d+)", value)
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]

@@ -17,6 +17,9 @@ TITLES = {
     "accuracy": "accuracy at the EER threshold",
     "balanced_accuracy": "balanced accuracy at the EER threshold",
     "f1": "F1 of bona fide at the EER threshold",
+    "miss": "miss",
+    "false_alarm": "false alarm",
+    "half_total_error": "half total error",
 }
 LEAST_SHOWN_P = 0.0001
 
@@ -36,9 +39,28 @@ class Measure:
         """The name that a person reads."""
         return TITLES[self.name]
 
+    @property
+    def metric(self) -> str:
+        """What a tracker calls it: a rate, which is logged in percent, says so."""
+        return f"{self.name}_percent" if self.unit == FRACTION else self.name
+
     def interval(self, *, is_clustered: bool = False) -> Interval | None:
         """Returns the interval over trials, or that over clusters."""
         return next((found for found in self.intervals if found.is_clustered == is_clustered), None)
+
+
+class Measured:
+    """What has `measures`, found by their names."""
+
+    measures: tuple[Measure, ...]
+
+    def measure(self, name: str) -> Measure | None:
+        """Returns a measure by its name, or None where it was not computed."""
+        return next((measure for measure in self.measures if measure.name == name), None)
+
+    def value(self, name: str) -> float:
+        """Returns the value of a measure that was computed."""
+        return next(measure.value for measure in self.measures if measure.name == name)
 
 
 def scale_of(unit: str) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sls.engine.evaluation.measures import COST, FRACTION, Measure, format_measure, scale_of
+from sls.engine.evaluation.measures import COST, FRACTION, Measure, Measured, format_measure, scale_of
 from sls.metrics.classification import Confusion
 from sls.metrics.eer import DetCurve
 from sls.metrics.intervals import Interval
@@ -121,7 +121,7 @@ class Breakdown:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Measured):
     """What is known of one system on one track."""
 
     system: str
@@ -148,14 +148,6 @@ class Evaluation:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Files with their SHA-256, coverage, and what intervals are."""
 
-    def measure(self, name: str) -> Measure | None:
-        """Returns a measure by its name, or None where it was not computed."""
-        return next((measure for measure in self.measures if measure.name == name), None)
-
-    def value(self, name: str) -> float:
-        """Returns the value of a measure that was computed."""
-        return next(measure.value for measure in self.measures if measure.name == name)
-
     @property
     def eer(self) -> float:
         """Equal error rate, fraction."""
@@ -180,7 +172,7 @@ class Evaluation:
         found: dict[str, float] = {}
         for measure in self.measures:
             factor = scale_of(measure.unit)
-            name = f"{measure.name}_percent" if measure.unit == FRACTION else measure.name
+            name = measure.metric
             found[name] = factor * measure.value
             for interval in measure.intervals:
                 kind = "_clustered" if interval.is_clustered else ""

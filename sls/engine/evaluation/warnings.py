@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sls.data.tables.asv_scores import AsvScores, Role
 from sls.data.tables.score_files import JoinedScores
@@ -88,16 +89,23 @@ def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: fl
             "the calibration makes equals of scores that the file tells apart: EER "
             f"{format_measure(eer)}, without it {format_measure(before)}"
         )
+    if outside := describe_outside(calibration, joined.scores):
+        yield outside
+
+
+def describe_outside(calibration: Calibration, scores: NDArray[np.float64]) -> str:
+    """Returns how many scores lie outside those of a calibration's fit; empty where none does."""
     if calibration.score_range is None:
-        return
+        return ""
     low, high = calibration.score_range
-    num_outside = np.count_nonzero((joined.scores < low) | (joined.scores > high))
-    if num_outside:
-        fate = "held at those of its ends" if isinstance(calibration, PavCalibration) else "extrapolated"
-        yield (
-            f"outside the scores that the calibration was fitted on, {low:g} to {high:g}: {num_outside:,} of "
-            f"{joined.scores.size:,} scores, whose log-likelihood ratios are {fate}"
-        )
+    num_outside = np.count_nonzero((scores < low) | (scores > high))
+    if not num_outside:
+        return ""
+    fate = "held at those of its ends" if isinstance(calibration, PavCalibration) else "extrapolated"
+    return (
+        f"outside the scores that the calibration was fitted on, {low:g} to {high:g}: {num_outside:,} of "
+        f"{scores.size:,} scores, whose log-likelihood ratios are {fate}"
+    )
 
 
 def _warn_of_asv(everything: Condition, joined: JoinedScores, asv: AsvScores) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Evaluation and comparison as tracked runs: score files against a key."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluate
+from sls.reports.figure_style import describe, title_text
 from sls.reports.report import REPORT_DIRECTORY, render_data, render_report
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.calibrations import FittedCalibration, keep_calibration
@@ -20,6 +22,8 @@ from sls.tracking.registry.model_card import note_evaluations
 from sls.tracking.registry.parent_run import place_under_origin, renew_results
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import MODEL_ID_TAG, NOT_COMPARABLE_TAG, SCORE_RUN_TAG, TRAIN_RUN_TAG
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class EvaluationRequest:
     """A calibration to apply."""
     fit_calibration: str = ""
     """Fit a calibration on these scores: logistic or pav."""
+    is_calibration_optional: bool = False
+    """Where it cannot be fitted, warn of it and evaluate all the same."""
     score_column: str = ""
     """Which column of a score file of another form is the score, by number or name."""
     is_illustrated: bool = True
@@ -48,17 +54,21 @@ class EvaluationRequest:
 class EvaluationBasis:
     """What the figures of a run rest on: a track, a subset of its trials, and the key, recorded on the run."""
 
-    def __init__(self, run: TrackedRun, corpus: Corpus, request: EvaluationRequest) -> None:
-        """Reads the key that a request names, and records it."""
+    def __init__(
+        self, run: TrackedRun, corpus: Corpus, request: EvaluationRequest, *, is_one_of_several: bool = False
+    ) -> None:
+        """Reads the key that a request names, and records it; of several tracks, by the name of the track."""
         self.run, self.corpus, self.request = run, corpus, request
         self.track = corpus.track(request.track)
         self.subset = request.subset or self.track.default_subset
         self.key = self.track.key(corpus.data_root, request.key)
         self.key.subset_mask(self.subset)  # what is typed is held against the key before other files are read
-        tags = {"key": self.key.source, "key_sha256": self.key.digest}
+        tags: dict[str, object] = {"key": self.key.source, "key_sha256": self.key.digest}
         if self.key.speakers is not None:
             tags |= {"speakers": self.key.speakers.source, "speakers_sha256": self.key.speakers.digest}
-        run.set_tags({"track": self.track.name, "corpus": corpus.name, "subset": self.subset, **tags})
+        tags |= {"track": self.track.name, "subset": self.subset}
+        self.ending = f".{self.track.name}" if is_one_of_several else ""
+        run.set_tags({"corpus": corpus.name, **{f"{name}{self.ending}": tags[name] for name in tags}})
         self.dataset = run.log_dataset(self.key, f"{corpus.name}-{self.track.name}-key", "evaluation")
 
     def plan(self, *fields: str) -> EvaluationPlan:
@@ -76,7 +86,7 @@ class EvaluationBasis:
     def join(self, source: ScoreSource, name: str = "") -> JoinedScores:
         """Reads scores, records which they are (by the name of their system, if given), and joins them."""
         table = read_scores(source.path, source.name, self.request.score_column)
-        ending = f".{name}" if name else ""
+        ending = f"{self.ending}.{name}" if name else self.ending
         self.run.set_tags({f"scores{ending}": source.name, f"scores_sha256{ending}": table.digest})
         return join_scores(table, self.key, allow_partial=self.request.allow_partial)
 
@@ -101,7 +111,13 @@ def track_evaluation(
     if fitted:
         fitted.check(source.tags, joined.table.digest, basis.subset)
     if request.fit_calibration:
-        keep_calibration(run, joined.select_subset(basis.subset), request.fit_calibration)
+        name = title_text(describe(request.track, basis.subset, corpus.name), corpus.name)
+        try:
+            keep_calibration(run, joined.select_subset(basis.subset), request.fit_calibration, name)
+        except ValueError as error:
+            if not request.is_calibration_optional:
+                raise
+            logger.warning("no calibration: %s", error)
     evaluation = evaluate(
         joined,
         basis.plan("speaker"),

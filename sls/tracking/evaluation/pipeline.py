@@ -12,16 +12,19 @@ from sls.data.corpora.corpus import Corpus
 from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation
+from sls.engine.evaluation.transfer_results import TransferReport
 from sls.files import scratch_directory
 from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest, track_comparison, track_evaluation
-from sls.tracking.evaluation.score_sources import find_scores, find_systems
+from sls.tracking.evaluation.operating_points import track_operating_points
+from sls.tracking.evaluation.score_sources import find_scores, find_systems, find_systems_by_track
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.scoring_run import ScoringOptions, track_scoring
 from sls.tracking.tags import PARENT_TAG
 
-TRAINING_TRACKS = ("train", "dev")
+CALIBRATION_TRACK = "dev"
+TRAINING_TRACKS = ("train", CALIBRATION_TRACK)
 """What recipes train and validate on: no evaluation."""
 
 logger = logging.getLogger(__name__)
@@ -105,6 +108,24 @@ class Pipeline:
             systems = find_systems(self.client, self.corpus.name, request.track, named, [], directory)
             return track_comparison(run, systems, self.corpus, request)
 
+    def judge_decisions(
+        self, score_runs: Mapping[str, Mapping[str, str]], asked_by: str
+    ) -> tuple[str, TransferReport]:
+        """Judges each system at the operating points of each track; returns the id of the run that holds the report.
+
+        Args:
+            score_runs: Ids of scoring runs, by track and by what each system is called; the first track is the one
+                that calibrations were fitted on.
+            asked_by: The run whose child this is.
+        """
+        tracks = list(score_runs)
+        named = [f"{track}/{name}={run_id}" for track in tracks for name, run_id in score_runs[track].items()]
+        title = f"operating_point {', '.join(tracks)}"
+        with scratch_directory() as directory, tracked_run("operating_point", title, self.links) as run:
+            run.set_tags({PARENT_TAG: asked_by})
+            placed = find_systems_by_track(self.client, self.corpus.name, tracks, named, [], directory)
+            return run.run_id, track_operating_points(run, placed, self.corpus, EvaluationRequest(""))
+
 
 def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:
     """Returns the tracks to evaluate: those named, or all that earn an EER and have key and audio.
@@ -115,7 +136,7 @@ def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:
     if names:
         return [corpus.track(name).name for name in dict.fromkeys(names)]
     wanted = evaluation_tracks(corpus)
-    there = [name for name in wanted if _has_data(corpus, name)]
+    there = [name for name in wanted if has_data(corpus, name)]
     if not there:
         raise ValueError(
             f"track: found data of none of {', '.join(wanted)} under {corpus.data_root}, "
@@ -133,7 +154,8 @@ def evaluation_tracks(corpus: Corpus) -> list[str]:
     ]
 
 
-def _has_data(corpus: Corpus, name: str) -> bool:
+def has_data(corpus: Corpus, name: str) -> bool:
+    """Whether key and recordings of a track are there."""
     track = corpus.track(name)
     try:
         track.locate(track.key(corpus.data_root), corpus.data_root)

@@ -27,6 +27,10 @@ logger = logging.getLogger(__name__)
 LINEAGE_TAGS = (*SETTINGS, *MODEL_TAGS, "checkpoint_sha256")
 
 
+OWN_NAME = "system"
+"""Of the scores of several tracks that a user gives no name."""
+
+
 @dataclass(frozen=True)
 class ScoreSource:
     """A score file, and the scoring run that made it, if one did."""
@@ -96,6 +100,7 @@ def find_systems(
     scores: Sequence[str],
     models: Sequence[str],
     directory: Path,
+    least: int = 2,
 ) -> dict[str, ScoreSource]:
     """Finds the score files to compare, by the name of their system.
 
@@ -106,10 +111,11 @@ def find_systems(
         scores: Score files or scoring runs, each of which may be named: `baseline=scores.txt`.
         models: Models, each of which stands for its newest finished scoring run of the track.
         directory: Where to download the scores of runs.
+        least: How many systems are expected.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: fewer than two systems, two of one name, a name without a file, or no such run.
+        ValueError: fewer systems, two of one name, a name without a file, or no such run.
     """
     found: dict[str, ScoreSource] = {}
     wanted = [(item, "") for item in scores] + [("", model) for model in models]
@@ -124,8 +130,60 @@ def find_systems(
         system = name or source.system
         _check_name(system, item or model, found)
         found[system] = source
-    if len(found) < 2:
-        raise ValueError(f"systems: found {len(found)}, expected two or more in scores or models")
+    if len(found) < least:
+        raise ValueError(
+            f"systems: found {len(found)}, expected {('one', 'two')[least - 1]} or more in scores or models"
+        )
+    return found
+
+
+def find_systems_by_track(
+    client: MlflowClient,
+    corpus: str,
+    tracks: Sequence[str],
+    scores: Sequence[str],
+    models: Sequence[str],
+    directory: Path,
+) -> dict[str, dict[str, ScoreSource]]:
+    """Finds the score files of systems on several tracks, by track and then by the name of their system.
+
+    Args:
+        client: The tracking store.
+        corpus: The corpus that the tracks are of.
+        tracks: The tracks.
+        scores: Score files or scoring runs, each with its track: `LA=scores.txt`, or `LA/baseline=scores.txt`. Of one
+            track it need not be named.
+        models: As of `find_systems`, on every track.
+        directory: As of `find_systems`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: what `find_systems` raises, another track, or a system that is not there on every track.
+    """
+    items: dict[str, list[str]] = {track: [] for track in tracks}
+    for item in scores:
+        head, _, place = item.partition("=")
+        track, _, system = head.partition("/")
+        if track in items and place:
+            items[track].append(f"{system or OWN_NAME}={place}")
+        elif len(items) == 1:
+            items[tracks[0]].append(item)
+        else:
+            raise ValueError(
+                f"scores: found {item}, expected TRACK=FILE or TRACK/NAME=FILE with one of the tracks "
+                f"{', '.join(tracks)}"
+            )
+    found = {}
+    for number, track in enumerate(tracks):
+        folder = directory / f"track {number}"
+        folder.mkdir()
+        found[track] = find_systems(client, corpus, track, items[track], models, folder, least=1)
+        missing = set(found[tracks[0]]) ^ set(found[track])
+        if missing:
+            raise ValueError(
+                f"scores: found {', '.join(sorted(missing))} on {tracks[0]} or on {track} alone, expected every "
+                "system on every track"
+            )
     return found
 
 

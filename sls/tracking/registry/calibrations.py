@@ -81,7 +81,7 @@ def find_calibration(client: MlflowClient, name: str, directory: Path) -> Fitted
     return FittedCalibration(name, download(uri, directory), run.data.tags)
 
 
-def keep_calibration(run: TrackedRun, joined: JoinedScores, method: str) -> None:
-    """Fits and keeps a calibration; it is not applied to the scores on which it was fitted."""
+def keep_calibration(run: TrackedRun, joined: JoinedScores, method: str, name: str = "") -> None:
+    """Fits and keeps a calibration of trials of that name; it is not applied to the scores of the fit."""
     with run.artifacts() as directory:
-        save_calibration(directory / CALIBRATION_FILE, fit_calibration(joined, method))
+        save_calibration(directory / CALIBRATION_FILE, fit_calibration(joined, method, name))

@@ -7,11 +7,11 @@ from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Run
 
 from sls.data.corpora.corpus import DEMO_CORPUS
-from sls.metrics.calibration import Calibration
+from sls.metrics.calibration import Calibration, describe_calibration
 from sls.tracking.registry.lineage import Lineage, Place, make_section, renew_section
 from sls.tracking.run import escape_markdown, run_link
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
-from sls.tracking.tags import CHECKPOINT_TAG
+from sls.tracking.tags import CHECKPOINT_TAG, CHOSEN_BY_TAG
 
 MAX_CARD_LENGTH = 5_000
 """What MLflow's databases hold of a version's description."""
@@ -56,7 +56,7 @@ def write_card(
         f"Recipe {_tell(recipe) or 'unknown'}, epoch {_tell(epoch) or 'unknown'}.",
         _describe_origin(lineage),
         make_section(EVALUATIONS, ""),
-        INTENDED_USE.format(heard_s=heard_s, calibration=_describe_calibration(calibration)),
+        INTENDED_USE.format(heard_s=heard_s, calibration=_describe_calibration(calibration, lineage)),
     ]
     return _renew(lineage, "\n\n".join(parts)) or ""
 
@@ -87,13 +87,14 @@ def _tell(text: str) -> str:
     return escape_markdown(text if len(text) <= MAX_TOLD else f"{text[:MAX_TOLD]}...[cut]")
 
 
-def _describe_calibration(calibration: Calibration | None) -> str:
+def _describe_calibration(calibration: Calibration | None, lineage: Lineage) -> str:
     if calibration is None:
         return UNCALIBRATED
-    if calibration.score_range is None:
-        return CALIBRATED
-    low, high = calibration.score_range
-    return f"{CALIBRATED} Their scores were {low:g} to {high:g}."
+    told = f"{CALIBRATED} It is {escape_markdown(describe_calibration(calibration))}."
+    chosen_by = lineage.origin.data.tags.get(CHOSEN_BY_TAG, "") if lineage.origin else ""
+    if calibration.fitted_on.split(" ")[0] == "dev" and "val/" in chosen_by:
+        told += f" The epoch was chosen by these trials too ({chosen_by}): they are known to it."
+    return told
 
 
 def _describe_origin(lineage: Lineage) -> str:

@@ -15,6 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Metric, Run, RunTag
 
 from sls.data.corpora.corpus import PUBLISHED_CORPORA
+from sls.engine.evaluation.transfer_results import METHODS
 from sls.tracking.registry.checkpoints import checkpoints_of
 from sls.tracking.registry.lineage import Place, read_lineage, refusals_warn
 from sls.tracking.registry.stages import evaluated_place
@@ -24,7 +25,7 @@ from sls.tracking.tags import (
     BORNE_TAG,
     CHOSEN_EPOCH_TAG,
     CORPUS_TAG,
-    EPOCHS_METRIC,
+    DECISIONS_TAG,
     EPOCHS_TAG,
     EVALUATED_BY,
     NOT_COMPARABLE_TAG,
@@ -34,6 +35,8 @@ from sls.tracking.tags import (
 
 # Few, since MLflow compares runs by all metrics that they have; the rest stands on the evaluation.
 BORNE_FIGURES = re.compile("(eer_percent|min_tdcf)(_clustered)?(_low|_high)?")
+DECISIONS = re.compile(rf"_by_({'|'.join(METHODS)})_of_")
+"""In the names of figures of decisions."""
 MAX_ROUNDS = 5
 
 logger = logging.getLogger(__name__)
@@ -85,12 +88,41 @@ def renew_results(client: MlflowClient, train_run_id: str) -> None:
                 return
 
 
+def bear_decisions(
+    client: MlflowClient, model_id: str, train_run_id: str, figures: Mapping[str, float]
+) -> None:
+    """Writes what decisions of a checkpoint cost on the run that made it, if it is of the epoch that this chose.
+
+    Args:
+        client: The tracking store.
+        model_id: The checkpoint.
+        train_run_id: The run; what the store refuses is a warning.
+        figures: By name, as of `TransferMatrix.metrics`; another choice of the epoch makes NaN of them.
+    """
+    with refusals_warn(f"The decisions are not written on the run {train_run_id}"):
+        origin = find_active_run(client, train_run_id)
+        chosen = _find_chosen(client, origin) if origin else None
+        if origin is not None and chosen is not None and chosen.model_id == model_id:
+            _log_anew(client, origin, figures, RunTag(DECISIONS_TAG, model_id))
+
+
+def _forget_decisions(client: MlflowClient, origin: Run, model_id: str) -> None:
+    """Makes NaN of the decisions of another epoch than the one that is chosen now."""
+    if origin.data.tags.get(DECISIONS_TAG, model_id) not in ("", model_id):
+        now_ms = int(time.time() * 1000)
+        metrics = [
+            Metric(name, math.nan, now_ms, 0) for name in origin.data.metrics if DECISIONS.search(name)
+        ]
+        client.log_batch(origin.info.run_id, metrics=metrics, tags=[RunTag(DECISIONS_TAG, "")])
+
+
 def _renew(client: MlflowClient, train_run_id: str) -> bool:
     """Renews the figures once, and returns whether any of them were not up to date."""
     origin = find_active_run(client, train_run_id)
     chosen = _find_chosen(client, origin) if origin else None
     if origin is None or chosen is None:
         return False
+    _forget_decisions(client, origin, str(chosen.model_id))
     lineage = read_lineage(client, chosen.model_id, train_run_id)
     evaluations = {
         _name_place(place, origin): run
@@ -135,7 +167,7 @@ def _write(client: MlflowClient, origin: Run, name: str, evaluation: Run | None)
     figures = {
         metric: math.nan
         for metric in origin.data.metrics
-        if metric.startswith(f"{name}/") and not metric.endswith(EPOCHS_METRIC)
+        if metric.startswith(f"{name}/") and BORNE_FIGURES.fullmatch(metric.removeprefix(f"{name}/"))
     }
     if evaluation is not None:
         track = evaluation.data.tags["track"]
@@ -143,15 +175,8 @@ def _write(client: MlflowClient, origin: Run, name: str, evaluation: Run | None)
             place, _, figure = metric.rpartition("/")
             if place == track and BORNE_FIGURES.fullmatch(figure):
                 figures[f"{name}/{figure}"] = value
-    known = sorted(figures.keys() & origin.data.metrics.keys())
-    history = [point for metric in known for point in client.get_metric_history(origin.info.run_id, metric)]
-    step = max((point.step for point in history), default=0)
-    # Whatever the clock of the machine that wrote before.
-    now_ms = max([int(time.time() * 1000), *(point.timestamp + 1 for point in history)])
-    client.log_batch(
-        origin.info.run_id,
-        metrics=[Metric(metric, value, now_ms, step) for metric, value in figures.items()],
-        tags=[RunTag(EVALUATED_BY + name, evaluation.info.run_id if evaluation else "")],
+    _log_anew(
+        client, origin, figures, RunTag(EVALUATED_BY + name, evaluation.info.run_id if evaluation else "")
     )
     eer = f"{name}/eer_percent"
     if eer in origin.data.metrics:
@@ -160,3 +185,13 @@ def _write(client: MlflowClient, origin: Run, name: str, evaluation: Run | None)
             for value in (origin.data.metrics[eer], figures[eer])
         )
         logger.info("%s: EER on %s is now %s (before: %s)", origin.info.run_name, name, now, before)
+
+
+def _log_anew(client: MlflowClient, origin: Run, figures: Mapping[str, float], tag: RunTag) -> None:
+    """Logs figures as newer values of the same step, whatever the clock of the machine that wrote before."""
+    known = sorted(figures.keys() & origin.data.metrics.keys())
+    history = [point for metric in known for point in client.get_metric_history(origin.info.run_id, metric)]
+    step = max((point.step for point in history), default=0)
+    now_ms = max([int(time.time() * 1000), *(point.timestamp + 1 for point in history)])
+    metrics = [Metric(metric, value, now_ms, step) for metric, value in figures.items()]
+    client.log_batch(origin.info.run_id, metrics=metrics, tags=[tag])

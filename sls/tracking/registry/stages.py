@@ -11,7 +11,7 @@ the next move puts right.
 
 import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
@@ -22,7 +22,7 @@ from sls.config import Config
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
 from sls.quotation import did_you_mean
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_versions
-from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
+from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, STAGE_TAG
 
 PRODUCTION = "production"
 ARCHIVED = "archived"
@@ -30,6 +30,10 @@ STAGES = ("staging", PRODUCTION, ARCHIVED)
 CHAMPION = "champion"
 # The champion is the best version on this track: the largest, and the one whose attacks training has not seen.
 CHAMPION_TRACK = "DF"
+
+BY_EER, BY_COST, BY_WORST = POLICIES = ("eer", "act_dcf", "worst")
+"""By what the champion is chosen."""
+COST_REMEDY = "mlflow run . -e operating_point writes the cost of decisions on the versions of its models"
 
 logger = logging.getLogger(__name__)
 
@@ -127,36 +131,52 @@ def find_alias(client: MlflowClient, alias: str) -> str:
         return ""
 
 
-def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK) -> Champion:
-    """Chooses the version with the lowest EER on a track, the newer one of equals; archived ones are left out.
+def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK, by: str = BY_EER) -> Champion:
+    """Chooses the best version by a policy, the newer one of equals; archived ones are left out.
 
     Args:
         client: The tracking store.
-        place: The track, by its `evaluated_place`.
+        place: The track, by its `evaluated_place`; of the worst track several, separated by commas.
+        by: `eer`; `act_dcf`, the cost of its decisions there by a calibration of another track; or `worst`, the
+            highest EER over the tracks.
 
     Raises:
-        ValueError: no version has been evaluated there.
+        ValueError: no version has been evaluated there, or several tracks for another policy than the worst.
     """
+    places = [name.strip() for name in place.split(",")]
+    if by != BY_WORST and len(places) > 1:
+        raise ValueError(f"champion: found {place}, expected one track, or several by={BY_WORST}")
     candidates = [item for item in find_versions(client) if item.tags.get(STAGE_TAG) != ARCHIVED]
-    evaluated = {int(item.version): item.tags for item in candidates if eer_tag(place) in item.tags}
+    name_of = cost_tag if by == BY_COST else eer_tag
+    values = {name_of(name): name for name in places}
+    evaluated = {int(item.version): item.tags for item in candidates if values.keys() <= item.tags.keys()}
     if not evaluated:
-        suffix = eer_tag("")
+        suffix = name_of("")
         names = {name for item in candidates for name in item.tags if name.endswith(suffix)}
         tracks = ", ".join(sorted(name.removesuffix(suffix) for name in names))
         have = f"; there are evaluations on {tracks}" if tracks else ""
+        remedy = f"; {COST_REMEDY}" if by == BY_COST else ""
         raise ValueError(
-            f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {place}{have}"
+            f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {place}{have}{remedy}"
         )
-    # Error rates on different data do not compare: only versions evaluated on the newest one's key take part.
-    key = evaluated[max(evaluated)].get(key_tag(place))
+    # Figures on different data do not compare: only versions evaluated on the newest one's keys take part, and
+    # costs only by a calibration of the same track.
+    basis = [key_tag(name) for name in places] + [cost_source_tag(name) for name in places if by == BY_COST]
+    wanted = [evaluated[max(evaluated)].get(name) for name in basis]
     rivals = {
-        version: float(tags[eer_tag(place)])
+        version: max((float(tags[tag]), name) for tag, name in values.items())
         for version, tags in evaluated.items()
-        if tags.get(key_tag(place)) == key
+        if [tags.get(name) for name in basis] == wanted
     }
-    best = min(rivals, key=lambda version: (rivals[version], -version))
+    best = min(rivals, key=lambda version: (rivals[version][0], -version))
+    value, where = rivals[best]
+    found = {
+        BY_EER: f"the lowest EER on {where}, {value:.2f} %",
+        BY_COST: f"the lowest actual cost on {where}, {value:.4f}, by a calibration of {wanted[-1]}",
+        BY_WORST: f"the lowest EER on its worst track, {value:.2f} % on {where} of {', '.join(places)}",
+    }
     reason = (
-        f"version {best} has the lowest EER on {place}, {rivals[best]:.2f} %, "
+        f"version {best} has {found[by]}, "
         f"of {len(rivals)} version{'s' if len(rivals) > 1 else ''} evaluated on the same key"
     )
     return Champion(str(best), reason)
@@ -221,6 +241,14 @@ def evaluated_place(corpus: str, track: str, precision: str = "fp32") -> str:
     return re.sub(r"[^\w ./-]", "_", name, flags=re.ASCII)
 
 
+def note_costs(client: MlflowClient, model_id: str, tags: Mapping[str, str]) -> None:
+    """Writes what the decisions of a checkpoint cost on each version of it, by `cost_tag` and `cost_source_tag`."""
+    for version in find_versions(client):
+        if version.tags.get(CHECKPOINT_TAG) == model_id:
+            for name, value in tags.items():
+                client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
+
+
 def key_tag(place: str) -> str:
     """Returns the name of the version tag that says on which key that EER was measured."""
     return f"{place}.key_sha256"
@@ -229,6 +257,16 @@ def key_tag(place: str) -> str:
 def eer_tag(place: str) -> str:
     """Returns the name of the version tag that holds the EER in percent at an `evaluated_place`."""
     return f"{place}.eer_percent"
+
+
+def cost_tag(place: str) -> str:
+    """Returns the name of the version tag that holds the actual DCF of its decisions, as of `eer_tag`."""
+    return f"{place}.act_dcf"
+
+
+def cost_source_tag(place: str) -> str:
+    """Returns the name of the version tag that says on which track the calibration of that cost was fitted."""
+    return f"{place}.act_dcf_from"
 
 
 def _tagged_production(client: MlflowClient) -> list[str]:

@@ -16,6 +16,7 @@ from sls.engine.compute.device import arithmetic, resolve_device
 from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.scoring.forward_pass import prepared_for_scoring, resolve_batch_size
 from sls.engine.scoring.settings import settings_of
+from sls.metrics.calibration import OUTSIDE, describe_calibration, is_outside
 from sls.metrics.dcf import DetectionCosts, decide
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.quotation import count_of, make_visible
@@ -110,17 +111,18 @@ def _score(
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: the score is not finite")
     score, is_single = combine_scores(values, scoring.window_combination), len(values) == 1
+    decision, outside = _decide(model, score) if is_single else ({}, "")
     return ScoredRecording(
         str(path),
         model.uri,
         duration_s,
         num_heard / rate_hz,
-        recording.warnings(num_heard),
+        ", ".join(filter(None, [recording.warnings(num_heard), outside])),
         score,
         "none" if is_single else scoring.window_combination,
         tuple(map(ScoredWindow, starts_s.tolist(), ends_s.tolist(), values.tolist())),
         tuple(layer_weights.tolist()),
-        _decide(model, score) if is_single else {},
+        decision,
     )
 
 
@@ -168,9 +170,16 @@ def curve_figure(scored: ScoredRecording) -> Figure:
     return figure
 
 
-def _decide(model: ModelSource, score: float) -> dict[str, Any]:
-    """Decides by the calibration that the registered version was given, at the prior and costs of ASVspoof 5."""
+def _decide(model: ModelSource, score: float) -> tuple[dict[str, Any], str]:
+    """Decides by the calibration that the registered version was given, at the prior and costs of ASVspoof 5.
+
+    Returns:
+        The decision, and what warns of it; both empty where there is none.
+    """
     path = model.path.with_name(CALIBRATION_FILE)
     if not (model.version and path.is_file()):
-        return {}
-    return asdict(decide(float(load_calibration(path).apply(np.array([score]))[0]), DetectionCosts()))
+        return {}, ""
+    calibration = load_calibration(path)
+    decision = asdict(decide(float(calibration.apply(score)), DetectionCosts()))
+    told = {**decision, "calibration": describe_calibration(calibration)}
+    return told, OUTSIDE if is_outside(calibration, score) else ""

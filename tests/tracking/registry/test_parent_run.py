@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from sls.tracking.active_run import tracked_run
-from sls.tracking.registry.parent_run import place_under_origin, renew_results
+from sls.tracking.registry.parent_run import bear_decisions, place_under_origin, renew_results
 from sls.tracking.run import is_made_up
 from sls.tracking.store import connect
 from sls.tracking.tags import PARENT_TAG
@@ -60,6 +60,24 @@ def test_chosen_epoch_brings_its_figures_to_the_training_run(client: MlflowClien
     assert [run.info.run_id for run in below] == [run_id]
     hits = client.search_runs(["0"], "tags.kind = 'train' and metrics.`LA/eer_percent` < 5")
     assert [run.info.run_id for run in hits] == [run_id]
+
+
+def test_decisions_of_the_chosen_epoch_stand_until_another_is_chosen(client: MlflowClient) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    name = "LA/miss_percent_by_logistic_of_dev"
+    bear_decisions(client, models[0], run_id, {name: 40.0})
+    assert name not in client.get_run(run_id).data.metrics
+    for value in (20.0, 25.0):
+        bear_decisions(client, models[1], run_id, {name: value})
+    for _ in range(2):  # the figures of LA are renewed, and the decisions stay
+        evaluate(client, models[1], 4.0)
+        renew_results(client, run_id)
+    assert client.get_run(run_id).data.metrics[name] == 25.0
+    client.set_tag(run_id, "chosen_epoch", "0")
+    renew_results(client, run_id)
+    found = client.get_run(run_id).data
+    assert math.isnan(found.metrics[name])
+    assert found.tags["decisions_of"] == ""
 
 
 def test_newer_evaluation_takes_its_place_at_the_same_step(client: MlflowClient) -> None:

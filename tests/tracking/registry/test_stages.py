@@ -10,12 +10,15 @@ from sls.tracking.registry.stages import (
     appoint_champion,
     choose_champion,
     comparable_place,
+    cost_source_tag,
+    cost_tag,
     eer_tag,
     evaluated_place,
     explain_champion,
     find_champion,
     in_production,
     move_stage,
+    note_costs,
     point_alias,
 )
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
@@ -120,6 +123,46 @@ def test_policy_takes_the_lowest_eer_of_a_track_and_no_archived_version(store) -
     assert choose_champion(connect(), "LA").version == "1"
     with pytest.raises(ValueError, match=r"\bPA; .*\bDF, LA$"):
         choose_champion(connect(), "PA")
+
+
+def set_tags(version: str, tags: dict[str, str]) -> None:
+    for name, value in tags.items():
+        connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, name, value)
+
+
+def test_policy_by_cost_takes_the_cheapest_decisions_by_a_calibration_of_the_same_track(store) -> None:
+    make_versions(4)
+    for version, cost, source in (("1", 0.4, "dev"), ("2", 0.3, "dev"), ("3", 0.1, "LA"), ("4", 0.5, "dev")):
+        set_eer(version, "DF", float(version))
+        set_tags(version, {cost_tag("DF"): str(cost), cost_source_tag("DF"): source})
+    best = choose_champion(connect(), "DF", "act_dcf")
+    assert best.version == "2"
+    assert re.search(
+        r"lowest actual cost on DF, 0\.3000, by a calibration of dev, of 3 versions", best.reason
+    )
+    with pytest.raises(ValueError, match=r"evaluated on LA; there are evaluations on DF; .*operating_point"):
+        choose_champion(connect(), "LA", "act_dcf")
+
+
+def test_policy_by_the_worst_track_takes_the_lowest_maximum(store) -> None:
+    make_versions(3)
+    for version, of_la, of_df in (("1", 1.0, 9.0), ("2", 5.0, 6.0), ("3", 8.0, 2.0)):
+        set_eer(version, "LA", of_la)
+        set_eer(version, "DF", of_df)
+    best = choose_champion(connect(), "LA, DF", "worst")
+    assert best.version == "2"
+    assert re.search(r"version 2 .*worst track, 6\.00 % on DF of LA, DF, of 3 versions", best.reason)
+    assert choose_champion(connect(), "DF").version == "3"
+    with pytest.raises(ValueError, match="found LA, DF, expected one track"):
+        choose_champion(connect(), "LA, DF")
+
+
+def test_costs_are_noted_on_the_versions_of_a_checkpoint_alone(store) -> None:
+    make_versions(2)
+    set_tags("1", {"checkpoint_model_id": "m-1"})
+    note_costs(connect(), "m-1", {cost_tag("DF"): "0.25"})
+    tags = [connect().get_model_version(REGISTERED_MODEL_NAME, version).tags for version in ("1", "2")]
+    assert [found.get("DF.act_dcf") for found in tags] == ["0.25", None]
 
 
 def test_policy_compares_only_versions_that_were_evaluated_on_the_same_key(store) -> None:

@@ -1,0 +1,136 @@
+"""Operating points: where a system decides, set on some trials, and what it then costs on others.
+
+A threshold is the score of the EER, or that of the least cost, of the trials that it was set on; or the Bayes
+threshold of the log-likelihood ratios (LLR) by a calibration that was fitted on them. Sources: Brümmer and du Preez,
+"Application-independent evaluation of speaker detection", Computer Speech and Language 2006 (Cllr, and calibration by
+logistic regression and PAV); the ASVspoof 5 evaluation plan (2024), section 5 (minimum and actual DCF).
+"""
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from sls.metrics.calibration import Calibration, fit_logistic, fit_pav
+from sls.metrics.cllr import lose_nats
+from sls.metrics.dcf import DetectionCosts
+from sls.metrics.eer import Ranking, det_curve, eer_of_curve
+from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, Interval, make_rates
+from sls.metrics.sampling import BONAFIDE, SPOOF, Sampling
+
+EER_POINT, COST_POINT = "eer_threshold", "min_dcf_threshold"
+"""Of the score itself."""
+LOGISTIC_POINT, PAV_POINT = "logistic", "pav"
+"""Of its LLR."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Where a system decides."""
+
+    method: str
+    threshold: float
+    """Of the score, or of the LLR where there is a calibration."""
+    calibration: Calibration | None = None
+
+    def accept(self, scores: ArrayLike) -> NDArray[np.bool_]:
+        """Returns which scores are taken for bona fide: above the threshold, as on a DET curve; LLRs at it, too."""
+        scores = np.asarray(scores, dtype=np.float64)
+        if self.calibration is None:
+            return scores > self.threshold
+        return self.calibration.apply(scores) >= self.threshold
+
+
+def set_operating_points(
+    bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts
+) -> tuple[OperatingPoint, ...]:
+    """Sets operating points on trials that are known: no logistic calibration where bona fide trials score lower.
+
+    Args:
+        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
+        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
+        costs: Prior and costs of a decision.
+
+    Raises:
+        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+    """
+    curve = det_curve(bonafide, spoof)
+    least = int(np.argmin(costs.linear_cost().of_rates(curve.frr, curve.far)))
+    points = [
+        OperatingPoint(EER_POINT, eer_of_curve(curve).threshold),
+        OperatingPoint(COST_POINT, float(curve.thresholds[least])),
+    ]
+    with suppress(ValueError):  # the curve has checked the scores: what is left is a line that falls
+        points.append(OperatingPoint(LOGISTIC_POINT, costs.threshold, fit_logistic(bonafide, spoof)))
+    return (*points, OperatingPoint(PAV_POINT, costs.threshold, fit_pav(bonafide, spoof)))
+
+
+@dataclass(frozen=True)
+class DecisionErrors:
+    """What decisions at an operating point cost."""
+
+    miss: Estimate
+    """Share of bona fide trials that are rejected."""
+    false_alarm: Estimate
+    """Share of spoofed trials that are accepted."""
+    half_total: Estimate
+    """Half total error rate, the mean of both."""
+    cost: Estimate
+    """Normalised DCF, actual and not least; above 1 it is worse than a system that does not listen."""
+
+
+def estimate_decisions(
+    point: OperatingPoint, ranking: Ranking, costs: DetectionCosts, sampling: Sampling
+) -> DecisionErrors:
+    """Returns what an operating point costs on trials, and how that varies with them; the point itself is held.
+
+    Args:
+        point: Set on other trials.
+        ranking: The trials, by the scores before any calibration.
+        costs: Prior and costs of the normalised DCF.
+        sampling: Clusters of the trials, each class in the order of its ranks.
+    """
+    accepted = point.accept(ranking.scores).astype(np.float64)
+    errors = (1 - accepted[ranking.is_bonafide], accepted[~ranking.is_bonafide])
+    miss, false_alarm = (float(part.mean()) for part in errors)
+    rates = make_rates(errors, (miss, false_alarm), sampling)
+    cost = costs.linear_cost()
+    weights = (cost.c1 / cost.normaliser, cost.c2 / cost.normaliser)
+    return DecisionErrors(
+        miss=Estimate(miss, ((1.0, rates[BONAFIDE]),), sampling),
+        false_alarm=Estimate(false_alarm, ((1.0, rates[SPOOF]),), sampling),
+        half_total=Estimate(
+            (miss + false_alarm) / 2, ((0.5, rates[BONAFIDE]), (0.5, rates[SPOOF])), sampling
+        ),
+        cost=Estimate(
+            cost.of_rates(miss, false_alarm),
+            ((weights[BONAFIDE], rates[BONAFIDE]), (weights[SPOOF], rates[SPOOF])),
+            sampling,
+            limits=(0.0, sum(weights)),
+        ),
+    )
+
+
+def estimate_cllr(
+    calibration: Calibration, ranking: Ranking, sampling: Sampling, level: float = DEFAULT_LEVEL
+) -> tuple[float, Interval]:
+    """Returns the Cllr of calibrated scores in bits, and its interval, symmetric about its logarithm.
+
+    Args:
+        calibration: Fitted on other trials.
+        ranking: The trials, by the scores before it.
+        sampling: Clusters of the trials, each class in the order of its ranks.
+        level: Of the interval.
+    """
+    llrs = calibration.apply(ranking.scores)
+    losses = lose_nats(llrs[ranking.is_bonafide], llrs[~ranking.is_bonafide])
+    scale = 2 * math.log(2)
+    value = sum(float(part.mean()) for part in losses) / scale
+    moved = sampling.deviations(BONAFIDE, losses[BONAFIDE]) + sampling.deviations(SPOOF, losses[SPOOF])
+    relative = math.sqrt(float(moved @ moved)) / scale / value if value else 0.0
+    quantile = float(special.stdtrit(min(sampling.freedom), (1 + level) / 2))
+    factor = math.exp(quantile * relative)
+    return value, Interval(value / factor, value * factor, level, sampling.over, sampling.clusters)
