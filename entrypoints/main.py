@@ -82,9 +82,7 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
     console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
     if has_dev:
-        report_run, report = pipeline.judge_decisions(score_runs, run.run_id)
-        console.print(decision_table(report))
-        say(f"Decisions at every operating point: {run_report(report_run)}")
+        _print_decisions(pipeline, score_runs, run.run_id)
     if len(settings) > 1:
         for track in tracks:
             comparison = pipeline.compare(score_runs[track], EvaluationRequest(track), run.run_id)
@@ -112,6 +110,17 @@ def _calibrate(pipeline: Pipeline, source: ModelSource, score_run_id: str, direc
                 return fitted.path
     say(f"{recipe} is registered without a calibration, so that it is served without a decision")
     return None
+
+
+def _print_decisions(pipeline: Pipeline, score_runs: dict[str, dict[str, str]], main_run_id: str) -> None:
+    """Prints what the decisions of each recipe get wrong; what cannot be judged does not cost the experiment."""
+    try:
+        report_run, report = pipeline.judge_decisions(score_runs, main_run_id)
+    except ValueError as error:  # such as a track that holds the trials of dev
+        say(f"Decisions were not judged: {error}")
+        return
+    console.print(decision_table(report))
+    say(f"Decisions at every operating point: {run_report(report_run)}")
 
 
 def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:

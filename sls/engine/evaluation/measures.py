@@ -20,6 +20,7 @@ TITLES = {
     "miss": "miss",
     "false_alarm": "false alarm",
     "half_total_error": "half total error",
+    "min_half_total_error": "min half total error",
 }
 LEAST_SHOWN_P = 0.0001
 

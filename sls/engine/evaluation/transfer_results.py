@@ -23,7 +23,7 @@ METHODS = {
     LOGISTIC_POINT: "the logistic calibration",
     PAV_POINT: "the PAV calibration",
 }
-LEAST = {"half_total_error": "eer", "act_dcf": "min_dcf", "cllr": "min_cllr"}
+LEAST = {"half_total_error": "min_half_total_error", "act_dcf": "min_dcf", "cllr": "min_cllr"}
 """What each is held against: the target's own, at the threshold, or by the monotone map, that suits it best."""
 
 
@@ -35,7 +35,7 @@ class Ends(Measured):
     num_bonafide: int
     num_spoof: int
     measures: tuple[Measure, ...]
-    """EER, min DCF and min Cllr: its own, which no threshold from elsewhere can better."""
+    """EER, min half total error, min DCF and min Cllr: its own, and no threshold from elsewhere betters a minimum."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class TransferReport:
         best, *others = sorted(excess, key=lambda name: excess[name])
         told = {name: _say_excess(value, method) for name, value in excess.items()}
         rest = ", ".join(f"{name} {told[name]}" for name in others)
-        what = "half total error above the EER" if method == EER_POINT else "actual cost above the least"
+        what = "half total error above the least" if method == EER_POINT else "actual cost above the least"
         lead = f"Of {len(told)} systems {METHODS[method]} of {best} travels best"
         return f"{lead}: {told[best]} {what} at its worst; {rest}"
 
@@ -176,6 +176,8 @@ def say_worst(matrix: TransferMatrix, worst: Transfer) -> str:
         f"{values['miss']} of bona fide trials and accepts {values['false_alarm']} of spoofed ones: "
         f"{found.title} {values[measure]} ({ends}), {TITLES[LEAST[measure]]} there {values[LEAST[measure]]}"
     )
+    if worst.method == EER_POINT:
+        text += f", EER {values['eer']}"
     if "cllr" in values:
         text += f"; Cllr {values['cllr']}, min Cllr {values['min_cllr']}"
     return text

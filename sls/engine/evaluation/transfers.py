@@ -125,6 +125,7 @@ def _measure_own(name: str, ranking: Ranking, costs: DetectionCosts) -> Ends:
     curve = ranking.curve()
     measures = (
         Measure("eer", eer_of_curve(curve).eer, FRACTION),
+        Measure("min_half_total_error", float((curve.frr + curve.far).min()) / 2, FRACTION),
         Measure("min_dcf", costs.linear_cost().least(curve), COST),
         Measure("min_cllr", compute_min_cllr(*_split(ranking)), BITS),
     )

@@ -55,8 +55,14 @@ def test_the_matrix_of_tracks_is_that_of_the_closed_form(report):
 def test_the_worst_transfer_is_the_one_that_costs_most_beyond_the_targets_own(report):
     (matrix,) = report.matrices
     moved = [item for item in matrix.transfers if item.method == EER_POINT and not item.is_own]
-    worst = max(moved, key=lambda item: item.value("half_total_error") - matrix.own(item.target).value("eer"))
+    worst = max(
+        moved,
+        key=lambda item: (
+            item.value("half_total_error") - matrix.own(item.target).value("min_half_total_error")
+        ),
+    )
     assert matrix.worst(EER_POINT) is worst
+    assert all(matrix.excess(item) >= 0 for item in matrix.transfers)
     verdict = report.verdicts[0]
     assert f"of {worst.source} does worst on {worst.target}" in verdict
     for name in ("miss", "false_alarm", "half_total_error"):
