@@ -69,6 +69,8 @@ class PavCalibration:
 
 
 Calibration = LogisticCalibration | PavCalibration
+MAX_NAME = 300
+"""Characters of what a calibration says of its trials: every served answer repeats it."""
 OUTSIDE = "outside"
 """The warning of a score that lies outside those of the fit."""
 OUTSIDE_SLACK = 1e-4
@@ -119,7 +121,7 @@ def _read_line(content: dict[str, Any]) -> LogisticCalibration:
     are_finite = math.isfinite(scale) and math.isfinite(offset)
     _require(are_finite, f"scale {scale:g} and offset {offset:g}", "finite numbers")
     _require(scale > 0, f"scale {scale:g}", "one above 0, or scores would be turned round")
-    ends, fitted_on = content.get("score_range"), str(content.get("fitted_on", ""))
+    ends, fitted_on = content.get("score_range"), _read_fitted_on(content)
     if ends is None:
         return _within_bounds(LogisticCalibration(scale, offset, None, fitted_on))
     low_high = tuple(map(float, ends))
@@ -148,7 +150,14 @@ def _read_curve(content: dict[str, Any]) -> PavCalibration:
         _require(most <= allowed, f"{name} of {most:g}", f"at most {allowed:g}")
         ascends = all(earlier <= later for earlier, later in pairwise(values))
         _require(ascends, f"{name} that descend", "ascending ones, or scores would be turned round")
-    return PavCalibration(scores, llrs, str(content.get("fitted_on", "")))
+    return PavCalibration(scores, llrs, _read_fitted_on(content))
+
+
+def _read_fitted_on(content: dict[str, Any]) -> str:
+    text = content.get("fitted_on", "")
+    is_name = isinstance(text, str) and len(text) <= MAX_NAME and text.isprintable()
+    _require(is_name, f"fitted_on {quote(text)}", f"a line of at most {MAX_NAME} characters")
+    return str(text)
 
 
 def _require(holds: bool, found: str, expected: str) -> None:

@@ -164,7 +164,7 @@ def test_pav_is_monotone_keeps_the_order_of_classes_and_is_well_calibrated_on_fr
     "calibration",
     [
         LogisticCalibration(2.5, -1.0),
-        LogisticCalibration(2.5, -1.0, (-5.0, 0.5)),
+        LogisticCalibration(2.5, -1.0, (-5.0, 0.5), "dev (2 bona fide and 3 spoofed trials)"),
         PavCalibration((0.0, 1.0), (-2.0, 3.0)),
     ],
 )
@@ -213,6 +213,9 @@ def test_anything_else_is_no_calibration(content):
             for ends in ([1, 0], [1, 1], [0, math.inf], [math.nan, 1], [1], [0, 1, 2])
         ),
         ({"method": "logistic", "scale": 1, "offset": 1, "score_range": 5}, "found method 'logistic'"),
+        ({"method": "logistic", "scale": 1, "offset": 1, "fitted_on": "x" * 301}, "found fitted_on 'x"),
+        ({"method": "pav", "scores": [0, 1], "llrs": [0, 1], "fitted_on": "dev\n"}, "found fitted_on "),
+        ({"method": "pav", "scores": [0, 1], "llrs": [0, 1], "fitted_on": 5}, "found fitted_on "),
         ({"method": "pav", "scores": [0, 1, 2], "llrs": [0, 2, 1]}, "found llrs that descend"),
         ({"method": "pav", "scores": [0, 1], "llrs": [0, math.nan]}, "found llrs that are NaN or infinite"),
         ({"method": "pav", "scores": [0, math.inf], "llrs": [0, 1]}, "found scores that are NaN or infinite"),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sls.data.tables.score_files import JoinedScores
 from sls.files import write_whole
-from sls.metrics.calibration import Calibration, calibration_from_dict, fit_logistic, fit_pav
+from sls.metrics.calibration import MAX_NAME, Calibration, calibration_from_dict, fit_logistic, fit_pav
 from sls.plain_data import parse_json
-from sls.quotation import quote
+from sls.quotation import quote, shorten
 
 METHODS = ("logistic", "pav")
 
@@ -34,7 +34,8 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic", name: str = 
     except ValueError as error:
         raise ValueError(f"{joined.table.place}: {error}") from None
     counts = f"{bonafide.size:,} bona fide and {spoof.size:,} spoofed trials"
-    return replace(fitted, fitted_on=f"{name or joined.key.source.name} ({counts})")
+    where = shorten(name or joined.key.source.name, MAX_NAME // 2)
+    return replace(fitted, fitted_on=f"{where} ({counts})")
 
 
 def save_calibration(path: str | Path, calibration: Calibration) -> None:

@@ -90,7 +90,7 @@ def _tell(text: str) -> str:
 def _describe_calibration(calibration: Calibration | None, lineage: Lineage) -> str:
     if calibration is None:
         return UNCALIBRATED
-    told = f"{CALIBRATED} It is {escape_markdown(describe_calibration(calibration))}."
+    told = f"{CALIBRATED} It is {_tell(describe_calibration(calibration))}."
     chosen_by = lineage.origin.data.tags.get(CHOSEN_BY_TAG, "") if lineage.origin else ""
     if calibration.fitted_on.split(" ")[0] == "dev" and "val/" in chosen_by:
         told += f" The epoch was chosen by these trials too ({chosen_by}): they are known to it."
