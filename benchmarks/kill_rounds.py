@@ -111,7 +111,7 @@ class Round:
 
     def kill(self, door: Door, *more: str) -> None:
         """Starts a door in bad weather, and kills it at a random moment, if it has not ended before."""
-        after_s = self.rng.uniform(0.5, 1.2 * door.duration_s)
+        after_s = self.rng.uniform(0.2, 1.1) * door.duration_s
         with self.bad_weather():
             process = self.start(door, *more)
             try:
