@@ -314,7 +314,7 @@ def test_shards_of_different_settings_are_not_joined(store, model, audio, tmp_pa
         (["--shard", "a"], "shard: found 'a', expected .*NUMBER/COUNT"),
         (["--shard", "1/2", "--eval_batch_size", "0"], r"eval_batch_size: found 0\b.*shard"),
         (["--precision", "tf32"], "precision: found tf32 on cpu"),
-        (["--output", "."], r"output: found .* \., expected .*file"),
+        (["--output", "."], r"output: found .*, expected .*file"),
         (["--window_hop", "8001"], r"window_hop: found 8001, expected .*\b8000\b"),
     ],
 )
