@@ -55,7 +55,8 @@ def sidecar_path(output: Path) -> Path:
 
 def check_output(output: Path) -> None:
     """Raises ValueError where a score file, or what lies beside it, cannot be put; at the end that comes too late."""
-    for path in (output, sidecar_path(output), partial_path(output)):
+    check_is_place(output, "output")  # first: `.` and `/` have no name to put anything beside
+    for path in (sidecar_path(output), partial_path(output)):
         check_is_place(path, "output")
 
 
