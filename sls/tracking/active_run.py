@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from sls.engine.compute.launch import Launch
-from sls.files import hold_lock
+from sls.processes import hold_lock
 from sls.tracking import provenance
 from sls.tracking.offline.journal import create_journal
 from sls.tracking.offline.journal_files import JournalDamaged, Opening, find_journals, journal_directory

@@ -9,18 +9,17 @@ next door on that machine finds it, and ends it as KILLED.
 """
 
 import logging
-import os
 import time
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run, RunTag
+from mlflow.exceptions import MlflowException
 
-from sls.files import this_process
+from sls.processes import is_gone, mark_process, process_space, this_process
 from sls.tracking.offline.journal import Journal
 from sls.tracking.offline.journal_files import JournalDamaged, Opening, find_journals
-from sls.tracking.offline.server_calls import short_calls
+from sls.tracking.offline.server_calls import is_server_failure, short_calls
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import experiment_id, find_by_journal, find_runs
 from sls.tracking.tags import JOURNAL_TAG, PROCESS_TAG, WRITER_TAG
@@ -105,12 +104,18 @@ def end_killed_runs(beside: TrackedRun) -> None:
         return
     _looked_in.add(client.tracking_uri)
     try:
-        conditions = ("attributes.status = 'RUNNING'", f"tags.{PROCESS_TAG} LIKE '{_process_space()} %'")
+        conditions = ("attributes.status = 'RUNNING'", f"tags.{PROCESS_TAG} LIKE '{process_space()} %'")
         with short_calls(LOOK_TIMEOUT_S):
             for run in list(find_runs(client, *conditions, experiments=[beside.experiment_id])):
-                if _is_gone(run.data.tags[PROCESS_TAG]):
-                    with suppress(BlockingIOError, FileNotFoundError):  # its journal is being sent
-                        _end_killed(client, run)
+                if not is_gone(run.data.tags[PROCESS_TAG]):
+                    continue
+                try:
+                    _end_killed(client, run)
+                except (BlockingIOError, FileNotFoundError):  # its journal is being sent
+                    continue
+                except MlflowException as error:
+                    if is_server_failure(error) and error.error_code != "PERMISSION_DENIED":
+                        raise
     except Exception as error:
         logger.debug("no runs were looked for whose process was killed: %s", error)
 
@@ -130,39 +135,3 @@ def _end_killed(client: MlflowClient, run: Run) -> None:
             killed.set_tags({"error": "its process was killed"})
             killed.end("KILLED")
             logger.info("run %s is ended as KILLED: its process is gone", run_id)
-
-
-def mark_process() -> str:
-    """Returns what tells this process from all others, without a clock; empty where the system does not say."""
-    try:
-        return f"{_process_space()} {os.getpid()} {_read_start(os.getpid())}"
-    except OSError:
-        return ""
-
-
-def _process_space() -> str:
-    """Returns within what processes are told apart by their ids: one boot of a machine, and there one container.
-
-    Raises:
-        OSError: the system does not say.
-    """
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    return f"{boot} {''.join(filter(str.isdigit, str(Path('/proc/self/ns/pid').readlink())))}"
-
-
-def _read_start(process: int) -> str:
-    """Returns when a process has begun, in ticks since the boot; empty for one that has ended."""
-    fields = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
-
-
-def _is_gone(mark: str) -> bool:
-    """Whether a process of this machine has certainly ended, by its mark."""
-    process, start = mark.split()[-2:]
-    try:
-        os.kill(int(process), 0)
-        return _read_start(int(process)) != start
-    except ProcessLookupError:
-        return True
-    except OSError:  # of another user, who may hide what it is
-        return False
