@@ -194,25 +194,31 @@ def test_a_request_with_other_arguments_is_checked_all_the_same(monkeypatch) -> 
         getattr(rest_utils, server_answers.SEND)(timeout=1, request=Request("GET", f"{API}/runs/get"))
 
 
+# By training: what is wrong at its start, in its middle and at its end, so that every fault comes up.
+FAULTS = [[GATEWAY_FAULTS[(first + more) % len(GATEWAY_FAULTS)] for more in (0, 6, 11)] for first in range(6)]
+
+
+def test_every_fault_comes_up() -> None:
+    assert {fault for faults in FAULTS for fault in faults} == set(GATEWAY_FAULTS)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["start", "middle", "end"])
-@pytest.mark.parametrize("fault", GATEWAY_FAULTS)
+@pytest.mark.parametrize("faults", FAULTS, ids="-".join)
 def test_training_behind_a_gateway_out_of_order_is_complete_afterwards(
-    gateway: Gateway, monkeypatch, fault: str, moment: str
+    gateway: Gateway, monkeypatch, faults: list[str]
 ) -> None:
-    name = f"{fault} at the {moment}"
+    name = "-".join(faults)
+    at_start, in_the_middle, at_the_end = faults
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
 
     def before_epoch(epoch: int) -> None:
-        if epoch == 1 and moment == "middle":
-            gateway.disturb(fault, 7)
+        if epoch == 1:
+            gateway.disturb(in_the_middle, 7)
 
-    if moment == "start":
-        gateway.disturb(fault, 7)
+    gateway.disturb(at_start, 7)
     with tracked_run("train", journal=True) as run:
         record_training(run, NUM_EPOCHS, before_epoch)
-        if moment == "end":
-            gateway.disturb(fault, 10_000)
+        gateway.disturb(at_the_end, 10_000)
     gateway.disturb("", 0)
     for path in find_journals():
         sent = send_journal(path)
