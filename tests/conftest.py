@@ -52,7 +52,7 @@ def program() -> Callable[[str], str]:
 
 def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Returns what the first of the test processes makes under a new path, for all of them to read."""
-    from sls.files import hold_lock
+    from sls.processes import hold_lock
 
     base = tmp_path_factory.getbasetemp()
     path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name

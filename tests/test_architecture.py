@@ -14,6 +14,7 @@ ROOMS = {
     "quotation": (set(), set()),  # every room quotes
     "files": (set(), set()),  # and writes
     "plain_data": (set(), set()),  # and reads JSON
+    "processes": (set(), set()),  # and takes turns
     "config": (set(), {"yaml"}),
     "metrics": (set(), {"numpy", "scipy"}),
     "data": ({"config"}, {"numpy", "pyarrow", "scipy", "soundfile", "soxr", "av", "yaml"}),
@@ -100,7 +101,7 @@ def test_a_module_imports_only_what_its_room_may(path: Path) -> None:
     for name in imports_of(path):
         package = name.split(".")[0]
         if package == "sls":
-            assert room_of(name) in inside | {room, "files", "plain_data", "quotation"}, (
+            assert room_of(name) in inside | {room, "files", "plain_data", "processes", "quotation"}, (
                 f"{relative} imports {name}"
             )
         elif package not in sys.stdlib_module_names:

@@ -1,7 +1,7 @@
 """A run while it is active, in a `with` block: new, opened by `mlflow run`, or taken up again; and how it ends.
 
-A run ends FINISHED, FAILED with the error as a tag, or KILLED. It stays RUNNING where its process was killed, or was
-stopped by a signal in the moment in which the server opened the run.
+A run ends FINISHED, FAILED with the error as a tag, or KILLED; where its process was killed, when the next run of the
+experiment begins on the same machine.
 """
 
 import logging
@@ -17,7 +17,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from sls.engine.compute.launch import Launch
-from sls.files import hold_lock
+from sls.processes import hold_lock
 from sls.tracking import provenance
 from sls.tracking.offline.journal import create_journal
 from sls.tracking.offline.journal_files import JournalDamaged, Opening, find_journals, journal_directory
@@ -34,7 +34,7 @@ from sls.tracking.signals import sigterm_raises
 from sls.tracking.store import connect, find_run, require_answer, wanted_experiment
 from sls.tracking.system_metrics import system_metrics
 from sls.tracking.tags import REFUSED_TAG, WRITER_TAG
-from sls.tracking.writer import RunTakenOver, new_writer, open_run
+from sls.tracking.writer import RunTakenOver, end_killed_runs, new_writer, open_run
 
 FLUSH_LIMIT_S = 600.0
 """How long the end of a run waits while entries are being sent."""
@@ -112,6 +112,8 @@ def _opened(kind: str, name: str | None, has_journal: bool, resume: str) -> Iter
                 client.set_tag(launched, "error", str(error))
                 client.set_terminated(launched, "FAILED")
             raise
+        if run.journal is None or run.journal.position.run_id:  # or else the server is away
+            end_killed_runs(run)
         yield run
 
 

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
 
 import mlflow
 from mlflow import MlflowClient
@@ -75,7 +76,8 @@ def upload_directory(store: ArtifactRepository, directory: Path, name: str = "")
 def _expect_files(store: ArtifactRepository, place: str, sizes: Mapping[str, int]) -> None:
     there = {PurePosixPath(item.path).name: item.file_size for item in store.list_artifacts(place or None)}
     for name, size in sizes.items():
-        found = there.get(name, "no such file")
+        # MLflow's client puts a name into an address as it is, where %20 means a space.
+        found = there.get(name, there.get(unquote(name), "no such file"))
         if found not in (size, None):  # not every store tells the size
             raise ConnectionError(
                 f"{PurePosixPath(place, name)}: found {found} on the server, expected {size} bytes"

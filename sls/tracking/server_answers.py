@@ -2,16 +2,23 @@
 
 MLflow's client takes an empty answer, and any answer at all to an upload, for success. Here an answer of success is
 one only where it has what MLflow's own description of the request says; everything else raises, as no answer would.
+An MLflow that is made otherwise within, so that its answers cannot be looked at here, goes on without this check.
 """
 
 import json
+import logging
 import re
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from mlflow.protos.mlflow_artifacts_pb2 import DownloadArtifact, MlflowArtifactsService, UploadArtifact
+from mlflow.protos.mlflow_artifacts_pb2 import (
+    DeleteArtifact,
+    DownloadArtifact,
+    MlflowArtifactsService,
+    UploadArtifact,
+)
 from mlflow.protos.model_registry_pb2 import ModelRegistryService
 from mlflow.protos.service_pb2 import MlflowService
 from mlflow.utils import rest_utils
@@ -20,6 +27,10 @@ from sls.quotation import quote
 
 SERVICES = (MlflowService, ModelRegistryService, MlflowArtifactsService)
 API_PATH = re.compile(r"/api/\d\.\d(/mlflow.*)")
+SEND = "_get_http_response_with_retries"
+"""The function of MLflow's client through which every request to a tracking server goes; it is a private one."""
+
+logger = logging.getLogger(__name__)
 
 
 class NotMlflow(Exception):
@@ -28,18 +39,27 @@ class NotMlflow(Exception):
 
 def watch_answers() -> None:
     """Lets MLflow's client take no answer but MLflow's own, from now on in this process."""
-    send = rest_utils._get_http_response_with_retries
+    send = getattr(rest_utils, SEND, None)
     if getattr(send, "is_watched", False):
         return
+    try:
+        if send is None or not find_requests("POST"):
+            raise AttributeError(f"mlflow.utils.rest_utils has no {SEND}, or describes no requests")
+    except Exception as error:  # whatever another version has in its place
+        logger.warning("this MLflow does not let its answers be checked for those of gateways (%s)", error)
+        return
 
-    def send_and_check(method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
-        response = send(method, url, *args, **kwargs)
-        if response.status_code < requests.codes.bad_request:  # an error is an error in any case
-            expect_mlflow(method, url, response)
+    @wraps(send)
+    def send_and_check(*args: Any, **kwargs: Any) -> Any:
+        response = send(*args, **kwargs)
+        # An error is an error in any case; what was asked for stands in the first request, before any redirection.
+        if isinstance(response, requests.Response) and response.ok:
+            asked = (response.history or [response])[0].request
+            expect_mlflow(str(asked.method), str(asked.url), response)
         return response
 
     send_and_check.is_watched = True  # type: ignore[attr-defined]
-    rest_utils._get_http_response_with_retries = send_and_check
+    setattr(rest_utils, SEND, send_and_check)
 
 
 def expect_mlflow(method: str, url: str, response: requests.Response) -> None:
@@ -50,17 +70,19 @@ def expect_mlflow(method: str, url: str, response: requests.Response) -> None:
     """
     path = API_PATH.search(urlsplit(url).path)
     request = next(
-        (found for pattern, found in _requests(method) if path and pattern.fullmatch(path[1])), None
+        (found for pattern, found in find_requests(method) if path and pattern.fullmatch(path[1])), None
     )
     if request is None:
         return
+    is_mlflow = response.status_code == requests.codes.ok
     if request is DownloadArtifact:
-        is_mlflow, found = "Content-Disposition" in response.headers, "no attachment"
-    elif request is UploadArtifact and not response.content:
-        is_mlflow, found = True, ""  # it says no more; `artifacts.upload_directory` asks what is there
+        is_mlflow, found = is_mlflow and "Content-Disposition" in response.headers, "no attachment"
+    elif request in (UploadArtifact, DeleteArtifact) and not response.content:
+        # Some servers say no more; of an upload, `artifacts.upload_directory` asks what is there.
+        is_mlflow, found = request is UploadArtifact or response.status_code == requests.codes.no_content, ""
     else:
-        is_mlflow, found = _is_answer(request, response), quote(response.text)
-    if not is_mlflow or response.status_code != requests.codes.ok:
+        is_mlflow, found = is_mlflow and _is_answer(request, response), quote(response.text)
+    if not is_mlflow:
         kind = response.headers.get("Content-Type", "no type")
         raise NotMlflow(f"found an answer {response.status_code} of {kind}, {found}, expected one of MLflow")
 
@@ -80,7 +102,7 @@ def _is_answer(request: Any, response: requests.Response) -> bool:
 
 
 @cache
-def _requests(method: str) -> list[tuple[re.Pattern[str], Any]]:
+def find_requests(method: str) -> list[tuple[re.Pattern[str], Any]]:
     """Returns MLflow's requests of a method by the patterns of their paths, the plain ones first."""
     described = [
         (re.sub(r"{[^}]+}", "[^/]+", re.sub("<[^>]+>", ".+", "/" + path.lstrip("/"))), request)

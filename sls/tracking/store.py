@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.entities import PagedList
 
 from sls.config import PROJECT_ROOT
-from sls.files import hold_lock
+from sls.processes import hold_lock
 from sls.tracking.database import StoreError, gone, local_database, local_path, require_open
 from sls.tracking.offline.server_calls import (
     OPENING_TIMEOUT_S,

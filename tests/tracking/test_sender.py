@@ -51,7 +51,7 @@ FIGURES = ("train/loss", "val/loss")
 HOLDS_A_LOCK = """
 import sys
 from pathlib import Path
-from sls.files import hold_lock
+from sls.processes import hold_lock
 with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -1,6 +1,10 @@
-"""Two machines at one run: each has its own journals, and shares no more than the tracking store."""
+"""Two machines at one run: each has its own journals, and shares no more than the tracking store; and killed ones."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +15,15 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from entrypoints.sync import sync
-from sls.tracking import active_run, sender
+from sls.config import PROJECT_ROOT
+from sls.tracking import active_run, sender, writer
 from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal_files import find_journals
 from sls.tracking.run import TrackedRun
 from sls.tracking.sender import send_journal
-from sls.tracking.tags import WRITER_TAG
-from sls.tracking.writer import RunTakenOver
+from sls.tracking.store import experiment_id
+from sls.tracking.tags import PROCESS_TAG, WRITER_TAG
+from sls.tracking.writer import RunTakenOver, mark_process
 
 NAME = "train/loss"
 
@@ -259,3 +265,94 @@ def test_a_server_that_is_away_says_nothing_of_the_writer(machine, monkeypatch) 
         with pytest.raises(ConnectionError, match=rf"server is away; 1 entries .*{re.escape(str(path))}"):
             send_journal(path)
     assert send_journal(path).num_sent == 1
+
+
+OPENS_RUNS = """
+import sys
+from sls.tracking.active_run import tracked_run
+with tracked_run("score") as scoring, tracked_run("train", journal=True) as training:
+    print(scoring.run_id, training.run_id, flush=True)
+    sys.stdin.read()
+"""
+
+
+def status(run_id: str) -> str:
+    return str(MlflowClient().get_run(run_id).info.status)
+
+
+def test_runs_of_a_killed_process_are_ended_by_the_next_and_can_be_resumed(store) -> None:
+    command = [sys.executable, "-c", OPENS_RUNS]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{store}"}
+    at_work, killed = (
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=PROJECT_ROOT,
+            env=environment,
+        )
+        for _ in range(2)
+    )
+    working, left = at_work.stdout.readline().split(), killed.stdout.readline().split()
+    try:
+        killed.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, killed.pid, os.WEXITED | os.WNOWAIT)  # as its parent may leave it
+        with tracked_run("evaluate"):
+            assert [status(run_id) for run_id in left] == ["KILLED", "KILLED"]
+            assert [status(run_id) for run_id in working] == ["RUNNING", "RUNNING"]
+            assert "killed" in MlflowClient().get_run(left[0]).data.tags["error"]
+        with tracked_run("train", journal=True, resume=left[1]) as run:
+            assert status(run.run_id) == "RUNNING"
+        assert status(run.run_id) == "FINISHED"
+        assert not MlflowClient().get_run(run.run_id).data.tags["error"]
+    finally:
+        killed.wait()
+        at_work.communicate("")
+    assert [status(run_id) for run_id in working] == ["FINISHED", "FINISHED"]
+
+
+def test_only_what_is_certainly_gone_is_ended(store) -> None:
+    client = MlflowClient()
+    boot, space, process, start = mark_process().split()
+    marks = {
+        f"{boot} {space} {process} {start}": "RUNNING",
+        f"{boot} {space} {process} {int(start) - 1}": "KILLED",
+        f"{boot} {space} {2**22 + 1} {start}": "KILLED",
+        f"{boot} {space}1 {2**22 + 1} {start}": "RUNNING",
+        f"{'0' * len(boot)} {space} {2**22 + 1} {start}": "RUNNING",
+        "": "RUNNING",
+    }
+    run_ids = [
+        client.create_run(experiment_id(client), tags={PROCESS_TAG: mark}).info.run_id for mark in marks
+    ]
+    with tracked_run("evaluate"):
+        assert dict(zip(marks, map(status, run_ids), strict=True)) == marks
+
+
+def test_a_run_whose_end_is_still_to_be_sent_does_not_become_a_killed_one(machine, monkeypatch) -> None:
+    with monkeypatch.context() as patches, tracked_run("train", journal=True) as run:
+        patches.setattr(sender.Sender, "send_next", lambda self: (_ for _ in ()).throw(OSError("no route")))
+        patches.setattr(sender, "AWAY_PATIENCE_S", 0.0)
+    client = MlflowClient()
+    mark = client.get_run(run.run_id).data.tags[PROCESS_TAG]
+    client.set_tag(run.run_id, PROCESS_TAG, f"{mark}1")
+    writer.end_killed_runs(TrackedRun(client, run.run_id))
+    assert status(run.run_id) == "RUNNING"
+    (path,) = find_journals(run.run_id)
+    send_journal(path)
+    assert status(run.run_id) == "FINISHED"
+
+
+def test_a_server_that_fails_in_the_search_for_killed_runs_is_no_matter(store, monkeypatch) -> None:
+    search = MlflowClient.search_runs
+
+    def fail(client: MlflowClient, places: list[str], condition: str = "", *rest, **options):
+        if PROCESS_TAG in condition:
+            raise requests.ConnectionError("away")
+        return search(client, places, condition, *rest, **options)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", fail)
+    with tracked_run("evaluate") as run:
+        pass
+    assert status(run.run_id) == "FINISHED"

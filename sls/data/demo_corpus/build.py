@@ -15,7 +15,8 @@ from sls.config import PROJECT_ROOT
 from sls.data.corpora.published_counts import CORPUS_NOTE
 from sls.data.demo_corpus.plan import DemoTrial, count_trials, plan_corpus
 from sls.data.demo_corpus.tables import AUDIO_DIRECTORIES, write_tables
-from sls.files import hold_lock, naming
+from sls.files import naming
+from sls.processes import hold_lock
 from sls.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)

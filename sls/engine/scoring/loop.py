@@ -26,7 +26,7 @@ from sls.engine.compute.device import read_later
 from sls.engine.scoring.forward_pass import prepared_for_scoring, score_windows
 from sls.engine.scoring.partial_scores import WHOLE, PartialWriter, Shard, partial_path, read_partial
 from sls.engine.scoring.settings import REMEDY, check_same
-from sls.files import hold_lock
+from sls.processes import hold_lock
 
 logger = logging.getLogger(__name__)
 

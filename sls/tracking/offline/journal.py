@@ -103,15 +103,14 @@ class Journal:
     def next_entry(self) -> Entry:
         """Returns the pending entry that is to be sent."""
         with self.changed:
-            pending = {entry.number for entry in self.pending}
-            return next(entry for entry in self.pending if not self._is_early(entry, pending))
+            return next(entry for entry in self.pending if not self._is_early(entry))
 
-    def _is_early(self, entry: Entry, pending: set[int]) -> bool:
+    def _is_early(self, entry: Entry) -> bool:
         """Whether an entry removes something before what replaces files from before it was sent."""
-        return entry.call in DELETIONS and any(
-            former < entry.number < self._replacement(former) and self._replacement(former) in pending
-            for former in self._needless
-        )
+        if entry.call not in DELETIONS:
+            return False
+        pending = {other.number for other in self.pending}
+        return any(former < entry.number < self._replacement(former) in pending for former in self._needless)
 
     def _replacement(self, number: int) -> int:
         while number in self._needless:
@@ -195,7 +194,8 @@ class Journal:
             self.pending.remove(entry)
             self._unsent.discard(entry.number)
             sent = [*self.position.ahead, entry.number]
-            self.position.next = min(self._unsent, default=self._num_entries)
+            unsent = (other.number for other in self.pending if other.number in self._unsent)
+            self.position.next = next(unsent, self._num_entries)
             self.position.ahead = sorted({number for number in sent if number > self.position.next})
             self.position.refused.pop(str(entry.number), None)
             if refusal:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sls.config import WORK_ROOT
-from sls.files import take_lock
 from sls.plain_data import parse_json
+from sls.processes import take_lock
 from sls.quotation import quote
 
 JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"

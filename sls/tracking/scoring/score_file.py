@@ -28,8 +28,9 @@ from sls.engine.scoring.settings import (
     is_made_with,
     scores_key,
 )
-from sls.files import check_is_place, file_digest, hold_lock, scratch_directory, write_whole
+from sls.files import check_is_place, file_digest, scratch_directory, write_whole
 from sls.plain_data import parse_json
+from sls.processes import hold_lock
 from sls.tracking.artifacts import download
 from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.parent_run import place_under_origin

@@ -20,8 +20,8 @@ from sls.engine.scoring.forward_pass import linear_arithmetic, resolve_batch_siz
 from sls.engine.scoring.loop import ScoringJob, ScoringSummary, score_shard
 from sls.engine.scoring.partial_scores import WHOLE, Shard, join_shards, partial_path, read_partial
 from sls.engine.scoring.settings import scores_key, settings_of
-from sls.files import hold_lock, read_holder, this_process
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
+from sls.processes import hold_lock, read_holder, this_process
 from sls.quotation import count_of
 from sls.tracking import provenance
 from sls.tracking.registry.checkpoints import ModelSource

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from entrypoints.sync import sync
-from sls.files import this_process
+from sls.processes import this_process
 from sls.tracking import sender
 from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal import Journal, create_journal
