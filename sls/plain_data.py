@@ -23,20 +23,22 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def check_depth(value: Any) -> None:
-    """Holds a value to `MAX_DEPTH`; each list or mapping is looked at once a level, however often it is referred to.
+    """Holds a value to `MAX_DEPTH`; each list or mapping is looked at once, however often it is referred to.
 
     Raises:
         ValueError: It goes deeper, or holds itself.
     """
-    level = {id(value): value}
-    for _ in range(MAX_DEPTH + 1):
-        level = {
-            id(part): part
-            for holder in level.values()
-            if isinstance(holder, _HOLDERS)
-            for part in (holder.values() if isinstance(holder, dict) else holder)
-            if isinstance(part, _HOLDERS)
-        }
-        if not level:
-            return
-    raise ValueError(f"found lists or mappings more than {MAX_DEPTH} levels deep")
+    if isinstance(value, _HOLDERS):
+        _count_levels(value, 0, {})
+
+
+def _count_levels(holder: Any, depth: int, known: dict[int, int]) -> int:
+    """Returns how many levels a list or mapping has, itself included, where it stands at a depth."""
+    if id(holder) not in known:
+        known[id(holder)] = MAX_DEPTH + 1  # should it hold itself
+        parts = holder.values() if isinstance(holder, dict) else holder
+        inner = (_count_levels(part, depth + 1, known) for part in parts if isinstance(part, _HOLDERS))
+        known[id(holder)] = 1 + max(inner, default=0) if depth <= MAX_DEPTH else MAX_DEPTH + 1
+    if depth + known[id(holder)] > MAX_DEPTH + 1:
+        raise ValueError(f"found lists or mappings more than {MAX_DEPTH} levels deep")
+    return known[id(holder)]

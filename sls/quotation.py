@@ -1,10 +1,12 @@
 """How messages quote what was found, in one line and of bounded length, count it, and say what may be meant."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 MAX_QUOTED = 80
 """Characters of what is quoted; a field of a table may have thousands."""
+MAX_LISTED = 12
+"""Names of one kind."""
 MAX_TOLD = 400
 """Characters of what a library says."""
 
@@ -13,6 +15,12 @@ def shorten(text: str, most: int = MAX_QUOTED) -> str:
     """Returns a text in one line, or where it has more characters its beginning and a mark that it was cut."""
     text = text if text.isprintable() else repr(text)[1:-1]
     return text if len(text) <= most else f"{text[:most]}...[cut]"
+
+
+def list_some(texts: Sequence[str], most: int = MAX_QUOTED) -> str:
+    """Returns texts in one line, each as `shorten` does, and how many more there are beyond `MAX_LISTED`."""
+    more = f" and {len(texts) - MAX_LISTED} more" if len(texts) > MAX_LISTED else ""
+    return ", ".join(shorten(text, most) for text in texts[:MAX_LISTED]) + more
 
 
 def quote(found: object) -> str:

@@ -11,16 +11,18 @@ from sls.plain_data import MAX_DEPTH
 from sls.quotation import quote
 
 _SAFE_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where it was built
-MAX_VALUES = 100_000
+MAX_VALUES = 20_000
 """Values in a file, what stands behind a reference counted wherever it is referred to."""
+MAX_LENGTH = 10_000
+"""Characters of one value: to read `1:1:1` as a number to base 60, as YAML does, takes the square of its length."""
 
 
 def read_yaml(path: Path) -> Any:
     """Reads a YAML file; None for one without content.
 
     Raises:
-        ValueError: not UTF-8, not YAML, deeper than `MAX_DEPTH` or of more than `MAX_VALUES`, or a key that stands
-            twice in one mapping; names file and line.
+        ValueError: not UTF-8, not YAML, larger than `_check_extent` allows, or a key that stands twice in a
+            mapping; names file and line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -49,7 +51,7 @@ def _check_extent(events: Iterator[yaml.Event]) -> None:
     """Looks at a file event by event, before anything is made of it: its reader in C has no bound on depth.
 
     Raises:
-        ValueError: It goes deeper than `MAX_DEPTH`, or stands for more than `MAX_VALUES`.
+        ValueError: It goes deeper than `MAX_DEPTH`, stands for more than `MAX_VALUES`, or has one over `MAX_LENGTH`.
     """
     counts: dict[str | None, int] = {}
     """Values behind each anchor."""
@@ -68,6 +70,8 @@ def _check_extent(events: Iterator[yaml.Event]) -> None:
             anchor, before = open_values.pop()
             counts[anchor] = total - before
         elif isinstance(event, yaml.ScalarEvent):
+            if len(event.value) > MAX_LENGTH:
+                raise ValueError(f"line {_line(event)}: found a value of more than {MAX_LENGTH} characters")
             counts[event.anchor] = 1
             total += 1
         if len(open_values) > MAX_DEPTH or total > MAX_VALUES:

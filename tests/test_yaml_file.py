@@ -77,6 +77,10 @@ MERGED = "a: &a {x: 1}\n" + "".join(
         "lr: " + "{a: " * 30_000 + "}" * 30_000,
         "".join(" " * depth + "a:\n" for depth in range(2_000)),
         "- " * 5_000 + "1",
+        "lr: 1" + ":1" * 300_000,  # a number to base 60
+        "\n".join(
+            f"{number * (2**61 - 1)}: 1" for number in range(50_000)
+        ),  # all at one place of a dictionary
         BOMB,
         MERGED,
         "a: &a [*a]",

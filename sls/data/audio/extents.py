@@ -38,6 +38,9 @@ _EBML_IDS = frozenset(
     f"{_EBML} {_SEGMENT} 114d9b74 1549a966 1654ae6b {_CLUSTER} 1c53bb6b 1941a469 1043a770 1254c367 "
     "5854 ec bf e7 a7 ab a3 a0 af".split()
 )
+_EBML_DEPTH = (
+    2  # a cluster in the segment: the checksums of what lay deeper would be computed again and again
+)
 _CRC_HEAD = b"\xbf\x84"
 _OWN_ZEROS = 4  # less than so many end what is compressed; padded packets apart
 
@@ -204,14 +207,15 @@ def _check_matroska(file: BinaryIO, end: int) -> Extent:
         is_entered = name in (_SEGMENT, _CLUSTER)
         if place >= whole_at and name not in (_EBML, _SEGMENT):
             return _end_at(file, place, end, is_whole=True)
-        if name not in _EBML_IDS or (size is None and not is_entered):
+        is_too_deep = is_entered and len(ends) > _EBML_DEPTH
+        if name not in _EBML_IDS or (size is None and not is_entered) or is_too_deep:
             if len(ends) > 1:  # within what has said its size
                 raise NotWholeError(f"damaged: found no element of Matroska at byte {place}")
             return _end_at(file, place, end, is_whole=False)
         last = end if size is None else start + size
         if last > end:
             raise cut_short(end - start, last - start, f"bytes of the element {name}")
-        if not _has_its_checksum(data, start, last):
+        if size is not None and not _has_its_checksum(data, start, last):
             raise NotWholeError(f"damaged: the checksum of the element at byte {place} is of something else")
         if is_entered and size is not None:
             ends.append(last)

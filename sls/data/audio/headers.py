@@ -19,6 +19,7 @@ _STREAMED_BYTES = (
 _WIDE_STREAMED_BYTES = 2**62  # and of 64 bits
 _WIDE = 2**32 - 1  # "in the chunk ds64"
 _SPH_FIELD = re.compile(rb"^(sample_count|sample_n_bytes|channel_count) -i (\d+)", re.MULTILINE)
+_PACKED_FORMS = (0x50, 0x55)  # of WAV: MP2 and MP3, whose frames are of any number of bytes
 _VOC_SOUNDS = (1, 2, 9)
 _AU_SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _CAF_NAMES = frozenset(
@@ -55,7 +56,8 @@ def check_riff(file: BinaryIO, end: int) -> Extent:
             wide_place, (form_end, wide_size) = start + 8, struct.unpack("<QQ", file.read(16))
             form_end += 8
         elif name == b"fmt " and start + 14 <= end:
-            block = max(1, struct.unpack(f"{order}12xH", file.read(14))[0])
+            form, block = struct.unpack(f"{order}H10xH", file.read(14))
+            block = 1 if form in _PACKED_FORMS else max(1, block)
         elif name == b"COMM" and head[8:] == b"AIFF" and start + 8 <= end:
             channels, bits = struct.unpack(">H4xH", file.read(8))
             block = max(1, channels * -(-bits // 8))
@@ -64,7 +66,7 @@ def check_riff(file: BinaryIO, end: int) -> Extent:
             ahead = 8 if name == b"SSND" else 0  # what its size counts before the samples
             said = max(0, size - ahead)
             if _is_unsaid(file, chunk, start + ahead, said, end, form_end):
-                _check_block(end - start - ahead, block)
+                _check_block(end - start - ahead - _count_padding(file, end - start - ahead, block), block)
                 field = (wide_place, "<Q") if wide_place else (place + 4, f"{order}I")
                 fields = [(4, f"{order}I", end - 8), (*field, end - start)]
                 return Extent(end, is_unfinished=True, fields=_pack(fields))
@@ -93,6 +95,12 @@ def _is_unsaid(
         return size >= _WIDE_STREAMED_BYTES
     is_denied = form_end == end or (size == end and form_end < start + size)
     return start + size > end and (size >= _STREAMED_BYTES or is_denied)
+
+
+def _count_padding(file: BinaryIO, size: int, block: int) -> int:
+    """Returns 1 where a zero ends a chunk of an odd number of bytes, as these formats have it, else 0."""
+    file.seek(-1, 2)
+    return int(size % 2 == 0 and size % block == 1 and file.read(1) == b"\0")
 
 
 def _check_block(size: int, block: int) -> None:

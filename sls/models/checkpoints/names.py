@@ -13,11 +13,10 @@ from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.countermeasure import HIDDEN_DIM, Countermeasure, count_inputs
 from sls.models.encoder_config import EncoderConfig
 from sls.models.xlsr import Xlsr
-from sls.quotation import MAX_QUOTED, shorten
+from sls.quotation import MAX_QUOTED, list_some
 
 _LOGGER = logging.getLogger(__name__)
 
-MAX_LISTED = 12  # names of one kind in an error
 COUNTER_ENDING = "num_batches_tracked"
 SPARE_LAYERS, SPARE_NUMBERS = 100, 1 << 24  # so many more than a file holds are made in no time
 ALIGNMENT_BYTES = 64  # of what PyTorch allocates on a CPU
@@ -200,9 +199,7 @@ def fill_countermeasure(
 
 
 def _list_names(kind: str, items: list[str]) -> str:
-    more = f" and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
-    listed = ", ".join(shorten(item, 2 * MAX_QUOTED) for item in items[:MAX_LISTED])
-    return f"{len(items)} {kind} ({listed}{more})"
+    return f"{len(items)} {kind} ({list_some(items, 2 * MAX_QUOTED)})"
 
 
 def _is_type_of(ours: str, tensor: Tensor) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sls.models.checkpoints.unpickling import ClassName, StandIn, StoredNumbers, StoredTensor, Unpickler
 from sls.plain_data import check_depth
-from sls.quotation import first_line, quote, shorten
+from sls.quotation import first_line, list_some, quote, shorten
 
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_HEAD = re.compile(
@@ -70,7 +70,7 @@ def read_pickle(path: Path) -> Any:
         if not unpickler.refused:
             raise ValueError(f"{path}: not a whole PyTorch file: {first_line(error)}") from error
     raise ValueError(
-        f"{path}: refused, and nothing of it was run: found {', '.join(map(shorten, sorted(unpickler.refused)))}, "
+        f"{path}: refused, and nothing of it was run: found {list_some(sorted(unpickler.refused))}, "
         "expected tensors and plain configuration alone, as torch.save(model.state_dict(), FILE) writes them"
     )
 
@@ -124,13 +124,13 @@ def _read_legacy(content: mmap.mmap, unpickler: Unpickler) -> tuple[Any, dict[st
     for _ in range(_LEGACY_PREAMBLE):
         Unpickler().read(file)
     told = unpickler.read(file)
-    keys = [str(key) for key in Unpickler().read(file)]
+    keys = Unpickler().read(file)
     starts, position = {}, content.tell()
     for key in keys:
         (count,) = _COUNT.unpack_from(content, position)
-        numbers = unpickler.stored.get(key)
+        numbers = unpickler.stored.get(key) if isinstance(key, str) else None
         if numbers is None or numbers.count != count:
-            raise ValueError(f"found {count} numbers of key {shorten(key)}, which the pickle tells otherwise")
+            raise ValueError(f"found {count} numbers of key {quote(key)}, which the pickle tells otherwise")
         position += _COUNT.size
         starts[key] = range(position, position + count * numbers.dtype.itemsize)
         position = starts[key].stop
@@ -199,19 +199,16 @@ class _Plain:
         if isinstance(value, StoredTensor):
             return self.make_tensor(value)
         if isinstance(value, StandIn):
-            value.held = _held_by(value)  # kept alive: `_seen` goes by identity
-            return self.of(value.held)
+            return self.of(_held_by(value))
         if isinstance(value, dict):
-            are_plain = (str, int, float, bool, bytes, tuple, type(None))
-            return {key: self.of(item) for key, item in value.items() if isinstance(key, are_plain)}
+            told = (StandIn, ClassName)
+            return {key: self.of(item) for key, item in value.items() if not isinstance(key, told)}
         return [self.of(item) for item in value]
 
 
 def _held_by(stand_in: StandIn) -> Any:
     """Returns what matters of an object: OmegaConf's content, attributes, or arguments."""
     state, args = stand_in.state, stand_in.args
-    if isinstance(state, tuple) and all(part is None or isinstance(part, dict) for part in state):
-        state = {key: item for part in state for key, item in (part or {}).items()}  # attributes, slots
     if isinstance(state, dict) and ("_content" in state or "_val" in state):  # a container, a node
         return state["_content"] if "_content" in state else state["_val"]
     return state or (args[0] if len(args) == 1 else args)

@@ -1,26 +1,29 @@
 """Pickles told as plain values: no class is loaded and nothing of theirs is called.
 
 What a pickle can ask for is bounded by its own length: a call that would copy is counted against it, one that would
-make something of a size that it states (`bytearray(n)`) is kept as its name and arguments.
+make something of a size that it states (`bytearray(n)`) is kept as its name and arguments. Keys and shapes are flat:
+tuples that hold one another by reference would take Python forever to hash, or end it.
 """
 
 from __future__ import annotations
 
 import pickletools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 import torch
 
+from sls.quotation import quote
+
 _INERT = re.compile(
     r"argparse\.Namespace|omegaconf\.[\w.]+|fairseq\.[\w.]+|typing\.\w+|enum\.\w+"
     r"|collections\.(?:OrderedDict|defaultdict|Counter)|copyreg\._reconstructor|_codecs\.encode"
     r"|numpy\.(?:_?core\.multiarray\.scalar|dtype|float64|float32|int64|bool_?)"
-    r"|builtins\.(?:object|dict|list|tuple|set|frozenset|str|unicode|int|long|float|bool|complex|bytes|NoneType|type)"
+    r"|builtins\.(?:object|dict|list|tuple|set|frozenset|str|unicode|int|long|float|bool|complex|bytes|bytearray|NoneType|type)"
     r"|torch\.(?:storage\.)?\w+Storage|torch\.(?:Size|Tensor|device|u?int\d+|b?float\d+\w*|bool|complex\d+)"
-    r"|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout"
+    r"|torch\.torch_version\.TorchVersion|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout"
     r"|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
 )
 """Names that files of weights hold: tensors, and what configurations are made of."""
@@ -36,6 +39,11 @@ _CONSTANTS: Mapping[str, Callable[[], Any]] = {
     "EMPTY_SET": list,
     "EMPTY_DICT": dict,
 }
+_MAX_BITS, _KEY_BITS = 1_000, 64
+"""Of a number, and of one that is a key or a length."""
+_MAX_PARTS = 64
+"""Of a shape, as in PyTorch, or of a key."""
+_MAX_NAME_LENGTH = 500
 _BY_REFERENCE = ("GET", "BINGET", "LONG_BINGET", "GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID")
 """Instructions that put down what their argument only refers to."""
 _STORAGES = {
@@ -68,8 +76,6 @@ class StandIn:
     name: str
     args: tuple[Any, ...]
     state: Any = None
-    held: Any = None
-    """What of it matters, once that is known."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,8 @@ class Unpickler:
             if name in _CONSTANTS:
                 self._put(_CONSTANTS[name]())
             elif argument is not None and _puts_down_one(instruction) and name not in _BY_REFERENCE:
+                if isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
+                    raise ValueError(f"found {quote(argument)}, which no file of weights needs")
                 self._put(argument)  # a number, a text or bytes
             elif not (self._arrange(name, argument) or self._build(name)):
                 raise ValueError(f"found the instruction {name}, which no file of weights needs")
@@ -203,7 +211,7 @@ class Unpickler:
         self._target(list).extend(items)
 
     def _set_items(self, items: list[Any]) -> None:
-        self._target(dict).update(zip(items[::2], items[1::2], strict=True))
+        _fill(self._target(dict), zip(items[::2], items[1::2], strict=True))
 
     def _target(self, kind: type) -> Any:
         target = self._stack[-1]
@@ -212,8 +220,8 @@ class Unpickler:
         return target
 
     def _name(self, module: Any, name: Any) -> None:
-        is_told = isinstance(module, str) and isinstance(name, str) and (module + name).isprintable()
-        if not is_told:
+        is_told = isinstance(module, str) and isinstance(name, str)
+        if not is_told or len(module) + len(name) > _MAX_NAME_LENGTH or not (module + name).isprintable():
             raise ValueError("the name of a class is not told as it is")
         full_name = f"{_PYTHON_2.get(module, module)}.{name}"
         if not _INERT.fullmatch(full_name):
@@ -231,7 +239,7 @@ class Unpickler:
         if name in _KEYED:
             items = args[0] if args and isinstance(args[0], (list, tuple, dict)) else ()
             self._num_copied += len(items)
-            return dict(items)
+            return _fill({}, items.items() if isinstance(items, dict) else items)
         if name == "_codecs.encode" and isinstance(args[0], str):  # how protocol 2 tells bytes
             self._num_copied += len(args[0])
             return args[0].encode("latin1")
@@ -241,11 +249,18 @@ class Unpickler:
             return args[0]
         if function in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
             dtype = _dtype(args[6]) if function.endswith("v3") else args[0].dtype
-            self._num_copied += len(args[2]) + len(args[3])
-            return StoredTensor(args[0], dtype, args[1], tuple(args[2]), tuple(args[3]))
+            if any(isinstance(marks, dict) and marks for marks in args[6:8]):
+                raise ValueError("found a tensor that is stored negated or conjugated")
+            if not (_is_flat(args[2]) and _is_flat(args[3])):
+                raise ValueError(f"found a shape that is none: {quote(args[2])}")
+            return StoredTensor(args[0], dtype, *args[1:4])
         return StandIn(name, args)
 
     def _set_state(self, state: Any) -> None:
+        if isinstance(state, tuple) and all(part is None or isinstance(part, dict) for part in state):
+            parts = [part for part in state if part]  # attributes, and those in slots
+            self._num_copied += sum(map(len, parts))
+            state = {key: item for part in parts for key, item in part.items()}
         if isinstance(self._stack[-1], StandIn):  # the attributes of an OrderedDict, for one, are not used
             self._stack[-1].state = state
 
@@ -253,10 +268,27 @@ class Unpickler:
         if len(told) == 6 and told[5] is not None:
             raise ValueError("found a view of stored numbers in the form before PyTorch 0.4")
         kind, class_name, key, _, count = told[:5]
-        if kind not in ("storage", b"storage") or not isinstance(count, int):
-            raise ValueError(f"found stored {kind}, expected numbers")
-        numbers = StoredNumbers(str(key), _dtype(class_name), count)
-        self._put(self.stored.setdefault(numbers.key, numbers))
+        if kind not in ("storage", b"storage") or not isinstance(count, int) or not isinstance(key, str):
+            raise ValueError(f"found stored {quote(kind)}, expected numbers")
+        self._put(self.stored.setdefault(key, StoredNumbers(key, _dtype(class_name), count)))
+
+
+def _fill(target: dict[Any, Any], items: Iterable[Any]) -> dict[Any, Any]:
+    for key, item in items:
+        if not (_is_plain(key) or _is_flat(key) or isinstance(key, (StandIn, ClassName))):
+            raise ValueError(f"found {quote(key)} as a key, expected a text or a number")
+        target[key] = item
+    return target
+
+
+def _is_flat(value: Any) -> bool:
+    return isinstance(value, tuple) and len(value) <= _MAX_PARTS and all(map(_is_plain, value))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is hashed in no time, and numbers to different places."""
+    is_short = isinstance(value, int) and value.bit_length() < _KEY_BITS
+    return is_short or isinstance(value, (str, bytes, float, type(None)))
 
 
 def _puts_down_one(instruction: pickletools.OpcodeInfo) -> bool:

@@ -10,9 +10,10 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, TypeVar, get_origin
 
 from sls.config import WORK_ROOT
 from sls.plain_data import parse_json
@@ -23,6 +24,8 @@ JOURNAL_DIR_VARIABLE = "SLS_JOURNAL_DIR"
 OPENING_FILE, ENTRIES_FILE, POSITION_FILE = "opening.json", "entries.jsonl", "position.json"
 END = b"end\n"
 """The last line of the entries: without it some may be gone."""
+
+Sealed = TypeVar("Sealed", "Opening", "Entry", "Position")
 
 logger = logging.getLogger(__name__)
 
@@ -116,24 +119,26 @@ def _ids(path: Path) -> set[str]:
 
 
 def seal(value: Any) -> str:
-    """Returns a dataclass as one line of JSON with a checksum."""
-    values = asdict(value)
+    """Returns a dataclass, or a mapping, as one line of JSON with a checksum."""
+    values = dict(value) if isinstance(value, Mapping) else asdict(value)
     return json.dumps({**values, "crc32": _checksum(values)})
 
 
-def unseal(text: bytes) -> dict[str, Any]:
-    """Returns what was sealed.
+def _unseal(kind: type[Sealed], text: bytes) -> Sealed:
+    """Returns the dataclass that was sealed.
 
     Raises:
         ValueError: it is no longer what it was.
+        TypeError: it is another one.
     """
-    try:
-        values = parse_json(text)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+    values = parse_json(text)
     if not isinstance(values, dict) or values.pop("crc32", "") != _checksum(values):
         raise ValueError(f"{quote(text)} does not fit its checksum")
-    return values
+    for item in fields(kind):
+        expected = item.type if isinstance(item.type, UnionType) else get_origin(item.type) or item.type
+        if item.name in values and not isinstance(values[item.name], expected):  # type: ignore[arg-type]
+            raise TypeError(f"{item.name} is {quote(values[item.name])}")
+    return kind(**values)
 
 
 def _checksum(values: Mapping[str, Any]) -> str:
@@ -147,7 +152,7 @@ def read_opening(path: Path) -> Opening:
         JournalDamaged: nothing readable says so, as where the journal was left by an earlier version.
     """
     try:
-        return Opening(**unseal((path / OPENING_FILE).read_bytes()))
+        return _unseal(Opening, (path / OPENING_FILE).read_bytes())
     except (OSError, ValueError, TypeError) as error:
         message = f"{path}: found no readable {OPENING_FILE} ({error}), expected a journal of this version"
         raise JournalDamaged(message) from error
@@ -156,7 +161,7 @@ def read_opening(path: Path) -> Opening:
 def read_position(path: Path) -> Position:
     """Reads how far a journal has been sent; where nothing readable says so, it is sent anew from its beginning."""
     try:
-        return Position(**unseal((path / POSITION_FILE).read_bytes()))
+        return _unseal(Position, (path / POSITION_FILE).read_bytes())
     except (OSError, ValueError, TypeError) as error:
         logger.warning(
             "%s cannot be read, and all of the journal is sent again (%s)", path / POSITION_FILE, error
@@ -186,7 +191,7 @@ def read_entries(journal: Path, position: Position) -> tuple[list[Entry], str]:
     following, damage = 0, ""
     for number, line in enumerate(content.removesuffix(END).splitlines(), start=1):
         try:
-            entry = Entry(**unseal(line))
+            entry = _unseal(Entry, line)
             if entry.number < following:
                 raise ValueError(f"entry {entry.number} stands there twice")
         except (ValueError, TypeError) as error:

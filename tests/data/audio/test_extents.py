@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import av
 import numpy as np
@@ -112,6 +113,7 @@ UNFINISHED = {
             ("caf", "pcm_s16le"),
             ("caf", "pcm_s16be"),
             ("caf", "pcm_mulaw"),
+            ("wav", "mp3"),
             ("asf", "wmav2"),
             ("asf", "libmp3lame"),
         ]
@@ -233,11 +235,36 @@ def test_samples_behind_a_header_that_does_not_know_its_end_are_read_with_a_warn
         encode_by_av(closed, make_speech(), RATE_HZ, codec, container=container)
     np.testing.assert_array_equal(recording.waveform, read_audio(closed))
     assert "unfinished" not in inspect_audio(closed).warnings.split(", ")
-    if codec not in ("PCM_U8", "ULAW", "pcm_mulaw"):  # whose samples have one byte
+    if codec not in (
+        "PCM_U8",
+        "ULAW",
+        "pcm_mulaw",
+        "mp3",
+    ):  # whose samples have one byte, or any number of bits
         path.write_bytes(content[:-1])
         for is_decoded in (False, True):
             with pytest.raises(AudioError, match=r"a\.recording"):
                 inspect_audio(path, is_decoded=is_decoded)
+
+
+def test_clusters_in_one_another_are_not_followed():
+    content = b""
+    for _ in range(5_000):  # each with the checksum of all that it holds
+        content = b"\xbf\x84" + struct.pack("<I", zlib.crc32(content)) + content
+        content = b"\x1f\x43\xb6\x75\x01" + struct.pack(">Q", len(content))[1:] + content
+    head = b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01" + struct.pack(">Q", len(content))[1:]
+    with pytest.raises(AudioError, match="no element of Matroska at byte 35"):
+        read_audio(head + content)
+
+
+def test_the_byte_that_makes_a_chunk_even_is_no_part_of_a_sample():
+    pipe = Pipe()
+    encode_by_av(pipe, make_speech()[:-1], RATE_HZ, "pcm_s24be", container="aiff")
+    assert pipe.content[-1:] == b"\0"
+    recording = read_recording(pipe.content)
+    assert len(recording.decoded.samples) == len(make_speech()) - 1
+    with pytest.raises(AudioError, match="within a sample"):
+        read_recording(pipe.content[:-2])
 
 
 @pytest.mark.parametrize("kind", [kind for kind in (*CHECKED, *SIZED, *UNTOLD) if kind not in NOTHING_BEHIND])

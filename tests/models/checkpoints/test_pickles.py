@@ -48,11 +48,13 @@ def test_tensors_and_plain_values_come_back(save: Callable[[Any], Path]) -> None
         "a": torch.arange(6.0).view(2, 3).T,
         "b": [1, "x", None, 2.5, True],
         "c": {"d": torch.tensor(3)},
+        "version": torch.__version__,
     }
     found = read_pickle(save(content))
     assert torch.equal(found["a"], content["a"])
     assert found["b"] == content["b"]
     assert found["c"]["d"] == 3
+    assert found["version"] == str(torch.__version__)
 
 
 def test_a_namespace_comes_back_as_a_dictionary(save: Callable[[Any], Path]) -> None:
@@ -113,6 +115,26 @@ def test_what_would_run_code_is_refused_by_name_and_does_not_run(
 def test_all_refused_names_are_listed(save: Callable[[Any], Path]) -> None:
     with pytest.raises(ValueError, match="builtins.eval, posix.system"):
         read_pickle(save([Bomb(os.system, "true"), Bomb(eval, "1")]))
+
+
+def test_of_very_many_refused_names_some_are_listed(tmp_path: Path) -> None:
+    pickled = b"\x80\x02](" + b"".join(b"cos\nname%d\n" % number for number in range(5_000)) + b"e."
+    with pytest.raises(ValueError, match=r"os\.name0, .* and 4988 more") as caught:
+        read_pickle(write_archive(tmp_path / "file.pt", pickled))
+    assert len(str(caught.value)) < 2_000
+
+
+@pytest.mark.parametrize("tensor", [torch.tensor([1 + 2j]).conj(), torch.tensor([1 + 2j]).conj().imag])
+def test_a_tensor_that_is_stored_with_another_sign_is_not_read_without_it(
+    save: Callable[[Any], Path], tensor: torch.Tensor
+) -> None:
+    with pytest.raises(ValueError, match=r"file.pt: .*conjugated"):
+        read_pickle(save({"a": tensor}))
+
+
+def test_keys_of_several_parts_come_back(save: Callable[[Any], Path]) -> None:
+    content = {(1, "a"): 1, 2.5: 2, None: 3, b"x": 4, True: 5}
+    assert read_pickle(save(content)) == content
 
 
 def test_a_bare_pickle_is_refused(tmp_path: Path) -> None:
@@ -293,6 +315,10 @@ def test_a_tensor_beyond_what_is_stored_is_refused(tmp_path: Path, told: bytes) 
         read_pickle(write_archive(tmp_path / "file.pt", told, bytes(20)))
 
 
+LONG_NUMBER = b"\x8a\x7c" + b"\x7f" * 124
+MANY_ITEMS = b"".join(b"J" + number.to_bytes(4, "little") + b"N" for number in range(9_000))
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -307,6 +333,21 @@ def test_a_tensor_beyond_what_is_stored_is_refused(tmp_path: Path, told: bytes) 
         b"\x8e\xff\xff\xff\xff\xff\xff\xff\x0f",  # bytes
         b"Nr\xff\xff\xff\xff",  # kept at a place as far as that
         b"]" * 50_000 + b"a" * 49_999,
+        b"})" + b"\x85" * 300_000 + b"K\x01s",  # a key so deep that to hash it ends Python
+        b"})" + b"2\x86" * 60 + b"K\x01s",  # one of 2 ** 60 leaves
+        b"ccollections\nOrderedDict\n])" + b"2\x86" * 60 + b"K\x01\x86a\x85R",
+        STORAGE.replace(b"X\x01\x00\x00\x000", b")" + b"2\x86" * 60),
+        STORAGE.replace(b"X\x07\x00\x00\x00storage", b")" + b"2\x86" * 60),
+        # A shape of many lengths, the product of which has millions of digits.
+        b"ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\x00(" + LONG_NUMBER * 100_000 + b"t)\x89}tR",
+        # Attributes beside slots, taken together for one object after the other.
+        b"}q\x01("
+        + MANY_ITEMS
+        + b"u0Nh\x01\x86q\x02cargparse\nNamespace\nq\x03]("
+        + b"h\x03)Rh\x02b" * 9_000
+        + b"e",
+        # A long name, put together again and again.
+        b"X\x20\xa1\x07\x00" + b"a" * 500_000 + b"q\x01](" + b"h\x01h\x01\x93" * 40_000 + b"e",
     ],
     ids=lambda call: repr(call[:12]),
 )

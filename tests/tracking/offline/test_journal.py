@@ -152,7 +152,9 @@ def test_journal_is_held_before_others_can_find_it(tmp_path, monkeypatch) -> Non
     assert find_journals() == [journal.path]
 
 
-@pytest.mark.parametrize("text", ["", '{"next": 1', "[]", '{"next": 1, "run_id": ""}'])
+@pytest.mark.parametrize(
+    "text", ["", '{"next": 1', "[]", '{"next": 1, "run_id": ""}', seal({"next": "1"}), seal({"ahead": 1})]
+)
 def test_position_that_cannot_be_read_does_not_block_a_resume(store, monkeypatch, caplog, text: str) -> None:
     """As an older version could leave it at a power cut: the file has its name, and nothing in it."""
     with monkeypatch.context() as away:
