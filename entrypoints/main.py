@@ -19,14 +19,9 @@ from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import CALIBRATION_TRACK, Pipeline, evaluation_tracks, has_data
 from sls.tracking.registry.calibrations import find_calibration
+from sls.tracking.registry.champions import choose_champion, comparable_place, explain_champion
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
-from sls.tracking.registry.stages import (
-    appoint_champion,
-    choose_champion,
-    comparable_place,
-    explain_champion,
-    find_champion,
-)
+from sls.tracking.registry.stages import appoint_champion, find_champion
 from sls.tracking.registry.versions import RegisteredVersion, register
 from sls.tracking.run import TrackedRun
 from sls.tracking.training.training_run import track_training
