@@ -96,9 +96,8 @@ def _calibrate(pipeline: Pipeline, source: ModelSource, score_run_id: str, direc
             CALIBRATION_TRACK, fit_calibration=METHODS[0], is_calibration_optional=True
         )
         run_id, _ = pipeline.evaluate(score_run_id, request, recipe)
-        with suppress(
-            ValueError
-        ):  # none could be fitted, or of windows, where the served model hears the beginning
+        # None could be fitted, or it is of windows, where the served model hears the beginning.
+        with suppress(ValueError):
             fitted = find_calibration(pipeline.client, run_id, directory)
             if fitted:
                 fitted.check({"model_id": source.model_id, "window_hop": "0"})
