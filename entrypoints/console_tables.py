@@ -14,12 +14,19 @@ from sls.data.corpora.inventory import TrackInventory
 from sls.data.loading.trial_lists import TrialList
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Evaluation
-from sls.engine.evaluation.transfer_results import METHODS, TransferReport
+from sls.engine.evaluation.transfer_results import (
+    HALF_TOTAL,
+    METHODS,
+    SHOWN_METHODS,
+    TransferReport,
+    measure_of,
+)
 from sls.engine.scoring.partial_scores import WHOLE, Shard
-from sls.metrics.operating_points import EER_POINT, LOGISTIC_POINT
+from sls.metrics.operating_points import LOGISTIC_POINT
 from sls.quotation import count_of, make_visible
 from sls.reports import tables as reports
-from sls.reports.tables import tabulate_errors, tabulate_measures, tabulate_transfers, text_of
+from sls.reports.tables import tabulate_measures, text_of
+from sls.reports.transfer_tables import cross_transfers
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.registry.stages import find_champion
 
@@ -49,15 +56,11 @@ def comparison_table(comparison: Comparison) -> Table:
 
 def transfer_tables(report: TransferReport) -> Iterator[Table]:
     """What each operating point costs elsewhere: errors at EER thresholds, actual cost by calibrations."""
+    caption = SYNTHETIC_NOTE if report.corpus == DEMO_CORPUS else None
     for matrix in report.matrices:
-        title = f"{matrix.title}, {METHODS[EER_POINT]} of each row"
-        yield _show(
-            tabulate_errors(matrix, EER_POINT),
-            title,
-            SYNTHETIC_NOTE if report.corpus == DEMO_CORPUS else None,
-        )
-        title = f"{matrix.title}, {METHODS[LOGISTIC_POINT]} of each row"
-        yield _show(tabulate_transfers(matrix, LOGISTIC_POINT), title)
+        for method in SHOWN_METHODS:
+            table = cross_transfers(matrix, method, measure_of(method))
+            yield _show(table, f"{matrix.title}, {METHODS[method]} of each row", caption)
 
 
 def decision_table(report: TransferReport) -> Table:
@@ -65,7 +68,7 @@ def decision_table(report: TransferReport) -> Table:
     source, *tracks = (ends.name for ends in report.matrices[0].ends)
     rows = []
     for matrix in report.matrices:
-        table = tabulate_errors(matrix, LOGISTIC_POINT)
+        table = cross_transfers(matrix, LOGISTIC_POINT, HALF_TOTAL)
         rows.append([matrix.title, *(text_of(cell) for cell in table.rows[0][2:])])
     headings = [f"{track}\nmiss / false alarm %" for track in tracks]
     costs = report.costs

@@ -19,14 +19,9 @@ from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import CALIBRATION_TRACK, Pipeline, evaluation_tracks, has_data
 from sls.tracking.registry.calibrations import find_calibration
+from sls.tracking.registry.champions import choose_champion, comparable_place, explain_champion
 from sls.tracking.registry.checkpoints import ModelSource, resolve_model
-from sls.tracking.registry.stages import (
-    appoint_champion,
-    choose_champion,
-    comparable_place,
-    explain_champion,
-    find_champion,
-)
+from sls.tracking.registry.stages import appoint_champion, find_champion
 from sls.tracking.registry.versions import RegisteredVersion, register
 from sls.tracking.run import TrackedRun
 from sls.tracking.training.training_run import track_training
@@ -101,9 +96,8 @@ def _calibrate(pipeline: Pipeline, source: ModelSource, score_run_id: str, direc
             CALIBRATION_TRACK, fit_calibration=METHODS[0], is_calibration_optional=True
         )
         run_id, _ = pipeline.evaluate(score_run_id, request, recipe)
-        with suppress(
-            ValueError
-        ):  # none could be fitted, or of windows, where the served model hears the beginning
+        # None could be fitted, or it is of windows, where the served model hears the beginning.
+        with suppress(ValueError):
             fitted = find_calibration(pipeline.client, run_id, directory)
             if fitted:
                 fitted.check({"model_id": source.model_id, "window_hop": "0"})

@@ -10,15 +10,9 @@ from entrypoints.options import parse_boolean, parse_choice, text_option
 from sls.config import check_name
 from sls.files import scratch_directory
 from sls.tracking.registry.calibrations import find_calibration
+from sls.tracking.registry.champions import POLICIES, choose_champion
 from sls.tracking.registry.checkpoints import resolve_model
-from sls.tracking.registry.stages import (
-    POLICIES,
-    PRODUCTION,
-    StageMove,
-    choose_champion,
-    find_champion,
-    move_stage,
-)
+from sls.tracking.registry.stages import PRODUCTION, StageMove, find_champion, move_stage
 from sls.tracking.registry.versions import register as register_version
 from sls.tracking.run import TrackedRun
 

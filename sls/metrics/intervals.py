@@ -21,6 +21,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,8 +151,9 @@ class Estimate:
         """Returns how far below and above the number the ends lie, its optimism aside."""
         found = np.array([np.multiply(weight, rate.distances(level)) for weight, rate in self.terms])
         moved = [rate.deviations for _, rate in self.terms]
-        alike = np.array([[correlate(one, other) for other in moved] for one in moved])
-        np.fill_diagonal(alike, 1)
+        alike = np.eye(len(moved))
+        for one, other in combinations(range(len(moved)), 2):
+            alike[one, other] = alike[other, one] = correlate(moved[one], moved[other])
         joined = np.einsum("ik,ij,jk->k", found, alike, found)
         added = float(self.deviations @ self.deviations - self._of_rates @ self._of_rates)
         quantile = special.stdtrit(self.sampling.freedom[SPOOF], (1 - level) / 2)

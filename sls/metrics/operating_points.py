@@ -17,7 +17,7 @@ from scipy import special
 from sls.metrics.calibration import Calibration, fit_logistic, fit_pav
 from sls.metrics.cllr import lose_nats
 from sls.metrics.dcf import DetectionCosts
-from sls.metrics.eer import Ranking, det_curve, eer_of_curve
+from sls.metrics.eer import DetCurve, Ranking, det_curve, eer_of_curve
 from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, Interval, make_rates
 from sls.metrics.sampling import BONAFIDE, SPOOF, Sampling
 
@@ -58,6 +58,9 @@ def set_operating_points(
         ValueError: A class is missing, or the scores are NaN, infinite or all the same.
     """
     curve = det_curve(bonafide, spoof)
+    # Trials that tie are decided alike, where the curve takes them one by one.
+    is_last = np.append(np.diff(curve.thresholds) > 0, True)
+    curve = DetCurve(curve.frr[is_last], curve.far[is_last], curve.thresholds[is_last])
     least = int(np.argmin(costs.linear_cost().of_rates(curve.frr, curve.far)))
     points = [
         OperatingPoint(EER_POINT, eer_of_curve(curve).threshold),
@@ -68,23 +71,9 @@ def set_operating_points(
     return (*points, OperatingPoint(PAV_POINT, costs.threshold, fit_pav(bonafide, spoof)))
 
 
-@dataclass(frozen=True)
-class DecisionErrors:
-    """What decisions at an operating point cost."""
-
-    miss: Estimate
-    """Share of bona fide trials that are rejected."""
-    false_alarm: Estimate
-    """Share of spoofed trials that are accepted."""
-    half_total: Estimate
-    """Half total error rate, the mean of both."""
-    cost: Estimate
-    """Normalised DCF, actual and not least; above 1 it is worse than a system that does not listen."""
-
-
 def estimate_decisions(
     point: OperatingPoint, ranking: Ranking, costs: DetectionCosts, sampling: Sampling
-) -> DecisionErrors:
+) -> dict[str, Estimate]:
     """Returns what an operating point costs on trials, and how that varies with them; the point itself is held.
 
     Args:
@@ -92,26 +81,31 @@ def estimate_decisions(
         ranking: The trials, by the scores before any calibration.
         costs: Prior and costs of the normalised DCF.
         sampling: Clusters of the trials, each class in the order of its ranks.
+
+    Returns:
+        `miss`, the share of bona fide trials that are rejected; `false_alarm`, that of spoofed trials that are
+        accepted; `half_total_error`, the mean of both; and `act_dcf`, the normalised DCF, actual and not least, which
+        above 1 is worse than a system that does not listen.
     """
     accepted = point.accept(ranking.scores).astype(np.float64)
     errors = (1 - accepted[ranking.is_bonafide], accepted[~ranking.is_bonafide])
-    miss, false_alarm = (float(part.mean()) for part in errors)
-    rates = make_rates(errors, (miss, false_alarm), sampling)
+    miss, false_alarm = make_rates(errors, (float(errors[0].mean()), float(errors[1].mean())), sampling)
     cost = costs.linear_cost()
-    weights = (cost.c1 / cost.normaliser, cost.c2 / cost.normaliser)
-    return DecisionErrors(
-        miss=Estimate(miss, ((1.0, rates[BONAFIDE]),), sampling),
-        false_alarm=Estimate(false_alarm, ((1.0, rates[SPOOF]),), sampling),
-        half_total=Estimate(
-            (miss + false_alarm) / 2, ((0.5, rates[BONAFIDE]), (0.5, rates[SPOOF])), sampling
-        ),
-        cost=Estimate(
-            cost.of_rates(miss, false_alarm),
-            ((weights[BONAFIDE], rates[BONAFIDE]), (weights[SPOOF], rates[SPOOF])),
+    weights = {
+        "miss": (1.0, 0.0),
+        "false_alarm": (0.0, 1.0),
+        "half_total_error": (0.5, 0.5),
+        "act_dcf": (cost.c1 / cost.normaliser, cost.c2 / cost.normaliser),
+    }
+    return {
+        name: Estimate(
+            of_miss * miss.value + of_false_alarm * false_alarm.value,
+            tuple(term for term in ((of_miss, miss), (of_false_alarm, false_alarm)) if term[0]),
             sampling,
-            limits=(0.0, sum(weights)),
-        ),
-    )
+            limits=(0.0, of_miss + of_false_alarm),
+        )
+        for name, (of_miss, of_false_alarm) in weights.items()
+    }
 
 
 def estimate_cllr(

@@ -13,9 +13,8 @@ from matplotlib.figure import Figure
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.measures import FRACTION, TITLES, scale_of
 from sls.engine.evaluation.results import Breakdown, Evaluation
-from sls.engine.evaluation.transfer_results import METHODS, TransferMatrix, TransferReport
+from sls.engine.evaluation.transfer_results import METHODS, TransferMatrix, TransferReport, measure_of
 from sls.metrics.intervals import Interval
-from sls.metrics.operating_points import EER_POINT
 from sls.reports.figure_style import (
     BONAFIDE_COLOUR,
     LABEL_SIZE,
@@ -33,9 +32,8 @@ from sls.reports.tables import (
     Table,
     cross_breakdown,
     label_value,
-    tabulate_errors,
-    tabulate_transfers,
 )
+from sls.reports.transfer_tables import cross_transfers
 
 HEAT_COLOURS = "YlOrRd"
 MAX_ROWS = 30
@@ -74,7 +72,7 @@ def heat_map_figure(evaluation: Evaluation, breakdown: Breakdown, measure: str =
 
 def transfer_figure(report: TransferReport, matrix: TransferMatrix, method: str) -> Figure:
     """Draws what the operating points of a method, from each source, cost on each target."""
-    table = tabulate_errors(matrix, method) if method == EER_POINT else tabulate_transfers(matrix, method)
+    table = cross_transfers(matrix, method, measure_of(method))
     axes = _draw_heat_map(table, cell_width=1.5)
     figure = cast(Figure, axes.figure)
     source = f"rows: where {METHODS[method]} was set"

@@ -16,8 +16,7 @@ from scipy.special import ndtr, ndtri
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.measures import FRACTION, format_interval, format_measure
 from sls.engine.evaluation.results import Evaluation
-from sls.engine.evaluation.transfer_results import TransferReport
-from sls.metrics.operating_points import EER_POINT, LOGISTIC_POINT
+from sls.engine.evaluation.transfer_results import SHOWN_METHODS, TransferReport
 from sls.reports.breakdown_figures import (
     difference_figure,
     heat_map_figure,
@@ -52,8 +51,6 @@ PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.9
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 RING_SIZE = 15
 CHANCE_PERCENT = 50
-DRAWN_METHODS = (EER_POINT, LOGISTIC_POINT)
-"""Of the ways to set an operating point: the others stand in tables."""
 
 
 def evaluation_figures(evaluation: Evaluation) -> dict[str, Figure]:
@@ -80,7 +77,7 @@ def transfer_figures(report: TransferReport) -> dict[str, Figure]:
     return {
         f"{method}_{number}": transfer_figure(report, matrix, method)
         for number, matrix in enumerate(report.matrices, start=1)
-        for method in DRAWN_METHODS
+        for method in SHOWN_METHODS
     }
 
 

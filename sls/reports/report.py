@@ -13,11 +13,15 @@ import jinja2
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Breakdown, Evaluation
-from sls.engine.evaluation.transfer_results import METHODS, TransferReport
-from sls.metrics.operating_points import LOGISTIC_POINT, PAV_POINT
+from sls.engine.evaluation.transfer_results import (
+    CALIBRATIONS,
+    HALF_TOTAL,
+    METHODS,
+    SHOWN_METHODS,
+    TransferReport,
+)
 from sls.reports.figure_style import describe, title_text, to_png
 from sls.reports.figures import (
-    DRAWN_METHODS,
     comparison_figures,
     evaluation_figures,
     locate_det_points,
@@ -27,16 +31,14 @@ from sls.reports.tables import (
     Table,
     cross_breakdown,
     explain_intervals,
-    list_transfers,
     tabulate_breakdown,
     tabulate_confusion,
     tabulate_differences,
     tabulate_disagreements,
-    tabulate_errors,
     tabulate_measures,
     tabulate_provenance,
-    tabulate_transfers,
 )
+from sls.reports.transfer_tables import cross_transfers, list_transfers
 
 REPORT_DIRECTORY = "report"
 PAGE_NAME, DATA_NAME = "report.html", "report.json"
@@ -140,10 +142,9 @@ def _describe_transfers(report: TransferReport) -> dict[str, Any]:
     sections = []
     for number, matrix in enumerate(report.matrices, start=1):
         for method, called in METHODS.items():
-            tables = [tabulate_errors(matrix, method), tabulate_transfers(matrix, method)]
-            if method in (LOGISTIC_POINT, PAV_POINT):
-                tables.append(tabulate_transfers(matrix, method, "cllr"))
-            pictures = [f"{method}_{number}"] if method in DRAWN_METHODS else []
+            measures = [HALF_TOTAL, "act_dcf", *(["cllr"] if method in CALIBRATIONS else [])]
+            tables = [cross_transfers(matrix, method, measure) for measure in measures]
+            pictures = [f"{method}_{number}"] if method in SHOWN_METHODS else []
             sections.append(Section(f"{matrix.title}: {called} of each source", (), tables, pictures))
     told = (
         "Rows are where the operating point was set, columns where it decides; where both are the same, it was set "

@@ -1,6 +1,6 @@
 """The tables of a report, made once from results; the page and the console show the same ones."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,7 +15,6 @@ from sls.engine.evaluation.measures import (
     format_p_value,
 )
 from sls.engine.evaluation.results import Breakdown, Cell, Evaluation
-from sls.engine.evaluation.transfer_results import LEAST, METHODS, Transfer, TransferMatrix, TransferReport
 from sls.metrics.intervals import Interval
 from sls.quotation import make_visible
 
@@ -84,7 +83,7 @@ def tabulate_measures(evaluations: Sequence[Evaluation], names: Collection[str] 
             f"{measure.title} %" if measure.unit == FRACTION else measure.title,
             evaluation.system,
             Number(format_number(measure.value, measure.unit, MEASURE_DIGITS), measure.value),
-            *(_interval_cell(measure.interval(is_clustered=kind), measure.unit, "") for kind in over),
+            *(interval_cell(measure.interval(is_clustered=kind), measure.unit, "") for kind in over),
         ]
         for name in names
         for evaluation in evaluations
@@ -139,8 +138,8 @@ def tabulate_breakdown(breakdown: Breakdown) -> Table:
             _count(cell.num_bonafide),
             _count(cell.num_spoof),
             _cell_number(cell, "eer"),
-            _interval_cell(intervals.get(False), FRACTION),
-            _interval_cell(clustered, FRACTION),
+            interval_cell(intervals.get(False), FRACTION),
+            interval_cell(clustered, FRACTION),
             clustered.over if clustered else NO_VALUE,
             _cell_number(cell, "min_tdcf"),
             cell.note,
@@ -148,7 +147,7 @@ def tabulate_breakdown(breakdown: Breakdown) -> Table:
         rows.append(row)
     header = [breakdown.fields[0], "bona fide", "spoofed", HEAT_TITLES["eer"]]
     header += ["over trials", "over clusters", "clusters", HEAT_TITLES["min_tdcf"], "note"]
-    return _drop_empty(header, rows)
+    return drop_empty(header, rows)
 
 
 def cross_breakdown(breakdown: Breakdown, measure: str) -> Table:
@@ -176,14 +175,14 @@ def tabulate_differences(differences: Sequence[Difference]) -> Table:
                 f"{difference.first} minus {difference.second}",
                 TITLES[difference.measure],
                 Number(value, difference.value),
-                _interval_cell(trials.interval, difference.unit),
-                _interval_cell(clusters.interval if clusters else None, difference.unit),
+                interval_cell(trials.interval, difference.unit),
+                interval_cell(clusters.interval if clusters else None, difference.unit),
                 *(Number(NO_VALUE if p is None else format_p_value(p), p) for p in p_values),
                 f"over {tested.interval.over}: {tested.conclusion}",
             ]
         )
     header = ["pair", "measure", "difference", "interval over trials", "interval over clusters"]
-    return _drop_empty([*header, "p", "p (Holm, all pairs)", "verdict"], rows)
+    return drop_empty([*header, "p", "p (Holm, all pairs)", "verdict"], rows)
 
 
 def tabulate_disagreements(comparison: Comparison) -> Table:
@@ -198,70 +197,7 @@ def tabulate_disagreements(comparison: Comparison) -> Table:
         for found in comparison.disagreements
     ]
     systems = [evaluation.system for evaluation in comparison.evaluations]
-    return _drop_empty(["trial", "label", *systems, "spread", "key"], rows)
-
-
-def tabulate_errors(matrix: TransferMatrix, method: str) -> Table:
-    """Returns both errors in percent of a method's transfers, coloured by their mean: its heat map."""
-
-    def show(found: Transfer) -> Number:
-        both = " / ".join(format_number(found.value(name), FRACTION) for name in ("miss", "false_alarm"))
-        return Number(both, found.value("half_total_error"), "set on these trials" if found.is_own else "")
-
-    return _cross_transfers("miss / false alarm (%)", matrix, method, show, "eer")
-
-
-def tabulate_transfers(matrix: TransferMatrix, method: str, measure: str = "act_dcf") -> Table:
-    """Returns a measure of a method's transfers, with the least that each target allows: its heat map."""
-
-    def show(found: Transfer) -> Number:
-        value, intervals = (
-            found.value(measure),
-            next(m.intervals for m in found.measures if m.name == measure),
-        )
-        tip = ", ".join(f"{format_interval(item, COST)} over {item.over}" for item in intervals)
-        return Number(format_number(value, COST), value, tip)
-
-    return _cross_transfers(TITLES[measure], matrix, method, show, LEAST[measure])
-
-
-def _cross_transfers(
-    title: str, matrix: TransferMatrix, method: str, show: Callable[[Transfer], Number], least: str
-) -> Table:
-    """Returns sources by targets, and in the last row the least that each target allows."""
-    rows: list[list[str | Number]] = []
-    for source in matrix.ends:
-        cells = [matrix.find(source.name, target.name, method) for target in matrix.ends]
-        rows.append([source.name, *(Number(NO_VALUE) if cell is None else show(cell) for cell in cells)])
-    unit = FRACTION if least == "eer" else COST
-    own = [ends.value(least) for ends in matrix.ends]
-    rows.append(
-        [HEAT_TITLES.get(least, TITLES[least]), *(Number(format_number(value, unit), value) for value in own)]
-    )
-    return Table([title, *(f"on {ends.name}" for ends in matrix.ends)], rows, is_heat_map=True)
-
-
-def list_transfers(report: TransferReport) -> Table:
-    """Returns a row for each measure of each transfer, with its intervals; those on their own trials say so."""
-    rows: list[list[str | Number]] = []
-    for matrix in report.matrices:
-        for item in matrix.transfers:
-            where = "set on these trials" if item.is_own else ""
-            names: list[str | Number] = [matrix.title, METHODS[item.method], item.source, item.target, where]
-            rows += [
-                [
-                    *names,
-                    f"{found.title} %" if found.unit == FRACTION else found.title,
-                    Number(format_number(found.value, found.unit, MEASURE_DIGITS), found.value),
-                    *(
-                        _interval_cell(found.interval(is_clustered=kind), found.unit)
-                        for kind in (False, True)
-                    ),
-                ]
-                for found in item.measures
-            ]
-    header = ["system", "operating point", "from", "on", "note", "measure", "value"]
-    return _drop_empty([*header, "interval over trials", "interval over clusters"], rows)
+    return drop_empty(["trial", "label", *systems, "spread", "key"], rows)
 
 
 def tabulate_provenance(provenance: Mapping[str, Any]) -> Table:
@@ -273,7 +209,7 @@ def tabulate_provenance(provenance: Mapping[str, Any]) -> Table:
     return Table(["what", "content"], rows)
 
 
-def _drop_empty(columns: Sequence[str], rows: Sequence[Sequence[str | Number]]) -> Table:
+def drop_empty(columns: Sequence[str], rows: Sequence[Sequence[str | Number]]) -> Table:
     """Returns a table without the columns in which no row has anything."""
     kept = [
         place
@@ -287,7 +223,8 @@ def _count(number: int) -> Number:
     return Number(f"{number:,}", number)
 
 
-def _interval_cell(interval: Interval | None, unit: str, absent: str = NO_VALUE) -> Number:
+def interval_cell(interval: Interval | None, unit: str, absent: str = NO_VALUE) -> Number:
+    """Returns an interval as a cell that sorts by its lower end; what stands in the place of none."""
     return Number(absent) if interval is None else Number(format_interval(interval, unit), interval.low)
 
 

@@ -1,5 +1,7 @@
 """Names of users that become names of metrics and tags: held to MLflow's rules before there is work to lose."""
 
+from collections.abc import Sequence
+
 from mlflow.utils.validation import (
     MAX_ENTITY_KEY_LENGTH,
     bad_character_message,
@@ -10,10 +12,11 @@ from mlflow.utils.validation import (
 from sls.config import MAX_NAME_LENGTH
 from sls.data.corpora.corpus import Corpus
 from sls.quotation import quote
-from sls.tracking.registry.stages import evaluated_place, key_tag
-from sls.tracking.tags import EVALUATED_BY
+from sls.tracking.tags import EVALUATED_BY, evaluated_place, key_tag
 
 LONGEST_FIGURE = "eer_percent_clustered_high"
+LONGEST_TRANSFER = " half 1/half_total_error_percent_by_min_dcf_threshold_of_ half 2"
+"""Between the track on which it is measured and the track of the threshold."""
 ANY_SYSTEM = "x" * MAX_NAME_LENGTH
 
 
@@ -40,6 +43,17 @@ def check_system(system: str, parameter: str) -> None:
     if len(system) > MAX_NAME_LENGTH:
         raise ValueError(f"{found}, expected {MAX_NAME_LENGTH} characters at most")
     _check(found, f"{LONGEST_FIGURE}.{system}")
+
+
+def check_transfers(ends: Sequence[str], systems: Sequence[str]) -> None:
+    """Checks that what thresholds of tracks, or of systems, cost on one another can be recorded under their names.
+
+    Raises:
+        ValueError: They are long.
+    """
+    longest = max(ends, key=len)
+    metric = f"{longest}{LONGEST_TRANSFER}{longest}.{max(systems, key=len)}"
+    _check(f"track: found the name {quote(longest)}", metric)
 
 
 def _check(found: str, key: str) -> None:

@@ -1,5 +1,9 @@
 """The tags by which runs, checkpoints and versions are told apart, each spelled once."""
 
+import re
+
+from sls.data.corpora.corpus import PUBLISHED_CORPORA
+
 MODEL_ID_TAG, TRAIN_RUN_TAG = "model_id", "train_run_id"
 """Of what a checkpoint scored, and of its evaluations: its LoggedModel, and the run that trained it."""
 MODEL_TAGS = ("model", TRAIN_RUN_TAG, "epoch", "recipe", MODEL_ID_TAG, "model_version")
@@ -41,3 +45,38 @@ ENDED_TAG = "ended_as"
 """Which of all runs of the store this one was to end, by twelve digits: clocks of machines do not agree."""
 REFUSED_TAG = "refused"
 """Of a run: which of its recordings are not there, as the server refused them or they were damaged on the way."""
+
+
+def evaluated_place(corpus: str, track: str, precision: str = "fp32") -> str:
+    """Returns what the tags of a version call a track: `DF`, or `demo.DF.bf16` of another corpus and precision.
+
+    An EER of one place does not take that of another.
+    """
+    name = track if corpus in ("", PUBLISHED_CORPORA) else f"{corpus}.{track}"
+    name += "" if precision in ("", "fp32") else f".{precision}"
+    return re.sub(r"[^\w ./-]", "_", name, flags=re.ASCII)
+
+
+def key_tag(place: str) -> str:
+    """Returns the name of the version tag that says on which key that EER was measured."""
+    return f"{place}.key_sha256"
+
+
+def eer_tag(place: str) -> str:
+    """Returns the name of the version tag that holds the EER in percent at an `evaluated_place`."""
+    return f"{place}.eer_percent"
+
+
+def cost_tag(place: str) -> str:
+    """Returns the name of the version tag that holds the actual DCF of its decisions, as of `eer_tag`."""
+    return f"{place}.act_dcf"
+
+
+def cost_source_tag(place: str) -> str:
+    """Returns the name of the version tag that says on which track the calibration of that cost was fitted."""
+    return f"{place}.act_dcf_from"
+
+
+def cost_key_tag(place: str) -> str:
+    """Returns the name of the version tag that says on which key that cost was measured."""
+    return f"{place}.act_dcf_on"

@@ -62,12 +62,12 @@ def test_errors_on_a_target_are_those_of_the_closed_form(points, method, target)
     found = estimate_decisions(points[method], ranking, COSTS, sample(ranking))
     # A threshold that is found by counting lies up to a few hundredths off; a line that is fitted, a few thousandths.
     allowed = 0.02 if method in (COST_POINT, PAV_POINT) else 0.01
-    assert found.miss.value == pytest.approx(miss, abs=allowed)
-    assert found.false_alarm.value == pytest.approx(false_alarm, abs=allowed)
-    assert found.half_total.value == pytest.approx((miss + false_alarm) / 2, abs=allowed)
+    assert found["miss"].value == pytest.approx(miss, abs=allowed)
+    assert found["false_alarm"].value == pytest.approx(false_alarm, abs=allowed)
+    assert found["half_total_error"].value == pytest.approx((miss + false_alarm) / 2, abs=allowed)
     weights = COSTS.linear_cost()
     cost = (weights.c1 * miss + weights.c2 * false_alarm) / weights.normaliser
-    assert found.cost.value == pytest.approx(cost, abs=3 * allowed)
+    assert found["act_dcf"].value == pytest.approx(cost, abs=3 * allowed)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -101,8 +101,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
         sampling = sample(ranking)
         found = estimate_decisions(held, ranking, COSTS, sampling)
         intervals = (
-            found.miss.interval(),
-            found.half_total.interval(),
+            found["miss"].interval(),
+            found["half_total_error"].interval(),
             estimate_cllr(point.calibration, ranking, sampling)[1],
         )
         truths = (miss, (miss + false_alarm) / 2, cllr)
@@ -111,13 +111,38 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     assert (hits / 300 > 0.9).all(), hits
 
 
+@pytest.mark.parametrize("digits", [0, 1, 6])
+def test_points_of_scores_that_tie_are_the_best_of_all_thresholds(digits):
+    rng = np.random.default_rng(digits)
+    for _ in range(50):
+        num_bonafide, num_spoof = rng.integers(3, 40, 2)
+        bonafide = np.round(rng.normal(1, 1, num_bonafide), digits).astype(np.float32)
+        spoof = np.round(rng.normal(0, 1, num_spoof), digits).astype(np.float32)
+        costs = DetectionCosts(*rng.uniform(0.1, 0.9, 3))
+        cuts = np.unique(np.concatenate([[-math.inf], bonafide, spoof]))
+        if cuts.size < 3:
+            continue
+        misses = np.array([np.mean(bonafide <= cut) for cut in cuts])
+        false_alarms = np.array([np.mean(spoof > cut) for cut in cuts])
+        miss_weight = costs.miss_cost * (1 - costs.spoof_prior)
+        false_alarm_weight = costs.false_alarm_cost * costs.spoof_prior
+        totals = miss_weight * misses + false_alarm_weight * false_alarms
+        ranking = rank(bonafide, spoof)
+        points = set_operating_points(bonafide, spoof, costs)
+        at_eer, at_cost = (estimate_decisions(point, ranking, costs, sample(ranking)) for point in points[:2])
+        gap = abs(at_eer["miss"].value - at_eer["false_alarm"].value)
+        assert gap == pytest.approx(np.abs(misses - false_alarms).min())
+        least = totals.min() / min(miss_weight, false_alarm_weight)
+        assert at_cost["act_dcf"].value == pytest.approx(least)
+
+
 def test_errors_are_counted_and_a_cost_may_exceed_that_of_not_listening():
     point = OperatingPoint(EER_POINT, 0.5)
     ranking = rank(np.array([0.5, 0.6, 0.4]), np.array([0.7, 0.5]))
     found = estimate_decisions(point, ranking, DetectionCosts(0.5, 1, 1), sample(ranking))
-    assert (found.miss.value, found.false_alarm.value) == pytest.approx((2 / 3, 1 / 2))
-    assert found.cost.value == pytest.approx(2 / 3 + 1 / 2)
-    assert found.cost.interval().high <= 2
+    assert (found["miss"].value, found["false_alarm"].value) == pytest.approx((2 / 3, 1 / 2))
+    assert found["act_dcf"].value == pytest.approx(2 / 3 + 1 / 2)
+    assert found["act_dcf"].interval().high <= 2
 
 
 def test_a_calibration_that_makes_equals_of_all_scores_still_has_a_cllr():

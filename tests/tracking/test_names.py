@@ -7,10 +7,9 @@ from mlflow.entities import Metric, RunTag
 
 from sls.config import MAX_NAME_LENGTH, check_name
 from sls.data.corpora.corpus import Corpus
-from sls.tracking.names import LONGEST_FIGURE, check_system, check_tracks
-from sls.tracking.registry.stages import eer_tag, evaluated_place, key_tag
+from sls.tracking.names import LONGEST_FIGURE, check_system, check_tracks, check_transfers
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
-from sls.tracking.tags import EVALUATED_BY
+from sls.tracking.tags import EVALUATED_BY, eer_tag, evaluated_place, key_tag
 
 TAKEN = ["LA", "In-the-Wild", "our calls: 2026", "Gespräche", "a.b", "a/b", "x" * 100]
 REFUSED = ["a$b", "a,b", "(a)", "a\nb", "a|b", "😀", "", "..", "a/../b", "/a", "a//b", "./a", "x" * 240]
@@ -60,3 +59,9 @@ def test_system_that_cannot_be_recorded_is_refused(system: str) -> None:
 def test_recipe_that_is_no_alias_is_refused(recipe: str) -> None:
     with pytest.raises(ValueError, match="^recipe: found "):
         check_name("recipe", recipe)
+
+
+def test_names_under_which_transfers_cannot_be_recorded_are_refused() -> None:
+    check_transfers(["dev", "In-the-Wild"], ["system"])
+    with pytest.raises(ValueError, match=r"^track: found the name 'x+"):
+        check_transfers(["dev", "x" * 100], ["system"])

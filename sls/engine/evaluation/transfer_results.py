@@ -23,7 +23,11 @@ METHODS = {
     LOGISTIC_POINT: "the logistic calibration",
     PAV_POINT: "the PAV calibration",
 }
-LEAST = {"half_total_error": "min_half_total_error", "act_dcf": "min_dcf", "cllr": "min_cllr"}
+CALIBRATIONS = (LOGISTIC_POINT, PAV_POINT)
+SHOWN_METHODS = (EER_POINT, LOGISTIC_POINT)
+"""Those that a sentence, a figure and the console tell of; the others stand in the report."""
+HALF_TOTAL = "half_total_error"
+LEAST = {HALF_TOTAL: "min_half_total_error", "act_dcf": "min_dcf", "cllr": "min_cllr"}
 """What each is held against: the target's own, at the threshold, or by the monotone map, that suits it best."""
 
 
@@ -96,7 +100,7 @@ class TransferMatrix:
 
 def measure_of(method: str) -> str:
     """Returns by which measure the transfers of a method are told apart."""
-    return "half_total_error" if method == EER_POINT else "act_dcf"
+    return HALF_TOTAL if method == EER_POINT else "act_dcf"
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ class TransferReport:
     def verdicts(self) -> tuple[str, ...]:
         """The worst transfers, and whose threshold travels best."""
         found = []
-        for method in (EER_POINT, LOGISTIC_POINT):
+        for method in SHOWN_METHODS:
             found += [say_worst(matrix, item) for matrix in self.matrices if (item := matrix.worst(method))]
             found += filter(None, [self._say_best(method)])
         return tuple(found)

@@ -7,21 +7,28 @@ from dataclasses import asdict, replace
 from sls.data.corpora.corpus import Corpus
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.groups import halve_by_speaker
-from sls.engine.evaluation.transfer_results import TransferMatrix, TransferReport
+from sls.engine.evaluation.transfer_results import SHOWN_METHODS, TransferMatrix, TransferReport
 from sls.engine.evaluation.transfers import transfer
 from sls.metrics.dcf import DetectionCosts
-from sls.metrics.operating_points import EER_POINT, LOGISTIC_POINT
+from sls.metrics.operating_points import LOGISTIC_POINT
 from sls.reports.report import REPORT_DIRECTORY, render_report
 from sls.tracking.evaluation.evaluation_run import EvaluationBasis, EvaluationRequest
 from sls.tracking.evaluation.score_sources import ScoreSource
+from sls.tracking.names import check_transfers
+from sls.tracking.registry.champions import note_costs
 from sls.tracking.registry.lineage import refusals_warn
 from sls.tracking.registry.parent_run import bear_decisions
-from sls.tracking.registry.stages import cost_source_tag, cost_tag, evaluated_place, note_costs
 from sls.tracking.run import TrackedRun
-from sls.tracking.tags import MODEL_ID_TAG, TRAIN_RUN_TAG
+from sls.tracking.tags import (
+    MODEL_ID_TAG,
+    TRAIN_RUN_TAG,
+    cost_key_tag,
+    cost_source_tag,
+    cost_tag,
+    evaluated_place,
+)
 
 SPEAKER_SPLIT = "speaker"
-BORNE_METHODS = (EER_POINT, LOGISTIC_POINT)
 BORNE_MEASURES = re.compile("/(miss_percent|false_alarm_percent|act_dcf)_by_")
 """What a training run bears of decisions: few, since MLflow compares runs by all metrics that they have."""
 
@@ -89,6 +96,8 @@ def track_operating_points(
         FileNotFoundError: a key is missing.
         ValueError: what `join_placed` and `transfer` raise.
     """
+    systems = list(next(iter(placed.values())))
+    check_transfers(list(placed) if len(placed) > 1 else systems, systems)
     joined = join_placed(run, placed, corpus, request, split)
     report = transfer(joined, corpus.name, request.subset, costs or DetectionCosts())
     verdict = " ".join(report.verdicts)
@@ -104,12 +113,17 @@ def track_operating_points(
     if len(placed) > 1 and is_whole and is_usual:
         for matrix in report.matrices:
             sources = {track: systems[matrix.title] for track, systems in placed.items()}
-            _tell_of_model(run, corpus, matrix, sources)
+            keys = {track: systems[matrix.title].key.digest for track, systems in joined.items()}
+            _tell_of_model(run, corpus, matrix, sources, keys)
     return report
 
 
 def _tell_of_model(
-    run: TrackedRun, corpus: Corpus, matrix: TransferMatrix, sources: Mapping[str, ScoreSource]
+    run: TrackedRun,
+    corpus: Corpus,
+    matrix: TransferMatrix,
+    sources: Mapping[str, ScoreSource],
+    keys: Mapping[str, str],
 ) -> None:
     """Writes what decisions at the operating points of the first track cost on what is known of the model."""
     first, *others = sources
@@ -122,16 +136,15 @@ def _tell_of_model(
         return
     if precision == "fp32":
         figures = {
-            name: value for name, value in matrix.metrics(BORNE_METHODS, first) if BORNE_MEASURES.search(name)
+            name: value for name, value in matrix.metrics(SHOWN_METHODS, first) if BORNE_MEASURES.search(name)
         }
         bear_decisions(run.client, model_id, tags.get(TRAIN_RUN_TAG, ""), figures)
     costs: dict[str, str] = {}
     for track in others:
-        place, found = (
-            evaluated_place(corpus.name, track, precision),
-            matrix.find(first, track, LOGISTIC_POINT),
-        )
+        found = matrix.find(first, track, LOGISTIC_POINT)
         if found is not None:
-            costs |= {cost_tag(place): f"{found.value('act_dcf'):.4f}", cost_source_tag(place): first}
+            place = evaluated_place(corpus.name, track, precision)
+            costs |= {cost_tag(place): f"{found.value('act_dcf'):.4f}"}
+            costs |= {cost_source_tag(place): first, cost_key_tag(place): keys[track]}
     with refusals_warn(f"The versions of {model_id} could not be told"):
         note_costs(run.client, model_id, costs)

@@ -17,7 +17,6 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from sls.tracking.offline.server_calls import is_refusal
-from sls.tracking.registry.stages import eer_tag, evaluated_place, key_tag
 from sls.tracking.run import one_line, run_link
 from sls.tracking.store import (
     REGISTERED_MODEL_NAME,
@@ -27,7 +26,16 @@ from sls.tracking.store import (
     place_in_order,
     tagged,
 )
-from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, NOT_COMPARABLE_TAG, NOTE_TAG, SCORE_RUN_TAG
+from sls.tracking.tags import (
+    CHECKPOINT_TAG,
+    CORPUS_TAG,
+    NOT_COMPARABLE_TAG,
+    NOTE_TAG,
+    SCORE_RUN_TAG,
+    eer_tag,
+    evaluated_place,
+    key_tag,
+)
 
 MAX_LINKS = 8
 """Of each sort; a description has its limit."""

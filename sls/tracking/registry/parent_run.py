@@ -18,7 +18,6 @@ from sls.data.corpora.corpus import PUBLISHED_CORPORA
 from sls.engine.evaluation.transfer_results import METHODS
 from sls.tracking.registry.checkpoints import checkpoints_of
 from sls.tracking.registry.lineage import Place, read_lineage, refusals_warn
-from sls.tracking.registry.stages import evaluated_place
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import find_active_run, find_runs, tagged
 from sls.tracking.tags import (
@@ -31,6 +30,7 @@ from sls.tracking.tags import (
     NOT_COMPARABLE_TAG,
     PARENT_TAG,
     TRAIN_RUN_TAG,
+    evaluated_place,
 )
 
 # Few, since MLflow compares runs by all metrics that they have; the rest stands on the evaluation.

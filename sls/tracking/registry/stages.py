@@ -10,30 +10,21 @@ the next move puts right.
 """
 
 import logging
-import re
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from sls.config import Config
-from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
+from sls.data.corpora.corpus import DEMO_CORPUS
 from sls.quotation import did_you_mean
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_versions
-from sls.tracking.tags import CHECKPOINT_TAG, CORPUS_TAG, STAGE_TAG
+from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
 
 PRODUCTION = "production"
 ARCHIVED = "archived"
 STAGES = ("staging", PRODUCTION, ARCHIVED)
 CHAMPION = "champion"
-# The champion is the best version on this track: the largest, and the one whose attacks training has not seen.
-CHAMPION_TRACK = "DF"
-
-BY_EER, BY_COST, BY_WORST = POLICIES = ("eer", "act_dcf", "worst")
-"""By what the champion is chosen."""
-COST_REMEDY = "mlflow run . -e operating_point writes the cost of decisions on the versions of its models"
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +41,6 @@ class StageMove:
     """Versions that made room in production."""
     champion: str
     """The champion now; empty if there is none."""
-
-
-@dataclass(frozen=True)
-class Champion:
-    """The version that a policy prefers, and why."""
-
-    version: str
-    reason: str
 
 
 def check_stage(stage: str) -> None:
@@ -131,74 +114,6 @@ def find_alias(client: MlflowClient, alias: str) -> str:
         return ""
 
 
-def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK, by: str = BY_EER) -> Champion:
-    """Chooses the best version by a policy, the newer one of equals; archived ones are left out.
-
-    Args:
-        client: The tracking store.
-        place: The track, by its `evaluated_place`; of the worst track several, separated by commas.
-        by: `eer`; `act_dcf`, the cost of its decisions there by a calibration of another track; or `worst`, the
-            highest EER over the tracks.
-
-    Raises:
-        ValueError: no version has been evaluated there, or several tracks for another policy than the worst.
-    """
-    places = [name.strip() for name in place.split(",")]
-    if by != BY_WORST and len(places) > 1:
-        raise ValueError(f"champion: found {place}, expected one track, or several by={BY_WORST}")
-    candidates = [item for item in find_versions(client) if item.tags.get(STAGE_TAG) != ARCHIVED]
-    name_of = cost_tag if by == BY_COST else eer_tag
-    values = {name_of(name): name for name in places}
-    evaluated = {int(item.version): item.tags for item in candidates if values.keys() <= item.tags.keys()}
-    if not evaluated:
-        suffix = name_of("")
-        names = {name for item in candidates for name in item.tags if name.endswith(suffix)}
-        tracks = ", ".join(sorted(name.removesuffix(suffix) for name in names))
-        have = f"; there are evaluations on {tracks}" if tracks else ""
-        remedy = f"; {COST_REMEDY}" if by == BY_COST else ""
-        raise ValueError(
-            f"champion: no version of {REGISTERED_MODEL_NAME} has been evaluated on {place}{have}{remedy}"
-        )
-    # Figures on different data do not compare: only versions evaluated on the newest one's keys take part, and
-    # costs only by a calibration of the same track.
-    basis = [key_tag(name) for name in places] + [cost_source_tag(name) for name in places if by == BY_COST]
-    wanted = [evaluated[max(evaluated)].get(name) for name in basis]
-    rivals = {
-        version: max((float(tags[tag]), name) for tag, name in values.items())
-        for version, tags in evaluated.items()
-        if [tags.get(name) for name in basis] == wanted
-    }
-    best = min(rivals, key=lambda version: (rivals[version][0], -version))
-    value, where = rivals[best]
-    found = {
-        BY_EER: f"the lowest EER on {where}, {value:.2f} %",
-        BY_COST: f"the lowest actual cost on {where}, {value:.4f}, by a calibration of {wanted[-1]}",
-        BY_WORST: f"the lowest EER on its worst track, {value:.2f} % on {where} of {', '.join(places)}",
-    }
-    reason = (
-        f"version {best} has {found[by]}, "
-        f"of {len(rivals)} version{'s' if len(rivals) > 1 else ''} evaluated on the same key"
-    )
-    return Champion(str(best), reason)
-
-
-def comparable_place(settings: Sequence[Config], corpus: str, tracks: Collection[str]) -> str:
-    """Returns the `evaluated_place` in which recipes compare, by their settings and tracks; empty if in none."""
-    precisions = {setting.compute.precision for setting in settings}
-    has_windows = any(setting.scoring.window_hop for setting in settings)
-    if CHAMPION_TRACK not in tracks or has_windows or len(precisions) > 1:
-        return ""
-    return evaluated_place(corpus, CHAMPION_TRACK, *precisions)
-
-
-def explain_champion(champion: str, best: Champion | None) -> str:
-    """Returns which version is the champion (empty for none), and why it is or is not the preferred one."""
-    if best and best.version == champion:
-        return best.reason
-    reason = f"although {best.reason}" if best else f"nothing comparable was evaluated on {CHAMPION_TRACK}"
-    return f"{f'version {champion}' if champion else 'none'}, as before; {reason}"
-
-
 def appoint_champion(client: MlflowClient, version: str) -> str:
     """Points the alias `champion` at a version, unless another one is in production, and returns the champion.
 
@@ -229,44 +144,6 @@ def point_alias(client: MlflowClient, alias: str, version: str) -> str:
         return before
     client.set_registered_model_alias(REGISTERED_MODEL_NAME, alias, version)
     return version
-
-
-def evaluated_place(corpus: str, track: str, precision: str = "fp32") -> str:
-    """Returns what the tags of a version call a track: `DF`, or `demo.DF.bf16` of another corpus and precision.
-
-    An EER of one place does not take that of another.
-    """
-    name = track if corpus in ("", PUBLISHED_CORPORA) else f"{corpus}.{track}"
-    name += "" if precision in ("", "fp32") else f".{precision}"
-    return re.sub(r"[^\w ./-]", "_", name, flags=re.ASCII)
-
-
-def note_costs(client: MlflowClient, model_id: str, tags: Mapping[str, str]) -> None:
-    """Writes what the decisions of a checkpoint cost on each version of it, by `cost_tag` and `cost_source_tag`."""
-    for version in find_versions(client):
-        if version.tags.get(CHECKPOINT_TAG) == model_id:
-            for name, value in tags.items():
-                client.set_model_version_tag(REGISTERED_MODEL_NAME, version.version, name, value)
-
-
-def key_tag(place: str) -> str:
-    """Returns the name of the version tag that says on which key that EER was measured."""
-    return f"{place}.key_sha256"
-
-
-def eer_tag(place: str) -> str:
-    """Returns the name of the version tag that holds the EER in percent at an `evaluated_place`."""
-    return f"{place}.eer_percent"
-
-
-def cost_tag(place: str) -> str:
-    """Returns the name of the version tag that holds the actual DCF of its decisions, as of `eer_tag`."""
-    return f"{place}.act_dcf"
-
-
-def cost_source_tag(place: str) -> str:
-    """Returns the name of the version tag that says on which track the calibration of that cost was fitted."""
-    return f"{place}.act_dcf_from"
 
 
 def _tagged_production(client: MlflowClient) -> list[str]:

@@ -100,10 +100,29 @@ def test_of_several_systems_the_one_that_costs_least_at_its_worst_travels_best()
 
 def test_the_same_trials_are_refused_and_shared_names_alone_are_not():
     first = make_corpus()
-    half = first.select(np.arange(len(first)) % 2 == 0)
-    with pytest.raises(ValueError, match=r"LA and half have 600 trials in common, the first T_00000"):
-        check_apart({"LA": first, "half": half})
+    elsewhere = replace(first.key, digest="e" * 64)
+    half = replace(first, key=elsewhere).select(np.arange(len(first)) % 2 == 0)
+    told = r"LA and half have 600 trials in common, the first T_00000"
+    for same in (
+        half,
+        replace(half, scores=half.scores * (1 + 1e-5)),  # scored twice
+        replace(
+            half, scores=-half.scores, key=replace(half.key, digest=first.key.digest)
+        ),  # by another system
+    ):
+        with pytest.raises(ValueError, match=told):
+            check_apart({"LA": first, "half": same})
     check_apart({"LA": first, "other": replace(half, scores=half.scores + 1)})
+
+
+def test_systems_of_one_track_are_judged_on_the_trials_that_all_have():
+    whole = make_corpus()
+    part = whole.select(np.arange(len(whole)) % 3 > 0)
+    report = transfer({"LA": {"whole": whole, "part": part}}, "", "all", DetectionCosts())
+    one, other = report.matrices[0].ends
+    assert (one.num_bonafide, one.num_spoof) == (other.num_bonafide, other.num_spoof)
+    assert one.num_bonafide + one.num_spoof == len(part)
+    assert "1200" in report.notes[0]
 
 
 def test_one_system_on_one_track_leaves_nothing_to_judge():

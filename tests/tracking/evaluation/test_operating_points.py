@@ -13,7 +13,7 @@ from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.operating_points import track_operating_points
 from sls.tracking.evaluation.score_sources import find_systems_by_track
-from sls.tracking.registry.stages import choose_champion
+from sls.tracking.registry.champions import choose_champion
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
 from tests.tracking.registry.test_parent_run import make_origin
 
