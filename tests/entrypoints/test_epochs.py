@@ -185,15 +185,15 @@ def test_a_served_checkpoint_is_downloaded_once_for_all_tracks_and_nothing_stays
     assert [path for path in scratch.rglob("*") if path.is_file()] == []
 
 
-def made_training(start_time: int, recipe: str, corpus: str = "demo", **model_tags: str) -> str:
-    """A finished training run with one checkpoint."""
+def made_training(time: int, recipe: str, corpus: str = "demo", **model_tags: str) -> str:
+    """A training run with one checkpoint, which began and ended at a time."""
     client = connect()
     tags = {"kind": "train", "recipe": recipe, "corpus": corpus, "chosen_epoch": "3"}
-    run_id = client.create_run("0", start_time, tags).info.run_id
+    run_id = client.create_run("0", time, tags).info.run_id
     model = client.create_logged_model("0", tags={"epoch": "3", **model_tags}, source_run_id=run_id)
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 3)])
-    client.set_terminated(run_id)
+    client.set_terminated(run_id, end_time=time)
     return run_id
 
 
