@@ -13,8 +13,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-import torch
-
+from sls.models.checkpoints.pickled_values import (
+    ClassName,
+    StandIn,
+    StoredNumbers,
+    StoredTensor,
+    dtype_of,
+    is_flat,
+    is_plain,
+)
 from sls.quotation import quote
 
 _INERT = re.compile(
@@ -39,63 +46,11 @@ _CONSTANTS: Mapping[str, Callable[[], Any]] = {
     "EMPTY_SET": list,
     "EMPTY_DICT": dict,
 }
-_MAX_BITS, _KEY_BITS = 1_000, 64
-"""Of a number, and of one that is a key or a length."""
-_MAX_PARTS = 64
-"""Of a shape, as in PyTorch, or of a key."""
+_MAX_BITS = 1_000
+"""Of a number."""
 _MAX_NAME_LENGTH = 500
 _BY_REFERENCE = ("GET", "BINGET", "LONG_BINGET", "GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID")
 """Instructions that put down what their argument only refers to."""
-_STORAGES = {
-    "Float": torch.float32,
-    "Double": torch.float64,
-    "Half": torch.float16,
-    "BFloat16": torch.bfloat16,
-    "Long": torch.int64,
-    "Int": torch.int32,
-    "Short": torch.int16,
-    "Char": torch.int8,
-    "Byte": torch.uint8,
-    "Bool": torch.bool,
-    "ComplexFloat": torch.complex64,
-    "ComplexDouble": torch.complex128,
-}
-
-
-@dataclass(frozen=True)
-class ClassName:
-    """A class or function that a pickle names."""
-
-    name: str
-
-
-@dataclass(eq=False)
-class StandIn:
-    """An object of a class that is not loaded, or the result of a call that is not made."""
-
-    name: str
-    args: tuple[Any, ...]
-    state: Any = None
-
-
-@dataclass(frozen=True)
-class StoredNumbers:
-    """Numbers that lie in the file beside the pickle."""
-
-    key: str
-    dtype: torch.dtype
-    count: int
-
-
-@dataclass(eq=False)
-class StoredTensor:
-    """A tensor, not yet made: a view of stored numbers."""
-
-    numbers: StoredNumbers
-    dtype: torch.dtype
-    offset: int
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
 
 
 @dataclass
@@ -126,7 +81,7 @@ class Unpickler:
                 return self._stack.pop()
             if name in _CONSTANTS:
                 self._put(_CONSTANTS[name]())
-            elif argument is not None and _puts_down_one(instruction) and name not in _BY_REFERENCE:
+            elif _puts_down(instruction) and argument is not None:
                 if isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
                     raise ValueError(f"found {quote(argument)}, which no file of weights needs")
                 self._put(argument)  # a number, a text or bytes
@@ -248,10 +203,10 @@ class Unpickler:
         if function in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             return args[0]
         if function in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
-            dtype = _dtype(args[6]) if function.endswith("v3") else args[0].dtype
+            dtype = dtype_of(args[6]) if function.endswith("v3") else args[0].dtype
             if any(isinstance(marks, dict) and marks for marks in args[6:8]):
                 raise ValueError("found a tensor that is stored negated or conjugated")
-            if not (_is_flat(args[2]) and _is_flat(args[3])):
+            if not (is_flat(args[2]) and is_flat(args[3])):
                 raise ValueError(f"found a shape that is none: {quote(args[2])}")
             return StoredTensor(args[0], dtype, *args[1:4])
         return StandIn(name, args)
@@ -269,38 +224,19 @@ class Unpickler:
             raise ValueError("found a view of stored numbers in the form before PyTorch 0.4")
         kind, class_name, key, _, count = told[:5]
         if kind not in ("storage", b"storage") or not isinstance(count, int) or not isinstance(key, str):
-            raise ValueError(f"found stored {quote(kind)}, expected numbers")
-        self._put(self.stored.setdefault(key, StoredNumbers(key, _dtype(class_name), count)))
+            raise ValueError(f"found stored {quote([kind, key, count])}, expected numbers")
+        self._put(self.stored.setdefault(key, StoredNumbers(key, dtype_of(class_name), count)))
 
 
 def _fill(target: dict[Any, Any], items: Iterable[Any]) -> dict[Any, Any]:
     for key, item in items:
-        if not (_is_plain(key) or _is_flat(key) or isinstance(key, (StandIn, ClassName))):
+        if not (is_plain(key) or is_flat(key) or isinstance(key, (StandIn, ClassName))):
             raise ValueError(f"found {quote(key)} as a key, expected a text or a number")
         target[key] = item
     return target
 
 
-def _is_flat(value: Any) -> bool:
-    return isinstance(value, tuple) and len(value) <= _MAX_PARTS and all(map(_is_plain, value))
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether a value is hashed in no time, and numbers to different places."""
-    is_short = isinstance(value, int) and value.bit_length() < _KEY_BITS
-    return is_short or isinstance(value, (str, bytes, float, type(None)))
-
-
-def _puts_down_one(instruction: pickletools.OpcodeInfo) -> bool:
-    return instruction.stack_before == [] and len(instruction.stack_after) == 1
-
-
-def _dtype(named: Any) -> torch.dtype:
-    """Returns the type of a tensor's numbers, from `torch.float32` or `torch.FloatStorage`."""
-    name = named.name.rpartition(".")[2] if isinstance(named, ClassName) else ""
-    found = _STORAGES.get(name.removesuffix("Storage")) or getattr(torch, name or "_", None)
-    if name == "UntypedStorage":
-        found = torch.uint8
-    if not isinstance(found, torch.dtype):
-        raise ValueError(f"found numbers of the type {name}, expected one of PyTorch's")
-    return found
+def _puts_down(instruction: pickletools.OpcodeInfo) -> bool:
+    """Whether an instruction does nothing but put down its argument."""
+    is_alone = not instruction.stack_before and len(instruction.stack_after) == 1
+    return is_alone and instruction.name not in _BY_REFERENCE

@@ -1,3 +1,5 @@
+"""Tests of `pickles`, `unpickling` and `pickled_values`."""
+
 import contextlib
 import datetime
 import io
