@@ -1,8 +1,9 @@
-"""Registering and moving are killed after each call to the store: the state is the old one or the new one."""
+"""Registering and moving are killed after calls to the store: the state is the old one or the new one."""
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import mlflow
@@ -72,12 +73,12 @@ def killed_after(num_calls: int) -> Iterator[None]:
 
 @pytest.fixture
 def use_copy(store, tmp_path, monkeypatch) -> Callable[[], MlflowClient]:
-    """Makes a copy of the store as it is and uses that."""
-    numbers = iter(range(1_000))
+    """Makes a copy of the store as it is, in place of the last one, and uses that: MLflow opens it once."""
+    path = tmp_path / "copy.db"
 
     def use() -> MlflowClient:
-        path = tmp_path / f"copy-{next(numbers)}.db"
-        shutil.copyfile(store, path)
+        with closing(sqlite3.connect(store)) as source, closing(sqlite3.connect(path)) as copy:
+            source.backup(copy)
         mlflow.set_tracking_uri(None)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
         return connect()
@@ -85,26 +86,30 @@ def use_copy(store, tmp_path, monkeypatch) -> Callable[[], MlflowClient]:
     return use
 
 
-def kill_after_each_call(
+def kill_after_calls(
     use_copy: Callable[[], MlflowClient],
     work: Callable[[MlflowClient], object],
     read: Callable[[MlflowClient], object],
     check: Callable[[MlflowClient], None] = lambda client: None,
+    first: int = 1,
+    every: int = 1,
 ) -> None:
-    """Kills some work after each of its calls, and does it again; both times the state must be a right one.
+    """Kills some work after its calls, and does it again; both times the state must be a right one.
 
     Args:
         use_copy: Gives a fresh store.
         work: What is killed.
         read: Returns the state that must be as before the work or as after it.
         check: Checks what must hold once the work was done again.
+        first: The call after which it is killed first, and
+        every: After how many more each time, where each of them takes long.
     """
     old = read(use_copy())
     client = use_copy()
     work(client)
     new = read(client)
     assert old != new
-    for num_calls in range(1, 100):
+    for num_calls in range(first, 100, every):
         client = use_copy()
         try:
             with killed_after(num_calls):
@@ -115,7 +120,7 @@ def kill_after_each_call(
             assert read(connect()) == new, num_calls
             check(connect())
         else:
-            assert num_calls > 2  # the work was killed at all
+            assert num_calls > first  # the work was killed at all
             return
     raise AssertionError("it never came to its end")
 
@@ -170,7 +175,8 @@ def test_killed_registering_leaves_the_old_names_or_the_new_ones(use_copy, train
         assert version.version == "2"
         assert find_champion(client) == ("2" if stage == "production" else "1")
 
-    kill_after_each_call(use_copy, work, read, check_is_whole)
+    first = ["staging", "production", "archived"].index(stage) + 1
+    kill_after_calls(use_copy, work, read, check_is_whole, first, every=3)
 
 
 def test_killed_registering_of_an_experiment_is_completed(use_copy, trained) -> None:
@@ -183,7 +189,7 @@ def test_killed_registering_of_an_experiment_is_completed(use_copy, trained) -> 
     def read(client: MlflowClient) -> str:
         return find_champion(client)
 
-    kill_after_each_call(use_copy, work, read, check_is_whole)
+    kill_after_calls(use_copy, work, read, check_is_whole, every=3)
 
 
 @pytest.mark.slow
@@ -203,7 +209,7 @@ def test_killed_import_is_completed_by_another_run(use_copy, trained) -> None:
         assert [output.model_id for output in made_by.outputs.model_outputs] == [model.model_id]
         assert "licence MIT" in version.description
 
-    kill_after_each_call(use_copy, work, lambda client: find_alias(client, "recipe-theirs"), check)
+    kill_after_calls(use_copy, work, lambda client: find_alias(client, "recipe-theirs"), check, every=4)
 
 
 @pytest.mark.parametrize(("version", "stage"), [("2", "production"), ("1", "staging"), ("1", "archived")])
@@ -221,14 +227,14 @@ def test_killed_move_leaves_the_old_stage_or_the_new_one(use_copy, trained, vers
         other = {"production": "archived", "staging": "staging", "archived": "staging"}[stage]
         assert tagged == {version: stage, {"1": "2", "2": "1"}[version]: other}
 
-    kill_after_each_call(use_copy, work, read, check)
+    kill_after_calls(use_copy, work, read, check)
 
 
 def test_move_into_an_empty_production_is_of_the_old_state_or_the_new_one(use_copy, trained) -> None:
     versions.register(connect(), "1", trained, "staging")
     move_stage(connect(), "1", "archived")
     point_alias(connect(), "champion", "1")
-    kill_after_each_call(
+    kill_after_calls(
         use_copy,
         lambda client: move_stage(client, "2", "production"),
         lambda client: (in_production(client), find_champion(client)),
