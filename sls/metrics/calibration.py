@@ -77,13 +77,12 @@ OUTSIDE_SLACK = 1e-4
 """Of their range: another batch, or fewer digits in a file, move a score by less."""
 
 
-def is_outside(calibration: Calibration, score: float) -> bool:
-    """Whether a score lies outside those of the fit, as far as these are known."""
-    if calibration.score_range is None:
-        return False
-    low, high = calibration.score_range
-    slack = OUTSIDE_SLACK * (high - low)
-    return not low - slack <= score <= high + slack
+def are_outside(calibration: Calibration, scores: ArrayLike) -> NDArray[np.bool_]:
+    """Returns which scores lie outside those of the fit, as far as these are known; of the same shape."""
+    low, high = calibration.score_range or (-math.inf, math.inf)
+    slack = OUTSIDE_SLACK * (high - low) if math.isfinite(high) else 0.0
+    scores = np.asarray(scores, dtype=np.float64)
+    return (scores < low - slack) | (scores > high + slack)
 
 
 def describe_calibration(calibration: Calibration) -> str:

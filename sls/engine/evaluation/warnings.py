@@ -12,7 +12,7 @@ from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.breakdown import Condition
 from sls.engine.evaluation.groups import ATTACK, UNKNOWN, Factor
 from sls.engine.evaluation.measures import format_measure
-from sls.metrics.calibration import Calibration, PavCalibration
+from sls.metrics.calibration import Calibration, PavCalibration, are_outside
 from sls.metrics.eer import Ranking, compute_eer, eer_of_curve, merge_sorted
 from sls.quotation import count_of
 
@@ -95,12 +95,10 @@ def _warn_of_calibration(calibration: Calibration, joined: JoinedScores, eer: fl
 
 def describe_outside(calibration: Calibration, scores: NDArray[np.float64]) -> str:
     """Returns how many scores lie outside those of a calibration's fit; empty where none does."""
-    if calibration.score_range is None:
+    num_outside = np.count_nonzero(are_outside(calibration, scores))
+    if calibration.score_range is None or not num_outside:
         return ""
     low, high = calibration.score_range
-    num_outside = np.count_nonzero((scores < low) | (scores > high))
-    if not num_outside:
-        return ""
     fate = "held at those of its ends" if isinstance(calibration, PavCalibration) else "extrapolated"
     return (
         f"outside the scores that the calibration was fitted on, {low:g} to {high:g}: {num_outside:,} of "

@@ -16,7 +16,7 @@ from sls.engine.compute.device import arithmetic, resolve_device
 from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.scoring.forward_pass import prepared_for_scoring, resolve_batch_size
 from sls.engine.scoring.settings import settings_of
-from sls.metrics.calibration import OUTSIDE, describe_calibration, is_outside
+from sls.metrics.calibration import OUTSIDE, are_outside, describe_calibration
 from sls.metrics.dcf import DetectionCosts, decide
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.quotation import count_of, make_visible
@@ -182,4 +182,4 @@ def _decide(model: ModelSource, score: float) -> tuple[dict[str, Any], str]:
     calibration = load_calibration(path)
     decision = asdict(decide(float(calibration.apply(score)), DetectionCosts()))
     told = {**decision, "calibration": describe_calibration(calibration)}
-    return told, OUTSIDE if is_outside(calibration, score) else ""
+    return told, OUTSIDE if are_outside(calibration, score) else ""
