@@ -1,7 +1,7 @@
 """Kills training, scoring and registering, behind an unsteady gateway and by a clock that jumps, until they are done.
 
     OMP_NUM_THREADS=1 python -m benchmarks.kills --rounds 50 --seed 3
-    OMP_NUM_THREADS=1 python -m benchmarks.kills --only 17 --seed 3 --directory /tmp/kills
+    OMP_NUM_THREADS=1 python -m benchmarks.kills --only 17 --seed 3 --directory kills
 
 Each round starts a real tracking server on a copy of the same store. A door is started, and killed with all of its
 processes at a random moment, one to three times; meanwhile the gateway before the server fails in the ways of

@@ -58,7 +58,7 @@ def make_device(path: Path) -> None:
     try:
         os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
     except PermissionError:
-        pytest.skip("devices are made by root alone")
+        pytest.skip("devices are made by root alone")  # pipe, socket, link and directory are tried by anybody
 
 
 def make_socket(path: Path) -> None:
