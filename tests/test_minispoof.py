@@ -60,12 +60,13 @@ def test_both_recipes_train_and_are_compared_on_real_speech(store, where) -> Non
     assert "val/loss" not in runs["v1"].data.metrics
     evaluations = client.search_runs(["1"], "tags.kind = 'evaluate'")
     assert {(run.data.tags["recipe"], run.data.tags["track"]) for run in evaluations} == {
-        (recipe, track) for recipe in ("v1", "v2") for track in ("LA", "DF")
+        (recipe, track) for recipe in ("v1", "v2") for track in ("dev", "LA", "DF")
     }
     for run in evaluations:
         track, metrics = run.data.tags["track"], run.data.metrics
         assert run.data.tags["corpus"] == "minispoof"
-        assert metrics[f"{track}/num_bonafide"] + metrics[f"{track}/num_spoof"] == 620
+        num_trials = metrics[f"{track}/num_bonafide"] + metrics[f"{track}/num_spoof"]
+        assert num_trials == {"dev": 300, "LA": 620, "DF": 620}[track]
         assert run.data.tags["train_run_id"] == runs[run.data.tags["recipe"]].info.run_id
     comparisons = client.search_runs(["1"], "tags.kind = 'compare'")
     assert {run.data.tags["track"] for run in comparisons} == {"LA", "DF"}
