@@ -90,8 +90,7 @@ def _require_file(database: Path) -> None:
 def require_place(location: str) -> None:
     """Checks that the disk knows the store that a run or model has its artifacts in.
 
-    Args:
-        location: `.../STORE/EXPERIMENT/RUN/artifacts`, or deeper, where it is on this disk.
+    They lie in `.../STORE/EXPERIMENT/RUN/artifacts`, or deeper.
 
     Raises:
         StoreError: not even the directory in which that store lay is there.
@@ -112,13 +111,9 @@ def gone(path: Path) -> StoreError:
 
 
 def move_places(tracking_uri: str, old: str, new: str, *, is_dry: bool) -> Iterator[tuple[str, int]]:
-    """Writes a new beginning into the places of artifacts that begin with an old one.
+    """Writes a new beginning into the places of artifacts that begin with an old one, a directory.
 
-    Args:
-        tracking_uri: The database.
-        old: The directory that was moved, as a path.
-        new: Where it is now.
-        is_dry: Count alone, and change nothing.
+    A dry run counts alone, and changes nothing.
 
     Yields:
         The column, and in how many rows it began so.
