@@ -175,7 +175,9 @@ def _check_name(system: str, item: str, others: Container[str]) -> None:
         raise ValueError(f"systems: found name {system}, expected letters, digits, _, - and .; use NAME=FILE")
     check_system(system, "systems")
     if system in others:
-        raise ValueError(f"systems: {item} is the second called {system}; name them: -P scores=NAME=FILE,...")
+        raise ValueError(
+            f"systems: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."
+        )
 
 
 def _name_system(tags: Mapping[str, str]) -> str:
