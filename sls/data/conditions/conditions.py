@@ -1,0 +1,128 @@
+"""A condition: a degradation with its settings and a name, as configs/conditions.yaml lists them."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sls.config import PROJECT_ROOT, SAMPLE_RATE_HZ
+from sls.data.audio.containers import AudioError
+from sls.data.conditions import channels
+from sls.data.conditions.settings import Degradation, Setting, read_settings
+from sls.data.corpora.track_schema import Entry, read_yaml_entry
+from sls.quotation import did_you_mean, shorten
+
+BUILT_IN_CONDITIONS = PROJECT_ROOT / "configs" / "conditions.yaml"
+CLEAN = "clean"
+"""What recordings are called that no condition has changed; no condition may be called so."""
+KINDS: Mapping[str, Degradation] = {
+    "band": channels.limit_band,
+    "mu-law": channels.code_mu_law,
+    "a-law": channels.code_a_law,
+    "opus": channels.code_opus,
+    "mp3": channels.code_mp3,
+}
+_CONDITION_STREAM = 3
+"""First word of the seeds of conditions: 1 and 2 are those of `sls.data.loading.training_batches`."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One way to degrade recordings."""
+
+    name: str
+    kind: str
+    """Of `KINDS`."""
+    settings: Mapping[str, Setting]
+    """All that its kind takes, by name."""
+
+    def apply(self, waveform: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Degrades a recording.
+
+        Args:
+            waveform: Mono at `SAMPLE_RATE_HZ`, finite, at least one sample. Shape: `(num_samples,)`, float32.
+            generator: Decides whatever is drawn, see `trial_generator`.
+
+        Returns:
+            A new array of at least one sample. Shape: `(num_samples_then,)`, float32.
+
+        Raises:
+            AudioError: it is too loud to be computed with, or a recording of a folder cannot be read.
+        """
+        degraded = np.array(KINDS[self.kind](waveform, generator, **self.settings), np.float32)
+        if not np.isfinite(degraded).all():
+            raise AudioError(f"{self.name}: found samples too large, expected full scale at 1")
+        return degraded
+
+    @property
+    def description(self) -> str:
+        """What it does, in one line."""
+        told = ", ".join(
+            f"{name} {value if isinstance(value, str) else format(value, 'g')}"
+            for name, value in self.settings.items()
+        )
+        return f"{self.kind}: {told}" if told else self.kind
+
+    @property
+    def fingerprint(self) -> str:
+        """Kind and settings in one line; two conditions of one fingerprint degrade alike, whatever their names."""
+        return json.dumps({"kind": self.kind, **self.settings}, sort_keys=True)
+
+
+def trial_generator(seed: int, condition_name: str, trial: str) -> np.random.Generator:
+    """Returns the generator of one trial under one condition, the same whoever degrades it, and after what."""
+    name = hashlib.sha256(f"{condition_name}\n{trial}".encode()).digest()
+    return np.random.default_rng([_CONDITION_STREAM, seed, int.from_bytes(name)])
+
+
+def read_conditions(path: Path | None, names: Sequence[str] = ()) -> list[Condition]:
+    """Reads the built-in conditions and, after them, those of a file of one's own; each is tried once.
+
+    Args:
+        path: A YAML file of `name: {kind: ..., setting: ...}`, where a name that is built in replaces that; None for
+            the built-in ones alone.
+        names: Which to return; all where empty.
+
+    Returns:
+        The conditions, in the order of `names` or of the files.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an unknown name, kind or setting, or a value out of range; names file and condition.
+    """
+    entries = read_yaml_entry(BUILT_IN_CONDITIONS).entries()
+    if path is not None:
+        own = read_yaml_entry(path).entries()
+        for name in own.keys() & entries.keys():
+            logger.info("%s: %s replaces the built-in condition of that name", path, name)
+        entries |= own
+    for name in names:
+        if name not in entries:
+            hint = did_you_mean(name, entries, f"; known: {', '.join(entries)}")
+            raise ValueError(f"conditions: found {shorten(name)}, which is in no file of conditions{hint}")
+    return [_parse(name, entries[name]) for name in dict.fromkeys(names or entries)]
+
+
+def _parse(name: str, entry: Entry) -> Condition:
+    if not _NAME.fullmatch(name) or name == CLEAN:
+        raise ValueError(
+            f"{entry.where}: found this name, expected up to 40 of letters, digits, '.', '_' and '-', and not {CLEAN}"
+        )
+    kind = entry.text("kind")
+    if kind not in KINDS:
+        hint = did_you_mean(kind, KINDS, f", expected one of {', '.join(KINDS)}")
+        raise ValueError(f"{entry.where}.kind: found {shorten(kind)}{hint}")
+    condition = Condition(name, kind, read_settings(KINDS[kind], entry))
+    try:
+        condition.apply(np.zeros(SAMPLE_RATE_HZ // 10, np.float32), trial_generator(0, name, ""))
+    except ValueError as error:
+        raise ValueError(f"{entry.where}: {error}") from None
+    return condition
