@@ -1,6 +1,7 @@
 """A condition: a degradation with its settings and a name, as configs/conditions.yaml lists them."""
 
 import hashlib
+import inspect
 import json
 import logging
 import re
@@ -12,8 +13,9 @@ import numpy as np
 
 from sls.config import PROJECT_ROOT, SAMPLE_RATE_HZ
 from sls.data.audio.containers import AudioError
-from sls.data.conditions import channels
-from sls.data.conditions.settings import Degradation, Setting, read_settings
+from sls.data.audio.decoders import UNREADABLE, one_line
+from sls.data.conditions import channels, codecs, surroundings, timing
+from sls.data.conditions.settings import Degradation, Setting, read_settings, show
 from sls.data.corpora.track_schema import Entry, read_yaml_entry
 from sls.quotation import did_you_mean, shorten
 
@@ -22,10 +24,20 @@ CLEAN = "clean"
 """What recordings are called that no condition has changed; no condition may be called so."""
 KINDS: Mapping[str, Degradation] = {
     "band": channels.limit_band,
-    "mu-law": channels.code_mu_law,
-    "a-law": channels.code_a_law,
-    "opus": channels.code_opus,
-    "mp3": channels.code_mp3,
+    "codec": codecs.code,
+    "packet-loss": channels.lose_packets,
+    "gain": channels.change_gain,
+    "clipping": channels.clip_peaks,
+    "white-noise": surroundings.add_white_noise,
+    "pink-noise": surroundings.add_pink_noise,
+    "recorded-noise": surroundings.add_recorded_noise,
+    "reverberation": surroundings.reverberate,
+    "recorded-reverberation": surroundings.reverberate_by_recording,
+    "silence-trimmed": timing.trim_silence,
+    "silence-alone": timing.keep_silence,
+    "silence-added": timing.add_silence,
+    "offset": timing.begin_later,
+    "speed": timing.change_speed,
 }
 _CONDITION_STREAM = 3
 """First word of the seeds of conditions: 1 and 2 are those of `sls.data.loading.training_batches`."""
@@ -57,7 +69,9 @@ class Condition:
         Raises:
             AudioError: it is too loud to be computed with, or a recording of a folder cannot be read.
         """
-        degraded = np.array(KINDS[self.kind](waveform, generator, **self.settings), np.float32)
+        degradation = KINDS[self.kind]
+        drawn = (generator,) if "generator" in inspect.signature(degradation).parameters else ()
+        degraded = np.array(degradation(waveform, *drawn, **self.settings), np.float32)
         if not np.isfinite(degraded).all():
             raise AudioError(f"{self.name}: found samples too large, expected full scale at 1")
         return degraded
@@ -65,16 +79,16 @@ class Condition:
     @property
     def description(self) -> str:
         """What it does, in one line."""
-        told = ", ".join(
-            f"{name} {value if isinstance(value, str) else format(value, 'g')}"
-            for name, value in self.settings.items()
-        )
+        told = ", ".join(f"{name} {show(value)}" for name, value in self.settings.items())
         return f"{self.kind}: {told}" if told else self.kind
 
     @property
     def fingerprint(self) -> str:
-        """Kind and settings in one line; two conditions of one fingerprint degrade alike, whatever their names."""
-        return json.dumps({"kind": self.kind, **self.settings}, sort_keys=True)
+        """Kind and settings in one line, with the content of a folder in place of its name."""
+        settings = dict(self.settings)
+        if "folder" in settings:
+            settings["folder"] = surroundings.digest_folder(str(settings["folder"]))
+        return json.dumps({"kind": self.kind, **settings}, sort_keys=True)
 
 
 def trial_generator(seed: int, condition_name: str, trial: str) -> np.random.Generator:
@@ -102,7 +116,7 @@ def read_conditions(path: Path | None, names: Sequence[str] = ()) -> list[Condit
     if path is not None:
         own = read_yaml_entry(path).entries()
         for name in own.keys() & entries.keys():
-            logger.info("%s: %s replaces the built-in condition of that name", path, name)
+            logger.warning("%s: %s replaces the built-in condition of that name", path, name)
         entries |= own
     for name in names:
         if name not in entries:
@@ -123,6 +137,6 @@ def _parse(name: str, entry: Entry) -> Condition:
     condition = Condition(name, kind, read_settings(KINDS[kind], entry))
     try:
         condition.apply(np.zeros(SAMPLE_RATE_HZ // 10, np.float32), trial_generator(0, name, ""))
-    except ValueError as error:
-        raise ValueError(f"{entry.where}: {error}") from None
+    except UNREADABLE as error:
+        raise ValueError(f"{entry.where}: {one_line(error)}") from None
     return condition

@@ -13,7 +13,7 @@ from sls.quotation import quote
 
 Setting = float | str
 Degradation = Callable[..., np.ndarray]
-"""From a waveform, a generator and settings by name to another waveform."""
+"""From a waveform and settings by name, and a generator where it draws, to another waveform."""
 
 
 @dataclass(frozen=True)
@@ -23,45 +23,30 @@ class Within:
     least: float
     most: float
 
-    def allows(self, value: Any) -> bool:
-        """Whether a value is a number within them; NaN is not."""
-        return (
-            isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and self.least <= value <= self.most
-        )
-
     def __str__(self) -> str:
         return f"a number from {self.least:g} to {self.most:g}"
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """The only numbers that there are."""
+    """The numbers or names that there are."""
 
-    values: tuple[float, ...]
-
-    def allows(self, value: Any) -> bool:
-        """Whether a value is one of them."""
-        return not isinstance(value, bool) and value in self.values
+    values: tuple[Setting, ...]
 
     def __str__(self) -> str:
-        return "one of " + ", ".join(f"{value:g}" for value in self.values)
+        return "one of " + ", ".join(map(show, self.values))
 
 
-@dataclass(frozen=True)
-class Folder:
-    """A directory with recordings."""
-
-    def allows(self, value: Any) -> bool:
-        """Whether a value may be the name of one."""
-        return isinstance(value, str) and bool(value)
-
-    def __str__(self) -> str:
-        return "the name of a folder"
+Taken = Within | OneOf | str
+"""What a setting takes; a text that says what it names."""
 
 
-def settings_of(degradation: Degradation) -> dict[str, Within | OneOf | Folder]:
+def show(value: Setting) -> str:
+    """Returns a value as a table shows it."""
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def settings_of(degradation: Degradation) -> dict[str, Taken]:
     """Returns what each setting of a degradation takes, by its name."""
     hints = typing.get_type_hints(degradation, include_extras=True)
     return {
@@ -75,14 +60,26 @@ def read_settings(degradation: Degradation, entry: Entry) -> dict[str, Setting]:
     """Returns all settings of a degradation: those of an entry, and defaults for the others.
 
     Raises:
-        ValueError: an unknown setting, one out of range, or none where there is no default.
+        ValueError: an unknown setting, one that it does not take, or none where there is no default.
     """
     taken = settings_of(degradation)
     entry.check_names(["kind", *taken])
     parameters = inspect.signature(degradation).parameters
     values = {name: entry.values.get(name, parameters[name].default) for name in taken}
     for name, value in values.items():
-        if not taken[name].allows(value):
-            found = "nothing" if value is inspect.Parameter.empty else quote(value)
-            raise ValueError(f"{entry.where}.{name}: found {found}, expected {taken[name]}")
+        check_setting(value, taken[name], f"{entry.where}.{name}")
     return {name: value if isinstance(value, str) else float(value) for name, value in values.items()}
+
+
+def check_setting(value: Any, taken: Taken, where: str) -> None:
+    """Raises ValueError where a value is not what a setting takes; NaN never is."""
+    if isinstance(taken, str):
+        is_taken = isinstance(value, str) and value != ""
+    elif isinstance(taken, OneOf):
+        is_taken = not isinstance(value, bool) and value in taken.values
+    else:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        is_taken = is_number and taken.least <= value <= taken.most
+    if not is_taken:
+        found = "nothing" if value is inspect.Parameter.empty else quote(value)
+        raise ValueError(f"{where}: found {found}, expected {taken}")
