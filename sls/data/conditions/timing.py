@@ -51,7 +51,7 @@ def begin_later(waveform: np.ndarray, *, offset_s: Seconds) -> np.ndarray:
     return fit_length(waveform, len(waveform), round(offset_s * SAMPLE_RATE_HZ) % len(waveform))
 
 
-def change_speed(waveform: np.ndarray, *, factor: Annotated[float, Within(0.25, 4)]) -> np.ndarray:
+def change_speed(waveform: np.ndarray, *, factor: Annotated[float, Within(0.5, 2)]) -> np.ndarray:
     """Plays a recording faster (over 1) or slower, and its pitch higher or lower with it."""
     return resample(waveform, round(SAMPLE_RATE_HZ * factor), SAMPLE_RATE_HZ)
 
