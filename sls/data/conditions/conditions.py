@@ -14,7 +14,7 @@ import numpy as np
 from sls.config import PROJECT_ROOT, SAMPLE_RATE_HZ
 from sls.data.audio.containers import AudioError
 from sls.data.audio.decoders import UNREADABLE, one_line
-from sls.data.conditions import channels, codecs, surroundings, timing
+from sls.data.conditions import channels, surroundings, timing
 from sls.data.conditions.settings import Degradation, Setting, read_settings, show
 from sls.data.corpora.track_schema import Entry, read_yaml_entry
 from sls.quotation import did_you_mean, shorten
@@ -24,7 +24,7 @@ CLEAN = "clean"
 """What recordings are called that no condition has changed; no condition may be called so."""
 KINDS: Mapping[str, Degradation] = {
     "band": channels.limit_band,
-    "codec": codecs.code,
+    "codec": channels.code,
     "packet-loss": channels.lose_packets,
     "gain": channels.change_gain,
     "clipping": channels.clip_peaks,
@@ -115,7 +115,7 @@ def read_conditions(path: Path | None, names: Sequence[str] = ()) -> list[Condit
     entries = read_yaml_entry(BUILT_IN_CONDITIONS).entries()
     if path is not None:
         own = read_yaml_entry(path).entries()
-        for name in own.keys() & entries.keys():
+        for name in (name for name in own if name in entries):
             logger.warning("%s: %s replaces the built-in condition of that name", path, name)
         entries |= own
     for name in names:

@@ -3,8 +3,7 @@
 import inspect
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,32 +12,24 @@ from sls.quotation import quote
 
 Setting = float | str
 Degradation = Callable[..., np.ndarray]
-"""From a waveform and settings by name, and a generator where it draws, to another waveform."""
+"""From a waveform, a generator where it draws, and settings by name to another waveform."""
 
 
-@dataclass(frozen=True)
-class Within:
+class Within(NamedTuple):
     """The bounds of a number."""
 
     least: float
     most: float
 
-    def __str__(self) -> str:
-        return f"a number from {self.least:g} to {self.most:g}"
 
-
-@dataclass(frozen=True)
-class OneOf:
+class OneOf(NamedTuple):
     """The numbers or names that there are."""
 
     values: tuple[Setting, ...]
 
-    def __str__(self) -> str:
-        return "one of " + ", ".join(map(show, self.values))
-
 
 Taken = Within | OneOf | str
-"""What a setting takes; a text that says what it names."""
+"""What a setting takes; a text says what a name is of."""
 
 
 def show(value: Setting) -> str:
@@ -49,11 +40,8 @@ def show(value: Setting) -> str:
 def settings_of(degradation: Degradation) -> dict[str, Taken]:
     """Returns what each setting of a degradation takes, by its name."""
     hints = typing.get_type_hints(degradation, include_extras=True)
-    return {
-        name: typing.get_args(hints[name])[1]
-        for name, parameter in inspect.signature(degradation).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    names = inspect.getfullargspec(degradation).kwonlyargs
+    return {name: typing.get_args(hints[name])[1] for name in names}
 
 
 def read_settings(degradation: Degradation, entry: Entry) -> dict[str, Setting]:
@@ -64,22 +52,23 @@ def read_settings(degradation: Degradation, entry: Entry) -> dict[str, Setting]:
     """
     taken = settings_of(degradation)
     entry.check_names(["kind", *taken])
-    parameters = inspect.signature(degradation).parameters
-    values = {name: entry.values.get(name, parameters[name].default) for name in taken}
-    for name, value in values.items():
-        check_setting(value, taken[name], f"{entry.where}.{name}")
-    return {name: value if isinstance(value, str) else float(value) for name, value in values.items()}
+    values = {**(inspect.getfullargspec(degradation).kwonlydefaults or {}), **entry.values}
+    for name in taken:
+        if name not in values:
+            raise ValueError(f"{entry.where}: found no {name}, expected one")
+        check_setting(values[name], taken[name], f"{entry.where}.{name}")
+    return {name: values[name] if isinstance(values[name], str) else float(values[name]) for name in taken}
 
 
 def check_setting(value: Any, taken: Taken, where: str) -> None:
     """Raises ValueError where a value is not what a setting takes; NaN never is."""
-    if isinstance(taken, str):
-        is_taken = isinstance(value, str) and value != ""
-    elif isinstance(taken, OneOf):
-        is_taken = not isinstance(value, bool) and value in taken.values
-    else:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        is_taken = is_number and taken.least <= value <= taken.most
-    if not is_taken:
-        found = "nothing" if value is inspect.Parameter.empty else quote(value)
-        raise ValueError(f"{where}: found {found}, expected {taken}")
+    match taken:
+        case Within(least, most):
+            is_taken = isinstance(value, int | float) and least <= value <= most
+            expected = f"a number from {least:g} to {most:g}"
+        case OneOf(values):
+            is_taken, expected = value in values, "one of " + ", ".join(map(show, values))
+        case _:
+            is_taken, expected = isinstance(value, str) and value != "", taken
+    if not is_taken or isinstance(value, bool):
+        raise ValueError(f"{where}: found {quote(value)}, expected {expected}")

@@ -55,13 +55,9 @@ def reverberate(
     rt60_s: Annotated[float, Within(0.01, 10)],
     direct_db: Annotated[float, Within(-60, 60)] = 0,
 ) -> np.ndarray:
-    """Puts a recording into a made room, of which only the decay is like a real one's.
+    """Puts a recording into a made room: echoes of Gaussian noise that decays by 60 dB in a time.
 
-    Args:
-        waveform: Shape `(num_samples,)`.
-        generator: Draws the echoes, Gaussian noise that decays exponentially.
-        rt60_s: Seconds in which they decay by 60 dB.
-        direct_db: The energy of the direct sound over that of all echoes.
+    The direct sound has so much more energy than all of them.
     """
     times = np.arange(1, round(rt60_s * SAMPLE_RATE_HZ) + 1) / (rt60_s * SAMPLE_RATE_HZ)
     echoes = white_noise(len(times), generator) * 10 ** (-3 * times)

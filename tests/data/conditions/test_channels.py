@@ -1,4 +1,4 @@
-"""Tests of `channels`: bands by spectrum, level and clipping on the output, lost packets by count."""
+"""Tests of `channels`, codecs aside: bands by spectrum, level and clipping on the output, lost packets by count."""
 
 import itertools
 

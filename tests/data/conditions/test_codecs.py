@@ -1,4 +1,4 @@
-"""Tests of `codecs` and of `audio.encoders`: against another coder, aligned, and at the bit rates that are said."""
+"""Tests of the codecs of `channels`, and of `audio.encoders`: against another coder, aligned, at the rates that are said."""
 
 import io
 
@@ -9,7 +9,7 @@ import soundfile
 from sls.data.audio.decoders import decode_by_av
 from sls.data.audio.encoders import encode
 from sls.data.audio.resampling import resample
-from sls.data.conditions.codecs import CODECS, code
+from sls.data.conditions.channels import CODECS, code
 from sls.data.conditions.settings import OneOf, Within
 
 GOOD_KBPS = {
