@@ -98,7 +98,7 @@ def trial_generator(seed: int, condition_name: str, trial: str) -> np.random.Gen
 
 
 def read_conditions(path: Path | None, names: Sequence[str] = ()) -> list[Condition]:
-    """Reads the built-in conditions and, after them, those of a file of one's own; each is tried once.
+    """Reads the built-in conditions and those of a file of one's own; those that are returned are tried once.
 
     Args:
         path: A YAML file of `name: {kind: ..., setting: ...}`, where a name that is built in replaces that; None for
@@ -118,11 +118,18 @@ def read_conditions(path: Path | None, names: Sequence[str] = ()) -> list[Condit
         for name in (name for name in own if name in entries):
             logger.warning("%s: %s replaces the built-in condition of that name", path, name)
         entries |= own
+    conditions = {name: _parse(name, entry) for name, entry in entries.items()}
     for name in names:
-        if name not in entries:
-            hint = did_you_mean(name, entries, f"; known: {', '.join(entries)}")
+        if name not in conditions:
+            hint = did_you_mean(name, conditions, f"; known: {', '.join(conditions)}")
             raise ValueError(f"conditions: found {shorten(name)}, which is in no file of conditions{hint}")
-    return [_parse(name, entries[name]) for name in dict.fromkeys(names or entries)]
+    picked = list(dict.fromkeys(names or conditions))
+    for name in picked:
+        try:
+            conditions[name].apply(np.zeros(SAMPLE_RATE_HZ // 10, np.float32), trial_generator(0, name, ""))
+        except UNREADABLE as error:
+            raise ValueError(f"{entries[name].where}: {one_line(error)}") from None
+    return [conditions[name] for name in picked]
 
 
 def _parse(name: str, entry: Entry) -> Condition:
@@ -134,9 +141,4 @@ def _parse(name: str, entry: Entry) -> Condition:
     if kind not in KINDS:
         hint = did_you_mean(kind, KINDS, f", expected one of {', '.join(KINDS)}")
         raise ValueError(f"{entry.where}.kind: found {shorten(kind)}{hint}")
-    condition = Condition(name, kind, read_settings(KINDS[kind], entry))
-    try:
-        condition.apply(np.zeros(SAMPLE_RATE_HZ // 10, np.float32), trial_generator(0, name, ""))
-    except UNREADABLE as error:
-        raise ValueError(f"{entry.where}: {one_line(error)}") from None
-    return condition
+    return Condition(name, kind, read_settings(KINDS[kind], entry))

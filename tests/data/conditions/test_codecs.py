@@ -1,4 +1,4 @@
-"""Tests of the codecs of `channels`, and of `audio.encoders`: against another coder, aligned, at the rates that are said."""
+"""Tests of the codecs of `channels`, and of `audio.encoders`: beside another coder, aligned, at their bit rates."""
 
 import io
 
