@@ -43,7 +43,7 @@ EXAMPLES: dict[str, list[dict[str, float | str]]] = {
     "reverberation": [{"rt60_s": 0.3, "direct_db": 0.0}],
     "recorded-reverberation": [{"folder": ""}],
     "silence-trimmed": [{"threshold_db": 40.0}],
-    "silence-alone": [{"threshold_db": 40.0, "least_ms": 50.0}],
+    "silence-alone": [{"threshold_db": 40.0}],
     "silence-added": [{"leading_s": 0.1, "trailing_s": 0.2}],
     "offset": [{"offset_s": 0.5}],
     "speed": [{"factor": 0.9}, {"factor": 2.0}],
