@@ -1,6 +1,7 @@
 """Fusion as a tracked run: its weights are an artifact, and every fused score file is a scoring run of its own."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,13 +14,13 @@ from sls.files import file_digest, write_whole
 from sls.tracking.active_run import tracked_run
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.score_file import OUTPUT_DIRECTORY, SCORES_DIRECTORY
-from sls.tracking.tags import CORPUS_TAG, KEY_TAG, PARENT_TAG
+from sls.tracking.tags import CONDITION_TAG, CORPUS_TAG, KEY_TAG, PARENT_TAG
 
 FUSION_FILE = "fusion.json"
 
 
 def track_fusion(
-    run: TrackedRun, placed: Placed, corpus: Corpus, subset: str, output: Path | None
+    run: TrackedRun, placed: Placed, corpus: Corpus, subset: str, output: Path | None, condition: str = ""
 ) -> tuple[list[Fusion], dict[str, Path]]:
     """Fits weights on the first track, writes the fused scores of the others, and records all of it.
 
@@ -31,6 +32,7 @@ def track_fusion(
         corpus: The corpus of the tracks.
         subset: On which the weights are fitted; empty for that of the first of several tracks, and all of one.
         output: Directory of the score files, which are called as their tracks.
+        condition: What degraded the recordings of some of the scores; empty where nothing did.
 
     Returns:
         The weights, and the score file of each track by the id of its scoring run.
@@ -56,24 +58,17 @@ def track_fusion(
     run.suggest_name(f"fuse {', '.join(fitted_on)} on {first}")
     run.log_text(json.dumps([asdict(item) for item in fusions], indent=1) + "\n", FUSION_FILE)
     title = f"fusion of {', '.join(fitted_on)}"
-    return fusions, {
-        _record(run, corpus, item, title, paths[item.track]): paths[item.track] for item in fused
-    }
+    tags = {CORPUS_TAG: corpus.name, "model": title, **({CONDITION_TAG: condition} if condition else {})}
+    return fusions, {_record(run, item, tags, paths[item.track]): paths[item.track] for item in fused}
 
 
-def _record(run: TrackedRun, corpus: Corpus, fused: FusedScores, title: str, path: Path) -> str:
+def _record(run: TrackedRun, fused: FusedScores, tags: Mapping[str, str], path: Path) -> str:
     """Writes a fused score file, keeps it in a scoring run, by which evaluations find it, and returns its id."""
     lines = [f"{name} {format_score(llr)}\n" for name, llr in zip(fused.names, fused.llrs, strict=True)]
     with write_whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(lay_out(lines))
-    with tracked_run("score", f"score {title} {fused.track}", {PARENT_TAG: run.run_id}) as scoring:
-        scoring.set_tags(
-            {
-                "track": fused.track,
-                CORPUS_TAG: corpus.name,
-                "model": title,
-                KEY_TAG: file_digest(path),
-            }
-        )
+    name = f"score {tags['model']} {fused.track}"
+    with tracked_run("score", name, {PARENT_TAG: run.run_id}) as scoring:
+        scoring.set_tags({"track": fused.track, **tags, KEY_TAG: file_digest(path)})
         scoring.log_contents({path.name: path.read_bytes()}, SCORES_DIRECTORY)
     return scoring.run_id
