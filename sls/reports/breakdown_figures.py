@@ -1,4 +1,4 @@
-"""Figures of breakdowns, of differences and of transfers: heat maps and intervals."""
+"""Figures of breakdowns, of differences, of transfers and of conditions: heat maps and intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,10 +10,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sls.engine.evaluation.comparison_results import Comparison
-from sls.engine.evaluation.measures import FRACTION, TITLES, scale_of
+from sls.engine.evaluation.comparison_results import Comparison, Difference
+from sls.engine.evaluation.measures import FRACTION, TITLES, format_measure, scale_of
 from sls.engine.evaluation.results import Breakdown, Evaluation
 from sls.engine.evaluation.transfer_results import METHODS, TransferMatrix, TransferReport, measure_of
+from sls.engine.robustness.results import RobustnessReport
 from sls.metrics.intervals import Interval
 from sls.reports.figure_style import (
     BONAFIDE_COLOUR,
@@ -134,16 +135,7 @@ def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
     factor, digits, called = (scale_of(unit), 2, "points") if unit == FRACTION else (1, 4, "cost")
     figure, axes = new_figure(8.6, 2.4 + 0.62 * len(differences))
     rows = [
-        _Estimate(
-            f"{found.first} minus {found.second}",
-            found.value,
-            [
-                (tested.interval.over, tested.interval)
-                for tested in (found.over_trials, found.over_clusters)
-                if tested is not None
-            ],
-            f"{factor * found.value:+.{digits}f}",
-        )
+        _estimate_of(found, f"{found.first} minus {found.second}", f"{factor * found.value:+.{digits}f}")
         for found in differences
     ]
     axes.axvline(0, color="black", linewidth=1)
@@ -153,6 +145,32 @@ def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
     subtitle = f"{comparison.num_common:,} common trials"
     title_figure(axes, f"Differences in {TITLES[measure]}", subtitle, comparison)
     return figure
+
+
+def robustness_figure(report: RobustnessReport) -> Figure:
+    """Draws by how much each condition moves the EER, the worst first; controls, which hold no speech, in words."""
+    figure, axes = new_figure(8.6, 2.6 + 0.5 * len(report.held))
+    rows = [
+        _estimate_of(found.difference, found.name, f"{format_measure(found.value('eer'))}")
+        for found in report.held
+    ]
+    clean = axes.axvline(0, color="black", linewidth=1)
+    _draw_estimates(figure, axes, rows, 100, {f"clean, {format_measure(report.clean.value)}": clean})
+    axes.set_xlabel("EER minus that of clean recordings, points; above each: its EER", fontsize=LABEL_SIZE)
+    controls = [
+        f"; control {found.name}: {format_measure(found.value('eer'))}"
+        for found in report.results
+        if found.is_control
+    ]
+    title_figure(axes, "EER under conditions", report.system + "".join(controls), report)
+    return figure
+
+
+def _estimate_of(difference: Difference, name: str, text: str) -> _Estimate:
+    """Returns a row of a difference with the intervals that it has."""
+    tested = (difference.over_trials, difference.over_clusters)
+    bars = [(found.interval.over, found.interval) for found in tested if found is not None]
+    return _Estimate(name, difference.value, bars, text)
 
 
 def _keep_hardest(rows: Sequence[Row], hardness: Callable[[Row], float]) -> tuple[list[Row], str]:

@@ -1,0 +1,162 @@
+"""The same trials, clean and degraded, held against each other pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from sls.data.conditions.conditions import CLEAN, Condition
+from sls.data.tables.score_files import JoinedScores
+from sls.engine.evaluation.comparison_results import Difference, say_verdict
+from sls.engine.evaluation.evaluation import EvaluationPlan
+from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factors, sample_clusters, sample_trials
+from sls.engine.evaluation.measures import FRACTION, Measure
+from sls.engine.robustness.results import ConditionResult, Flip, RobustnessReport
+from sls.metrics.dcf import DetectionCosts
+from sls.metrics.eer import Ranking, rank_trials
+from sls.metrics.intervals import Estimate, estimate_eer
+from sls.metrics.operating_points import estimate_decisions, set_eer_point
+from sls.metrics.paired import Tested, adjust_pairs, compare_pair
+from sls.metrics.sampling import Sampling
+
+MAX_FLIPS = 100
+"""Trials that are kept of each condition."""
+
+
+class CleanTrials:
+    """Clean scores of a track: what those of the same trials under each condition are held against.
+
+    Args:
+        joined: The scores of the evaluated subset.
+
+    Raises:
+        ValueError: A class is missing, or scores that cannot be ranked.
+    """
+
+    def __init__(self, joined: JoinedScores) -> None:
+        self.scores, self.is_bonafide, self.names = joined.scores, joined.is_bonafide, joined.key.names
+        try:
+            self.ranking = rank_trials(self.scores, self.is_bonafide)
+        except ValueError as error:
+            raise ValueError(f"{joined.table.place}: {error}") from None
+        factors = {factor.name: factor for factor in make_factors(joined, {SPEAKER, ATTACK})}
+        self.speakers, self.attacks = factors.get(SPEAKER), factors.get(ATTACK)
+        self.point = set_eer_point(self.ranking)
+        self.samplings = self.sample(self.ranking)
+        self.estimates = [estimate_eer(self.ranking, sampling) for sampling in self.samplings]
+
+    def sample(self, ranking: Ranking) -> list[Sampling]:
+        """Returns what intervals rest on: trials, and clusters where these are known."""
+        clustered = sample_clusters(ranking, self.speakers, self.attacks, is_shared=True)
+        over_trials = sample_trials(ranking, is_shared=True)
+        return [over_trials] if clustered is None else [over_trials, clustered]
+
+    def judge(self, condition: Condition, scores: np.ndarray) -> ConditionResult:
+        """Returns what a condition costs, with p-values of its own alone and without a verdict.
+
+        Args:
+            condition: It.
+            scores: Of the same trials in the same order. Shape: `(trials,)`, float64.
+
+        Raises:
+            ValueError: Scores that cannot be ranked.
+        """
+        ranking = rank_trials(scores, self.is_bonafide)
+        samplings = self.sample(ranking)
+        estimates = [estimate_eer(ranking, sampling) for sampling in samplings]
+        tested = [compare_pair(*pair) for pair in zip(estimates, self.estimates, strict=True)]
+        value = estimates[0].value - self.estimates[0].value
+        costs = DetectionCosts()  # of which neither error depends
+        decisions = [estimate_decisions(self.point, ranking, costs, sampling) for sampling in samplings]
+        difference = Difference(
+            condition.name, CLEAN, "eer", value, FRACTION, tested[0], tested[1] if len(tested) > 1 else None
+        )
+        num_flips, flips = self._find_flips(scores)
+        return ConditionResult(
+            condition,
+            (
+                _measure("eer", estimates),
+                Measure("eer_diff", value, FRACTION, tuple(found.interval for found in tested)),
+                *(_measure(name, [found[name] for found in decisions]) for name in ("miss", "false_alarm")),
+            ),
+            difference,
+            num_flips,
+            flips,
+        )
+
+    def _find_flips(self, scores: np.ndarray) -> tuple[int, tuple[Flip, ...]]:
+        """Returns how many trials are decided otherwise than by their clean scores, and those that moved furthest."""
+        flipped = np.flatnonzero(self.point.accept(scores) != self.point.accept(self.scores))
+        moved = np.abs(scores[flipped] - self.scores[flipped])
+        furthest = flipped[np.argsort(-moved, kind="stable")[:MAX_FLIPS]]
+        return len(flipped), tuple(
+            Flip(
+                str(self.names[place]),
+                "bonafide" if self.is_bonafide[place] else "spoof",
+                float(self.scores[place]),
+                float(scores[place]),
+            )
+            for place in furthest
+        )
+
+
+def judge_conditions(
+    clean: JoinedScores,
+    degraded: Iterable[tuple[Condition, JoinedScores]],
+    plan: EvaluationPlan,
+    system: str,
+) -> RobustnessReport:
+    """Says what each condition costs a system.
+
+    Args:
+        clean: Scores of the recordings as they are, of the evaluated subset.
+        degraded: Scores of the same trials under each condition; no more than one of them is held at once.
+        plan: The track and its subset, which has been taken.
+        system: What to call the system.
+
+    Raises:
+        ValueError: Clean scores that cannot be ranked.
+    """
+    basis = CleanTrials(clean)
+    found: list[ConditionResult] = []
+    notes: list[str] = []
+    for condition, joined in degraded:
+        try:
+            found.append(basis.judge(condition, joined.scores))
+        except ValueError as error:  # such as of scores that are all alike, which says nothing of the others
+            notes.append(f"{condition.name} is left out: {error}")
+    found.sort(key=lambda item: item.difference.value, reverse=True)
+    held = _adjust([item for item in found if not item.is_control], basis.samplings, plan.track)
+    controls = _adjust([item for item in found if item.is_control], basis.samplings, plan.track)
+    return RobustnessReport(
+        system=system,
+        track=plan.track,
+        subset=plan.subset,
+        corpus=plan.corpus,
+        num_bonafide=basis.ranking.num_bonafide,
+        num_spoof=basis.ranking.num_spoof,
+        clean=_measure("eer", basis.estimates),
+        threshold=basis.point.threshold,
+        results=(*held, *controls),
+        notes=tuple(notes),
+    )
+
+
+def _adjust(
+    found: Sequence[ConditionResult], samplings: Sequence[Sampling], track: str
+) -> Iterator[ConditionResult]:
+    """Yields results with p-values that hold for all of them together, and the verdict of each."""
+    differences = [item.difference for item in found]
+    over_trials = adjust_pairs([item.over_trials for item in differences], samplings[0])
+    over_clusters: Sequence[Tested | None] = [None] * len(found)
+    if len(samplings) > 1:
+        over_clusters = adjust_pairs([item.tested for item in differences], samplings[1])
+    for item, trials, clusters in zip(found, over_trials, over_clusters, strict=True):
+        difference = replace(item.difference, over_trials=trials, over_clusters=clusters)
+        yield replace(item, difference=replace(difference, verdict=say_verdict(difference, track)))
+
+
+def _measure(name: str, estimates: Sequence[Estimate]) -> Measure:
+    return Measure(name, estimates[0].value, FRACTION, tuple(found.interval() for found in estimates))
