@@ -26,7 +26,7 @@ from sls.engine.scoring.partial_scores import WHOLE, Shard
 from sls.metrics.operating_points import LOGISTIC_POINT
 from sls.quotation import count_of, make_visible
 from sls.reports import tables as reports
-from sls.reports.robustness_tables import tabulate_conditions
+from sls.reports.robustness_tables import SHORT_TABLE, tabulate_conditions
 from sls.reports.tables import tabulate_measures, text_of
 from sls.reports.transfer_tables import cross_transfers
 from sls.tracking.registry.checkpoints import ModelSource
@@ -68,7 +68,9 @@ def transfer_tables(report: TransferReport) -> Iterator[Table]:
 def robustness_table(report: RobustnessReport) -> Table:
     """What each condition costs, the worst first: errors at the threshold of the clean EER, which is the last row."""
     title = f"{_title(report)}, {report.system}: {report.num_bonafide + report.num_spoof:,} trials"
-    return _show(tabulate_conditions(report), title)
+    table = tabulate_conditions(report)
+    short = [row[:SHORT_TABLE] for row in table.rows]
+    return _show(reports.Table(table.columns[:SHORT_TABLE], short), title)
 
 
 def decision_table(report: TransferReport) -> Table:

@@ -29,7 +29,7 @@ from sls.reports.figures import (
     locate_det_points,
     transfer_figures,
 )
-from sls.reports.robustness_tables import list_conditions, tabulate_conditions, tabulate_flips
+from sls.reports.robustness_tables import tabulate_conditions, tabulate_flips
 from sls.reports.tables import (
     Table,
     cross_breakdown,
@@ -186,7 +186,6 @@ def _describe_robustness(report: RobustnessReport) -> dict[str, Any]:
     pictures = ["conditions"] if report.held else []
     sections = [
         Section("Conditions, the worst first", (), [tabulate_conditions(report)], pictures),
-        Section("All measures, with intervals", tables=[list_conditions(report)]),
         Section("Trials that flip", [furthest], [tabulate_flips(report)]),
     ]
     return {"lead": lead, "notes": report.notes, "verdicts": report.verdicts, "sections": sections}

@@ -3,41 +3,37 @@
 from sls.data.conditions.conditions import CLEAN
 from sls.engine.evaluation.measures import FRACTION, Measure, format_number
 from sls.engine.robustness.results import SHOWN_FLIPS, RobustnessReport
-from sls.reports.tables import NO_VALUE, Number, Table, drop_empty, interval_cell
+from sls.reports.tables import Number, Table, drop_empty, interval_cell
+
+SHORT_TABLE = 6
+"""Columns that a console has room for."""
 
 
 def tabulate_conditions(report: RobustnessReport) -> Table:
     """Returns a row for each condition, the worst first and controls last, then one of clean recordings."""
-    rows: list[list[str | Number]] = [
-        [
-            found.name,
-            _rate(found.measures[0]),
-            _rate(found.measures[1]),
-            interval_cell(found.difference.tested.interval, FRACTION),
-            *map(_rate, found.measures[2:]),
+    rows: list[list[str | Number]] = []
+    for found in report.results:
+        eer, difference, *errors = found.measures
+        ends = [
+            measure.interval(is_clustered=kind) for measure in (eer, difference) for kind in (False, True)
         ]
-        for found in report.results
-    ]
-    rows.append([CLEAN, _rate(report.clean), *[Number(NO_VALUE)] * 4])
-    return Table(["condition", "EER %", "points", "95 % interval", "miss %", "false alarm %"], rows)
-
-
-def list_conditions(report: RobustnessReport) -> Table:
-    """Returns a row for each condition with every interval, what was concluded, and what it does to a recording."""
-    rows: list[list[str | Number]] = [
-        [
-            found.name,
-            *(cell for measure in found.measures for cell in _with_intervals(measure)),
-            Number(f"{found.num_flips:,}", found.num_flips),
-            found.difference.tested.conclusion,
-            found.condition.description,
-        ]
-        for found in report.results
-    ]
-    header = ["condition"]
-    for title in ("EER %", "difference, points", "miss %", "false alarm %"):
-        header += [title, f"{title} over trials", f"{title} over clusters"]
-    return drop_empty([*header, "trials that flip", "from clean", "what it does"], rows)
+        rows.append(
+            [
+                found.name,
+                *map(_rate, (eer, difference)),
+                interval_cell(found.difference.tested.interval, FRACTION),
+                *map(_rate, errors),
+                *(interval_cell(interval, FRACTION) for interval in ends),
+                Number(f"{found.num_flips:,}", found.num_flips),
+                found.difference.tested.conclusion,
+                found.condition.description,
+            ]
+        )
+    columns = ["condition", "EER %", "points", "95 % interval", "miss %", "false alarm %"]
+    columns += [f"{what} over {kind}" for what in ("EER", "points") for kind in ("trials", "clusters")]
+    columns += ["trials that flip", "from clean", "what it does"]
+    rows.append([CLEAN, _rate(report.clean), *[""] * (len(columns) - 2)])
+    return drop_empty(columns, rows)
 
 
 def tabulate_flips(report: RobustnessReport) -> Table:
@@ -56,8 +52,3 @@ def _score(value: float) -> Number:
 
 def _rate(measure: Measure) -> Number:
     return Number(format_number(measure.value, FRACTION), measure.value)
-
-
-def _with_intervals(measure: Measure) -> list[Number]:
-    ends = (measure.interval(is_clustered=kind) for kind in (False, True))
-    return [_rate(measure), *(interval_cell(found, FRACTION) for found in ends)]

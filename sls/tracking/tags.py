@@ -61,9 +61,9 @@ def evaluated_place(corpus: str, track: str, precision: str = "fp32") -> str:
     return re.sub(r"[^\w ./-]", "_", name, flags=re.ASCII)
 
 
-def robustness_metric(place: str, name: str) -> str:
+def robustness_metric(place: str, condition: str, figure: str) -> str:
     """Returns what a figure of a condition is called on a track: `robustness/LA/opus-16/eer_diff_percent`."""
-    return f"{ROBUSTNESS_PREFIX}{place}/{name}"
+    return f"{ROBUSTNESS_PREFIX}{place}/{condition}/{figure}"
 
 
 def key_tag(place: str) -> str:

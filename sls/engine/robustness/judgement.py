@@ -10,8 +10,8 @@ import numpy as np
 from sls.data.conditions.conditions import CLEAN, Condition
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.comparison_results import Difference, say_verdict
-from sls.engine.evaluation.evaluation import EvaluationPlan
-from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factors, sample_clusters, sample_trials
+from sls.engine.evaluation.evaluation import EvaluationPlan, rank
+from sls.engine.evaluation.groups import ATTACK, SPEAKER, sample_clusters, sample_trials
 from sls.engine.evaluation.measures import FRACTION, Measure
 from sls.engine.robustness.results import ConditionResult, Flip, RobustnessReport
 from sls.metrics.dcf import DetectionCosts
@@ -29,20 +29,18 @@ class CleanTrials:
     """Clean scores of a track: what those of the same trials under each condition are held against.
 
     Args:
-        joined: The scores of the evaluated subset.
+        joined: The scores of the subset of a plan.
+        plan: It.
 
     Raises:
         ValueError: A class is missing, or scores that cannot be ranked.
     """
 
-    def __init__(self, joined: JoinedScores) -> None:
+    def __init__(self, joined: JoinedScores, plan: EvaluationPlan) -> None:
         self.scores, self.is_bonafide, self.names = joined.scores, joined.is_bonafide, joined.key.names
-        try:
-            self.ranking = rank_trials(self.scores, self.is_bonafide)
-        except ValueError as error:
-            raise ValueError(f"{joined.table.place}: {error}") from None
-        factors = {factor.name: factor for factor in make_factors(joined, {SPEAKER, ATTACK})}
-        self.speakers, self.attacks = factors.get(SPEAKER), factors.get(ATTACK)
+        everything = rank(joined, plan)
+        self.ranking = everything.ranking
+        self.speakers, self.attacks = everything.find(SPEAKER), everything.find(ATTACK)
         self.point = set_eer_point(self.ranking)
         self.samplings = self.sample(self.ranking)
         self.estimates = [estimate_eer(self.ranking, sampling) for sampling in self.samplings]
@@ -119,7 +117,7 @@ def judge_conditions(
     Raises:
         ValueError: Clean scores that cannot be ranked.
     """
-    basis = CleanTrials(clean)
+    basis = CleanTrials(clean, plan)
     found: list[ConditionResult] = []
     notes: list[str] = []
     for condition, joined in degraded:

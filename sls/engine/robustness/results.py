@@ -86,24 +86,18 @@ class RobustnessReport:
     @property
     def verdicts(self) -> tuple[str, ...]:
         """What is worst, and whether the detector hears silence."""
-        of_silence = [_say_silence(self, found) for found in self.results]
+        of_silence = (_say_silence(self.system, found) for found in self.results)
         return tuple(filter(None, [self._say_worst(), *of_silence]))
 
     def _say_worst(self) -> str:
-        held = self.held
-        if not held:
+        if not self.held:
             return ""
-        told = [found.name for found in held if found.difference.tested.conclusion == "distinguishable"]
-        of_them = f"; distinguishable from clean, of all: {', '.join(told)}" if len(held) > 1 and told else ""
-        lead = f"{self.system}, worst of {count_of(len(held), 'condition')}: {held[0].name}, "
-        errors = f"EER {format_measure(held[0].value('eer'))} instead of {format_measure(self.clean.value)}. "
-        return lead + errors + held[0].difference.verdict + of_them
-
-    def metrics(self) -> dict[str, dict[str, float]]:
-        """Returns the numbers for a tracker, by the name of each condition and then such as `eer_diff_percent`."""
-        return {
-            found.name: {**found.figures(), "num_flips": float(found.num_flips)} for found in self.results
-        }
+        worst, *others = self.held
+        told = [found.name for found in self.held if found.difference.tested.conclusion == "distinguishable"]
+        lead = f"{self.system}, worst of {count_of(len(self.held), 'condition')}: {worst.name}, "
+        errors = f"EER {format_measure(worst.value('eer'))} instead of {format_measure(self.clean.value)}. "
+        of_them = f"; distinguishable from clean, of all: {', '.join(told)}" if others and told else ""
+        return lead + errors + worst.difference.verdict + of_them
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as JSON can hold it; rates are fractions, as `unit` of each measure says."""
@@ -114,40 +108,28 @@ class RobustnessReport:
         return {**content, "verdicts": self.verdicts}
 
 
-def _say_silence(report: RobustnessReport, found: ConditionResult) -> str:
-    """Returns what a condition of silence says of the detector; empty of any other."""
-    if found.condition.kind == SILENCE_TRIMMED:
-        return _say_trimmed(report, found)
-    return _say_alone(report, found) if found.is_control else ""
+def _say_silence(system: str, found: ConditionResult) -> str:
+    """Returns what a condition of silence says of a detector; empty of any other.
 
-
-def _say_trimmed(report: RobustnessReport, found: ConditionResult) -> str:
-    tested = found.difference.tested
-    moved = f"{format_number(found.difference.value, FRACTION)} points"
-    interval = f"{format_interval(tested.interval, FRACTION)} over {tested.interval.over}"
-    told = f"{moved}, interval {interval}"
-    lead = f"Without the silence around speech ({found.name}) the EER moves by {told}"
-    # The sentence is of this one condition: its own interval decides, not one for all of them.
+    The sentence is of this one condition, so that its own interval decides, not one for all conditions.
+    """
+    tested, eer = found.difference.tested, found.measures[0]
+    if found.is_control:
+        interval, middle = eer.intervals[-1], CHANCE
+        lead = f"From the silence around speech alone ({found.name}) the EER is {format_measure(eer.value)}"
+        aside, what = ", where 50 % is chance", f"{system} hears silence"
+        told = (what, f"{what}, and takes that of spoofed recordings for bona fide")
+    elif found.condition.kind == SILENCE_TRIMMED:
+        interval, middle = tested.interval, 0.0
+        moved = format_number(found.difference.value, FRACTION)
+        lead = f"Without the silence around speech ({found.name}) the EER moves by {moved} points"
+        aside, what = "", f"{system} relies on that silence"
+        told = (f"that silence misleads {system}", what)
+    else:
+        return ""
+    lead += f", interval {format_interval(interval, FRACTION)} over {interval.over}{aside}"
     if tested.p_value is None:
-        return f"{lead}: {tested.shortage} whether {report.system} relies on it"
-    if tested.interval.low > 0:
-        return f"{lead}: {report.system} relies on that silence"
-    if tested.interval.high < 0:
-        return f"{lead}: that silence misleads {report.system}"
-    return (
-        f"{lead}: nothing shows that {report.system} relies on it, though by as much as the interval it may"
-    )
-
-
-def _say_alone(report: RobustnessReport, found: ConditionResult) -> str:
-    eer = found.measures[0]
-    interval = eer.intervals[-1]
-    told = f"{format_measure(eer.value)}, interval {format_interval(interval, FRACTION)} over {interval.over}"
-    lead = f"From the silence around speech alone ({found.name}) the EER is {told}, where 50 % is chance"
-    if found.difference.tested.p_value is None:
-        return f"{lead}: {found.difference.tested.shortage} whether {report.system} hears it"
-    if interval.high < CHANCE:
-        return f"{lead}: {report.system} hears silence"
-    if interval.low > CHANCE:
-        return f"{lead}: {report.system} hears silence, and takes that of spoofed recordings for bona fide"
-    return f"{lead}: nothing shows that {report.system} hears silence"
+        return f"{lead}: {tested.shortage} whether {what}"
+    if interval.low <= middle <= interval.high:
+        return f"{lead}: nothing shows that {what}; as far as the interval goes it may"
+    return f"{lead}: {told[interval.low > middle]}"

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +15,9 @@ from sls.engine.compute.ranks import Ranks
 from sls.engine.evaluation.evaluation import EvaluationPlan
 from sls.engine.robustness.judgement import judge_conditions
 from sls.engine.robustness.results import RobustnessReport
-from sls.engine.scoring.loop import ScoringJob, score_shard
 from sls.engine.scoring.partial_scores import WHOLE, find_shards
 from sls.engine.scoring.settings import settings_of
 from sls.models.checkpoints import LoadedCheckpoint
-from sls.quotation import count_of
 from sls.reports.report import REPORT_DIRECTORY, render_report
 from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.evaluation_run import EvaluationBasis, EvaluationRequest
@@ -63,59 +62,30 @@ class ConditionScorer:
         Raises:
             ValueError: recordings cannot be read or degraded, or shards are missing or not complete.
         """
-        name = condition.name if condition else CLEAN
-        options = replace(self.options, condition=condition)
+        name, options = condition.name if condition else CLEAN, replace(self.options, condition=condition)
+        shard, num_trials = options.shard, len(self.trials.trials)
         place = self.output / f"{self.trials.name}.{name}.txt" if self.output else None
         job, key = prepare_scoring(self.model, self.trials, options, place, Ranks(), self.checkpoint)
-        run_id = "" if options.force else self._find(job, key)
-        if options.shard != WHOLE:
-            if run_id or (is_finished(job.output, job.made_with) and not options.force):
-                logger.info("%s: scored already", name)
-            else:
-                self._score_shard(job, name)
-            return None
-        if run_id:
-            logger.info("%s: known from run %s", name, run_id)
-        else:
-            run_id = self._score(job, options, name)
-        return ScoreSource(job.output, run_id, self.model.tags())
-
-    def _find(self, job: ScoringJob, key: str) -> str:
-        """Returns the finished run of these very scores, once they are on the disk; empty where there is none."""
-        client, experiment = self.run.client, self.run.experiment_id
-        if job.output.is_file():
-            found = find_finished(client, experiment, key)
-        else:
-            found = fetch_finished(client, experiment, key, job.output)
-        return str(found.info.run_id) if found and is_finished(job.output, job.made_with) else ""
-
-    def _score(self, job: ScoringJob, options: ScoringOptions, name: str) -> str:
-        """Scores all trials, or joins their shards, and returns the id of the scoring run."""
-        with tracked_run("score", tags={PARENT_TAG: self.run.run_id}) as scoring:
-            if find_shards(job.output) and not options.force:
-                track_join(scoring, job.output)
-            else:
-                with self.progress(f"{self.trials.name} {name}", len(self.trials.trials)) as advance:
+        path, run_id = job.output, ""
+        if not options.force:
+            find = find_finished if path.is_file() else partial(fetch_finished, output=path)
+            found = find(self.run.client, self.run.experiment_id, key)
+            if found and is_finished(path, job.made_with):
+                run_id = found.info.run_id
+                logger.info("%s: known from run %s", name, run_id)
+        if not run_id:
+            with (
+                tracked_run("score", tags={PARENT_TAG: self.run.run_id}) as scoring,
+                self.progress(f"{self.trials.name} {name}", -(-num_trials // shard.count)) as advance,
+            ):
+                if shard == WHOLE and not options.force and find_shards(path):
+                    track_join(scoring, path)
+                else:
                     track_scoring(
-                        scoring,
-                        self.model,
-                        self.trials,
-                        options,
-                        job.output,
-                        advance,
-                        checkpoint=self.checkpoint,
+                        scoring, self.model, self.trials, options, path, advance, checkpoint=self.checkpoint
                     )
-        return scoring.run_id
-
-    def _score_shard(self, job: ScoringJob, name: str) -> None:
-        """Scores a shard into its partial file, which no run keeps."""
-        shard = self.options.shard
-        total = len(shard.trials(len(self.trials.trials), job.batches.batch_size))
-        with self.progress(f"{self.trials.name} {name} {shard}", total) as advance:
-            summary = score_shard(job, shard, advance, is_anew=self.options.force)
-        if summary.failures:
-            failed = count_of(len(summary.failures), "recording")
-            raise ValueError(f"{name}: {failed} cannot be scored: {summary.failures[0].message}")
+            run_id = scoring.run_id
+        return ScoreSource(path, run_id, self.model.tags()) if shard == WHOLE else None
 
 
 def track_robustness(
@@ -123,42 +93,32 @@ def track_robustness(
 ) -> RobustnessReport | None:
     """Scores a track clean and under conditions, judges what these cost, and records it on a run.
 
-    The differences of the EERs over the track's own subset stand on the run that made the checkpoint too.
-
-    Returns:
-        The report; None of a shard, which is scored alone.
+    The differences of the EERs over the track's own subset stand on the run that made the checkpoint too. Of a shard
+    there is no report.
 
     Raises:
         FileNotFoundError: the key is missing.
         ValueError: what `ConditionScorer.score` raises, or clean scores that cannot be ranked.
     """
     run, model, options = scorer.run, scorer.model, scorer.options
-    run.set_tags(
-        {
-            **model.tags(),
-            **settings_of(options.compute, options.scoring),
-            "checkpoint_sha256": scorer.checkpoint.digest,
-            "conditions": ", ".join(condition.name for condition in conditions),
-        }
-    )
-    if options.shard != WHOLE:
-        run.set_tags({"shard": options.shard})
+    names = ", ".join(condition.name for condition in conditions)
+    digest = {"checkpoint_sha256": scorer.checkpoint.digest}
+    settings = settings_of(options.compute, options.scoring)
+    run.set_tags({**model.tags(), **settings, **digest, "conditions": names, "shard": options.shard})
     place_under_origin(run, "robustness", model.tags(), request.track)
     basis = EvaluationBasis(run, corpus, request)
     clean = scorer.score(None)
     sources = [scorer.score(condition) for condition in conditions]
     if clean is None:
         return None
-    report = judge_conditions(
-        basis.join(clean, CLEAN).select_subset(basis.subset),
-        (
-            (condition, basis.join(source, condition.name).select_subset(basis.subset))
-            for condition, source in zip(conditions, sources, strict=True)
-            if source is not None
-        ),
-        EvaluationPlan(request.track, corpus.name, basis.subset),
-        clean.system,
+    degraded = (
+        (condition, basis.join(source, condition.name).select_subset(basis.subset))
+        for condition, source in zip(conditions, sources, strict=True)
+        if source
     )
+    plan = EvaluationPlan(request.track, corpus.name, basis.subset)
+    joined = basis.join(clean, CLEAN).select_subset(basis.subset)
+    report = judge_conditions(joined, degraded, plan, clean.system)
     _record(basis, report, model.tags(), options)
     return report
 
@@ -168,10 +128,10 @@ def _record(
 ) -> None:
     run, track = basis.run, report.track
     run.set_tags({"verdict": " ".join(report.verdicts)})
-    figures = report.metrics()
-    for name in figures:
+    for found in report.results:
+        figures = {**found.figures(), "num_flips": float(found.num_flips)}
         run.log_metrics(
-            {robustness_metric(track, f"{name}/{figure}"): value for figure, value in figures[name].items()}
+            {robustness_metric(track, found.name, figure): value for figure, value in figures.items()}
         )
     flips = [{"condition": found.name, **asdict(flip)} for found in report.held for flip in found.flips]
     columns = ["condition", "trial", "label", "clean_score", "degraded_score"]
@@ -179,10 +139,11 @@ def _record(
     run.log_contents({**render_report(report), FLIPS_FILE: table.encode()}, REPORT_DIRECTORY)
     if basis.subset == basis.track.default_subset and not options.scoring.window_hop:
         place = Place(basis.corpus.name, track, basis.subset, options.compute.precision)
+        model_id, train_run_id = (tags.get(name, "") for name in (MODEL_ID_TAG, TRAIN_RUN_TAG))
         borne = {
-            f"{name}/{figure}": value
-            for name, found in figures.items()
-            for figure, value in found.items()
+            (found.name, figure): value
+            for found in report.results
+            for figure, value in found.figures().items()
             if figure.startswith(BORNE_MEASURE)
         }
-        bear_robustness(run.client, tags.get(MODEL_ID_TAG, ""), tags.get(TRAIN_RUN_TAG, ""), place, borne)
+        bear_robustness(run.client, model_id, train_run_id, place, borne)

@@ -112,21 +112,18 @@ def bear_decisions(
 
 
 def bear_robustness(
-    client: MlflowClient, model_id: str, train_run_id: str, place: Place, figures: Mapping[str, float]
+    client: MlflowClient,
+    model_id: str,
+    train_run_id: str,
+    place: Place,
+    figures: Mapping[tuple[str, str], float],
 ) -> None:
-    """Writes what conditions cost a checkpoint on the run that made it, as `bear_decisions` does.
-
-    Args:
-        client: The tracking store.
-        model_id: The checkpoint.
-        train_run_id: The run.
-        place: Where the scores are from, which is part of the names.
-        figures: By name, such as `opus-16/eer_diff_percent`.
-    """
+    """Writes what conditions cost a checkpoint as `bear_decisions` does: figures by condition and their own name."""
     with refusals_warn(f"The losses under conditions are not written on the run {train_run_id}"):
         origin = _find_origin_of_choice(client, model_id, train_run_id)
         if origin is not None:
-            named = {robustness_metric(_name_place(place, origin), name): figures[name] for name in figures}
+            name = _name_place(place, origin)
+            named = {robustness_metric(name, *figure): value for figure, value in figures.items()}
             _log_anew(client, origin, named, RunTag(ROBUSTNESS_TAG, model_id))
 
 
