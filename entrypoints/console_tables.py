@@ -229,15 +229,7 @@ def recipe_table(
     metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
     champion: str,
 ) -> Table:
-    """Recipe by track: EER in percent, and min t-DCF where there is one.
-
-    Args:
-        corpus: The corpus, named in the title.
-        tracks: The columns.
-        versions: The rows.
-        metrics: By recipe, then by track, the metrics of the evaluation.
-        champion: The version that the alias `champion` points at.
-    """
+    """Recipe by track: EER in percent, and min t-DCF where there is one."""
     columns = [
         (track, name)
         for track in tracks

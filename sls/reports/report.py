@@ -23,12 +23,7 @@ from sls.engine.evaluation.transfer_results import (
 from sls.engine.robustness.results import SHOWN_FLIPS, RobustnessReport
 from sls.reports.breakdown_figures import robustness_figure
 from sls.reports.figure_style import describe, title_text, to_png
-from sls.reports.figures import (
-    comparison_figures,
-    evaluation_figures,
-    locate_det_points,
-    transfer_figures,
-)
+from sls.reports.figures import comparison_figures, evaluation_figures, locate_det_points, transfer_figures
 from sls.reports.robustness_tables import tabulate_conditions, tabulate_flips
 from sls.reports.tables import (
     Table,
@@ -124,10 +119,6 @@ def _describe_comparison(comparison: Comparison, figures: Iterable[str]) -> dict
     pictures = [name for name in figures if name.endswith("differences")]
     disagreements = tabulate_disagreements(comparison)
     ranks = "Percentage of all trials that score lower, since two systems have no common scale."
-    pictures = [
-        f"{measure}_differences"
-        for measure in dict.fromkeys(found.measure for found in comparison.differences)
-    ]
     sections = [
         Section("Results", tables=[tabulate_measures(comparison.evaluations)]),
         Section("DET curves", pictures=["det"]),

@@ -71,7 +71,8 @@ class Condition:
         """
         degradation = KINDS[self.kind]
         drawn = (generator,) if "generator" in inspect.signature(degradation).parameters else ()
-        degraded = np.array(degradation(waveform, *drawn, **self.settings), np.float32)
+        with np.errstate(over="ignore"):  # which is looked at below
+            degraded = np.array(degradation(waveform, *drawn, **self.settings), np.float32)
         if not np.isfinite(degraded).all():
             raise AudioError(f"{self.name}: found samples too large, expected full scale at 1")
         return degraded

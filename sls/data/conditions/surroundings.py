@@ -97,6 +97,7 @@ def _draw_recording(folder: str, generator: np.random.Generator) -> np.ndarray:
     return _read(paths[generator.integers(len(paths))])
 
 
+@lru_cache
 def digest_folder(folder: str) -> str:
     """Returns a SHA-256 of the recordings in a folder, their names and what is in them."""
     lines = [

@@ -25,20 +25,14 @@ def trim_silence(waveform: np.ndarray, *, threshold_db: Decibels = 40) -> np.nda
     return waveform[first:end]
 
 
-def keep_silence(
-    waveform: np.ndarray,
-    *,
-    threshold_db: Decibels = 40,
-    least_ms: Annotated[float, Within(1, 1_000)] = 50,
-) -> np.ndarray:
-    """Keeps only what `trim_silence` cuts off, end after beginning, of either `least_ms` even where there is less.
+def keep_silence(waveform: np.ndarray, *, threshold_db: Decibels = 40) -> np.ndarray:
+    """Keeps only what `trim_silence` cuts off, end after beginning; where that is nothing, 50 ms of zeros.
 
-    Of recordings without silence at their ends that leaves the first and last `least_ms`, and of shorter ones all.
+    A little of the speech in their place would let a detector that hears no silence pass for one that does.
     """
-    least = round(least_ms * SAMPLE_RATE_HZ / 1_000)
     first, end = _find_speech(waveform, threshold_db)
-    first, end = max(first, least), min(end, len(waveform) - least)
-    return waveform if first >= end else np.concatenate([waveform[:first], waveform[end:]])
+    silence = np.concatenate([waveform[:first], waveform[end:]])
+    return silence if len(silence) else np.zeros(5 * _FRAME, np.float32)
 
 
 def add_silence(waveform: np.ndarray, *, leading_s: Seconds = 0, trailing_s: Seconds = 0) -> np.ndarray:

@@ -18,11 +18,7 @@ from sls.data.audio.encoders import encode
 
 
 def apply_codec(waveform: np.ndarray, name: str) -> np.ndarray:
-    """Sends a 16 kHz waveform through the steps of `CODECS`, one after another.
-
-    Raises:
-        RuntimeError: This build of FFmpeg or libsndfile lacks the codec.
-    """
+    """Sends a 16 kHz waveform through steps of `CODECS`; raises RuntimeError where this build lacks the codec."""
     coded = waveform
     try:
         for step in CODECS[name]:

@@ -43,11 +43,7 @@ class EarlyStopping:
 
 
 def choose_epoch(loss_by_epoch: Mapping[int, float]) -> int:
-    """Returns the epoch with the lowest loss, the earlier one of equals.
-
-    Raises:
-        ValueError: No epoch, or a loss that is not a number.
-    """
+    """Returns the epoch with the lowest loss, the earlier of equals; raises ValueError without one, or for NaN."""
     if not loss_by_epoch:
         raise ValueError("choice of epoch: no epoch was logged")
     broken = [epoch for epoch, loss in loss_by_epoch.items() if math.isnan(loss)]

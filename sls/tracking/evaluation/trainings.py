@@ -31,12 +31,8 @@ def find_training_runs(
 ) -> list[TrainingRun]:
     """Finds training runs with their checkpoints.
 
-    Args:
-        client: The tracking store.
-        run_ids: Which; with none, the newest finished one of each recipe, the oldest first, but for runs that kept
-            the weights of no epoch.
-        experiment: Where to look for the newest.
-        corpus: What these were trained on.
+    Without ids those are the newest finished one of each recipe on the corpus, the oldest first, but for runs that
+    kept the weights of no epoch.
 
     Raises:
         ValueError: an id that the store does not know, a run without checkpoints of epochs, or no finished one.
@@ -61,9 +57,7 @@ def _read_named(client: MlflowClient, run_id: str) -> TrainingRun:
     training = _read(client, run)
     if not training.checkpoints:
         kind = run.data.tags.get("kind", "unknown")
-        raise ValueError(
-            f"runs: {run_id} (kind {kind}) has no checkpoints of epochs, expected a training run"
-        )
+        raise ValueError(f"runs: {run_id} (kind {kind}) has no checkpoints, expected a training run")
     return training
 
 

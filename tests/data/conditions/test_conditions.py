@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from sls.config import PROJECT_ROOT
+from sls.data.audio.containers import AudioError
 from sls.data.conditions.channels import CODECS
 from sls.data.conditions.conditions import (
     BUILT_IN_CONDITIONS,
@@ -42,7 +43,7 @@ EXAMPLES: dict[str, list[dict[str, float | str]]] = {
     "reverberation": [{"rt60_s": 0.3, "direct_db": 0.0}],
     "recorded-reverberation": [{"folder": ""}],
     "silence-trimmed": [{"threshold_db": 40.0}],
-    "silence-alone": [{"threshold_db": 40.0, "least_ms": 50.0}],
+    "silence-alone": [{"threshold_db": 40.0}],
     "silence-added": [{"leading_s": 0.1, "trailing_s": 0.2}],
     "offset": [{"offset_s": 0.5}],
     "speed": [{"factor": 0.9}, {"factor": 2.0}],
@@ -219,6 +220,24 @@ def test_a_folder_without_recordings_or_with_one_that_is_unreadable_is_named(
         read_conditions(path, ["mine"])
     assert str(folder) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "z.wav"])
+def test_of_several_recordings_the_unreadable_one_is_named_whichever_is_drawn(
+    recordings: Path, tmp_path: Path, name: str
+) -> None:
+    folder, path = tmp_path / "folder", tmp_path / "my.yaml"
+    shutil.copytree(recordings, folder)
+    (folder / name).write_bytes(b"RIFF and no more")
+    path.write_text(f"mine: {{kind: recorded-reverberation, folder: {folder}}}")
+    with pytest.raises(ValueError, match=re.escape(str(folder / name))):
+        read_conditions(path, ["mine"])
+
+
+def test_what_is_too_loud_for_numbers_is_an_error_and_never_infinite(speech: np.ndarray) -> None:
+    condition = Condition("noisy", "white-noise", {"snr_db": -20.0})
+    with pytest.raises(AudioError, match="noisy"):
+        condition.apply(speech * np.float32(3e38), trial_generator(1, "noisy", "trial"))
 
 
 def test_a_fingerprint_tells_kind_settings_and_the_content_of_a_folder(
