@@ -44,11 +44,6 @@ class OperatingPoint:
         return self.calibration.apply(scores) >= self.threshold
 
 
-def set_eer_point(ranking: Ranking) -> OperatingPoint:
-    """Sets the operating point of the EER alone, as `set_operating_points` does."""
-    return OperatingPoint(EER_POINT, eer_of_curve(_between_ties(ranking.curve())).threshold)
-
-
 def set_operating_points(
     bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts
 ) -> tuple[OperatingPoint, ...]:
@@ -56,7 +51,10 @@ def set_operating_points(
 
     Args, beside prior and costs of a decision, and errors as `det_curve`.
     """
-    curve = _between_ties(det_curve(bonafide, spoof))
+    curve = det_curve(bonafide, spoof)
+    # Trials that tie are decided alike, where the curve takes them one by one.
+    is_last = np.append(np.diff(curve.thresholds) > 0, True)
+    curve = DetCurve(curve.frr[is_last], curve.far[is_last], curve.thresholds[is_last])
     least = int(np.argmin(costs.linear_cost().of_rates(curve.frr, curve.far)))
     points = [
         OperatingPoint(EER_POINT, eer_of_curve(curve).threshold),
@@ -65,12 +63,6 @@ def set_operating_points(
     with suppress(ValueError):  # the curve has checked the scores: what is left is a line that falls
         points.append(OperatingPoint(LOGISTIC_POINT, costs.threshold, fit_logistic(bonafide, spoof)))
     return (*points, OperatingPoint(PAV_POINT, costs.threshold, fit_pav(bonafide, spoof)))
-
-
-def _between_ties(curve: DetCurve) -> DetCurve:
-    """Returns a curve without the points between trials that tie: these are decided alike."""
-    is_last = np.append(np.diff(curve.thresholds) > 0, True)
-    return DetCurve(curve.frr[is_last], curve.far[is_last], curve.thresholds[is_last])
 
 
 def estimate_decisions(

@@ -17,20 +17,18 @@ from sls.engine.robustness.results import ConditionResult, Flip, RobustnessRepor
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.eer import Ranking, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
-from sls.metrics.operating_points import estimate_decisions, set_eer_point
+from sls.metrics.operating_points import EER_POINT, estimate_decisions, set_operating_points
 from sls.metrics.paired import Tested, adjust_pairs, compare_pair
 from sls.metrics.sampling import Sampling
 
 MAX_FLIPS = 100
 """Trials that are kept of each condition."""
+COSTS = DetectionCosts()
+"""Of which neither the threshold of the EER nor an error at it depends."""
 
 
 class CleanTrials:
-    """Clean scores of a track: what those of the same trials under each condition are held against.
-
-    Args:
-        joined: The scores of the subset of a plan.
-        plan: It.
+    """Clean scores of the subset of a plan: what those of the same trials under each condition are held against.
 
     Raises:
         ValueError: A class is missing, or scores that cannot be ranked.
@@ -41,7 +39,10 @@ class CleanTrials:
         everything = rank(joined, plan)
         self.ranking = everything.ranking
         self.speakers, self.attacks = everything.find(SPEAKER), everything.find(ATTACK)
-        self.point = set_eer_point(self.ranking)
+        by_class = (self.scores[self.is_bonafide], self.scores[~self.is_bonafide])
+        self.point = next(
+            point for point in set_operating_points(*by_class, COSTS) if point.method == EER_POINT
+        )
         self.samplings = self.sample(self.ranking)
         self.estimates = [estimate_eer(self.ranking, sampling) for sampling in self.samplings]
 
@@ -52,11 +53,7 @@ class CleanTrials:
         return [over_trials] if clustered is None else [over_trials, clustered]
 
     def judge(self, condition: Condition, scores: np.ndarray) -> ConditionResult:
-        """Returns what a condition costs, with p-values of its own alone and without a verdict.
-
-        Args:
-            condition: It.
-            scores: Of the same trials in the same order. Shape: `(trials,)`, float64.
+        """Returns what a condition costs by scores of the same trials, `(trials,)`, with p-values of its own alone.
 
         Raises:
             ValueError: Scores that cannot be ranked.
@@ -66,8 +63,7 @@ class CleanTrials:
         estimates = [estimate_eer(ranking, sampling) for sampling in samplings]
         tested = [compare_pair(*pair) for pair in zip(estimates, self.estimates, strict=True)]
         value = estimates[0].value - self.estimates[0].value
-        costs = DetectionCosts()  # of which neither error depends
-        decisions = [estimate_decisions(self.point, ranking, costs, sampling) for sampling in samplings]
+        decisions = [estimate_decisions(self.point, ranking, COSTS, sampling) for sampling in samplings]
         difference = Difference(
             condition.name, CLEAN, "eer", value, FRACTION, tested[0], tested[1] if len(tested) > 1 else None
         )
@@ -108,11 +104,7 @@ def judge_conditions(
 ) -> RobustnessReport:
     """Says what each condition costs a system.
 
-    Args:
-        clean: Scores of the recordings as they are, of the evaluated subset.
-        degraded: Scores of the same trials under each condition; no more than one of them is held at once.
-        plan: The track and its subset, which has been taken.
-        system: What to call the system.
+    Scores are of the same trials, those of the subset of the plan. Of degraded ones no more than one is held at once.
 
     Raises:
         ValueError: Clean scores that cannot be ranked.
