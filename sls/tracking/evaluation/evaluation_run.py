@@ -131,13 +131,7 @@ def track_evaluation(
 def track_comparison(
     run: TrackedRun, sources: Mapping[str, ScoreSource], corpus: Corpus, request: EvaluationRequest
 ) -> Comparison:
-    """Compares score files and records the report on a run.
-
-    Raises:
-        FileNotFoundError: the key is missing.
-        ValueError: scores and key do not cover the same trials (where that is allowed: nothing in common), or a
-            malformed file.
-    """
+    """Compares score files and records the report on a run; errors as `track_evaluation`."""
     basis = EvaluationBasis(run, corpus, request)
     run.set_tags({"systems": ", ".join(sources)})
     run.suggest_name(f"compare {', '.join(sources)} {request.track}")
