@@ -13,7 +13,6 @@ import numpy as np
 from scipy import special
 
 from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, Interval, correlate
-from sls.metrics.sampling import Sampling
 
 _ROUNDING = 1e-9
 
@@ -50,12 +49,8 @@ def compare_pairs(estimates: Sequence[Estimate]) -> list[Tested]:
     Args:
         estimates: One number of each system, on the same trials and the same sampling.
     """
-    return adjust_pairs([compare_pair(*pair) for pair in combinations(estimates, 2)], estimates[0].sampling)
-
-
-def adjust_pairs(found: Sequence[Tested], sampling: Sampling) -> list[Tested]:
-    """Adjusts the p-values of several pairs for one another, or leaves them out where the data cannot tell."""
-    shortage = sampling.shortage
+    found = [compare_pair(*pair) for pair in combinations(estimates, 2)]
+    shortage = estimates[0].sampling.shortage
     if shortage:
         return [Tested(tested.interval, None, None, shortage) for tested in found]
     adjusted = adjust_by_holm([p_value for tested in found if (p_value := tested.p_value) is not None])

@@ -18,7 +18,7 @@ from sls.metrics.dcf import DetectionCosts
 from sls.metrics.eer import Ranking, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
 from sls.metrics.operating_points import EER_POINT, estimate_decisions, set_operating_points
-from sls.metrics.paired import Tested, adjust_pairs, compare_pair
+from sls.metrics.paired import Tested, adjust_by_holm, compare_pairs
 from sls.metrics.sampling import Sampling
 
 MAX_FLIPS = 100
@@ -43,8 +43,7 @@ class CleanTrials:
         self.point = next(
             point for point in set_operating_points(*by_class, COSTS) if point.method == EER_POINT
         )
-        self.samplings = self.sample(self.ranking)
-        self.estimates = [estimate_eer(self.ranking, sampling) for sampling in self.samplings]
+        self.estimates = [estimate_eer(self.ranking, sampling) for sampling in self.sample(self.ranking)]
 
     def sample(self, ranking: Ranking) -> list[Sampling]:
         """Returns what intervals rest on: trials, and clusters where these are known."""
@@ -61,7 +60,7 @@ class CleanTrials:
         ranking = rank_trials(scores, self.is_bonafide)
         samplings = self.sample(ranking)
         estimates = [estimate_eer(ranking, sampling) for sampling in samplings]
-        tested = [compare_pair(*pair) for pair in zip(estimates, self.estimates, strict=True)]
+        tested = [compare_pairs(pair)[0] for pair in zip(estimates, self.estimates, strict=True)]
         value = estimates[0].value - self.estimates[0].value
         decisions = [estimate_decisions(self.point, ranking, COSTS, sampling) for sampling in samplings]
         difference = Difference(
@@ -118,8 +117,8 @@ def judge_conditions(
         except ValueError as error:  # such as of scores that are all alike, which says nothing of the others
             notes.append(f"{condition.name} is left out: {error}")
     found.sort(key=lambda item: item.difference.value, reverse=True)
-    held = _adjust([item for item in found if not item.is_control], basis.samplings, plan.track)
-    controls = _adjust([item for item in found if item.is_control], basis.samplings, plan.track)
+    held = _judge_together([item for item in found if not item.is_control], plan.track)
+    controls = _judge_together([item for item in found if item.is_control], plan.track)
     return RobustnessReport(
         system=system,
         track=plan.track,
@@ -134,18 +133,22 @@ def judge_conditions(
     )
 
 
-def _adjust(
-    found: Sequence[ConditionResult], samplings: Sequence[Sampling], track: str
-) -> Iterator[ConditionResult]:
+def _judge_together(found: Sequence[ConditionResult], track: str) -> Iterator[ConditionResult]:
     """Yields results with p-values that hold for all of them together, and the verdict of each."""
-    differences = [item.difference for item in found]
-    over_trials = adjust_pairs([item.over_trials for item in differences], samplings[0])
-    over_clusters: Sequence[Tested | None] = [None] * len(found)
-    if len(samplings) > 1:
-        over_clusters = adjust_pairs([item.tested for item in differences], samplings[1])
-    for item, trials, clusters in zip(found, over_trials, over_clusters, strict=True):
+    over_trials = _adjust([item.difference.over_trials for item in found])
+    over_clusters = _adjust([item.difference.tested for item in found])
+    for item, trials, tested in zip(found, over_trials, over_clusters, strict=True):
+        clusters = tested if item.difference.over_clusters else None
         difference = replace(item.difference, over_trials=trials, over_clusters=clusters)
         yield replace(item, difference=replace(difference, verdict=say_verdict(difference, track)))
+
+
+def _adjust(tested: Sequence[Tested]) -> list[Tested]:
+    p_values = [p_value for item in tested if (p_value := item.p_value) is not None]
+    if len(p_values) < len(tested):  # too few clusters, which are those of all conditions
+        return list(tested)
+    pairs = zip(tested, adjust_by_holm(p_values), strict=True)
+    return [replace(item, p_value_holm=p_value) for item, p_value in pairs]
 
 
 def _measure(name: str, estimates: Sequence[Estimate]) -> Measure:
