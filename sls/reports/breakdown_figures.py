@@ -35,6 +35,10 @@ HEAT_COLOURS = "YlOrRd"
 MAX_ROWS = 30
 """More rows than this do not fit a slide: the hardest are drawn, and the title says so."""
 SHORT_LABEL = 7
+MAX_LEGEND = 80
+"""Characters of a legend in one row."""
+MARGIN_POINTS = 2
+"""Of a figure of differences, at least, around intervals over trials."""
 DARK_SHARE = 159 / 256
 """From here on the heat colours have less than half the luminance of white."""
 EMPTY_COLOUR = "#eeeeee"
@@ -141,20 +145,28 @@ def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
 
 def robustness_figure(report: RobustnessReport) -> Figure:
     """Draws by how much each condition moves the EER, the worst first; controls, which hold no speech, in words."""
-    figure, axes = new_figure(8.6, 2.6 + 0.5 * len(report.held))
+    figure, axes = new_figure(8.6, 2.6 + 0.36 * len(report.held))
     rows = [
-        _estimate_of(found.difference, found.name, f"{format_measure(found.value('eer'))}")
+        _estimate_of(found.difference, f"{found.name}   {format_measure(found.value('eer'))}", "")
         for found in report.held
     ]
     clean = axes.axvline(0, color="black", linewidth=1)
     _draw_estimates(figure, axes, rows, 100, {f"clean, {format_measure(report.clean.value)}": clean})
-    axes.set_xlabel("EER minus that of clean recordings, points; above each: its EER", fontsize=LABEL_SIZE)
-    controls = [
+    # Lines over few clusters are so long that nothing else could be told apart beside them.
+    over_trials = [found.difference.over_trials.interval for found in report.held]
+    ends = 100 * np.array([[found.low, found.high] for found in over_trials])
+    low, high = min(ends.min(), 0) - MARGIN_POINTS, max(ends.max(), 0) + MARGIN_POINTS
+    left, right = axes.get_xlim()
+    axes.set_xlim(max(left, 2 * low), min(right, 2 * high))
+    axes.set_xlabel("EER minus that of clean recordings, points", fontsize=LABEL_SIZE)
+    told = [
         f"; control {found.name}: {format_measure(found.value('eer'))}"
         for found in report.results
         if found.is_control
     ]
-    title_figure(axes, "EER under conditions", report.system + "".join(controls), report)
+    is_cut = axes.get_xlim() != (left, right)
+    told += ["; lines that reach the edge go on"] if is_cut else []
+    title_figure(axes, "EER under conditions", report.system + "".join(told), report)
     return figure
 
 
@@ -207,4 +219,5 @@ def _draw_estimates(
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     draw_grid(axes, "x")
-    draw_legend_below(figure, handles, len(handles))
+    # Such as of the speakers of each class, and of attacks: too long to stand beside others.
+    draw_legend_below(figure, handles, len(handles) if sum(map(len, handles)) < MAX_LEGEND else 1)

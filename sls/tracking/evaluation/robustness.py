@@ -85,6 +85,7 @@ class ConditionScorer:
                         scoring, self.model, self.trials, options, path, advance, checkpoint=self.checkpoint
                     )
             run_id = scoring.run_id
+            logger.info("%s: scored by run %s", name, run_id)
         return ScoreSource(path, run_id, self.model.tags()) if shard == WHOLE else None
 
 
