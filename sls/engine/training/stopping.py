@@ -43,7 +43,12 @@ class EarlyStopping:
 
 
 def choose_epoch(loss_by_epoch: Mapping[int, float]) -> int:
-    """Returns the epoch with the lowest loss, the earlier one of equals.
+    """Returns the epoch with the lowest loss, as `choose_epochs` does."""
+    return choose_epochs(loss_by_epoch, 1)[0]
+
+
+def choose_epochs(loss_by_epoch: Mapping[int, float], count: int) -> list[int]:
+    """Returns so many epochs with the lowest losses, best first, the earlier one of equals; all, if there are fewer.
 
     Raises:
         ValueError: No epoch, or a loss that is not a number.
@@ -53,4 +58,4 @@ def choose_epoch(loss_by_epoch: Mapping[int, float]) -> int:
     broken = [epoch for epoch, loss in loss_by_epoch.items() if math.isnan(loss)]
     if broken:
         raise ValueError(f"choice of epoch: the loss of epoch {broken[0]} is not a number")
-    return min(sorted(loss_by_epoch), key=lambda epoch: loss_by_epoch[epoch])
+    return sorted(sorted(loss_by_epoch), key=lambda epoch: loss_by_epoch[epoch])[:count]
