@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
@@ -17,9 +18,13 @@ from rich.progress import (
 )
 
 from entrypoints.door import console, say
-from sls.config import TrainingConfig
+from sls.config import Config, TrainingConfig
+from sls.data.corpora.corpus import Corpus
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS
+
+if TYPE_CHECKING:  # it loads PyTorch, for which doors without neural work are not to wait
+    from sls.tracking.training.study import Study, TrainedSeed
 
 LOG_INTERVAL_S = 60.0
 """Seconds between two lines of progress where no terminal shows a bar."""
@@ -105,6 +110,14 @@ class TrainingProgress:
                 is_best = epoch.is_best and name == self.monitored
                 values.append(form.format(epoch.metrics[name]) + (" (lowest so far)" if is_best else ""))
         say(f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}")
+
+
+def train_seed(study: Study, config: Config, corpus: Corpus, *, is_one: bool) -> TrainedSeed:
+    """Trains by one seed of a study, with a bar; an only one is called by its recipe alone."""
+    training = config.training
+    name = f"train {training.recipe}" if is_one else f"train {training.recipe} seed {training.seed}"
+    with TrainingProgress(training) as progress:
+        return study.train(config, corpus, name, progress.on_step, progress.on_epoch)
 
 
 def _bar() -> Progress:
