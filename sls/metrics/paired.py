@@ -63,8 +63,8 @@ class TestedOverSeeds(Tested):
     num_seeds: tuple[int, int]
     is_paired: bool
     """Whether seed by seed."""
-    seed_share: float
-    """Of the variance of the difference, what is the seeds'; the rest is the trials'. From 0 to 1."""
+    seed_share: float | None
+    """Of the variance of the difference, what is the seeds', from 0 to 1, and not the trials'; None where it is 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +204,7 @@ def _compare_recipes(
         f"not enough seeds ({fewest}) to tell" if fewest < MIN_SEEDS else "",
         num_seeds=num_seeds,
         is_paired=is_paired,
-        seed_share=max(spread.variance - spread.of_trials, 0.0) / total if total else 0.0,
+        seed_share=max(spread.variance - spread.of_trials, 0.0) / total if total else None,
     )
 
 

@@ -106,7 +106,7 @@ def say_verdict(difference: Difference, track: str) -> str:
         if tested.p_value_holm != tested.p_value:
             basis.append(f"adjusted for all pairs {_say_p_value(tested.p_value_holm)}")
     caution = "" if interval.is_clustered else f"; {INDEPENDENT}"
-    if isinstance(tested, TestedOverSeeds):
+    if isinstance(tested, TestedOverSeeds) and tested.seed_share is not None:
         share = round(100 * tested.seed_share)
         caution = f"; of its variance {share} % is the seeds' and {100 - share} % the trials'{caution}"
     return (
