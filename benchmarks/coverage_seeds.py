@@ -25,11 +25,11 @@ from sls.metrics.intervals import Estimate, estimate_eer
 from sls.metrics.paired import MIN_SEEDS, SeededEstimate, Tested, TestedOverSeeds, compare_pair
 
 NUM_SEEDS = (2, 3, 5, 10)
-SEED_SDS = (0.0, 0.1, 0.3)
+SEED_SDS = (0.0, 0.1, 0.3, 0.6)
 """Standard deviation of the true EER over seeds, as a share of the EER."""
 WORSE = 1.5
 """How many times the EER the other recipe has, where it is the worse one."""
-DESIGN = Design("20 speakers x 8 attacks", crossed(20, 8, 20, 6), 0.04)
+DESIGN = Design("48 speakers x 13 attacks (LA)", crossed(48, 13, 20, 6), 0.04)
 
 
 @dataclass
