@@ -218,7 +218,7 @@ def recipe_table(
     corpus: str,
     tracks: Sequence[str],
     versions: Sequence[RegisteredVersion],
-    metrics: Mapping[str, Mapping[str, Sequence[Mapping[str, float]]]],
+    metrics: Mapping[str, Sequence[Mapping[str, float]]],
     champion: str,
 ) -> Table:
     """Recipe by track: EER in percent, and min t-DCF where there is one; over several seeds, mean and spread.
@@ -227,27 +227,26 @@ def recipe_table(
         corpus: The corpus, named in the title.
         tracks: The columns.
         versions: The rows.
-        metrics: By recipe, then by track, the metrics of the evaluation of each seed.
+        metrics: By recipe, those of the evaluations of each seed, such as `LA/eer_percent`.
         champion: The version that the alias `champion` points at.
     """
-    columns = [
-        (track, name)
+    columns = {
+        f"{track}/{name}": (f"{track}\n{heading}", form)
         for track in tracks
-        for name in SHOWN_METRICS
-        if name in metrics[versions[0].recipe][track][0]
-    ]
+        for name, (heading, form) in SHOWN_METRICS.items()
+        if f"{track}/{name}" in metrics[versions[0].recipe][0]
+    }
     rows = []
     for version in versions:
         name = f"{version.recipe} (champion)" if version.version == champion else version.recipe
-        found = metrics[version.recipe]
+        of_seeds = metrics[version.recipe]
         cells = [
-            _mean_cell([item[metric] for item in found[track]], SHOWN_METRICS[metric][1])
-            for track, metric in columns
+            _mean_cell([found[metric] for found in of_seeds], form) for metric, (_, form) in columns.items()
         ]
         rows.append([name, version.version, version.epoch, *cells])
-    headings = [f"{track}\n{SHOWN_METRICS[metric][0]}" for track, metric in columns]
-    num_seeds = max(len(seeds) for found in metrics.values() for seeds in found.values())
+    headings = [heading for heading, _ in columns.values()]
     notes = [SYNTHETIC_NOTE] if corpus == DEMO_CORPUS else []
+    num_seeds = max(map(len, metrics.values()))
     if num_seeds > 1:
         notes.append(
             f"mean ± standard deviation over {num_seeds} seeds; version and epoch of the chosen seed"

@@ -46,8 +46,8 @@ WORKPLACE = WORK_ROOT / "outputs" / "main"
 class Results:
     """What is known of the recipes so far."""
 
-    metrics: dict[str, dict[str, list[dict[str, float]]]] = field(default_factory=dict)
-    """By recipe, then by track, the metrics of the evaluation of each seed."""
+    metrics: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    """By recipe, those of the evaluations of each seed, such as `LA/eer_percent`."""
     score_runs: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """By track, then by recipe, the scoring runs of each seed."""
     chosen_runs: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -115,21 +115,19 @@ def _run_recipe(
     recipe, corpus, study = by_seed[0].training.recipe, pipeline.corpus, Study(run.client, pipeline.links)
     trained = [train_seed(study, config, corpus, is_one=len(by_seed) == 1) for config in by_seed]
     best = choose_seed(trained)
-    tracks = list(found.score_runs)
-    found.metrics[recipe] = {track: [] for track in tracks}
-    for item in trained:
+    metrics = found.metrics[recipe] = [{} for _ in trained]
+    for item, measured in zip(trained, metrics, strict=True):
         title = recipe if len(trained) == 1 else f"{recipe} seed {item.seed}"
         with scratch_directory() as directory:
             source = resolve_model(run.client, item.model.uri, directory)
             scored = {
                 track: pipeline.score(source, listed, title)
                 for track, listed in trials.items()
-                if track in tracks or item is best
+                if track in found.score_runs or item is best
             }
-            for track in tracks:
-                found.score_runs[track].setdefault(recipe, []).append(scored[track])
-                metrics = pipeline.measure(scored[track], track, title)
-                found.metrics[recipe][track].append(metrics)
+            for track, score_runs in found.score_runs.items():
+                score_runs.setdefault(recipe, []).append(scored[track])
+                measured |= pipeline.measure(scored[track], track, title)
             if item is best:
                 for track, score_run in scored.items():
                     found.chosen_runs[track][recipe] = score_run
@@ -137,14 +135,16 @@ def _run_recipe(
                 calibration = _calibrate(pipeline, source, dev_run, directory)
                 version = register(run.client, run.experiment_id, source, "staging", calibration=calibration)
                 found.versions.append(version)
-    for track, of_seeds in found.metrics[recipe].items():
+    if len(trained) > 1:
         shown = [
-            {f"{track}/{name}": item[name] for name in SHOWN_METRICS if name in item} for item in of_seeds
+            _pick_shown(measured) | item.metrics for item, measured in zip(trained, metrics, strict=True)
         ]
         log_summary(run, recipe, shown)
-    if len(trained) > 1:
-        log_summary(run, recipe, [item.metrics for item in trained])
         say(f"{recipe} is registered by seed {best.seed}, whose {best.monitored} is the lowest")
+
+
+def _pick_shown(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.rpartition("/")[2] in SHOWN_METRICS}
 
 
 def _calibrate(pipeline: Pipeline, source: ModelSource, score_run_id: str, directory: Path) -> Path | None:

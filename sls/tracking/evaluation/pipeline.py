@@ -76,16 +76,12 @@ class Pipeline:
         return run.run_id
 
     def measure(self, score_run_id: str, track: str, title: str) -> dict[str, float]:
-        """Returns the metrics of the scores of a scoring run, as `evaluate` finds them, if that is not done."""
+        """Evaluates the scores of a scoring run, if that is not done; returns metrics such as `LA/eer_percent`."""
         done = self._find_done("evaluate", track, **{SCORE_RUN_TAG: score_run_id})
         if done is not None:
-            return {
-                name.removeprefix(f"{track}/"): value
-                for name, value in done.data.metrics.items()
-                if name.startswith(f"{track}/")
-            }
+            return dict(done.data.metrics)
         _, evaluation = self.evaluate(score_run_id, EvaluationRequest(track), title)
-        return evaluation.metrics()
+        return {f"{track}/{name}": value for name, value in evaluation.metrics().items()}
 
     def evaluate(
         self, score_run_id: str, request: EvaluationRequest, title: str, in_place: bool = False

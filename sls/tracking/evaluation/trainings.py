@@ -73,10 +73,8 @@ def name_trainings(client: MlflowClient, study: str) -> list[tuple[str, str]]:
         )
     runs = sorted(found.values(), key=lambda run: int(run.info.start_time))
     recipes = [run.data.params[RECIPE_PARAM] for run in runs]
-    if name and len(set(recipes)) > 1:
-        recipes = [f"{name} {recipe}" for recipe in recipes]
-    elif name:
-        recipes = [name] * len(runs)
+    if name:
+        recipes = [f"{name} {recipe}" if len(set(recipes)) > 1 else name for recipe in recipes]
     return [(recipe, f"runs:/{run.info.run_id}") for recipe, run in zip(recipes, runs, strict=True)]
 
 

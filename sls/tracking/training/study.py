@@ -120,15 +120,13 @@ def choose_seed(trained: Sequence[TrainedSeed]) -> TrainedSeed:
 
 
 def log_summary(run: TrackedRun, recipe: str, metrics: Sequence[Mapping[str, float]]) -> None:
-    """Records statistics over the seeds of a recipe on the run of their study, if there are several.
+    """Records statistics over the seeds of a recipe on the run of their study.
 
     Args:
         run: The run.
         recipe: The recipe.
-        metrics: Of each seed: errors and losses, of which the lowest is the best.
+        metrics: Of each of two seeds or more: errors and losses, of which the lowest is the best.
     """
-    if len(metrics) < 2:
-        return
     shared = [name for name in metrics[0] if all(name in item for item in metrics)]
     run.log_metrics(
         {
