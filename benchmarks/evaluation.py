@@ -88,7 +88,7 @@ def bare(track: str, root: Path) -> None:
     print(f"EER {100 * compute_eer(bonafide, spoof).eer:.4f} %")
     asv = entry.asv_scores(root)
     if asv is not None:
-        rates = asv_error_rates(asv.target, asv.nontarget, asv.spoof)
+        rates = asv_error_rates(*asv.by_role())
         print(f"min t-DCF {revised_cost(rates).least(det_curve(bonafide, spoof)):.4f}")
 
 

@@ -100,12 +100,7 @@ class Round:
 
     def finish(self, door: Door, *more: str) -> int:
         """Starts a door, waits for its end, and returns its exit code; one that hangs is killed."""
-        process = self.start(door, *more)
-        try:
-            code = process.wait(HANGS_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            code = process.wait()
+        code = end_in_time(self.start(door, *more), HANGS_S)
         self.log[-1] += f" -> {code}"
         return code
 
@@ -113,12 +108,7 @@ class Round:
         """Starts a door in bad weather, and kills it at a random moment, if it has not ended before."""
         after_s = self.rng.uniform(0.2, 1.1) * door.duration_s
         with self.bad_weather():
-            process = self.start(door, *more)
-            try:
-                code = process.wait(after_s)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                code = process.wait()
+            code = end_in_time(self.start(door, *more), after_s)
             self.log[-1] += f" -> {code} after {after_s:.1f} s"
 
     @contextmanager
@@ -141,6 +131,15 @@ class Round:
             ended.set()
             thread.join()
             self.gateway.mode = STEADY
+
+
+def end_in_time(process: subprocess.Popen[bytes], limit_s: float) -> int:
+    """Waits for the end of a process, kills it after some seconds, and returns its exit code."""
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
 
 
 @contextmanager

@@ -58,9 +58,7 @@ def check_data(run: TrackedRun, track: str, depth: str, num_workers: str, **opti
     if not asked:
         raise ValueError(f"data_root: found no track of {len(inventories)} in {corpus.data_root}")
     if unusable:
-        raise ValueError(
-            f"not usable as they are: {', '.join(unusable)} (of {count_of(len(asked), 'track')})"
-        )
+        raise ValueError(f"not usable: {', '.join(unusable)} (of {count_of(len(asked), 'track')})")
 
 
 if __name__ == "__main__":

@@ -223,12 +223,7 @@ def recipe_table(
 ) -> Table:
     """Recipe by track: EER in percent, and min t-DCF where there is one; over several seeds, mean and spread.
 
-    Args:
-        corpus: The corpus, named in the title.
-        tracks: The columns.
-        versions: The rows.
-        metrics: By recipe, those of the evaluations of each seed, such as `LA/eer_percent`.
-        champion: The version that the alias `champion` points at.
+    `metrics` are by recipe those of the evaluations of each seed, such as `LA/eer_percent`.
     """
     columns = {
         f"{track}/{name}": (f"{track}\n{heading}", form)

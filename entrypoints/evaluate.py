@@ -23,9 +23,7 @@ from sls.tracking.run import TrackedRun
 )
 @text_option("model", "take the newest scoring run of this model")
 @request_options()
-@text_option(
-    "calibration", "a calibration to apply: a JSON file, or the id of the evaluation run that fitted it"
-)
+@text_option("calibration", "a calibration to apply: a JSON file, or the evaluation run that fitted it")
 @text_option("fit_calibration", "logistic or pav: fit a calibration on these scores and keep it")
 @config_options("data")
 def evaluate(run: TrackedRun, track: str, scores: str, model: str, **options: str) -> None:

@@ -137,7 +137,7 @@ def _run_recipe(
                 found.versions.append(version)
     if len(trained) > 1:
         shown = [
-            _pick_shown(measured) | item.metrics for item, measured in zip(trained, metrics, strict=True)
+            {**_pick_shown(measured), **item.metrics} for item, measured in zip(trained, metrics, strict=True)
         ]
         log_summary(run, recipe, shown)
         say(f"{recipe} is registered by seed {best.seed}, whose {best.monitored} is the lowest")

@@ -23,12 +23,8 @@ from sls.tracking.run import TrackedRun
 
 
 @door_command("operating_point")
-@text_option(
-    "track", "tracks of the tracks file, separated by commas; one for several systems at each other's"
-)
-@text_option(
-    "scores", "score files or scoring runs, separated by commas: TRACK=FILE of one system, or TRACK/NAME=FILE"
-)
+@text_option("track", "tracks, separated by commas; one for several systems at each other's")
+@text_option("scores", "score files or scoring runs, separated by commas: TRACK=FILE or TRACK/NAME=FILE")
 @text_option("models", "models, separated by commas: the newest scoring run of each on every track is taken")
 @text_option("split", "speaker: make two of each track, with other speakers")
 @text_option("spoof_prior", "share of trials expected to be spoofed [default: 0.05, as ASVspoof 5]")
@@ -56,11 +52,7 @@ def operating_point(run: TrackedRun, track: str, scores: str, models: str, **opt
 
 
 def read_costs(options: dict[str, str]) -> DetectionCosts:
-    """Returns prior and costs as they were typed.
-
-    Raises:
-        ValueError: one of them is no number, no share or not positive.
-    """
+    """Returns prior and costs as typed; raises ValueError for one that is no number, no share or not positive."""
     given = {}
     for name, default in asdict(DetectionCosts()).items():
         text = options[name]

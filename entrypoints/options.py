@@ -113,18 +113,12 @@ def find_corpus(data: DataConfig, key: str = "", wanted: Iterable[str] = ()) -> 
 
 
 def parse_shard(text: str) -> Shard:
-    """Returns which part of several to score; the whole where none was given.
-
-    Raises:
-        ValueError: not NUMBER/COUNT.
-    """
+    """Returns which part of several to score, by default the whole; raises ValueError unless it is NUMBER/COUNT."""
     if not text:
         return Shard()
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal()):
-        raise ValueError(
-            f"shard: found {quote(text)}, expected NUMBER/COUNT with numbers from 1, such as 3/16"
-        )
+        raise ValueError(f"shard: found {quote(text)}, expected NUMBER/COUNT, numbers from 1, such as 3/16")
     return Shard(int(number), int(count))
 
 
@@ -145,22 +139,14 @@ def split_list(text: str) -> list[str]:
 
 
 def parse_boolean(name: str, text: str) -> bool:
-    """Returns an option that is true or false; false where it was not given.
-
-    Raises:
-        ValueError: something else.
-    """
+    """Returns an option, true or by default false; raises ValueError for anything else."""
     if text.lower() not in ("", "true", "false"):
         raise ValueError(f"{name}: found {quote(text)}, expected true or false")
     return text.lower() == "true"
 
 
 def parse_choice(name: str, text: str, choices: Sequence[Choice]) -> Choice:
-    """Returns one of some words; the first where none was given.
-
-    Raises:
-        ValueError: another word.
-    """
+    """Returns one of some words, by default the first; raises ValueError for another one."""
     for choice in choices:
         if text in (choice, ""):
             return choice
@@ -168,11 +154,7 @@ def parse_choice(name: str, text: str, choices: Sequence[Choice]) -> Choice:
 
 
 def parse_count(name: str, text: str, default: int) -> int:
-    """Returns an option that is a number of things, from 0.
-
-    Raises:
-        ValueError: something else.
-    """
+    """Returns an option that is a number of things, from 0; raises ValueError for anything else."""
     if text and not text.isdecimal():
         raise ValueError(f"{name}: found {quote(text)}, expected a whole number, 0 or more")
     return int(text) if text else default

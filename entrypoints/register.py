@@ -31,7 +31,7 @@ STAGING = "staging"
     "name the champion: the best version on this track, such as DF or demo.DF; several for by=worst",
 )
 @text_option(
-    "by", "for champion: eer, act_dcf (cost of decisions) or worst (EER, of several tracks) [default: eer]"
+    "by", "for champion: eer, act_dcf (of decisions) or worst (EER, of several tracks) [default: eer]"
 )
 @text_option("apply", "true: move that champion to production [default: false, only say why]")
 def register(

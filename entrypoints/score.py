@@ -24,7 +24,6 @@ from sls.engine.compute.ranks import join_ranks
 from sls.files import scratch_directory
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.run import TrackedRun
-from sls.tracking.scoring.one_recording import track_recording
 from sls.tracking.scoring.score_file import check_output
 from sls.tracking.scoring.scoring_run import ScoringOptions, follow_scoring, track_scoring
 
@@ -50,6 +49,9 @@ def score(
         config.compute, config.scoring, parse_shard(shard), parse_boolean("force", force)
     )
     if audio:
+        # It draws, and scoring a list need not wait until what draws is imported.
+        from sls.tracking.scoring.one_recording import track_recording
+
         _check_recording_alone({**options, "output": output, "shard": shard, "force": force})
         with join_ranks() as ranks, scratch_directory() as directory:
             ranks.share(None)  # One process does it.

@@ -38,11 +38,7 @@ def read_request(track: str, options: Mapping[str, str]) -> EvaluationRequest:
 
 
 def split_tracks(text: str) -> list[str]:
-    """Returns the tracks of a list that is separated by commas.
-
-    Raises:
-        ValueError: there is none, or one twice.
-    """
+    """Returns tracks that are separated by commas; raises ValueError where there is none, or one twice."""
     tracks = split_list(text)
     if not tracks or len(set(tracks)) < len(tracks):
         raise ValueError(f"track: found {text or 'nothing'}, expected tracks, each once, such as dev,LA")

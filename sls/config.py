@@ -26,11 +26,7 @@ def find_work_root(project: Path, tracking_uri: str) -> Path:
 
     That is the project's root; but a temporary directory, into which `mlflow run GIT_ADDRESS` clones the project, is
     soon gone and another one each time. Then it is the directory of the local tracking store, which MLflow puts where
-    the command was typed, or with a tracking server `~/.xlsr-sls`.
-
-    Args:
-        project: The project's root.
-        tracking_uri: The store that `mlflow run` hands on; empty where none was handed on.
+    the command was typed, or with a tracking server, whose URI it hands on too, `~/.xlsr-sls`.
     """
     temporary = Path(tempfile.gettempdir()).resolve()
     is_clone = any(
@@ -300,11 +296,7 @@ class Config:
 
 
 def check_name(field_name: str, name: str) -> None:
-    """Refuses a name that the tracking server would refuse later, when all the work is done.
-
-    Raises:
-        ValueError: an empty or a long name, or characters beside letters, digits, `_` and `-`.
-    """
+    """Raises ValueError for a name that the tracking server would refuse when all the work is done, or a long one."""
     is_name = re.fullmatch(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}", name) is not None
     require(is_name, field_name, name or "nothing", NAME_RULE)
 
@@ -317,11 +309,7 @@ def require_at_least(least: int, settings: Any, *names: str) -> None:
 
 
 def require(holds: bool, name: str, found: Any, expected: str) -> None:
-    """Refuses a setting unless a condition holds.
-
-    Raises:
-        ValueError: it does not; names the setting, what was found, and what was expected.
-    """
+    """Raises ValueError unless a condition holds: with the setting, what was found, and what was expected."""
     if not holds:
         told = shorten(found) if isinstance(found, str) else quote(found)
         raise ValueError(f"{name}: found {told}, expected {expected}")

@@ -95,11 +95,7 @@ def build_config(values: Mapping[str, Any], source: str = "configuration") -> Co
 
 
 def check_field_name(name: str, source: str) -> None:
-    """Refuses a name that is no configuration field, and says which one may be meant or what to use instead.
-
-    Raises:
-        ValueError: an unknown or retired field; it names `source`.
-    """
+    """Raises ValueError for what is no configuration field, with what may be meant, or what to use instead."""
     known = [spec.name for spec in config_fields()]
     if name in known:
         return

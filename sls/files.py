@@ -41,9 +41,7 @@ def write_whole(path: Path) -> Iterator[Path]:
 def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
     """Names the place to which a `with` block writes where that fails: a full disk is told without one.
 
-    Args:
-        path: The place.
-        temporary: What it is called while it is written.
+    While it is written it has a temporary name.
 
     Raises:
         OSError: it could not be written, whatever the error of a library was; a place that is named stays.
@@ -82,11 +80,7 @@ def file_digest(path: str | Path) -> str:
 
 @contextmanager
 def scratch_directory() -> Iterator[Path]:
-    """A directory for files on their way to another place; it goes with the block.
-
-    Raises:
-        OSError: it was full, which is told by its path.
-    """
+    """A directory for files on their way, which goes with the block; raises OSError, with its path, if full."""
     with tempfile.TemporaryDirectory(prefix="sls-") as path:
         try:
             yield Path(path)
@@ -123,10 +117,7 @@ def reading(place: str) -> Iterator[None]:
 def check_is_file(path: Path, parameter: str = "", expected: str = "a regular file") -> None:
     """Refuses what is no regular file; a pipe, for one, can be read once only.
 
-    Args:
-        path: What the user named.
-        parameter: By which parameter, for the error; empty for a file that was found.
-        expected: What should be there, for the error.
+    The error names it by a parameter, if the user gave it, and says what was expected.
 
     Raises:
         FileNotFoundError: there is nothing.
@@ -145,10 +136,7 @@ def check_is_place(path: Path, parameter: str) -> None:
     """Refuses a place where no file can be put by `write_whole`, before there is work that would be lost.
 
     What is there would be replaced: a device, a pipe or a socket by a file, and a link instead of what it leads to.
-
-    Args:
-        path: Where a file is to be written; what is missing of its directories is made.
-        parameter: By which parameter it was named, for the error.
+    What is missing of its directories may be made.
 
     Raises:
         ValueError: there is something else than a file, or no file can be made in its directory.

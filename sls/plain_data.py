@@ -9,11 +9,7 @@ _HOLDERS = (dict, list, tuple)
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parses JSON.
-
-    Raises:
-        ValueError: It is none, or lists and objects stand too deep in one another.
-    """
+    """Parses JSON; raises ValueError where it is none, or lists and objects stand too deep in one another."""
     try:
         value = json.loads(text)
     except RecursionError:

@@ -16,9 +16,7 @@ from sls.files import naming
 def hold_lock(path: Path, waits: bool = False) -> Iterator[None]:
     """Holds `PATH.lock` for the duration of a `with` block; see `take_lock`.
 
-    Args:
-        path: What the lock is for; it need not be there.
-        waits: Whether to wait until another process lets go of it, or else to be refused.
+    The path need not be there. It waits until another process lets go of it, or else is refused.
 
     Raises:
         ValueError: another process holds it; the error names its process id and host.
@@ -91,11 +89,7 @@ def mark_process() -> str:
 
 
 def process_space() -> str:
-    """Returns within what processes are told apart by their ids: one boot of a machine, and there one container.
-
-    Raises:
-        OSError: the system does not say.
-    """
+    """Returns within what ids tell processes apart, a boot and a container; raises OSError where nothing says it."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return f"{boot} {''.join(filter(str.isdigit, str(Path('/proc/self/ns/pid').readlink())))}"
 

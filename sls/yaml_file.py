@@ -34,9 +34,7 @@ def read_yaml(path: Path) -> Any:
             return None if node is None else loader.construct_document(node)
     except OSError:
         raise
-    except (
-        Exception
-    ) as error:  # not UTF-8, a date that no calendar has: PyYAML raises whatever a value leads to
+    except Exception as error:  # not UTF-8, a date that no calendar has: PyYAML raises what a value leads to
         raise ValueError(
             f"{path}: not YAML: {' '.join(str(error).split()) or type(error).__name__}"
         ) from None

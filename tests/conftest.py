@@ -2,10 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import Server
 
 # Before torch is imported, and for the processes that tests start: several tests share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -98,3 +100,13 @@ def store(_empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "SLS_DATA_ROOT"):
         monkeypatch.delenv(name, raising=False)
     return path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A tracking server with a store of its own, for the tests of a module."""
+    directory = tmp_path_factory.mktemp("server")
+    server = Server(directory, directory / "mlflow.db")
+    server.start()
+    yield server
+    server.kill()

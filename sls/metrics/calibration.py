@@ -95,11 +95,7 @@ def describe_calibration(calibration: Calibration) -> str:
 
 
 def calibration_from_dict(content: Any) -> Calibration:
-    """Builds a calibration from what `to_dict` returned.
-
-    Raises:
-        ValueError: It is something else, has numbers that are NaN or infinite, or would turn scores round.
-    """
+    """Builds a calibration from what `to_dict` returned; raises ValueError for what none can be."""
     method = content.get("method") if isinstance(content, dict) else None
     try:
         if method == "logistic":
@@ -167,9 +163,7 @@ def _require(holds: bool, found: str, expected: str) -> None:
 def fit_logistic(bonafide: ArrayLike, spoof: ArrayLike) -> LogisticCalibration:
     """Fits LLR = scale * score + offset by logistic regression, both classes weighing the same.
 
-    Args:
-        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
-        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
+    Args as `sls.metrics.eer.det_curve`.
 
     Raises:
         ValueError: A class is missing, the scores are NaN, infinite or all the same, or bona fide trials score
@@ -192,12 +186,7 @@ def fit_pav(bonafide: ArrayLike, spoof: ArrayLike) -> PavCalibration:
     Where the trials of the lowest or the highest score are all of one class, one of each class is added there
     (Laplace's rule of succession), so that no LLR is infinite. Every other block has the LLR of its own trials.
 
-    Args:
-        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
-        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
-
-    Raises:
-        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+    Args and errors as `sls.metrics.eer.det_curve`.
     """
     bonafide, spoof = check_scores(bonafide, spoof)
     scores, bonafide_counts, spoof_counts = count_by_score(bonafide, spoof)

@@ -36,16 +36,7 @@ class Confusion:
 
 
 def confusion_at(bonafide: ArrayLike, spoof: ArrayLike, threshold: float) -> Confusion:
-    """Counts decisions where scores above a threshold are accepted, as on a DET curve.
-
-    Args:
-        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
-        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
-        threshold: A score at or below it is rejected.
-
-    Raises:
-        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
-    """
+    """Counts decisions where scores at or below a threshold are rejected, as on the curve of `det_curve`."""
     bonafide, spoof = check_scores(bonafide, spoof)
     accepted_bonafide = int(np.count_nonzero(bonafide > threshold))
     accepted_spoof = int(np.count_nonzero(spoof > threshold))
@@ -59,7 +50,7 @@ def compute_auc(bonafide: ArrayLike, spoof: ArrayLike) -> float:
 
     Source: Hanley and McNeil, "The meaning and use of the area under a ROC curve", Radiology 1982.
 
-    Args and errors as `confusion_at`.
+    Args and errors as `sls.metrics.eer.det_curve`.
     """
     bonafide, spoof = check_scores(bonafide, spoof)
     ranked = np.sort(spoof)

@@ -16,15 +16,7 @@ from sls.metrics.eer import check_scores
 
 
 def compute_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
-    """Returns the cost of log-likelihood ratios in bits: 0 is perfect, 1 is what no information costs.
-
-    Args:
-        bonafide: LLRs of bona fide trials, natural logarithm, shape `(bona fide trials,)`.
-        spoof: LLRs of spoofed trials, shape `(spoofed trials,)`.
-
-    Raises:
-        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
-    """
+    """Returns the cost of LLRs of both classes, natural logarithms, in bits: 0 is perfect, 1 without information."""
     bonafide, spoof = check_scores(bonafide, spoof)
     cost = sum(float(losses.mean()) for losses in lose_nats(bonafide, spoof))
     return cost / 2 / math.log(2)
@@ -38,15 +30,7 @@ def lose_nats(
 
 
 def compute_min_cllr(bonafide: ArrayLike, spoof: ArrayLike) -> float:
-    """Returns the Cllr after the best monotone calibration of these very scores (PAV), in bits.
-
-    Args:
-        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
-        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
-
-    Raises:
-        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
-    """
+    """Returns the Cllr after the best monotone calibration (PAV) of these very scores, as of `det_curve`, in bits."""
     bonafide, spoof = check_scores(bonafide, spoof)
     blocks = pool_adjacent_violators(*count_by_score(bonafide, spoof)[1:])
     with np.errstate(divide="ignore"):

@@ -68,16 +68,7 @@ def decide(llr: float, costs: DetectionCosts) -> Decision:
 
 
 def compute_act_dcf(bonafide: ArrayLike, spoof: ArrayLike, costs: DetectionCosts | None = None) -> float:
-    """Returns the normalised DCF at the Bayes threshold.
-
-    Args:
-        bonafide: Log-likelihood ratios of bona fide trials, natural logarithm, shape `(bona fide trials,)`.
-        spoof: Those of spoofed trials, shape `(spoofed trials,)`.
-        costs: Prior and costs. None: those of ASVspoof 5.
-
-    Raises:
-        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
-    """
+    """Returns the normalised DCF of LLRs at the Bayes threshold, by default at the costs of ASVspoof 5."""
     bonafide, spoof = check_scores(bonafide, spoof)
     costs = costs or DetectionCosts()
     miss, accept = np.mean(bonafide < costs.threshold), np.mean(spoof >= costs.threshold)

@@ -71,15 +71,7 @@ class Ranking:
 
 
 def rank_trials(scores: ArrayLike, is_bonafide: ArrayLike) -> Ranking:
-    """Ranks trials by their scores.
-
-    Args:
-        scores: Shape `(trials,)`; higher is more bona fide.
-        is_bonafide: Whether each trial is bona fide, shape `(trials,)`.
-
-    Raises:
-        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
-    """
+    """Ranks trials by their scores `(trials,)`, higher is more bona fide; raises what `check_scores` does."""
     scores = np.asarray(scores, dtype=np.float64)
     is_bonafide = np.asarray(is_bonafide, dtype=bool)
     if scores.shape != is_bonafide.shape:
@@ -111,12 +103,7 @@ def det_curve(bonafide: ArrayLike, spoof: ArrayLike) -> DetCurve:
 def compute_eer(bonafide: ArrayLike, spoof: ArrayLike) -> Eer:
     """Returns the equal error rate by the challenges' rule.
 
-    Args:
-        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
-        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
-
-    Raises:
-        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+    Args and errors as `det_curve`.
 
     Example:
         >>> compute_eer([1.0, 2.0, 3.0, 4.0], [-1.0, 0.0, 1.5, 0.5])
@@ -142,8 +129,7 @@ def merge_sorted(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """Merges two ascending arrays, bona fide first among equals: the challenges' stable sort, but faster.
 
-    Returns:
-        Which of the merged scores are bona fide, and the scores; both of shape `(trials,)`.
+    Returns which of the merged scores are bona fide, and the scores; both of shape `(trials,)`.
     """
     is_bonafide = np.zeros(bonafide.size + spoof.size, dtype=bool)
     is_bonafide[np.searchsorted(spoof, bonafide, side="left") + np.arange(bonafide.size)] = True

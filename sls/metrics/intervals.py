@@ -189,11 +189,8 @@ def estimate_eer(ranking: Ranking, sampling: Sampling) -> Estimate:
 def estimate_min_cost(ranking: Ranking, cost: LinearCost, sampling: Sampling, optimism: float) -> Estimate:
     """Returns the least cost over all thresholds, and how it varies at its own threshold.
 
-    Args:
-        ranking: The trials.
-        cost: What to minimise.
-        sampling: Their clusters, each class in the order of its ranks.
-        optimism: How much too low the least cost is expected to be, as `find_optimism` finds it.
+    Args as `estimate_eer`; `optimism`, how much too low the least cost is expected to be, is what `find_optimism`
+    finds.
     """
     curve = ranking.curve()
     costs = cost.of_rates(curve.frr, curve.far)
@@ -207,10 +204,7 @@ def estimate_min_cost(ranking: Ranking, cost: LinearCost, sampling: Sampling, op
 def find_optimism(ranking: Ranking, cost: LinearCost, rng: np.random.Generator) -> float:
     """Returns how much too low the least cost is expected to be, because its threshold suits these very trials.
 
-    Args:
-        ranking: The trials.
-        cost: What to minimise.
-        rng: Halves the trials, more often where there are few.
+    The generator halves the trials, more often where there are few.
     """
     excess = []
     for _ in range(max(MIN_HALVINGS, MAX_HALVED // ranking.scores.size)):
@@ -254,10 +248,7 @@ def make_rates(
 ) -> tuple[Rate, Rate]:
     """Returns both error rates and how they vary.
 
-    Args:
-        errors: Of each bona fide and each spoofed trial, 1 where it is decided wrongly, in the order of the codes.
-        values: Both rates.
-        sampling: The clusters of the trials.
+    An error is 1 where a trial of the class is decided wrongly, in the order of the codes; the values are both rates.
     """
     frr, far = (
         Rate(

@@ -49,13 +49,7 @@ def set_operating_points(
 ) -> tuple[OperatingPoint, ...]:
     """Sets operating points on trials that are known: no logistic calibration where bona fide trials score lower.
 
-    Args:
-        bonafide: Scores of bona fide trials, shape `(bona fide trials,)`; higher is more bona fide.
-        spoof: Scores of spoofed trials, shape `(spoofed trials,)`.
-        costs: Prior and costs of a decision.
-
-    Raises:
-        ValueError: A class is missing, or the scores are NaN, infinite or all the same.
+    Args, beside prior and costs of a decision, and errors as `det_curve`.
     """
     curve = det_curve(bonafide, spoof)
     # Trials that tie are decided alike, where the curve takes them one by one.
@@ -113,11 +107,8 @@ def estimate_cllr(
 ) -> tuple[float, Interval]:
     """Returns the Cllr of calibrated scores in bits, and its interval, symmetric about its logarithm.
 
-    Args:
-        calibration: Fitted on other trials.
-        ranking: The trials, by the scores before it.
-        sampling: Clusters of the trials, each class in the order of its ranks.
-        level: Of the interval.
+    The calibration was fitted on other trials; these are ranked by their scores before it. The rest as
+    `estimate_decisions`.
     """
     llrs = calibration.apply(ranking.scores)
     losses = lose_nats(llrs[ranking.is_bonafide], llrs[~ranking.is_bonafide])

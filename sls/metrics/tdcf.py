@@ -66,11 +66,7 @@ class LinearCost:
 
 
 def revised_cost(asv: AsvErrorRates) -> LinearCost:
-    """Returns the revised t-DCF in the error rates of the CM (TASLP 2020, eq. 10 and 11).
-
-    Raises:
-        ValueError: The ASV makes the cost meaningless.
-    """
+    """Returns the revised t-DCF in the error rates of the CM (TASLP 2020, eq. 10 and 11), as a `LinearCost`."""
     c0 = TARGET_PRIOR * MISS_COST * asv.miss + NONTARGET_PRIOR * FALSE_ALARM_COST * asv.false_alarm
     c1 = TARGET_PRIOR * MISS_COST - c0
     c2 = SPOOF_PRIOR * FALSE_ALARM_COST * asv.spoof_false_alarm
@@ -78,11 +74,7 @@ def revised_cost(asv: AsvErrorRates) -> LinearCost:
 
 
 def legacy_cost(asv: AsvErrorRates) -> LinearCost:
-    """Returns the legacy t-DCF in the error rates of the CM (Odyssey 2018, eq. 10 and 11).
-
-    Raises:
-        ValueError: The ASV makes the cost meaningless.
-    """
+    """Returns the legacy t-DCF in the error rates of the CM (Odyssey 2018, eq. 10 and 11), as a `LinearCost`."""
     c1 = (
         TARGET_PRIOR * (MISS_COST - MISS_COST * asv.miss)
         - NONTARGET_PRIOR * FALSE_ALARM_COST * asv.false_alarm
@@ -96,11 +88,7 @@ def asv_error_rates(
 ) -> AsvErrorRates:
     """Returns the ASV's error rates.
 
-    Args:
-        target: ASV scores of target trials, shape `(targets,)`.
-        nontarget: ASV scores of non-target trials, shape `(non-targets,)`.
-        spoof: ASV scores of spoofed trials, shape `(spoofed trials,)`.
-        threshold: Where the ASV decides. None: its EER point between targets and non-targets.
+    Scores are of `(trials,)`. By default the ASV decides at its EER point between targets and non-targets.
 
     Raises:
         ValueError: A class is missing, or scores are NaN, infinite or constant.

@@ -14,22 +14,14 @@ from sls.models.xlsr import Xlsr
 
 
 def compile_encoder(model: nn.Module) -> None:
-    """Lets PyTorch compile the encoder of a countermeasure on the device where it is, for good.
-
-    Raises:
-        ValueError: the model is another one.
-    """
+    """Lets PyTorch compile the encoder of a countermeasure, the only model it takes, where it is, for good."""
     for part in _parts(model):
         part.compile()
 
 
 @contextmanager
 def compiled_for_scoring(model: nn.Module) -> Iterator[None]:
-    """Compiles the encoder of a countermeasure for the duration of a `with` block.
-
-    Raises:
-        ValueError: the model is another one.
-    """
+    """Compiles the encoder of a model, as `compile_encoder` does, for the duration of a `with` block."""
     compile_encoder(model)
     try:
         yield

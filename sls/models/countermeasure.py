@@ -54,11 +54,7 @@ class SlsClassifier(nn.Module):
     """Sensitive Layer Selection and the classifier behind it (Zhang, Wen and Hu, ACM MM 2024, section 3).
 
     The names of the parts are those of published files. A SELU on the logits, before the log-softmax, is
-    part of the published model.
-
-    Args:
-        dim: Dimension of each layer's output.
-        num_frames: Frames of each layer's output.
+    part of the published model. It is made for layers `(frames, dim)`.
 
     Raises:
         ValueError: if there are too few frames or dimensions to pool.
@@ -120,10 +116,7 @@ class Countermeasure(nn.Module):
     """
 
     def __init__(
-        self,
-        encoder: EncoderConfig,
-        num_samples: int = NUM_SAMPLES,
-        xlsr: LayerEncoder | None = None,
+        self, encoder: EncoderConfig, num_samples: int = NUM_SAMPLES, xlsr: LayerEncoder | None = None
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -135,13 +128,10 @@ class Countermeasure(nn.Module):
         self.pretraining_weights: dict[str, Tensor] = {}
 
     def forward(self, waveforms: Tensor) -> Tensor:
-        """Returns the log-probabilities of spoof (column 0) and bona fide (column 1).
+        """Returns the log-probabilities `(batch, 2)` of spoof and bona fide.
 
         Args:
             waveforms: Raw samples, not normalised. Shape: `(batch, num_samples)`.
-
-        Returns:
-            Shape: `(batch, 2)`.
 
         Raises:
             ValueError: on waveforms of another shape.
@@ -153,11 +143,7 @@ class Countermeasure(nn.Module):
 
         In a training step with layer drop, a dropped layer has no weight.
 
-        Args:
-            waveforms: Raw samples, not normalised. Shape: `(batch, num_samples)`.
-
-        Raises:
-            ValueError: on waveforms of another shape.
+        Args and errors as `forward`.
         """
         if waveforms.ndim != 2 or waveforms.shape[1] != self.num_samples:
             raise ValueError(
@@ -166,14 +152,7 @@ class Countermeasure(nn.Module):
         return self.classifier(self.xlsr(waveforms))
 
     def freeze_lower_layers(self, num_layers: int) -> None:
-        """Leaves the lowest layers of the encoder untrained, with the convolutions below them.
-
-        Args:
-            num_layers: How many; -1 for the whole encoder, 0 for nothing.
-
-        Raises:
-            ValueError: if the encoder has fewer.
-        """
+        """Leaves the encoder's lowest layers, and convolutions, untrained: -1 all, 0 none, ValueError for more."""
         layers = self.xlsr.transformer_layers
         if not -1 <= num_layers <= len(layers):
             raise ValueError(

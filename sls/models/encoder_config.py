@@ -100,11 +100,7 @@ class EncoderConfig:
         return convolutions + positions + self.num_layers * self.dim * (4 * self.dim + 2 * self.ffn_dim)
 
     def count_frames(self, num_samples: int) -> int:
-        """Returns the number of frames that the convolutions make of `num_samples` samples.
-
-        Raises:
-            ValueError: if the waveform is shorter than one frame.
-        """
+        """Returns how many frames the convolutions make of samples; raises ValueError for less than one."""
         frames = num_samples
         for _, kernel, stride in self.conv_layers:
             frames = (frames - kernel) // stride + 1
@@ -113,11 +109,7 @@ class EncoderConfig:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> EncoderConfig:
-        """Returns the configuration whose fields JSON gave back.
-
-        Raises:
-            ValueError: on a field that is unknown, missing or of another type.
-        """
+        """Returns the configuration of JSON's fields; raises ValueError for unknown, missing or mistyped ones."""
         expected = {field.name for field in dataclasses.fields(cls)}
         if set(fields) != expected:
             raise ValueError(

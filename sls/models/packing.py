@@ -17,10 +17,7 @@ class PackedLinear(nn.Module):
     `nn.Linear` takes MKL for fp32, which on some CPUs is slower by a fifth, and under autocast without gradients
     casts its weights to bf16 again in every call. The products are those of `nn.Linear` but for rounding.
 
-    Args:
-        linear: The layer whose weights are copied.
-        dtype: Of weights, input and output; fp32 or bf16.
-        activation: What follows, in the same pass over memory.
+    Weights, input and output are fp32 or bf16; an activation follows in the same pass over memory.
     """
 
     def __init__(
@@ -67,10 +64,6 @@ def pack(model: nn.Module, dtype: torch.dtype) -> list[tuple[nn.Module, str, nn.
 
     The model must be in evaluation mode, on the CPU, and run without gradients. The head keeps its own layers, and
     so does every encoder but `Xlsr`.
-
-    Args:
-        model: Changed in place.
-        dtype: Precision of the products, fp32 or bf16.
 
     Returns:
         What was replaced: the module that held it, its name there, and the layer.

@@ -17,9 +17,6 @@ class Xlsr(nn.Module):
 
     The waveform goes in as it is: pre-training normalises each utterance, the published countermeasures
     do not.
-
-    Args:
-        config: Shape, normalisation and dropouts of the encoder.
     """
 
     def __init__(self, config: EncoderConfig) -> None:

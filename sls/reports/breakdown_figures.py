@@ -27,12 +27,7 @@ from sls.reports.figure_style import (
     set_title,
     title_figure,
 )
-from sls.reports.tables import (
-    Number,
-    Table,
-    cross_breakdown,
-    label_value,
-)
+from sls.reports.tables import Number, Table, cross_breakdown, label_value
 from sls.reports.transfer_tables import cross_transfers
 
 HEAT_COLOURS = "YlOrRd"
@@ -54,10 +49,7 @@ Row = TypeVar("Row")
 def heat_map_figure(evaluation: Evaluation, breakdown: Breakdown, measure: str = "eer") -> Figure:
     """Draws a measure of each cell of a breakdown by two fields, with its number in it.
 
-    Args:
-        evaluation: Where the breakdown is from.
-        breakdown: By two fields; the first gives the rows.
-        measure: `eer`, drawn in percent, or `min_tdcf`.
+    The measure is `eer`, drawn in percent, or `min_tdcf`; the first field gives the rows.
     """
     table = cross_breakdown(breakdown, measure)
     *rows, pooled = table.rows

@@ -17,12 +17,7 @@ from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.measures import FRACTION, format_interval, format_measure
 from sls.engine.evaluation.results import Evaluation
 from sls.engine.evaluation.transfer_results import SHOWN_METHODS, TransferReport
-from sls.reports.breakdown_figures import (
-    difference_figure,
-    heat_map_figure,
-    interval_figure,
-    transfer_figure,
-)
+from sls.reports.breakdown_figures import difference_figure, heat_map_figure, interval_figure, transfer_figure
 from sls.reports.figure_style import (
     BONAFIDE_COLOUR,
     GRID_COLOUR,

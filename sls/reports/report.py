@@ -21,12 +21,7 @@ from sls.engine.evaluation.transfer_results import (
     TransferReport,
 )
 from sls.reports.figure_style import describe, title_text, to_png
-from sls.reports.figures import (
-    comparison_figures,
-    evaluation_figures,
-    locate_det_points,
-    transfer_figures,
-)
+from sls.reports.figures import comparison_figures, evaluation_figures, locate_det_points, transfer_figures
 from sls.reports.tables import (
     Table,
     cross_breakdown,
@@ -115,10 +110,6 @@ def _describe_comparison(comparison: Comparison, figures: Iterable[str]) -> dict
     pictures = [name for name in figures if name.endswith("differences")]
     disagreements = tabulate_disagreements(comparison)
     ranks = "Percentage of all trials that score lower, since two systems have no common scale."
-    pictures = [
-        f"{measure}_differences"
-        for measure in dict.fromkeys(found.measure for found in comparison.differences)
-    ]
     sections = [
         Section("Results", tables=[tabulate_measures(comparison.evaluations)]),
         Section("DET curves", pictures=["det"]),

@@ -67,12 +67,7 @@ def text_of(cell: str | Number) -> str:
 
 
 def tabulate_measures(evaluations: Sequence[Evaluation], names: Collection[str] = TITLES) -> Table:
-    """Returns a row for each measure of each system, with its intervals; of one system also how many trials it has.
-
-    Args:
-        evaluations: Of one system or several, with intervals over the same.
-        names: Which measures.
-    """
+    """Returns a row for each measure of each system, with its intervals; of one also how many trials it has."""
     first, is_one = evaluations[0], len(evaluations) == 1
     over = {
         interval.is_clustered: f"{100 * interval.level:g} % over {interval.over}"
@@ -154,10 +149,7 @@ def cross_breakdown(breakdown: Breakdown, measure: str) -> Table:
     """Returns a measure (`eer` or `min_tdcf`) of each cell of a breakdown by two fields: its heat map."""
     cells = {cell.values: cell for cell in breakdown.cells}
     rows: list[list[str | Number]] = [
-        [
-            label_value(row),
-            *(_cell_number(cells.get((row, column)), measure) for column in breakdown.axis(1)),
-        ]
+        [label_value(row), *(_cell_number(cells.get((row, column)), measure) for column in breakdown.axis(1))]
         for row in breakdown.axis(0)
     ]
     return Table([HEAT_TITLES[measure], *map(label_value, breakdown.axis(1))], rows, is_heat_map=True)

@@ -9,15 +9,7 @@ from sls.engine.evaluation.transfer_results import (
     TransferMatrix,
     TransferReport,
 )
-from sls.reports.tables import (
-    HEAT_TITLES,
-    MEASURE_DIGITS,
-    NO_VALUE,
-    Number,
-    Table,
-    drop_empty,
-    interval_cell,
-)
+from sls.reports.tables import HEAT_TITLES, MEASURE_DIGITS, NO_VALUE, Number, Table, drop_empty, interval_cell
 
 OWN_NOTE = "set on these trials"
 

@@ -102,11 +102,7 @@ class SharedBatches(Generic[Item, Result]):
 class Answerer:
     """Answers requests with one countermeasure. Threads may share it: what they ask for is computed together.
 
-    Args:
-        checkpoint: The countermeasure, in evaluation mode; the linear layers of its encoder are packed for good.
-        calibration: From scores to log-likelihood ratios; without one, answers hold no decision.
-        limits: What a request may hold.
-        precision: Of the arithmetic.
+    The linear layers of the encoder are packed for good. Without a calibration answers hold no decision.
     """
 
     def __init__(
@@ -122,11 +118,7 @@ class Answerer:
         self._explain = SharedBatches(self._explain_batch, BATCH_SIZE)
 
     def answer(self, table: pd.DataFrame, params: RequestParams) -> pd.DataFrame:
-        """Returns one row for each recording, in order.
-
-        Args:
-            table: Columns `audio`, or `samples` and `sample_rate_hz`.
-            params: Of the request.
+        """Returns one row for each recording, `audio`, or `samples` and `sample_rate_hz`, in order.
 
         Raises:
             RefusedRequest: no row can be used, or there are none or too many.

@@ -66,12 +66,7 @@ def save_served_model(path: Path, checkpoint: Path, calibration: Path | None = N
 
 
 def served_digest(checkpoint: str, calibration: Path | None = None) -> str:
-    """Returns a digest of all that a bundle is made of: the same one, the same bundle.
-
-    Args:
-        checkpoint: Digest of the checkpoint.
-        calibration: The file that goes with it.
-    """
+    """Returns a digest of all that a bundle is made of: the same one, the same bundle."""
     parts = [checkpoint, file_digest(calibration) if calibration else "", *serving_constraints()]
     sources = sorted(path for path in (PROJECT_ROOT / "sls").rglob("*") if path.suffix in (".py", ".html"))
     parts += [f"{path.relative_to(PROJECT_ROOT)} {file_digest(path)}" for path in sources]

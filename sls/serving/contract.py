@@ -104,11 +104,7 @@ def read_params(params: dict[str, Any] | None) -> RequestParams:
 
 
 def limits_from_environment() -> ServingLimits:
-    """Returns the limits: the defaults, or what the environment says (`LIMIT_PREFIX`).
-
-    Raises:
-        ValueError: one of them is not a positive number.
-    """
+    """Returns the limits, as variables of `LIMIT_PREFIX` set them; raises ValueError for what is not positive."""
     given: dict[str, Any] = {}
     for limit in fields(ServingLimits):
         variable = f"{LIMIT_PREFIX}{limit.name.upper()}"
@@ -129,11 +125,7 @@ def _read_positive(variable: str, text: str) -> float:
 
 
 def precision_from_environment() -> Precision:
-    """Returns the precision of SLS_SERVE_PRECISION: fp32, in which scores are made, or bf16.
-
-    Raises:
-        ValueError: it is neither.
-    """
+    """Returns the precision of SLS_SERVE_PRECISION, fp32 by default, or bf16; raises ValueError for another."""
     text = os.environ.get(PRECISION_VARIABLE) or "fp32"
     if text not in PRECISIONS:
         raise ValueError(

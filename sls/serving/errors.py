@@ -64,10 +64,8 @@ class RefusedRequest(MlflowException):
 def guard_server(max_bytes: int) -> None:
     """Holds MLflow's scoring server, where this process is one, to refusals of one sentence.
 
-    A server whose function is not the one that is known here answers as MLflow does, and the log says so.
-
-    Args:
-        max_bytes: Of a request; a longer one is refused before it is parsed.
+    A server whose function is not the one that is known here answers as MLflow does, and the log says so. A request
+    of more bytes is refused before it is parsed.
     """
     server: Any = sys.modules.get(SCORING_SERVER)
     invocations = getattr(server, "invocations", None)

@@ -48,11 +48,7 @@ class ServedCountermeasure(PythonModel):
     def predict(
         self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None
     ) -> pd.DataFrame:
-        """Scores each row; one that cannot be used says why and leaves the others as they are.
-
-        Raises:
-            RefusedRequest: no row can be used, or a parameter is wrong (answered with 400 by the server).
-        """
+        """Scores each row, or says why not; raises RefusedRequest (400) where none can be, or for a parameter."""
         return self._answerer.answer(model_input, read_params(params))
 
 

@@ -113,11 +113,7 @@ def delete_states(store: ArtifactRepository, name: str) -> None:
 
 
 def download_state(client: MlflowClient, run_id: str, name: str, directory: Path) -> None:
-    """Downloads the furthest whole state of a run under a name into a directory, called as it was at first.
-
-    Raises:
-        ValueError: there is none, or none is whole.
-    """
+    """Downloads the furthest whole state of a run under its first name; raises ValueError where none is whole."""
     store = open_artifacts(client, find_run(client, run_id).info.artifact_uri)
     torn = []
     for stored in reversed(_list_states(store, name)):

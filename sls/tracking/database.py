@@ -12,22 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 import sqlalchemy
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
-from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 
 SQLITE_PREFIX = "sqlite:///"
 SQLITE_HEADER = b"SQLite format 3\0"
 CONNECT_TIMEOUT_S = 5
-PLACES: tuple[Any, ...] = (
-    SqlExperiment.artifact_location,
-    SqlRun.artifact_uri,
-    SqlLoggedModel.artifact_location,
-    SqlModelVersion.source,
-    SqlModelVersion.storage_location,
-)
-"""The columns in which MLflow keeps places of artifacts."""
 MOVING = "see docs/server.md#a-store-that-was-moved"
 
 
@@ -90,8 +80,7 @@ def _require_file(database: Path) -> None:
 def require_place(location: str) -> None:
     """Checks that the disk knows the store that a run or model has its artifacts in.
 
-    Args:
-        location: `.../STORE/EXPERIMENT/RUN/artifacts`, or deeper, where it is on this disk.
+    They lie in `.../STORE/EXPERIMENT/RUN/artifacts`, or deeper.
 
     Raises:
         StoreError: not even the directory in which that store lay is there.
@@ -112,13 +101,9 @@ def gone(path: Path) -> StoreError:
 
 
 def move_places(tracking_uri: str, old: str, new: str, *, is_dry: bool) -> Iterator[tuple[str, int]]:
-    """Writes a new beginning into the places of artifacts that begin with an old one.
+    """Writes a new beginning into the places of artifacts that begin with an old one, a directory.
 
-    Args:
-        tracking_uri: The database.
-        old: The directory that was moved, as a path.
-        new: Where it is now.
-        is_dry: Count alone, and change nothing.
+    A dry run counts alone, and changes nothing.
 
     Yields:
         The column, and in how many rows it began so.
@@ -131,7 +116,7 @@ def move_places(tracking_uri: str, old: str, new: str, *, is_dry: bool) -> Itera
     require_there(tracking_uri)
     require_open(tracking_uri)
     with _explained(tracking_uri), _connected(tracking_uri) as connection:
-        for column in PLACES:
+        for column in _columns_of_places():
             table, count = column.class_, 0
             for before, after in ((old, new), (Path(old).as_uri(), Path(new).as_uri())):
                 begins_so = _begins_with(column, before)
@@ -144,6 +129,21 @@ def move_places(tracking_uri: str, old: str, new: str, *, is_dry: bool) -> Itera
                 if not is_dry:
                     connection.execute(moved)
             yield f"{table.__tablename__}.{column.key}", count
+
+
+def _columns_of_places() -> tuple[Any, ...]:
+    """Returns the columns in which MLflow keeps places of artifacts."""
+    # Half a second, which whoever opens a store through a server need not wait for.
+    from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
+    from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
+
+    return (
+        SqlExperiment.artifact_location,
+        SqlRun.artifact_uri,
+        SqlLoggedModel.artifact_location,
+        SqlModelVersion.source,
+        SqlModelVersion.storage_location,
+    )
 
 
 def _begins_with(column: Any, directory: str) -> Any:

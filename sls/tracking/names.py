@@ -21,11 +21,7 @@ ANY_SYSTEM = "x" * MAX_NAME_LENGTH
 
 
 def check_tracks(corpus: Corpus) -> None:
-    """Checks that what is computed on each track of a corpus can be recorded under its name.
-
-    Raises:
-        ValueError: MLflow would refuse the name of a track, or that of the corpus.
-    """
+    """Raises ValueError where MLflow would refuse names of what is computed on the tracks of a corpus."""
     for track in corpus.tracks:
         place = evaluated_place(corpus.name, track, "bf16")
         _check(f"tracks: found the track {quote(track)}", f"{track}/{LONGEST_FIGURE}.{ANY_SYSTEM}")
@@ -34,11 +30,7 @@ def check_tracks(corpus: Corpus) -> None:
 
 
 def check_system(system: str, parameter: str) -> None:
-    """Checks that the figures of a system can be recorded under its name.
-
-    Raises:
-        ValueError: MLflow would refuse it, or it is long.
-    """
+    """Raises ValueError where MLflow would refuse to record figures under the name of a system, or it is long."""
     found = f"{parameter}: found the name {quote(system)}"
     if len(system) > MAX_NAME_LENGTH:
         raise ValueError(f"{found}, expected {MAX_NAME_LENGTH} characters at most")
@@ -46,11 +38,7 @@ def check_system(system: str, parameter: str) -> None:
 
 
 def check_transfers(ends: Sequence[str], systems: Sequence[str]) -> None:
-    """Checks that what thresholds of tracks, or of systems, cost on one another can be recorded under their names.
-
-    Raises:
-        ValueError: They are long.
-    """
+    """Raises ValueError where the names of tracks, or systems, are long for what thresholds cost on one another."""
     longest = max(ends, key=len)
     metric = f"{longest}{LONGEST_TRANSFER}{longest}.{max(systems, key=len)}"
     _check(f"track: found the name {quote(longest)}", metric)
@@ -63,6 +51,4 @@ def _check(found: str, key: str) -> None:
         raise ValueError(f"{found}, expected a name that is no path to another place")
     if len(key) > MAX_ENTITY_KEY_LENGTH:
         most = MAX_ENTITY_KEY_LENGTH
-        raise ValueError(
-            f"{found}, expected a shorter one: with what is recorded under it, {most} characters"
-        )
+        raise ValueError(f"{found}, expected a shorter one: with what is under it, {most} characters")

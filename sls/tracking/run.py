@@ -55,20 +55,9 @@ class TrackedRun:
     """
 
     def __init__(
-        self,
-        client: MlflowClient,
-        run_id: str,
-        journal: Journal | None = None,
-        is_silent: bool = False,
+        self, client: MlflowClient, run_id: str, journal: Journal | None = None, is_silent: bool = False
     ) -> None:
-        """Stands for a run that is open.
-
-        Args:
-            client: The tracking store.
-            run_id: The run; with a journal it may be one that the server does not know yet.
-            journal: Takes in what is recorded.
-            is_silent: Records nothing.
-        """
+        """Stands for an open run: with a journal the server need not know it yet; a silent one records nothing."""
         self.client, self.run_id, self.journal, self.is_silent = client, run_id, journal, is_silent
 
     @cached_property
@@ -185,11 +174,8 @@ class TrackedRun:
     def keep_state(self, directory: Path, name: str, epoch: int, batch: int) -> None:
         """Records a state of the training in place of the former one of that name, for `download_state`.
 
-        Args:
-            directory: Made by `staging`; holds the state, one file, and is taken over.
-            name: What the state is called.
-            epoch: Where the training stands, and
-            batch: The next one of that epoch: the further state counts.
+        The directory, made by `staging`, holds the state alone, and is taken over. The further a state is, by its
+        epoch and by the next batch of that, the more it counts.
         """
         self._keep_state(name, epoch, batch, files=directory)
 

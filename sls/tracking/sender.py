@@ -103,11 +103,7 @@ class Sender:
         self._thread.start()
 
     def finish(self, limit_s: float) -> None:
-        """Waits, within bounds, until all is sent; says what is kept otherwise.
-
-        Raises:
-            RecordingsRefused: the store refused some of it, for good.
-        """
+        """Waits, within bounds, until all is sent; raises RecordingsRefused where the store refused some."""
         journal, started = self.journal, time.monotonic()
         with journal.changed:
             self._is_closing = True
@@ -177,11 +173,7 @@ class Sender:
             CALLS[entry.call](self._run, **arguments, **given)
 
     def _find_run(self) -> Run:
-        """Returns the run; that there is none, or a deleted one, refuses no recording for good.
-
-        Raises:
-            StoreError: so it is.
-        """
+        """Returns the run; raises StoreError where it is gone or deleted, which refuses no recording for good."""
         try:
             run = self._run.client.get_run(self._run.run_id)
         except MlflowException as error:
@@ -254,9 +246,7 @@ class SentJournal:
 def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
     """Sends what is left of a journal, and what was refused once more; removes it if nothing is refused (any more).
 
-    Args:
-        path: The journal.
-        tracking_uri: Where to; by default where the run was meant for.
+    Without a URI it goes where the run was meant for.
 
     Raises:
         BlockingIOError: another process holds the journal.
@@ -276,16 +266,14 @@ def send_journal(path: Path, tracking_uri: str = "") -> SentJournal:
             sender = Sender(MlflowClient(uri), journal)
             while not journal.is_sent:
                 sender.send_next()
-    except RunTakenOver as error:
-        left = f"{len(journal.pending)} entries stay in {path}, to be removed if nobody needs them"
-        raise RunTakenOver(f"{error}; {left}") from error
-    except StoreError as error:
-        raise StoreError(f"{error}; {len(journal.pending)} entries stay in {path}") from error
     except Exception as error:
+        kept = f"{len(journal.pending)} entries stay in {path}"
+        if isinstance(error, RunTakenOver):
+            raise RunTakenOver(f"{error}; {kept}, to be removed if nobody needs them") from error
+        if isinstance(error, StoreError):
+            raise StoreError(f"{error}; {kept}") from error
         trouble, reason = describe(error)
-        raise ConnectionError(
-            f"{trouble}; {len(journal.pending)} entries stay in {path} ({reason})"
-        ) from error
+        raise ConnectionError(f"{trouble}; {kept} ({reason})") from error
     finally:
         journal.close()
     refused = journal.position.refused

@@ -63,11 +63,7 @@ def watch_answers() -> None:
 
 
 def expect_mlflow(method: str, url: str, response: requests.Response) -> None:
-    """Checks an answer that says that all is well.
-
-    Raises:
-        NotMlflow: it is not as MLflow describes it.
-    """
+    """Checks an answer that says that all is well; raises NotMlflow where it is not as MLflow describes it."""
     path = API_PATH.search(urlsplit(url).path)
     request = next(
         (found for pattern, found in find_requests(method) if path and pattern.fullmatch(path[1])), None

@@ -21,12 +21,7 @@ from mlflow.store.entities import PagedList
 from sls.config import PROJECT_ROOT
 from sls.processes import hold_lock
 from sls.tracking.database import StoreError, gone, local_database, local_path, require_open
-from sls.tracking.offline.server_calls import (
-    OPENING_TIMEOUT_S,
-    is_refusal,
-    is_server_failure,
-    short_calls,
-)
+from sls.tracking.offline.server_calls import OPENING_TIMEOUT_S, is_refusal, is_server_failure, short_calls
 from sls.tracking.server_answers import watch_answers
 from sls.tracking.tags import ENDED_TAG, JOURNAL_TAG
 
@@ -98,11 +93,7 @@ def tracking_uri() -> str:
 
 
 def experiment_id(client: MlflowClient, wanted: Mapping[str, str] | None = None) -> str:
-    """Returns the experiment for new runs (`wanted_experiment`), made if need be.
-
-    Raises:
-        StoreError: it is deleted, or was made where there is no directory any more.
-    """
+    """Returns the experiment for new runs, made if need be; raises StoreError where it, or its place, is gone."""
     wanted = wanted or wanted_experiment()
     name = wanted["name"]
     experiment = client.get_experiment(wanted["id"]) if wanted["id"] else client.get_experiment_by_name(name)
@@ -136,11 +127,7 @@ def wanted_experiment() -> dict[str, str]:
 
 
 def find_run(client: MlflowClient, run_id: str) -> Run:
-    """Returns a run by its id, or by the id that it had while the server was away.
-
-    Raises:
-        MlflowException: there is none.
-    """
+    """Returns a run by its id, or that of its time without a server; raises MlflowException where there is none."""
     try:
         return client.get_run(run_id)
     except MlflowException as error:
@@ -153,11 +140,7 @@ def find_run(client: MlflowClient, run_id: str) -> Run:
 
 
 def get_run(client: MlflowClient, run_id: str, parameter: str) -> Run:
-    """Returns a run that a user named by a parameter, as `find_run` does.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """Returns a run that a user named by a parameter, as `find_run` does; raises ValueError where there is none."""
     try:
         return find_run(client, run_id)
     except MlflowException as error:

@@ -34,12 +34,7 @@ def system_metrics(run: TrackedRun, kind: str, is_resumed: bool = False) -> Iter
 
     Of the processes on a machine the first one does it, since its figures are of the whole machine. In a launch over
     several machines the figures of each have its name in front, `system/node_1/...`. Whatever goes wrong with them is
-    one warning, and neither stops the run nor delays its end.
-
-    Args:
-        run: The run; on further machines of a launch its id may become known later.
-        kind: The door of the run; those that keep no machine at work are left out.
-        is_resumed: Goes on with the steps of the run.
+    one warning, and neither stops the run nor delays its end. A run that is resumed goes on with its steps.
     """
     monitor = None
     if kind in KINDS and MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get() and Launch.read().local_rank == 0:
@@ -48,7 +43,7 @@ def system_metrics(run: TrackedRun, kind: str, is_resumed: bool = False) -> Iter
             monitor.start()
         except (
             Exception
-        ) as error:  # a library that is missing or out of order, or a variable with no number in it
+        ) as error:  # a library that is missing or out of order, or a variable without a number
             logger.warning("system metrics are not recorded: %s", one_line(error))
     try:
         yield

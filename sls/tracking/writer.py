@@ -70,11 +70,7 @@ def new_writer(journal: str) -> str:
 
 
 def expect_writer(run: Run, *expected: str, advice: str = "") -> None:
-    """Compares the token on a run, where there is one, with those that may be there.
-
-    Raises:
-        RunTakenOver: it is another one; the message ends in the advice.
-    """
+    """Raises RunTakenOver, with the advice at its end, where a run has another token than those that are expected."""
     writer = run.data.tags.get(WRITER_TAG)
     if writer and writer not in expected:
         name = writer.partition(" (journal")[0]

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import mlflow
@@ -36,6 +38,16 @@ def run_score(*arguments: str) -> Result:
     return CliRunner().invoke(score, list(arguments))
 
 
+@contextmanager
+def broken(recording: Path) -> Iterator[None]:
+    content = recording.read_bytes()
+    recording.write_bytes(b"no audio")
+    try:
+        yield
+    finally:
+        recording.write_bytes(content)
+
+
 def newest_run():
     return connect().search_runs(["1"], order_by=["attributes.start_time DESC"])[0]
 
@@ -58,14 +70,9 @@ def test_a_score_file_is_alone_with_what_made_it(whole) -> None:
 
 
 def test_a_run_that_an_error_cut_is_continued_to_the_same_bytes(whole, model, audio, tmp_path) -> None:
-    broken = audio / "r0013.wav"
-    content = broken.read_bytes()
     output = tmp_path / "cut.txt"
-    broken.write_bytes(b"no audio")
-    try:
+    with broken(audio / "r0013.wav"):
         result = run_score(*score_command(model, audio, output))
-    finally:
-        broken.write_bytes(content)
     assert result.exit_code == 2
     assert not output.exists()
     result = run_score(*score_command(model, audio, output))
@@ -75,14 +82,9 @@ def test_a_run_that_an_error_cut_is_continued_to_the_same_bytes(whole, model, au
 
 
 def test_recordings_that_were_left_out_are_tried_again(whole, model, audio, tmp_path) -> None:
-    broken = audio / "r0013.wav"
-    content = broken.read_bytes()
     output = tmp_path / "cut.txt"
-    broken.write_bytes(b"no audio")
-    try:
+    with broken(audio / "r0013.wav"):
         result = run_score(*score_command(model, audio, output, "--max_failures", "1"))
-    finally:
-        broken.write_bytes(content)
     assert result.exit_code == 2
     assert re.search(r"\b1 of 22 recordings\b", result.stderr)
     result = run_score(*score_command(model, audio, output))

@@ -1,7 +1,7 @@
 """Doors that keep no journal, behind a gateway that is out of order: complete, or one line and no finished run."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -20,15 +20,6 @@ from tests.servers import GATEWAY_FAULTS, Gateway, Server
 FOREVER = 10_000
 WHOLE: dict[str, tuple[Run, int]] = {}
 """By door a run without a fault, and how many requests it took."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("server")
-    server = Server(directory, directory / "mlflow.db")
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture(scope="module")

@@ -26,15 +26,6 @@ from tests.tracking.test_sender import assert_whole, record_training
 NUM_EPOCHS = 2
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    directory = tmp_path_factory.mktemp("server")
-    server = Server(directory, directory / "mlflow.db")
-    server.start()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
 def gateway(
     server: Server, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

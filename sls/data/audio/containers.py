@@ -71,11 +71,7 @@ def name_container(head: bytes) -> str | None:
 
 
 def count_tag_bytes(file: BinaryIO) -> int:
-    """Returns the bytes of all ID3 tags at the beginning of a file, and of the zeros behind each.
-
-    Raises:
-        AudioError: there are more than `MAX_ID3_TAGS`.
-    """
+    """Returns the bytes of ID3 tags, and zeros, that a file begins with; raises AudioError for too many tags."""
     place = 0
     for _ in range(MAX_ID3_TAGS + 1):
         file.seek(place)

@@ -18,8 +18,8 @@ from sls.data.audio.extents import Restored, check_whole
 
 UNKNOWN = 2**62
 """libsndfile's number of samples where a header does not tell."""
-_FOLLOWED_BY_SOUNDFILE = ("AVR", "MAT4", "MAT5", "MPC2K", "WVE")
-_SAID_SAMPLES = re.compile(r"(?:Frames +: |Cols *: |Data length )(\d+)")
+_FORMATS = ("WAV", "WAVEX", "RF64", "W64", "AIFF", "CAF", "AU", "NIST", "FLAC", "OGG", "MP3")
+"""Those of libsndfile whose length is known to be held to: others may be cut short unseen."""
 
 UNREADABLE = (
     soundfile.SoundFileError,
@@ -54,15 +54,7 @@ class Decoded:
 
 
 def decode(content: str | bytes, limit: Limit | None = None) -> Decoded:
-    """Decodes a recording, a path or the content of a file, by libsndfile or else by FFmpeg.
-
-    Args:
-        content: The recording.
-        limit: What it may hold; None for anything.
-
-    Raises:
-        AudioError: it is cut short, damaged, over the limit, or neither decoder reads it.
-    """
+    """Decodes a recording by libsndfile or FFmpeg; raises AudioError where it is not whole, or over the limit."""
     restored = hold_to_length(content)
     content = content if restored is None else restored.content
     samples, rate_hz = try_decoders(decode_by_soundfile, decode_by_av, content, limit)
@@ -111,13 +103,12 @@ def decode_by_soundfile(content: str | bytes, limit: Limit | None = None) -> tup
         UNREADABLE: libsndfile does not read it, or not to its end.
     """
     with soundfile.SoundFile(io.BytesIO(content) if isinstance(content, bytes) else content) as file:
+        check_format(file.format)
         most = None if limit is None else limit(file.samplerate, file.channels)
         samples = file.read(-1 if most is None else most + 1, dtype="float32", always_2d=True)
         check_duration(len(samples), most, file.samplerate)
         if file.format == "FLAC" and len(samples) < file.frames < UNKNOWN:
             raise EOFError(_ends_after(len(samples), file.frames))
-        if file.format in _FOLLOWED_BY_SOUNDFILE:
-            samples = samples[: _read_log(file.extra_info, len(samples))]
         return samples, file.samplerate
 
 
@@ -151,17 +142,19 @@ def decode_by_av(content: str | bytes, limit: Limit | None = None) -> tuple[np.n
 
 
 def audio_stream(container: InputContainer) -> av.AudioStream:
-    """Returns the first audio of a file.
-
-    Raises:
-        AudioError: there is none, or FFmpeg does not know its codec.
-    """
+    """Returns the first audio of a file; raises AudioError where there is none, or none that FFmpeg knows."""
     if not container.streams.audio:
         raise AudioError("no audio stream")
     stream = container.streams.audio[0]
     if stream.codec_context is None:  # what PyAV gives for a codec that FFmpeg does not know
         raise AudioError("no decoder for its audio")
     return stream
+
+
+def check_format(name: str) -> None:
+    """Raises AudioError for a format, by libsndfile's name of it, that no corpus of speech has."""
+    if name not in _FORMATS:
+        raise AudioError(f"found a recording in {name}, expected WAV, FLAC, OGG or MP3: convert it")
 
 
 def check_duration(count: int, most: int | None, rate_hz: int) -> None:
@@ -173,22 +166,6 @@ def check_duration(count: int, most: int | None, rate_hz: int) -> None:
 
 def _ends_after(found: int, said: int) -> str:
     return f"cut short: ends after {found} of {said} samples"
-
-
-def _read_log(log: str, num_samples: int) -> int:
-    """Returns how many samples libsndfile has noted of the header of a rare format; it reads up to the file's end.
-
-    Raises:
-        AudioError: there are fewer.
-    """
-    said = int([num_samples, *_SAID_SAMPLES.findall(log)][-1])
-    if said == 0 < num_samples:
-        raise AudioError(f"has a header that was never finished, before {num_samples} samples")
-    if num_samples < said:
-        raise AudioError(_ends_after(num_samples, said))
-    if "truncated" in log:
-        raise AudioError(f"cut short: ends after {num_samples} samples")
-    return said
 
 
 def _frame_samples(frame: av.AudioFrame) -> np.ndarray:

@@ -38,9 +38,8 @@ _EBML_IDS = frozenset(
     f"{_EBML} {_SEGMENT} 114d9b74 1549a966 1654ae6b {_CLUSTER} 1c53bb6b 1941a469 1043a770 1254c367 "
     "5854 ec bf e7 a7 ab a3 a0 af".split()
 )
-_EBML_DEPTH = (
-    2  # a cluster in the segment: the checksums of what lay deeper would be computed again and again
-)
+# A cluster in the segment: the checksums of what lay deeper would be computed again and again.
+_EBML_DEPTH = 2
 _CRC_HEAD = b"\xbf\x84"
 _OWN_ZEROS = 4  # less than so many end what is compressed; padded packets apart
 
@@ -55,13 +54,7 @@ class Restored:
 
 
 def check_whole(file: BinaryIO) -> Restored | None:
-    """Holds a recording to what its container says of its length, and to its checksums.
-
-    Args:
-        file: The recording.
-
-    Returns:
-        What is to be decoded where that is another content than the file's; None where it is the file.
+    """Holds a recording to its container's length and checksums; returns what to decode in its place, if not it.
 
     Raises:
         AudioError: it ends before its end, or is damaged, or as `count_tag_bytes`.
@@ -145,11 +138,7 @@ def _read_asf_packet_bytes(header: bytes) -> int:
 
 
 def _count_asf_padding(file: BinaryIO, stop: int, size: int) -> int:
-    """Returns how many zeros pad the last packet, of `size` bytes, before `stop`.
-
-    Raises:
-        NotWholeError: they are something else.
-    """
+    """Returns how many zeros, and no other bytes, pad the last packet, of `size` bytes, before `stop`."""
     file.seek(max(0, stop - size))
     packet = file.read(size).ljust(32, b"\0")
     at = 1 + (packet[0] & 15) if packet[0] & 128 else 0  # behind what corrects errors
@@ -176,12 +165,8 @@ def _end_at(file: BinaryIO, place: int, end: int, *, is_whole: bool, own_zeros: 
 
     What other programs put there begins there: where it begins before, it stands for what was recorded.
 
-    Args:
-        file: The recording.
-        place: Where its last part ends.
-        end: Of the file.
-        is_whole: Whether nothing is missing up to that place; else tags and zeros alone may follow.
-        own_zeros: With how many a recording may end itself.
+    With `is_whole` nothing is missing up to that place; else tags and zeros alone may follow. With `own_zeros` at
+    most a recording may end itself.
 
     Raises:
         NotWholeError: it is cut short, or something else follows a recording that may not be whole.

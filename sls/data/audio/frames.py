@@ -47,11 +47,7 @@ def cut_short(found: int, said: int, unit: str) -> NotWholeError:
 
 
 def check_ogg(data: bytes) -> None:
-    """Follows the pages of an Ogg file: whole, each with its checksum, in their order, and the last one marked.
-
-    Raises:
-        NotWholeError: they are not; RFC 3533, section 6.
-    """
+    """Raises NotWholeError unless Ogg's pages are whole, in order, the last one marked; RFC 3533, section 6."""
     place, numbers = 0, dict[int, int]()
     while place < len(data):
         if data[place : place + 4] != b"OggS":
@@ -161,9 +157,7 @@ def _check_xing(data: bytes, start: int, at: int, size: int, count: int) -> None
     if said is not None and count < said:
         raise cut_short(count, said, "frames")
     if said is not None and count > said + 1:
-        raise NotWholeError(
-            f"found {count} frames, more than the {said} that it says: another one behind it?"
-        )
+        raise NotWholeError(f"found {count} frames, more than the {said} that it says: is one behind it?")
     if flags != _HAS_ALL or data[at + _LAME_PLACE : at + _LAME_PLACE + 4] not in _LAME_WRITERS:
         return
     length, checksum = struct.unpack_from(">IH", data, at + _MUSIC_PLACE)

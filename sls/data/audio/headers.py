@@ -1,4 +1,4 @@
-"""Headers that say how many bytes of samples follow them: WAV, AIFF, 8SVX, Wave64, CAF, AU, SPHERE and VOC.
+"""Headers that say how many bytes of samples follow them: WAV, AIFF, Wave64, CAF, AU and SPHERE.
 
 A recorder that writes to a pipe, or that is killed, leaves such a size unsaid. It is then that of all the bytes up to
 the end of the file, which decoders are told in a header that is put right.
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from sls.data.audio.containers import AudioError
 from sls.data.audio.frames import NotWholeError, cut_short
 
 _STREAMED_BYTES = (
@@ -20,7 +19,6 @@ _WIDE_STREAMED_BYTES = 2**62  # and of 64 bits
 _WIDE = 2**32 - 1  # "in the chunk ds64"
 _SPH_FIELD = re.compile(rb"^(sample_count|sample_n_bytes|channel_count) -i (\d+)", re.MULTILINE)
 _PACKED_FORMS = (0x50, 0x55)  # of WAV: MP2 and MP3, whose frames are of any number of bytes
-_VOC_SOUNDS = (1, 2, 9)
 _AU_SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 _CAF_NAMES = frozenset(
     b"desc data kuki pakt chan strg mark regn umid info edct uuid free midi ovvw peak inst".split()
@@ -40,14 +38,12 @@ class Extent:
 
 
 def check_riff(file: BinaryIO, end: int) -> Extent:
-    """Follows the chunks of WAV, AIFF and 8SVX."""
+    """Follows the chunks of WAV and AIFF."""
     file.seek(0)
     head = file.read(12)
     order = "<" if head[:4] in (b"RIFF", b"RF64") else ">"
     chunk, form_end = struct.Struct(f"{order}4sI"), 8 + struct.unpack(f"{order}I", head[4:8])[0]
     place, block, wide_place, wide_size, stop = 12, 1, 0, 0, end
-    if head[8:] == b"16SV":
-        block = 2
     while place + chunk.size <= end:
         file.seek(place)
         name, size = chunk.unpack(file.read(chunk.size))
@@ -61,7 +57,7 @@ def check_riff(file: BinaryIO, end: int) -> Extent:
         elif name == b"COMM" and head[8:] == b"AIFF" and start + 8 <= end:
             channels, bits = struct.unpack(">H4xH", file.read(8))
             block = max(1, channels * -(-bits // 8))
-        elif name in (b"data", b"SSND", b"BODY"):
+        elif name in (b"data", b"SSND"):
             size = wide_size if wide_place and size == _WIDE else size
             ahead = 8 if name == b"SSND" else 0  # what its size counts before the samples
             said = max(0, size - ahead)
@@ -105,9 +101,7 @@ def _count_padding(file: BinaryIO, size: int, block: int) -> int:
 
 def _check_block(size: int, block: int) -> None:
     if size % block:
-        raise NotWholeError(
-            f"has a header that was never finished, and ends within a sample, after {size} bytes"
-        )
+        raise NotWholeError(f"has an unfinished header, and ends within a sample, after {size} bytes")
 
 
 def _pack(fields: list[tuple[int, str, int]]) -> tuple[tuple[int, bytes], ...]:
@@ -205,28 +199,11 @@ def check_sph(file: BinaryIO, end: int) -> Extent:
     return Extent(start + said)
 
 
-def check_voc(file: BinaryIO, end: int) -> Extent:
-    """Follows the blocks of Creative's format to the one that ends it; libsndfile reads the first of sound alone."""
-    file.seek(20)
-    place, num_sounds = int.from_bytes(file.read(2), "little"), 0
-    while place < end:
-        file.seek(place)
-        kind, size = struct.unpack("<B3s", file.read(4).ljust(4, b"\0"))
-        if kind == 0:
-            return Extent(place + 1)
-        num_sounds += kind in _VOC_SOUNDS
-        if num_sounds > 1:
-            raise AudioError(f"found a second block of sound at byte {place}, expected one")
-        place += 4 + int.from_bytes(size, "little")
-    raise cut_short(end, place + 1, "bytes")
-
-
 SIZED_HEADERS: dict[bytes, Callable[[BinaryIO, int], Extent]] = {
     **dict.fromkeys((b"RIFF", b"RIFX", b"RF64", b"FORM"), check_riff),
     **dict.fromkeys((b".snd", b"dns."), check_au),
     b"riff": check_w64,
     b"caff": check_caf,
     b"NIST": check_sph,
-    b"Crea": check_voc,
 }
 """By the first four bytes of a file."""

@@ -15,6 +15,7 @@ from sls.data.audio.decoders import (
     UNKNOWN,
     Decoded,
     audio_stream,
+    check_format,
     decode,
     hold_to_length,
     one_line,
@@ -102,18 +103,9 @@ def read_audio(
     name: str | None = None,
     resampler: Resampler = "soxr",
 ) -> np.ndarray:
-    """Reads a recording: mono by mean over channels, at one rate.
+    """Reads a recording as float32 `(num_samples,)`: mono by mean over channels, at one rate, full scale at 1.
 
-    A recording that neither decoder reads is an error, never silence.
-
-    Args:
-        source: A path, or the content of a file.
-        sample_rate_hz: The sampling rate to return, Hz.
-        name: What errors call the recording; by default its path.
-        resampler: How a recording at another rate is resampled.
-
-    Returns:
-        The waveform, full scale at 1. Shape: `(num_samples,)`, float32.
+    A recording that neither decoder reads is an error, never silence. Errors call it by `name`, by default its path.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -170,6 +162,7 @@ def _existing_path(path: str | Path, name: str) -> str:
 
 def _inspect_soundfile(content: str | bytes) -> AudioFacts:
     info = soundfile.info(io.BytesIO(content) if isinstance(content, bytes) else content)
+    check_format(info.format)
     return AudioFacts(info.samplerate, info.frames / info.samplerate if info.frames < UNKNOWN else None)
 
 

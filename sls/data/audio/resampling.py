@@ -43,11 +43,6 @@ def resample_kaiser_best(mono: np.ndarray, rate_hz: int, new_rate_hz: int) -> np
     rounds its steps through a table of the filter down, which is not repeated here: white noise differs by -37 dB at
     44.1 and 48 kHz, and by -46 dB or less at lower rates.
 
-    Args:
-        mono: Shape `(num_samples,)`.
-        rate_hz: Its sampling rate, Hz.
-        new_rate_hz: The sampling rate to return, Hz.
-
     Returns:
         Shape `(ceil(num_samples * new_rate_hz / rate_hz),)`, whose last sample is 0 where that was rounded up; or
         `(0,)` where it is less than one sample.

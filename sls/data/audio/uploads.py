@@ -40,11 +40,7 @@ class UploadLimits:
 
 
 def decode_base64(value: Any, max_bytes: int) -> bytes:
-    """Returns the bytes of a base64 string, which may hold line breaks.
-
-    Raises:
-        AudioError: it is no base64, or of too many bytes; the message quotes nothing of it.
-    """
+    """Returns the bytes of base64, broken into lines or not; raises AudioError, which quotes nothing of it."""
     if not isinstance(value, str) or not value.strip():
         raise AudioError("found nothing, expected a recording as base64")
     text = "".join(value.split())
@@ -59,11 +55,6 @@ def decode_base64(value: Any, max_bytes: int) -> bytes:
 
 def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Recording:
     """Decodes a WAV, FLAC, MP3 or OGG file, mono by mean over channels, as `read_audio` does, resampled by soxr.
-
-    Args:
-        content: The file.
-        sample_rate_hz: The sampling rate to return, Hz.
-        limits: What is taken.
 
     Raises:
         AudioError: anything else; the message quotes nothing of the content.
@@ -90,13 +81,9 @@ def read_upload(content: bytes, sample_rate_hz: int, limits: UploadLimits) -> Re
 
 
 def read_samples(values: Any, rate_hz: Any, sample_rate_hz: int, limits: UploadLimits) -> Recording:
-    """Takes one channel of samples as a list of numbers, 1 at full scale.
+    """Takes one channel of samples as a list of numbers, 1 at full scale, of a whole rate in Hz.
 
-    Args:
-        values: The list.
-        rate_hz: Its sampling rate, Hz, a whole number.
-        sample_rate_hz: The sampling rate to return, Hz.
-        limits: What is taken; `max_bytes` counts four bytes for each number.
+    Of the limits, `max_bytes` counts four bytes for each number.
 
     Raises:
         AudioError: anything else; the message quotes nothing of the list but its peak.

@@ -31,10 +31,7 @@ _TAPER = np.hanning(_FRAME)
 def warn_of_file(samples: np.ndarray, duration_s: float, *, is_unfinished: bool) -> list[str]:
     """Names what only the recording as it was decoded can tell.
 
-    Args:
-        samples: Of the stretch that is heard. Shape: `(num_frames, channels)`.
-        duration_s: Seconds of the whole recording.
-        is_unfinished: Whether its header told no length.
+    Samples `(num_frames, channels)` are those of the stretch that is heard, the seconds those of the whole recording.
     """
     found = ["short"] if duration_s < SHORT_S else []
     if samples.shape[1] > 1:

@@ -11,15 +11,7 @@ Combination = Literal["mean", "median", "min", "log-mean"]
 
 
 def fit_length(waveform: np.ndarray, num_samples: int = NUM_SAMPLES, start: int = 0) -> np.ndarray:
-    """Cuts a long waveform and repeats a short one, as the published system does.
-
-    Args:
-        waveform: Shape `(n,)`.
-        num_samples: Samples to return.
-        start: The first of them, from 0 up to, without, `n`; the last sample is followed by the first.
-
-    Returns:
-        Shape: `(num_samples,)`.
+    """Cuts a long waveform from a start, and repeats a short one, to `(num_samples,)`, as the published system does.
 
     Raises:
         ValueError: the waveform is empty.
@@ -38,18 +30,10 @@ def draw_crop_start(num_found: int, num_samples: int, rng: np.random.Generator) 
 
 
 def window_starts(num_samples: int, window: int, hop: int) -> np.ndarray:
-    """Returns the first sample of each window of a recording.
+    """Returns the first sample of each window of a recording: `(windows,)`, int64, at least one window.
 
     Windows follow each other by `hop`; where they do not reach the end, one more ends there, so that every
-    sample is heard.
-
-    Args:
-        num_samples: Length of the recording.
-        window: Samples in a window.
-        hop: Samples from one window to the next; 0 for the first window alone, as published.
-
-    Returns:
-        Shape: `(windows,)`, int64, at least one window.
+    sample is heard. By a hop of 0 there is the first window alone, as published.
     """
     last = max(num_samples - window, 0)
     if hop == 0:
@@ -65,43 +49,19 @@ def check_hop(hop: int, window: int) -> None:
 
 
 def cut_windows(waveform: np.ndarray, window: int = NUM_SAMPLES, hop: int = 0) -> np.ndarray:
-    """Cuts a waveform into windows, see `window_starts`; one that is shorter than a window is repeated.
-
-    Args:
-        waveform: Shape `(num_samples,)`.
-        window: Samples in a window.
-        hop: Samples from one window to the next; 0 for the first window alone.
-
-    Returns:
-        Shape: `(windows, window)`.
-
-    Raises:
-        ValueError: the waveform is empty.
-    """
+    """Cuts a waveform, not empty, into windows `(windows, window)` by `window_starts`; a shorter one is repeated."""
     if len(waveform) <= window:
         return fit_length(waveform, window)[np.newaxis]
     return np.stack([waveform[start : start + window] for start in window_starts(len(waveform), window, hop)])
 
 
 def combine_scores(scores: np.ndarray, combination: Combination) -> float:
-    """Returns one score for a recording.
-
-    Args:
-        scores: Log P(bona fide) of each window. Shape: `(windows,)`.
-        combination: Mean, median, min (the most suspicious window), or log-mean.
-
-    Raises:
-        ValueError: there are no scores.
-    """
+    """Returns one score for a recording from those of its windows, log P(bona fide), `(windows,)`, at least one."""
     if len(scores) == 0:
         raise ValueError("scores: found no window, expected one at least")
     values = np.asarray(scores, dtype=np.float64)
-    match combination:
-        case "mean":
-            return float(values.mean())
-        case "median":
-            return float(np.median(values))
-        case "min":
-            return float(values.min())
-        case "log-mean":
-            return float(np.logaddexp.reduce(values) - np.log(len(values)))
+    if combination == "log-mean":
+        return float(np.logaddexp.reduce(values) - np.log(len(values)))
+    if combination == "median":
+        return float(np.median(values))
+    return float(values.min() if combination == "min" else values.mean())

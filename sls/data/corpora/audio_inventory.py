@@ -69,13 +69,7 @@ def inspect_recordings(
 ) -> AudioInventory:
     """Looks for the recordings of a track, and into them.
 
-    Args:
-        track: Where its recordings may lie.
-        protocol: Its trials.
-        root: The data root.
-        depth: How far to look into the recordings.
-        num_workers: Threads that look into them; 0 does it in this one.
-        show: Is told how far it is.
+    Args as `sls.data.corpora.inventory.take_inventory`.
 
     Raises:
         NotThereError: none of its folders exists.

@@ -31,11 +31,7 @@ class Corpus:
     tracks: Mapping[str, Track]
 
     def track(self, name: str, parameter: str = "track") -> Track:
-        """Returns a track by its name, which the user gave by a parameter.
-
-        Raises:
-            ValueError: there is none of that name; the message says which there are.
-        """
+        """Returns a track by the name that a parameter gave; raises ValueError with those that there are."""
         return _find_track(self.tracks, name, parameter)
 
 

@@ -101,12 +101,7 @@ def take_inventory(
 ) -> list[TrackInventory]:
     """Looks at each track under a data root; what is missing or wrong is told there, not raised.
 
-    Args:
-        tracks: What to look for.
-        data_root: The directory under which the corpora lie.
-        depth: How far to look into the recordings.
-        num_workers: Threads that look into them; 0 does it in this one.
-        show: Is told how far it is.
+    So many threads look into the recordings, 0 does it in this one; `show` is told how far it is.
 
     Raises:
         FileNotFoundError: there is no such data root.

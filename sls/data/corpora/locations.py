@@ -28,11 +28,7 @@ class FileSearch:
     """Forms that it may have as well where the user names the file."""
 
     def find(self, root: Path) -> Path | None:
-        """Returns the first file that is there and has one of the forms, or None.
-
-        Raises:
-            ValueError: there are such files, and none has one of the forms.
-        """
+        """Returns the first file that has one of the forms; raises ValueError where only others are there."""
         folders = expand_folders(root, self.folders)
         paths = [folder / name for folder in folders for name in self.files if (folder / name).is_file()]
         found = next((path for path in paths if match_format(path, self.formats) is not None), None)
@@ -75,11 +71,7 @@ class AudioSearch:
     """What follows a trial's name in the name of its file: `.flac`, or nothing."""
 
     def find(self, root: Path) -> tuple[Path, ...]:
-        """Returns every folder that exists, each once, also where links lead to it by several names.
-
-        Raises:
-            FileNotFoundError: there is none; the error says where one looked.
-        """
+        """Returns every folder that exists, once also where links lead to it; raises FileNotFoundError for none."""
         found: dict[Path, Path] = {}
         for folder in expand_folders(root, self.folders):
             found.setdefault(folder.resolve(), folder)
@@ -88,11 +80,7 @@ class AudioSearch:
         return tuple(found.values())
 
     def locate(self, protocol: Protocol, root: Path) -> LocatedAudio:
-        """Finds the recordings of the trials of a protocol, by its column `path` or else by their names.
-
-        Raises:
-            FileNotFoundError: no audio folder exists.
-        """
+        """Finds, as `find` does, the recordings of trials, by their column `path` or else by their names."""
         names = protocol.fields.get("path", protocol.names)
         return locate_audio(names.tolist(), self.find(root), self.extensions)
 

@@ -44,11 +44,7 @@ def find_corpus_note(path: Path) -> CorpusNote | None:
 
 
 def read_corpus_note(data_root: Path) -> CorpusNote | None:
-    """Reads the note of a data root; None where there is none, and the published counts hold.
-
-    Raises:
-        ValueError: the note is not `corpus: NAME` and, if wished, `counts:`.
-    """
+    """Reads the note, `corpus: NAME` and perhaps `counts:`, of a data root; None where the published counts hold."""
     path = data_root / CORPUS_NOTE
     if not path.is_file():
         return None
@@ -60,11 +56,7 @@ def read_corpus_note(data_root: Path) -> CorpusNote | None:
 
 
 def parse_counts(counts: Entry) -> Counts:
-    """Checks the counts of one track.
-
-    Raises:
-        ValueError: not `subset: {trials: N, bonafide: N, spoof: N}`, or for `asv` roles; names the entry.
-    """
+    """Returns `subset: {trials: N, bonafide: N, spoof: N}` or roles of a track; raises ValueError for others."""
     by_subset = counts.entries()
     for subset, entry in by_subset.items():
         entry.check_names(_COUNTED_ASV if subset == ASV else _COUNTED)
@@ -92,11 +84,7 @@ def check_counts(protocol: Protocol, expected: Counts) -> None:
 
 
 def check_asv_counts(asv: AsvScores, expected: Counts) -> None:
-    """Compares ASV scores, which are published of all subsets together, with the published counts.
-
-    Raises:
-        ValueError: a number differs.
-    """
+    """Compares ASV scores of all subsets together with the published counts; raises ValueError where they differ."""
     _compare(asv.source, {"trials": len(asv), **asv.counts()}, expected.get(ASV, {}), "ASV trials")
 
 

@@ -51,9 +51,7 @@ class Track:
     def protocol(self, data_root: str | Path, *, is_checked: bool = True) -> Protocol:
         """Reads the list of all trials of this track, with labels where the list has them.
 
-        Args:
-            data_root: The directory under which the corpora lie.
-            is_checked: Compare with the published counts (unless a corpus note lies above the file).
+        It is compared with the published counts, unless a corpus note lies above the file.
 
         Raises:
             FileNotFoundError: there is no such list; the error says where one looked.
@@ -72,10 +70,8 @@ class Track:
     ) -> Protocol:
         """Reads the labels of this track, and the speakers from where they are known.
 
-        Args:
-            data_root: The directory under which the corpora lie; not needed where `key` is given.
-            key: A key file, or a directory that holds it in one of the usual places.
-            is_checked: Compare with the published counts (unless a corpus note lies above the file).
+        A key that is named is a file, or a directory that holds it in one of the usual places; without one it lies
+        under the data root. Counts as of `protocol`.
 
         Raises:
             FileNotFoundError: there is no key; the error says where one looked.
@@ -107,11 +103,8 @@ class Track:
     ) -> AsvScores | None:
         """Reads the ASV scores of this track.
 
-        Args:
-            data_root: The directory under which the corpora lie.
-            key: The key that the user named, if any: scores and metadata are looked for there first.
-            asv_scores: A score file, or a directory that holds it.
-            subset: Whose trials to return; by default the track's own subset.
+        Scores and metadata are looked for near a key that the user named first; `asv_scores` is a score file, or a
+        directory that holds it. By default the trials are those of the track's own subset.
 
         Returns:
             The scores, or None where the track needs none, or where none are found and none were named.
@@ -186,11 +179,7 @@ class Track:
         return list_trials(protocol, audio)
 
     def locate(self, protocol: Protocol, data_root: str | Path) -> LocatedAudio:
-        """Finds the recordings of the trials of a protocol.
-
-        Raises:
-            FileNotFoundError: no audio folder exists.
-        """
+        """Finds the recordings of trials; raises FileNotFoundError where no audio folder exists."""
         try:
             return self.audio_search.locate(protocol, self._root(data_root))
         except FileNotFoundError as error:

@@ -94,11 +94,7 @@ def read_yaml_entry(path: str | Path) -> Entry:
 
 
 def parse_format(name: str, entry: Entry) -> TableFormat:
-    """Builds a table format from its entry.
-
-    Raises:
-        ValueError: an unknown name or value.
-    """
+    """Builds a table format from its entry; raises ValueError for an unknown name or value."""
     entry.check_names(["columns", "delimiter", "labels", "subsets"])
     columns, header = _parse_columns(entry)
     delimiter = entry.text("delimiter", "whitespace")
@@ -128,9 +124,7 @@ def _parse_columns(entry: Entry) -> tuple[tuple[str, ...], tuple[str, ...]]:
     named = [name for name in columns if name != IGNORED_COLUMN]
     repeated = [name for name in named if named.count(name) > 1]
     if repeated:
-        raise ValueError(
-            f"{entry.where}.columns: found {shorten(repeated[0])} twice, expected each name once"
-        )
+        raise ValueError(f"{entry.where}.columns: found {shorten(repeated[0])} twice, expected each once")
     if not named:
         raise ValueError(f"{entry.where}.columns: found no column, expected one at least")
     return columns, header

@@ -17,14 +17,7 @@ METRICS = ("eer", "min_tdcf", "min_tdcf_legacy", "min_dcf", "act_dcf", "cllr")
 
 
 def load_tracks(path: str | Path | None = None) -> Mapping[str, Track]:
-    """Reads a tracks file.
-
-    Args:
-        path: A tracks file; None or empty for the built-in one. Its own entries may use the formats of the
-            built-in file by name.
-
-    Returns:
-        The tracks by name, in the order of the file.
+    """Reads the tracks of a file, by default the built-in one, whose formats another one may use by their names.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -109,9 +102,7 @@ def _parse_search(
     for name in names + named:
         for column in _NEEDED_COLUMNS[what]:
             if column not in formats[name].columns:
-                raise ValueError(
-                    f"{entry.where}.formats: found {name} without a column {column}, expected one"
-                )
+                raise ValueError(f"{entry.where}.formats: found {name} without column {column}, expected one")
     return FileSearch(
         what.replace("_", " ").replace("asv", "ASV"),
         entry.texts("folders", track_folders),

@@ -63,9 +63,7 @@ def make_demo_corpus(
         if found == wanted:
             return directory
         if found is None and directory.exists() and (directory.is_file() or any(directory.iterdir())):
-            raise ValueError(
-                f"demo corpus: {directory}: found other files, expected a new or empty directory"
-            )
+            raise ValueError(f"demo corpus: {directory}: found other files, expected a new or empty one")
         temporary = tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent)
         with temporary as scratch, naming(directory):
             made = Path(scratch) / "made"

@@ -17,11 +17,7 @@ from sls.config import SAMPLE_RATE_HZ
 
 
 def apply_codec(waveform: np.ndarray, name: str) -> np.ndarray:
-    """Sends a 16 kHz waveform through the steps of `CODECS`, one after another.
-
-    Raises:
-        RuntimeError: This build of FFmpeg or libsndfile lacks the codec.
-    """
+    """Sends a 16 kHz waveform through steps of `CODECS`; raises RuntimeError where this build lacks the codec."""
     coded = waveform
     try:
         for step in CODECS[name]:

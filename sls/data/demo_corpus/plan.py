@@ -104,11 +104,7 @@ PARTS = tuple(dict.fromkeys(plan.part for plan in PLANS))
 
 
 def plan_corpus(seed: int, scale: float) -> list[DemoTrial]:
-    """Returns every trial, those of one part in the order of its protocol.
-
-    Raises:
-        ValueError: The scale is not a positive number.
-    """
+    """Returns every trial, part by part in the order of its protocol; raises ValueError for a scale of 0 or less."""
     if not 0 < scale < math.inf:
         raise ValueError(f"demo corpus: scale: found {scale}, expected a positive number")
     trials: list[DemoTrial] = []

@@ -126,15 +126,7 @@ def _lnl(waveform: np.ndarray, params: RawBoostConfig, rng: RandomSource, sample
 
 
 def _lnl_gains(notches: FilterDraws, peak: float) -> tuple[np.ndarray, float]:
-    """Returns the gain of each power of a waveform that was scaled to a peak of 1.
-
-    Args:
-        notches: The filters of the powers 1, 2, ...
-        peak: Greatest magnitude of the waveform, above 0.
-
-    Returns:
-        The gains divided by the greatest of them, shape `(filters,)`, and the greatest.
-    """
+    """Returns the gains `(filters,)` of the powers of a waveform that was scaled to 1, by the greatest, and that."""
     powers = np.arange(1, len(notches.gain_db) + 1)
     log_gains = powers * math.log(peak) + notches.gain_db * (math.log(10) / 20)
     greatest = log_gains.max()

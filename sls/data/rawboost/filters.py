@@ -70,10 +70,6 @@ def draw_filters(
 def zero_phase_response(draws: FilterDraws, sample_rate_hz: int) -> np.ndarray:
     """Returns the real responses of the filters without their delay, the peak of each being 1.
 
-    Args:
-        draws: The filters.
-        sample_rate_hz: Sampling rate in Hz.
-
     Returns:
         The response from 0 Hz to half the sampling rate, shape `(filters, num_points // 2 + 1)`, float64:
         wide notches leave little of a filter before its peak is made 1, too little for float32. `num_points` is

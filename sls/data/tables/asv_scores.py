@@ -54,20 +54,9 @@ class AsvScores:
     def __len__(self) -> int:
         return len(self.scores)
 
-    @property
-    def target(self) -> np.ndarray:
-        """Scores of the target trials. Shape: `(target trials,)`, float64."""
-        return self.scores[self.roles == Role.TARGET]
-
-    @property
-    def nontarget(self) -> np.ndarray:
-        """Scores of the non-target trials. Shape: `(nontarget trials,)`, float64."""
-        return self.scores[self.roles == Role.NONTARGET]
-
-    @property
-    def spoof(self) -> np.ndarray:
-        """Scores of the spoofed trials. Shape: `(spoofed trials,)`, float64."""
-        return self.scores[self.roles == Role.SPOOF]
+    def by_role(self) -> tuple[np.ndarray, ...]:
+        """Returns the scores `(trials of the role,)` of each role, in the order of `Role`."""
+        return tuple(self.scores[self.roles == role] for role in Role)
 
     def meets(self, names: Texts) -> bool:
         """Tells whether one of the spoofed recordings has one of these names, or may have, where it names none.
@@ -96,18 +85,11 @@ class AsvScores:
     def select(self, mask: np.ndarray) -> AsvScores:
         """Returns the trials of a Boolean mask."""
         return replace(
-            self,
-            scores=self.scores[mask],
-            roles=self.roles[mask],
-            fields=self.fields.select(mask),
+            self, scores=self.scores[mask], roles=self.roles[mask], fields=self.fields.select(mask)
         )
 
     def select_subset(self, subset: str) -> AsvScores:
-        """Returns the trials of one subset; all of them for `all` and where the corpus has no subsets.
-
-        Raises:
-            ValueError: no trial is in that subset.
-        """
+        """Returns the trials of one subset as `Protocol.select_subset` does; all where there are no subsets."""
         if subset == ALL_SUBSETS or "subset" not in self.fields:
             return self
         return self.select(find_subset(self.source, self.fields, len(self), subset))

@@ -78,10 +78,7 @@ class Texts:
         return not (hashes[1:] == hashes[:-1]).any() or len(set(self)) == len(self)
 
     def find(self, wanted: Texts) -> np.ndarray:
-        """Returns the row of each of other texts, -1 where it is not here; the texts here must be distinct.
-
-        Shape: `(wanted texts,)`, int64.
-        """
+        """Returns the row `(wanted texts,)`, int64, of other texts, -1 for none; those here must be distinct."""
         if self._array.equals(wanted._array):
             return np.arange(len(self))
         # Both in ascending order, so that memory is read as it lies.
@@ -110,10 +107,7 @@ class Texts:
         return hashes
 
     def floats(self) -> np.ndarray:
-        """Returns the numbers that the texts are, NaN for one that is none (or has `_` between its digits).
-
-        Shape: `(texts,)`, float64, to the same bits as Python's `float` reads them.
-        """
+        """Returns the numbers `(texts,)` of texts, to the bits of Python's `float`, NaN for none or with `_`."""
         try:
             return _to_numpy(pc.cast(self._array, pa.float64()))
         except pa.ArrowInvalid:  # a spelling that Arrow does not know, as `+1`, or no number

@@ -85,11 +85,7 @@ def split_line(line: str, delimiter: str) -> list[str]:
 
 
 def read_first_line(path: str | Path) -> str:
-    """Reads the first line of a text file, without its end; empty for an empty file.
-
-    Raises:
-        ValueError: the file is not UTF-8 text.
-    """
+    """Reads the first line of a text file, without its end; raises ValueError where it is not UTF-8."""
     with Path(path).open("rb") as file:
         line = file.readline(65_536).split(b"\r", 1)[0]
     try:

@@ -68,11 +68,7 @@ class Protocol:
         )
 
     def with_speakers(self, speakers: Protocol) -> Protocol:
-        """Returns the trials with the speakers that another list gives them; it may hold other trials, too.
-
-        Raises:
-            ValueError: a trial is not there, or has another label.
-        """
+        """Returns the trials with the speakers that another list has; raises ValueError where the two disagree."""
         rows = speakers.names.find(self.names)
         if (rows < 0).any():
             name = self.names[int(np.argmax(rows < 0))]
@@ -91,19 +87,11 @@ class Protocol:
         return replace(self, fields=fields, speakers=speakers)
 
     def select_subset(self, subset: str) -> Protocol:
-        """Returns the trials of one subset, or all of them for `all`.
-
-        Raises:
-            ValueError: no trial is in that subset.
-        """
+        """Returns the trials of one subset, of which `subset_mask` must find some, or all of them for `all`."""
         return self if subset == ALL_SUBSETS else self.select(self.subset_mask(subset))
 
     def subset_mask(self, subset: str) -> np.ndarray:
-        """Tells which trials are in a subset (for `all`: every one). Shape: `(trials,)`, Boolean.
-
-        Raises:
-            ValueError: no trial is in that subset.
-        """
+        """Tells, `(trials,)`, which trials are in a subset (`all`: every one), as `find_subset` does."""
         return find_subset(self.source, self.fields, len(self), subset)
 
     def subsets(self) -> tuple[str, ...]:
@@ -150,11 +138,7 @@ def list_subsets(fields: Columns) -> tuple[str, ...]:
 
 
 def find_subset(source: Path, fields: Columns, num_rows: int, subset: str) -> np.ndarray:
-    """Tells which rows of a list are in a subset (for `all`: every one). Shape: `(rows,)`, Boolean.
-
-    Raises:
-        ValueError: none is; names the list.
-    """
+    """Tells, `(rows,)`, which rows of a list are in a subset (`all`: every one); raises ValueError where none is."""
     known = (*list_subsets(fields), ALL_SUBSETS)
     if subset not in known:
         raise ValueError(

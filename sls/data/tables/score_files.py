@@ -91,11 +91,7 @@ class JoinedScores:
 
     @property
     def is_bonafide(self) -> np.ndarray:
-        """Whether each trial is bona fide. Shape: `(trials,)`, Boolean.
-
-        Raises:
-            ValueError: the key has no labels.
-        """
+        """Whether each trial, `(trials,)`, is bona fide; raises ValueError where the key has no labels."""
         if self.key.labels is None:
             raise ValueError(f"{self.key.source}: found a list without labels, expected a key")
         return np.asarray(self.key.labels == Label.BONAFIDE)
@@ -105,11 +101,7 @@ class JoinedScores:
         return JoinedScores(self.scores[mask], self.key.select(mask), self.coverage, self.table)
 
     def select_subset(self, subset: str) -> JoinedScores:
-        """Returns the trials of one subset, or all of them for `all`.
-
-        Raises:
-            ValueError: no trial is in that subset.
-        """
+        """Returns the trials of one subset, as `Protocol.select_subset` does."""
         return self.select(self.key.subset_mask(subset))
 
 
@@ -209,11 +201,7 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
 
 
 def check_names(path: str | Path, names: Sequence[str]) -> None:
-    """Refuses names that a score file cannot hold.
-
-    Raises:
-        ValueError: no name, one twice, or one with control characters or with white space at an end.
-    """
+    """Raises ValueError for names that a score file cannot hold: none, one twice, or one with control characters."""
     if not names:
         raise ValueError(f"{path}: found no score to write, expected one at least")
     if len(set(names)) != len(names):

@@ -29,19 +29,8 @@ SCORE_FORMATS = (*PLAIN_FORMATS, KEYED_FORM)
 """The forms of score files: those of the challenges."""
 REMEDY = "say which column is the score by score_column=NUMBER or NAME"
 TRIAL_NAMES = (
-    *(
-        "trial",
-        "filename",
-        "file",
-        "file_name",
-        "filepath",
-        "path",
-        "utterance",
-        "utterance_id",
-        "utt",
-        "utt_id",
-    ),
-    *("utt-id", "uttid", "name", "id", "audio", "wav"),
+    *("trial", "filename", "file", "file_name", "filepath", "path", "utterance", "utterance_id", "utt"),
+    *("utt_id", "utt-id", "uttid", "name", "id", "audio", "wav"),
 )
 """What a first line may call the trials; otherwise they are the first column."""
 
@@ -56,10 +45,8 @@ _FRACTION = re.compile(r"-\d.*|[+-]?\d*\.\d.*|[+-]?\d[\d.]*e[+-]?\d+", re.IGNORE
 def find_form(path: Path, column: str = "", place: str = "") -> TableFormat:
     """Returns the form of a score file by its first line.
 
-    Args:
-        path: The file.
-        column: Which column is the score, by its number or name; empty for a form of the challenges.
-        place: What a message calls the file; empty for its path.
+    A column is its number or name, empty for a form of the challenges. A message calls the file by its place, if
+    given.
 
     Raises:
         ValueError: it is none, or holds two scores, or has no such column; the message says what to do.

@@ -48,12 +48,7 @@ def check_labels(where: str, name: str, column: Categories, key: Protocol, is_ow
     Of 0 and 1, either may stand for bona fide. A column that only a user's word makes one of a score file need not
     be of true labels, unless its name says so: it is warned of alone.
 
-    Args:
-        where: What a message calls the score file.
-        name: The name of the column.
-        column: Labels of the trials of the key, in its order.
-        key: The key; one without labels says nothing against them.
-        is_own_form: Whether a user has said which column is the score.
+    Labels are in the order of the key; one without labels says nothing against them.
 
     Raises:
         ValueError: a label that contradicts the key, or is none.

@@ -44,11 +44,9 @@ class SeparatedText:
         return (self.text if end < 0 else self.text[:end]).decode().split(self.separator)
 
     def read(self, columns: Collection[int], texts: Collection[int] = ()) -> dict[int, pa.Array]:
-        """Reads some columns, in one thread: a second made it no faster, and took twice the memory.
+        """Reads columns at some positions, in one thread: a second made it no faster, and took twice the memory.
 
-        Args:
-            columns: Their positions.
-            texts: Those of columns with many distinct values; the others come as Arrow's codes.
+        Of columns `texts` have many distinct values; the others come as Arrow's codes.
 
         Raises:
             pa.ArrowInvalid: a line has another number of fields than the first.
@@ -102,11 +100,7 @@ def has_single_spaces(text: bytes) -> bool:
 
 
 def tidy(path: Path, text: bytes, delimiter: str, has_header: bool) -> SeparatedText:
-    """Takes quotes, and blanks about fields, away from a text that is `clean`.
-
-    Raises:
-        ValueError: a line has another number of fields than the first, or a quote takes in all that follows.
-    """
+    """Takes quotes, and blanks about fields, from a `clean` text; raises ValueError for a line of other fields."""
     rows: list[str] = []
     lines: list[int] = []
     num_columns = 0

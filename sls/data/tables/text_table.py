@@ -58,11 +58,7 @@ class Table:
         return self._lines[row + bool(self.form.header)]
 
     def texts(self, name: str) -> Texts:
-        """Returns a column as text. Shape: `(rows,)`.
-
-        Raises:
-            ValueError: a field is longer than `MAX_FIELD_BYTES`; names file and line.
-        """
+        """Returns a column as text `(rows,)`; raises ValueError for a field over `MAX_FIELD_BYTES`."""
         return Texts(self._column(name).cast(pa.string()))
 
     def categories(self, name: str) -> Categories:
@@ -85,11 +81,7 @@ class Table:
         return column
 
     def names(self) -> Texts:
-        """Returns the names of the trials. Shape: `(rows,)`.
-
-        Raises:
-            ValueError: a trial stands in two rows (both lines are named), or has no name.
-        """
+        """Returns the names of the trials `(rows,)`; raises ValueError for one in two rows, named both, or none."""
         names = self.texts("trial")
         if names.shortest_bytes() and names.are_distinct():
             return names
@@ -131,20 +123,12 @@ class Table:
         return numbers
 
     def numbers(self, name: str, spellings: Mapping[str, int]) -> np.ndarray:
-        """Returns the numbers that the spellings in a column stand for. Shape: `(rows,)`, int8.
-
-        Raises:
-            ValueError: another value; names file, line and value.
-        """
+        """Returns the numbers `(rows,)`, int8, that spellings stand for; raises ValueError for another value."""
         column = self._spelled(name, spellings)
         return np.array([spellings[value] for value in column.values], dtype=np.int8)[column.codes]
 
     def fields(self, leave_out: Collection[str]) -> Columns:
-        """Returns the other columns, each made when it is first asked for; subsets have the names that we give them.
-
-        Raises:
-            ValueError: an unknown subset; names file, line and value.
-        """
+        """Returns the other columns, made when asked for; raises ValueError for a subset without a name of ours."""
         names = [name for name in self.places if name not in leave_out]
         columns = Columns({name: partial(self.categories, name) for name in names})
         spellings = self.form.subsets

@@ -14,11 +14,7 @@ Precision = Literal["fp32", "tf32", "bf16"]
 
 
 def resolve_device(name: str) -> torch.device:
-    """Returns the device for a `device` setting, auto, cpu, cuda or cuda:N; never falls back to the CPU in silence.
-
-    Raises:
-        ValueError: Not a device, or a GPU that this machine lacks.
-    """
+    """Returns the device of auto, cpu, cuda or cuda:N; raises ValueError rather than fall back to the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -28,9 +24,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise ValueError(f"device: found {name}, expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            f"device: found {name}, but PyTorch sees no GPU here; use device=cpu to run on the CPU"
-        )
+        raise ValueError(f"device: found {name}, but PyTorch sees no GPU here; use device=cpu")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device: found {name}, but this machine has {torch.cuda.device_count()} GPUs")
     return device

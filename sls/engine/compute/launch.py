@@ -17,11 +17,7 @@ class Launch:
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Returns what the environment says of it.
-
-        Raises:
-            ValueError: no number.
-        """
+        """Returns what the environment says of it; raises ValueError for what is no number."""
         values = []
         for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)):
             text = environment.get(name) or str(default)

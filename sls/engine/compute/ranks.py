@@ -40,17 +40,10 @@ class Ranks(Launch):
         return box[0]
 
     def wait_for_all(self, result: Any = None, failure: str = "") -> list[Any]:
-        """Waits until every process has come here.
+        """Waits until every process has come here, and returns the result of each.
 
         Where one has failed, the others stay until the first process has ended: a launcher ends that one by a
         signal, perhaps before it has recorded the reason, as soon as any of them is gone.
-
-        Args:
-            result: What this one has got.
-            failure: Why this one has failed.
-
-        Returns:
-            The result of each process.
 
         Raises:
             ValueError: A process has failed; with its reason.

@@ -37,11 +37,7 @@ def join_processes() -> Ranks:
 
 @contextmanager
 def lost_process_raises(advice: str) -> Iterator[None]:
-    """Says in one line that another process of the launch is gone, in place of what its absence broke.
-
-    Raises:
-        ProcessGone: Another process is gone; the message ends in the advice.
-    """
+    """Raises ProcessGone, with the advice at its end, where a process of the launch is gone, for what that broke."""
     try:
         yield
     except ProcessGone as error:
@@ -61,8 +57,7 @@ def lost_process_raises(advice: str) -> Iterator[None]:
 def open_accelerator(compute: ComputeConfig) -> Accelerator:
     """Joins the processes of a launch, each with its device; one process takes the device that is set.
 
-    Args:
-        compute: Device and precision. bf16 is autocast; weights stay in fp32.
+    bf16 is autocast; weights stay in fp32.
 
     Raises:
         ValueError: No such device, or a GPU that this machine lacks.
@@ -74,8 +69,7 @@ def open_accelerator(compute: ComputeConfig) -> Accelerator:
     # By which accelerate is told the device of a single process.
     with patch_environment(**({"ACCELERATE_TORCH_DEVICE": device} if is_alone else {})):
         accelerator = Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision="bf16" if compute.precision == "bf16" else "no",
+            cpu=device.type == "cpu", mixed_precision="bf16" if compute.precision == "bf16" else "no"
         )
     # `accelerate launch` can set it, and would divide the gradient on top of accumulation_steps.
     accelerator.gradient_accumulation_steps = 1

@@ -54,11 +54,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates scores that were joined with a key.
 
-    Args:
-        joined: Scores and what the key says of their trials.
-        plan: What is asked of them.
-        system: Name of the system. Empty: the name of the score file.
-        calibration: Turns scores into log-likelihood ratios before anything else.
+    The system is called as its score file by default; a calibration turns scores into log-likelihood ratios before
+    anything else.
 
     Raises:
         ValueError: The subset holds no trial, a class is missing, or scores are not finite or all the same;

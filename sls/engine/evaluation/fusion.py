@@ -1,14 +1,13 @@
 """Fusion: several systems' scores of a track become one, by weights that were fitted on other trials."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.comparison import keep_common
-from sls.engine.evaluation.groups import halve_by_speaker
+from sls.engine.evaluation.groups import halve_systems
 from sls.engine.evaluation.transfers import check_apart
 from sls.metrics.eer import check_scores
 from sls.metrics.logistic import LinearLlr, fit_linear_llr
@@ -25,22 +24,10 @@ class Fusion:
     num_spoof: int
 
 
-@dataclass(frozen=True)
-class FusedScores:
-    """The log-likelihood ratios of a track."""
-
-    track: str
-    names: Sequence[str]
-    llrs: NDArray[np.float64]
-    """Shape: `(trials,)`."""
-
-
 def fit_fusion(systems: Mapping[str, JoinedScores], name: str) -> Fusion:
     """Fits the weights of systems by logistic regression, both classes weighing the same.
 
-    Args:
-        systems: Scores of one track, by system; trials that not all have are left out.
-        name: What to call these trials.
+    Trials that not all systems have are left out; the others are called by `name`.
 
     Raises:
         ValueError: Fewer than two systems, a class is missing, or a system's scores are all the same.
@@ -62,14 +49,8 @@ def fit_fusion(systems: Mapping[str, JoinedScores], name: str) -> Fusion:
 
 def apply_fusion(
     fusion: Fusion, fitted_on: Mapping[str, JoinedScores], systems: Mapping[str, JoinedScores], track: str
-) -> FusedScores:
-    """Fuses the scores of a track.
-
-    Args:
-        fusion: The weights.
-        fitted_on: The scores that they were fitted on.
-        systems: Those to fuse, of the same systems.
-        track: What to call them.
+) -> dict[str, float]:
+    """Returns the log-likelihood ratio of each trial of a track that all systems have.
 
     Raises:
         ValueError: They are those that the weights were fitted on, or no trial is common to all systems.
@@ -78,22 +59,16 @@ def apply_fusion(
     first = fusion.systems[0]
     check_apart({fusion.fitted_on: fitted_on[first], track: systems[first]})
     llrs = fusion.llr.apply(np.stack([joined.scores for joined in common.values()]))
-    return FusedScores(track, common[first].key.names.tolist(), llrs)
+    return dict(zip(common[first].key.names.tolist(), llrs.tolist(), strict=True))
 
 
-def fuse_halves(systems: Mapping[str, JoinedScores], track: str) -> tuple[list[Fusion], FusedScores]:
-    """Fuses the scores of a track by its own: each half of the speakers by weights fitted on the other half.
-
-    Raises:
-        ValueError: what `fit_fusion` raises, or the key knows fewer than two speakers.
-    """
+def fuse_halves(systems: Mapping[str, JoinedScores], track: str) -> tuple[list[Fusion], dict[str, float]]:
+    """Fuses the scores of a track: each half of the speakers by what `fit_fusion` finds on the other half."""
     common, _ = keep_common(systems)
-    halved = {name: halve_by_speaker(joined) for name, joined in common.items()}
-    halves = [{name: half[place] for name, half in halved.items()} for place in (0, 1)]
+    halves = halve_systems(common)
     fusions = [fit_fusion(half, f"{track} half {number}") for number, half in enumerate(halves, start=1)]
     fused = [
         apply_fusion(fusion, halves[1 - place], halves[place], f"{track} half {place + 1}")
         for place, fusion in enumerate(reversed(fusions))
     ]
-    names = [name for part in fused for name in part.names]
-    return fusions, FusedScores(track, names, np.concatenate([part.llrs for part in fused]))
+    return fusions, fused[0] | fused[1]

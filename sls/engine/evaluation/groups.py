@@ -93,11 +93,7 @@ def order_values(column: Categories) -> tuple[tuple[str, ...], NDArray[np.intp]]
 
 
 def halve_by_speaker(joined: JoinedScores) -> tuple[JoinedScores, JoinedScores]:
-    """Returns two halves with other speakers, of about as many trials; the same ones each time.
-
-    Raises:
-        ValueError: The key knows fewer than two speakers.
-    """
+    """Returns two halves of other speakers, the same each time; raises ValueError where fewer than two are known."""
     if SPEAKER not in joined.key.fields:
         raise ValueError(f"{joined.key.source}: found no speakers, expected them for a split by speaker")
     values, codes = order_values(joined.key.fields.categories(SPEAKER))
@@ -112,18 +108,19 @@ def halve_by_speaker(joined: JoinedScores) -> tuple[JoinedScores, JoinedScores]:
     return joined.select(~is_second[codes]), joined.select(is_second[codes])
 
 
+def halve_systems(systems: Mapping[str, JoinedScores]) -> list[dict[str, JoinedScores]]:
+    """Returns two halves of the scores of several systems, as `halve_by_speaker` does."""
+    halved = {name: halve_by_speaker(joined) for name, joined in systems.items()}
+    return [{name: halves[place] for name, halves in halved.items()} for place in (0, 1)]
+
+
 def _natural_order(value: str) -> list[tuple[int, int, str]]:
     parts = re.split(r"(\d+)", value)
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
 def sample_trials(ranking: Ranking, *, is_shared: bool = False) -> Sampling:
-    """Returns the sampling of trials that are taken as independent.
-
-    Args:
-        ranking: The trials.
-        is_shared: Number them as the caller does, so that those of several rankings match.
-    """
+    """Returns the sampling of independent trials; if shared, numbered as the caller does, so that they match."""
     return Sampling(_trial_axes(ranking, is_shared, (True, True)))
 
 

@@ -70,13 +70,7 @@ def scale_of(unit: str) -> int:
 
 
 def format_number(value: float, unit: str, digits: int | None = None) -> str:
-    """Returns a number in the unit that a person reads, without its name.
-
-    Args:
-        value: The number.
-        unit: As `Measure.unit`.
-        digits: After the point. None: 2 of a rate, 4 of the rest.
-    """
+    """Returns a number as a person reads it, without its name: by default 2 digits of a rate, 4 of the rest."""
     if digits is None:
         digits = 2 if unit == FRACTION else 4
     return f"{round(scale_of(unit) * value, digits) + 0.0:.{digits}f}"  # no -0.00

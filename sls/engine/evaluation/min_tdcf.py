@@ -71,20 +71,12 @@ class Tandem:
         return set(self.values.get(ATTACK, ())) - {UNKNOWN, "bonafide"}
 
     def error_rates(self) -> AsvErrorRates:
-        """Returns the ASV's error rates in this condition.
-
-        Raises:
-            ValueError: It has no trial of some role here, or its scores are constant.
-        """
+        """Returns the ASV's error rates here; raises ValueError where they cannot be: no trials, constant scores."""
         genuine = self.genuine
         return asv_error_rates(genuine.target, genuine.nontarget, self.spoofed.scores, genuine.threshold)
 
     def linear_cost(self) -> LinearCost:
-        """Returns the cost in this condition.
-
-        Raises:
-            ValueError: As `error_rates`, or the rates make the cost meaningless.
-        """
+        """Returns the cost in this condition; raises what `error_rates` and the cost do."""
         return self.cost(self.error_rates())
 
     def estimate(
@@ -92,11 +84,8 @@ class Tandem:
     ) -> Estimate:
         """Returns the least cost of a countermeasure; other attacks would meet the ASV as well.
 
-        Args:
-            ranking: The countermeasure's trials.
-            sampling: Their clusters.
-            attacks: The attack of each of the countermeasure's trials, where it is known.
-            optimism: What `find_optimism` found for them.
+        The trials and attacks, where known, are the countermeasure's, and the optimism is what `find_optimism` finds
+        of them.
         """
         found = estimate_min_cost(ranking, self.linear_cost(), sampling, optimism)
         if attacks is None or ATTACKS not in sampling.clusters or not self.attacks:

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sls.engine.evaluation.measures import (
+    COST,
+    FRACTION,
     TITLES,
     Measure,
     Measured,
@@ -138,11 +140,11 @@ class TransferReport:
         if len(excess) < 2:
             return ""
         best, *others = sorted(excess, key=lambda name: excess[name])
-        told = {name: _say_excess(value, method) for name, value in excess.items()}
+        unit, of_what = (FRACTION, "half total error") if method == EER_POINT else (COST, "actual cost")
+        told = {name: format_measure(value, unit).replace("%", "points") for name, value in excess.items()}
         rest = ", ".join(f"{name} {told[name]}" for name in others)
-        what = "half total error above the least" if method == EER_POINT else "actual cost above the least"
         lead = f"Of {len(told)} systems {METHODS[method]} of {best} travels best"
-        return f"{lead}: {told[best]} {what} at its worst; {rest}"
+        return f"{lead}: {told[best]} {of_what} above the least at its worst; {rest}"
 
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as JSON can hold it; rates are fractions, as `unit` of each measure says."""
@@ -159,12 +161,6 @@ class TransferReport:
 
 SYSTEMS_ON = "systems on "
 """The beginning of the title of a matrix of systems."""
-
-
-def _say_excess(value: float, method: str) -> str:
-    return (
-        format_measure(value).replace("%", "points") if method == EER_POINT else format_measure(value, "cost")
-    )
 
 
 def say_worst(matrix: TransferMatrix, worst: Transfer) -> str:

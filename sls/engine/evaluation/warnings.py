@@ -32,13 +32,7 @@ def find_warnings(
 ) -> tuple[str, ...]:
     """Returns sentences on what the scores are like, what they cover, how they were calibrated, and on the ASV's.
 
-    Args:
-        everything: The ranked trials, their factors and the ASV's trials.
-        eer: Of all trials, a fraction.
-        joined: The scores as they were joined with the key, before any calibration.
-        metrics: What the track earns.
-        calibration: By which the ranked scores are log-likelihood ratios.
-        asv: The ASV's trials.
+    The ranked trials may be calibrated, the joined scores are as they were before. The EER is a fraction.
     """
     found = [*_warn_of_scores(everything.ranking, eer)]
     coverage = joined.coverage

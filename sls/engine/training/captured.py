@@ -35,14 +35,7 @@ class GradientPass:
     def __init__(
         self, model: nn.Module, accelerator: Accelerator, config: OptimizerConfig, is_captured: bool
     ) -> None:
-        """Prepares the passes of a training.
-
-        Args:
-            model: Waveforms to log-probabilities, as accelerate has prepared it.
-            accelerator: The processes, each with its device.
-            config: Class weights, and how many batches share a step.
-            is_captured: Whether to capture it; see `can_capture`.
-        """
+        """Prepares the passes of a model that accelerate has prepared, captured where `can_capture` allows it."""
         self.model, self.accelerator = model, accelerator
         self.has_shared_steps = config.accumulation_steps > 1
         self.class_weights = torch.tensor(config.loss_weights, device=accelerator.device)

@@ -21,13 +21,7 @@ def make_optimizer(model: Countermeasure, config: OptimizerConfig) -> torch.opti
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, config: OptimizerConfig, num_steps: int) -> LRScheduler:
-    """Returns the course of the learning rates over training; to be stepped after each step.
-
-    Args:
-        optimizer: Its learning rates are multiplied by the course.
-        config: Warm-up and schedule.
-        num_steps: Steps of the whole training, if it is not stopped early.
-    """
+    """Returns the course of the learning rates over a whole training, to be stepped after each step."""
     return LambdaLR(optimizer, lambda step: learning_rate_factor(config, step, num_steps))
 
 

@@ -118,11 +118,7 @@ def trial_digests(train: TrialDataset, validation: TrialDataset | None) -> dict[
 
 
 def check_trials(state: Mapping[str, Any], digests: Mapping[str, str]) -> None:
-    """Compares the trials of a state with those at hand; an older state does not tell those of its validation.
-
-    Raises:
-        ValueError: They are others.
-    """
+    """Raises ValueError where the trials of a state, if it tells them, are not those at hand."""
     for name, digest in digests.items():
         if state.get(name, digest) != digest:
             kind = "training" if name == "trials" else "validation"
@@ -138,11 +134,7 @@ def generator_states(accelerator: Accelerator) -> list[dict[str, torch.Tensor]]:
 
 
 def restore_generators(states: list[dict[str, torch.Tensor]], accelerator: Accelerator) -> None:
-    """Goes on with the generators of a state.
-
-    Raises:
-        ValueError: It is of another number of processes.
-    """
+    """Goes on with the generators of a state; raises ValueError where it is of another number of processes."""
     if len(states) != accelerator.num_processes:
         raise ValueError(
             f"resume: the run had {count_of(len(states), 'process', 'processes')}, this launch has "

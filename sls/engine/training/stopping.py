@@ -48,10 +48,9 @@ def choose_epoch(loss_by_epoch: Mapping[int, float]) -> int:
 
 
 def choose_epochs(loss_by_epoch: Mapping[int, float], count: int) -> list[int]:
-    """Returns so many epochs with the lowest losses, best first, the earlier one of equals; all, if there are fewer.
+    """Returns so many epochs of the lowest losses, best first, the earlier of equals; all, where there are fewer.
 
-    Raises:
-        ValueError: No epoch, or a loss that is not a number.
+    Raises ValueError without one, or for NaN.
     """
     if not loss_by_epoch:
         raise ValueError("choice of epoch: no epoch was logged")

@@ -18,14 +18,7 @@ DISTRIBUTION = "fairseq-fixed==0.12.3.1"
 
 
 class FairseqXlsr(nn.Module):
-    """XLS-R as fairseq computes it, in place of `Xlsr`.
-
-    Args:
-        config: Shape, normalisation and dropouts of the encoder.
-
-    Raises:
-        ValueError: if fairseq is not installed.
-    """
+    """XLS-R as fairseq computes it, in place of `Xlsr`; raises ValueError where fairseq is not installed."""
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()

@@ -28,9 +28,8 @@ _FIELDS: Mapping[str, tuple[str, Any, str]] = {
     "feature_grad_mult": ("feature_grad_mult", 1.0, ""),
     "checkpoint_activations": ("checkpoint_activations", False, ""),
 }
-_CONV_LAYERS = (
-    "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] + [(512,2,2)]"  # where a fairseq file says nothing
-)
+# Where a fairseq file says nothing.
+_CONV_LAYERS = "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512,2,2)] + [(512,2,2)]"
 
 # Fields that change what the encoder computes, with the values that we support, the usual one first. Those named in
 # no table serve pre-training or speech recognition alone: masking (of which the countermeasure hears nothing),
@@ -60,15 +59,7 @@ MAX_CONV_TEXT = 20_000  # characters that tell of them; Python's parser takes a 
 
 
 def parse_fairseq_config(checkpoint: Mapping[str, Any], source: str) -> EncoderConfig:
-    """Returns the shape of the encoder that a fairseq file holds.
-
-    Args:
-        checkpoint: The file's content, with `cfg` (a dictionary) or, in older files, `args`.
-        source: The file, for errors.
-
-    Raises:
-        ValueError: if there is no configuration, or it asks for what is not supported.
-    """
+    """Returns the encoder's shape in a fairseq file, by `cfg` or `args`; raises ValueError where we have none."""
     config = checkpoint.get("cfg")
     fields = config.get("model") if isinstance(config, Mapping) else None
     fields = fields or checkpoint.get("args")

@@ -46,11 +46,7 @@ def initialise_encoder(xlsr: Xlsr, filters: str = "") -> None:
     Three departures serve small encoders. The convolutions start without bias: speech comes in unnormalised, at
     about a twentieth of full scale, and fairseq's random biases would drown it. The deviation of linear layers
     grows as their dimension shrinks. A first convolution that is long enough to tell frequencies apart starts
-    as a filterbank.
-
-    Args:
-        xlsr: The encoder, changed in place.
-        filters: One of `FILTERBANKS`, which starts such a first convolution; `linear` by default.
+    as one of `FILTERBANKS`, `linear` by default.
 
     Raises:
         ValueError: there is no such filterbank, or the first convolution is too short for one.
@@ -78,11 +74,7 @@ def initialise_encoder(xlsr: Xlsr, filters: str = "") -> None:
 
 
 def _linear_filterbank(num_filters: int, num_samples: int) -> Tensor:
-    """Returns windowed sinusoids, evenly spaced in frequency as the filters of LFCC are, each at a random phase.
-
-    Returns:
-        Shape: `(num_filters, num_samples)`.
-    """
+    """Returns windowed sinusoids `(num_filters, num_samples)` of random phase, spaced as the filters of LFCC."""
     frequencies_hz = torch.linspace(30, 7900, num_filters + 2)[1:-1, None]
     times_s = torch.arange(num_samples) / SAMPLE_RATE_HZ
     phases = 2 * math.pi * (frequencies_hz * times_s + torch.rand(num_filters, 1))

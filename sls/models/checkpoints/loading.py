@@ -90,9 +90,7 @@ def build_countermeasure(
             pretrained = _read_pretrained(xlsr_model)
         except FileNotFoundError as error:
             small = f"{RANDOM_SCHEME}tiny:mel"
-            raise FileNotFoundError(
-                f"xlsr_model: {error}; {small} is a small start without a file"
-            ) from error
+            raise FileNotFoundError(f"xlsr_model: {error}; {small} is a small start without one") from error
         except ValueError as error:
             raise ValueError(f"xlsr_model: {error}") from error
         encoder = pretrained.encoder
@@ -113,11 +111,7 @@ def build_countermeasure(
 
 
 def load_checkpoint(
-    source: str | Path,
-    *,
-    xlsr: str | Path | None = None,
-    backend: Backend = "torchaudio",
-    place: str = "",
+    source: str | Path, *, xlsr: str | Path | None = None, backend: Backend = "torchaudio", place: str = ""
 ) -> LoadedCheckpoint:
     """Reads a trained countermeasure: one of our own files, or a published SLS file.
 
@@ -182,9 +176,7 @@ def _take_fairseq(content: Mapping[str, Any], source: str) -> _Pretrained:
 def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretrained:
     state = {unify_weight_norm(name.removeprefix("wav2vec2.")): tensor for name, tensor in state.items()}
     if not any(name.startswith("feature_projection.") for name in state):
-        raise ValueError(
-            f"{source}: found no wav2vec 2.0 encoder, expected fairseq's or Hugging Face's layout"
-        )
+        raise ValueError(f"{source}: found no wav2vec 2.0 encoder, expected fairseq's or Hugging Face's")
     encoder = read_huggingface_config(fetch(source, sibling="config.json"))
     check_size(state, encoder, str(source))
     names, shapes = huggingface_names(encoder), encoder_shapes(encoder)

@@ -89,11 +89,7 @@ def check_size(
 ) -> None:
     """Checks that a file holds as much as a model needs, before the model is made.
 
-    Args:
-        state: The file's weights.
-        encoder: What the file, or one beside it, says of the encoder.
-        source: The file, for the error.
-        num_samples: Length of the waveforms, where the file says that of a whole countermeasure.
+    By `num_samples` that is a whole countermeasure; without, an encoder.
 
     Raises:
         ValueError: It holds far less. Where it holds a little less, `take_weights` can say what is missing.
@@ -125,12 +121,8 @@ def take_weights(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Takes from a file the weights of a model, and accounts for every other one.
 
-    Args:
-        state: The file's weights, by its names.
-        names: The file's name of each weight that the model needs, by ours.
-        shapes: The shape that the model needs, by our names.
-        unused: What the file may hold besides.
-        source: The file, for the error.
+    By `names` each weight that the model needs has its name in the file, by ours, and by `shapes` its shape; `unused`
+    is what the file may hold besides.
 
     Returns:
         The weights by our names, and what the file holds besides, by its names.
@@ -141,18 +133,19 @@ def take_weights(
     """
     needed = set(names.values())
     rest = {name: tensor for name, tensor in state.items() if name not in needed}
+    there = [(ours, theirs) for ours, theirs in names.items() if theirs in state]
     found = {
         "missing": [theirs for theirs in names.values() if theirs not in state],
         "unexpected": [name for name in rest if not unused.match(name)],
         "wrongly shaped": [
             f"{theirs} {tuple(state[theirs].shape)} instead of {tuple(shapes[ours])}"
-            for ours, theirs in names.items()
-            if theirs in state and state[theirs].shape != shapes[ours]
+            for ours, theirs in there
+            if state[theirs].shape != shapes[ours]
         ],
         "of another type": [
             f"{theirs} {state[theirs].dtype}"
-            for ours, theirs in names.items()
-            if theirs in state and not _is_type_of(ours, state[theirs])
+            for ours, theirs in there
+            if not _is_type_of(ours, state[theirs])
         ],
     }
     if any(found.values()):
@@ -173,23 +166,11 @@ def take_weights(
 
 
 def fill_countermeasure(
-    model: Countermeasure,
-    state: Mapping[str, Tensor],
-    names: Mapping[str, str],
-    prefix: str,
-    source: str,
+    model: Countermeasure, state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str, source: str
 ) -> None:
     """Gives a countermeasure the weights of a file, and what the file keeps of pre-training.
 
-    Args:
-        model: Changed in place.
-        state: The file's weights, by its names.
-        names: The file's name of each weight of the model, by ours.
-        prefix: What stands before fairseq's names of what is left of pre-training, which the file may hold besides.
-        source: The file, for the error.
-
-    Raises:
-        ValueError: one line that lists all weights that are missing, unexpected or of another shape.
+    Args and errors as `take_weights`; what is left of pre-training has fairseq's names behind the prefix.
     """
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     unused = re.compile(re.escape(prefix) + FAIRSEQ_UNUSED.pattern)

@@ -56,15 +56,7 @@ class CheckpointInfo:
 
 
 def save_checkpoint(path: str | Path, model: Countermeasure, info: CheckpointInfo) -> Path:
-    """Writes weights and description into one file, whole or not at all.
-
-    Args:
-        path: The file to write, by custom `.safetensors`.
-        model: The countermeasure, on any device, with either backend.
-        info: What is known of it, ready for JSON.
-
-    Returns:
-        The path written.
+    """Writes weights and description into one file, by custom `.safetensors`, whole or not at all.
 
     Raises:
         ValueError: if the description does not belong to the model, or is not plain data.
@@ -89,29 +81,19 @@ def is_native(metadata: Mapping[str, str]) -> bool:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Returns the tensors of a safetensors file, and its metadata.
-
-    Raises:
-        ValueError: if the file is cut or damaged.
-    """
+    """Returns tensors and metadata of a safetensors file; raises ValueError where it is cut or damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(
-            f"{path}: neither a PyTorch nor a whole safetensors file: {first_line(error)}"
-        ) from error
+        raise ValueError(f"{path}: no PyTorch and no whole safetensors file: {first_line(error)}") from error
 
 
 def restore(
     state: Mapping[str, Tensor], metadata: Mapping[str, str], source: str
 ) -> tuple[Countermeasure, CheckpointInfo]:
-    """Returns the countermeasure of one of our own files, and its description.
-
-    Raises:
-        ValueError: if the description or the weights do not fit.
-    """
+    """Returns one of our own countermeasures, and its description; raises ValueError where they do not fit."""
     if metadata["format"] != FORMAT:
         raise ValueError(f"{source}: format: found {shorten(metadata['format'])}, expected {FORMAT}")
     info = _parse(metadata.get("info", ""), source)
@@ -140,9 +122,7 @@ def _parse(text: str, source: str) -> CheckpointInfo:
             require(type(found) in kinds, name, quote(found), kinds[0].__name__)
         return info
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{source}: the checkpoint's description cannot be read: {first_line(error)}"
-        ) from error
+        raise ValueError(f"{source}: the description cannot be read: {first_line(error)}") from error
 
 
 def _detach(tensor: Tensor) -> Tensor:

@@ -9,20 +9,14 @@ _KEY_BITS = 64
 """Of a number that is a key or a length."""
 _MAX_PARTS = 64
 """Of a shape, as in PyTorch, or of a key."""
-_STORAGES = {
-    "Float": torch.float32,
-    "Double": torch.float64,
-    "Half": torch.float16,
-    "BFloat16": torch.bfloat16,
-    "Long": torch.int64,
-    "Int": torch.int32,
-    "Short": torch.int16,
+_OTHER_STORAGES = {
     "Char": torch.int8,
     "Byte": torch.uint8,
-    "Bool": torch.bool,
+    "Untyped": torch.uint8,
     "ComplexFloat": torch.complex64,
     "ComplexDouble": torch.complex128,
 }
+"""Storages whose numbers are not called as PyTorch's types are in small letters."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +69,8 @@ def is_plain(value: Any) -> bool:
 def dtype_of(named: Any) -> torch.dtype:
     """Returns the type of a tensor's numbers, from `torch.float32` or `torch.FloatStorage`."""
     name = named.name.rpartition(".")[2] if isinstance(named, ClassName) else ""
-    found = _STORAGES.get(name.removesuffix("Storage")) or getattr(torch, name or "_", None)
-    if name == "UntypedStorage":
-        found = torch.uint8
+    stored = name.removesuffix("Storage")
+    found = _OTHER_STORAGES.get(stored) or getattr(torch, stored.lower() or "_", None)
     if not isinstance(found, torch.dtype):
         raise ValueError(f"found numbers of the type {name}, expected one of PyTorch's")
     return found

@@ -150,11 +150,7 @@ class _Storages:
         self._made: dict[str, torch.UntypedStorage] = {}
 
     def tensor(self, told: StoredTensor) -> Tensor:
-        """Makes a tensor, which may not have more numbers than are stored for it.
-
-        Raises:
-            ValueError: It would, or goes beyond them.
-        """
+        """Makes a tensor; raises ValueError where it would have more numbers than are stored, or goes beyond them."""
         numbers, shape = told.numbers, (told.size, told.stride)
         count = math.prod(told.size)
         steps = sum((length - 1) * step for length, step in zip(*shape, strict=True))
@@ -162,9 +158,7 @@ class _Storages:
         held = numbers.count * numbers.dtype.itemsize // told.dtype.itemsize
         # PyTorch would make the storage longer.
         if min((told.offset, *told.size, *told.stride), default=0) < 0 or needed > held:
-            raise ValueError(
-                f"found a tensor of shape {quote(told.size)} beyond the {held} numbers that it has"
-            )
+            raise ValueError(f"found a tensor of shape {quote(told.size)} beyond its {held} numbers")
         return torch.empty(0, dtype=told.dtype).set_(self._storage(numbers), told.offset, *shape)
 
     def _storage(self, numbers: StoredNumbers) -> torch.UntypedStorage:

@@ -31,10 +31,7 @@ def restore_published(
 ) -> Countermeasure:
     """Returns the countermeasure that a published file holds; the length of its waveforms follows from its shapes.
 
-    Args:
-        state: The file's weights, as `unwrap` gives them.
-        encoder: Shape of its encoder; none: that of the known encoder whose shapes it has.
-        source: The file, for errors.
+    Without an encoder it is the known one whose shapes the weights, as `unwrap` gives them, have.
 
     Raises:
         ValueError: no known encoder has its shapes, or one line that lists all weights that are missing,
@@ -111,20 +108,12 @@ def export_published(path: str | Path, model: Countermeasure) -> Path:
     """Writes a countermeasure in the published form, for tools that read it: `module.` and fairseq's names.
 
     A model that started from a pre-training file has kept what else that file holds, so that a strict loader
-    over fairseq finds every name. One that started from random weights has none of it, and the log says so.
-
-    Args:
-        path: The file to write, by custom `.pth`; written whole or not at all.
-        model: The countermeasure, with either backend.
-
-    Returns:
-        The path written.
+    over fairseq finds every name. One that started from random weights has none of it, and the log says so. The file,
+    by custom `.pth`, is written whole or not at all, and its path returned.
     """
     path = Path(path)
     if not model.pretraining_weights:
-        _LOGGER.warning(
-            "%s: without the pre-training weights (mask_emb, ...) that fairseq's loader asks for", path
-        )
+        _LOGGER.warning("%s: without the weights (mask_emb, ...) that fairseq's loader asks for", path)
     weights = model.portable_state_dict()
     state = {theirs: weights[ours] for ours, theirs in published_names(model).items()}
     state |= {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in model.pretraining_weights.items()}

@@ -16,9 +16,7 @@ _REFERENCE = re.compile(r"hf://([^/@]+/[^/@]+)/([^/@]+(?:/[^/@]+)*)(?:@(.+))?")
 def fetch(source: str | Path, sibling: str = "") -> Path:
     """Returns the local path of a file, downloading it (once; it is kept in the hub's cache) if need be.
 
-    Args:
-        source: A path, or `hf://owner/repo/file[@revision]`.
-        sibling: The name of a file beside that one, to fetch in its place.
+    A sibling is the name of a file beside that one, to fetch in its place.
 
     Raises:
         FileNotFoundError: if there is no such file, on disk or on the hub.
@@ -49,9 +47,7 @@ def _download(repo: str, filename: str, revision: str | None) -> Path:
     try:
         return Path(hf_hub_download(repo, filename, revision=revision, endpoint=endpoint))
     except errors.LocalEntryNotFoundError as error:
-        raise ValueError(
-            f"{reference}: the hub cannot be reached, and the file is not in its cache"
-        ) from error
+        raise ValueError(f"{reference}: the hub cannot be reached, and the file is not cached") from error
     except errors.GatedRepoError as error:  # before RepositoryNotFoundError, of which it is one
         raise ValueError(
             f"{reference}: the repository is gated: accept its terms on the hub, and set HF_TOKEN to a token of "
@@ -65,11 +61,7 @@ def _download(repo: str, filename: str, revision: str | None) -> Path:
         raise FileNotFoundError(f"{reference}: no such revision or file in the repository") from error
     except errors.HfHubHTTPError as error:
         raise ValueError(f"{reference}: the hub answered: {str(error).splitlines()[0]}") from error
-    except (
-        ImportError,
-        OSError,
-        ValueError,
-    ) as error:  # by a proxy's scheme, or a certificate that is not there
+    except (ImportError, OSError, ValueError) as error:  # a proxy's scheme, a certificate that is not there
         reason = " ".join(str(error).split())
         kind = PROXY_SETTINGS if "proxy" in reason.lower() else CERTIFICATE_SETTINGS
         given = ", ".join(name for name in kind if os.environ.get(name))  # a value may hold a password

@@ -37,19 +37,10 @@ _INERT = re.compile(
 _PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 """Python 2's name of a module, which protocol 2 keeps, and today's."""
 _KEYED = ("collections.OrderedDict", "collections.defaultdict", "collections.Counter")
-_CONSTANTS: Mapping[str, Callable[[], Any]] = {
-    "NONE": lambda: None,
-    "NEWTRUE": lambda: True,
-    "NEWFALSE": lambda: False,
-    "EMPTY_TUPLE": tuple,
-    "EMPTY_LIST": list,
-    "EMPTY_SET": list,
-    "EMPTY_DICT": dict,
-}
 _MAX_BITS = 1_000
 """Of a number."""
 _MAX_NAME_LENGTH = 500
-_BY_REFERENCE = ("GET", "BINGET", "LONG_BINGET", "GLOBAL", "EXT1", "EXT2", "EXT4", "PERSID")
+_BY_REFERENCE = ("EXT1", "EXT2", "EXT4", "PERSID")
 """Instructions that put down what their argument only refers to."""
 
 
@@ -79,77 +70,27 @@ class Unpickler:
             name = instruction.name
             if name == "STOP":
                 return self._stack.pop()
-            if name in _CONSTANTS:
-                self._put(_CONSTANTS[name]())
-            elif _puts_down(instruction) and argument is not None:
-                if isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
-                    raise ValueError(f"found {quote(argument)}, which no file of weights needs")
-                self._put(argument)  # a number, a text or bytes
-            elif not (self._arrange(name, argument) or self._build(name)):
+            if name in _STEPS:
+                _STEPS[name](self, argument)
+            elif not _puts_down(instruction) or argument is None:
                 raise ValueError(f"found the instruction {name}, which no file of weights needs")
+            elif isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
+                raise ValueError(f"found {quote(argument)}, which no file of weights needs")
+            else:
+                self._put(argument)  # a number, a text or bytes
             if self._num_copied > (position or 0) - start:
                 raise ValueError("found copies that are longer than the pickle itself")
         raise ValueError("found no end of the pickle")
 
-    def _arrange(self, name: str, argument: Any) -> bool:
-        """Moves what is on the stack, for the instructions that make nothing of it; False for another one."""
-        match name:
-            case "PROTO" | "FRAME":
-                pass
-            case "MARK":
-                self._below.append(self._stack)
-                self._stack = []
-            case "POP" if self._stack:
-                self._stack.pop()
-            case "POP" | "POP_MARK":
-                self._take_marked()
-            case "DUP":
-                self._put(self._stack[-1])
-            case "MEMOIZE":
-                self._memo[len(self._memo)] = self._stack[-1]
-            case "PUT" | "BINPUT" | "LONG_BINPUT":
-                self._memo[argument] = self._stack[-1]
-            case "GET" | "BINGET" | "LONG_BINGET":
-                self._put(self._memo[argument])
-            case "GLOBAL":
-                self._name(*argument.split(" ", 1))
-            case _:
-                return False
-        return True
-
-    def _build(self, name: str) -> bool:
-        """Makes a value of what is on the stack; False for an instruction that is not known."""
-        match name:
-            case "TUPLE":
-                self._put(tuple(self._take_marked()))
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                self._put(tuple(self._take(int(name[-1]))))
-            case "LIST" | "FROZENSET":
-                self._put(self._take_marked())
-            case "APPEND":
-                self._extend(self._take(1))
-            case "APPENDS" | "ADDITEMS":
-                self._extend(self._take_marked())
-            case "SETITEM":
-                self._set_items(self._take(2))
-            case "SETITEMS":
-                self._set_items(self._take_marked())
-            case "STACK_GLOBAL":
-                self._name(*self._take(2))
-            case "REDUCE" | "NEWOBJ":
-                self._call(*self._take(2))
-            case "NEWOBJ_EX":
-                self._call(*self._take(3)[:2])
-            case "BUILD":
-                self._set_state(self._stack.pop())
-            case "BINPERSID":
-                self._store(self._stack.pop())
-            case _:
-                return False
-        return True
-
     def _put(self, value: Any) -> None:
         self._stack.append(value)
+
+    def _mark(self) -> None:
+        self._below.append(self._stack)
+        self._stack = []
+
+    def _memorise(self, place: int) -> None:
+        self._memo[place] = self._stack[-1]
 
     def _take_marked(self) -> list[Any]:
         marked, self._stack = self._stack, self._below.pop()
@@ -226,6 +167,40 @@ class Unpickler:
         if kind not in ("storage", b"storage") or not isinstance(count, int) or not isinstance(key, str):
             raise ValueError(f"found stored {quote([kind, key, count])}, expected numbers")
         self._put(self.stored.setdefault(key, StoredNumbers(key, dtype_of(class_name), count)))
+
+
+_STEPS: Mapping[str, Callable[[Unpickler, Any], object]] = {
+    **dict.fromkeys(("PROTO", "FRAME"), lambda reader, argument: None),
+    "NONE": lambda reader, _: reader._put(None),
+    "NEWTRUE": lambda reader, _: reader._put(True),
+    "NEWFALSE": lambda reader, _: reader._put(False),
+    "EMPTY_TUPLE": lambda reader, _: reader._put(()),
+    **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), lambda reader, _: reader._put([])),
+    "EMPTY_DICT": lambda reader, _: reader._put({}),
+    "MARK": lambda reader, _: reader._mark(),
+    "POP": lambda reader, _: reader._stack.pop() if reader._stack else reader._take_marked(),
+    "POP_MARK": lambda reader, _: reader._take_marked(),
+    "DUP": lambda reader, _: reader._put(reader._stack[-1]),
+    "MEMOIZE": lambda reader, _: reader._memorise(len(reader._memo)),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda reader, place: reader._memorise(place)),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda reader, place: reader._put(reader._memo[place])),
+    "GLOBAL": lambda reader, text: reader._name(*text.split(" ", 1)),
+    "STACK_GLOBAL": lambda reader, _: reader._name(*reader._take(2)),
+    "TUPLE": lambda reader, _: reader._put(tuple(reader._take_marked())),
+    "TUPLE1": lambda reader, _: reader._put(tuple(reader._take(1))),
+    "TUPLE2": lambda reader, _: reader._put(tuple(reader._take(2))),
+    "TUPLE3": lambda reader, _: reader._put(tuple(reader._take(3))),
+    **dict.fromkeys(("LIST", "FROZENSET"), lambda reader, _: reader._put(reader._take_marked())),
+    "APPEND": lambda reader, _: reader._extend(reader._take(1)),
+    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda reader, _: reader._extend(reader._take_marked())),
+    "SETITEM": lambda reader, _: reader._set_items(reader._take(2)),
+    "SETITEMS": lambda reader, _: reader._set_items(reader._take_marked()),
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda reader, _: reader._call(*reader._take(2))),
+    "NEWOBJ_EX": lambda reader, _: reader._call(*reader._take(3)[:2]),
+    "BUILD": lambda reader, _: reader._set_state(reader._stack.pop()),
+    "BINPERSID": lambda reader, _: reader._store(reader._stack.pop()),
+}
+"""What each instruction does, beside those that put down their argument."""
 
 
 def _fill(target: dict[Any, Any], items: Iterable[Any]) -> dict[Any, Any]:

@@ -25,16 +25,9 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def unwrap(content: Any, source: str) -> dict[str, Tensor]:
-    """Returns the weights of the one countermeasure with published names in a file, without what is around them.
+    """Returns the weights of the one countermeasure in a file by their published names; nothing where there is none.
 
     The log says in one line where they were, by what prefix, and what else the file holds.
-
-    Args:
-        content: What the file holds.
-        source: The file, for the log and errors.
-
-    Returns:
-        The weights by their published names, without `module.`; nothing where there are none.
 
     Raises:
         ValueError: There are several countermeasures, or two weights would have one name.

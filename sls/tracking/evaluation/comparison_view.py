@@ -36,10 +36,7 @@ _WANTED = (
     f"tags.{EPOCHS_TAG} IS NULL",
     f"tags.{NOT_COMPARABLE_TAG} IS NULL",
 )
-_GROUP_BY_RECIPE = {
-    "aggregateFunction": "average",
-    "groupByKeys": [{"mode": "tag", "groupByData": "recipe"}],
-}
+_GROUP_BY_RECIPE = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "recipe"}]}
 
 logger = logging.getLogger(__name__)
 
@@ -66,11 +63,7 @@ def share_comparison(
     Where there is nothing to compare, or the store refuses the view, which is a warning (one may only read it), the
     link is to all runs of the experiment, without a query.
 
-    Args:
-        client: The tracking store.
-        experiment: The id of the experiment.
-        compared: What stands in it; None for what `find_newest_work` finds.
-        port: As of `ui_address`.
+    By default it shows what `find_newest_work` finds. The port is as of `ui_address`.
     """
     link = f"{ui_address(client.tracking_uri, port)}/#/experiments/{experiment}/runs"
     try:
@@ -110,12 +103,7 @@ def _columns(runs: Sequence[Run]) -> list[str]:
 
 
 def ui_address(tracking_uri: str, port: int = LOCAL_PORT) -> str:
-    """Returns where the tracking UI is: at the tracking server, without the user of its URI, or on this machine.
-
-    Args:
-        tracking_uri: Of the store.
-        port: On which the UI of a store on this machine listens.
-    """
+    """Returns where the tracking UI is: at the tracking server, without the user of its URI, or on this machine."""
     if not tracking_uri.startswith(("http://", "https://")):
         return f"http://127.0.0.1:{port}"
     parts = urlsplit(tracking_uri)

@@ -62,13 +62,8 @@ def track_epochs(
     same key and subset, and a scoring run of the same checkpoint with the same list of trials, both with the same
     settings.
 
-    Args:
-        run: The run on which chart, table and metrics `TRACK/eer_percent.RECIPE` (by epoch) are recorded. The
-            training runs of the same corpus get them too, as `TRACK/eer_percent_by_epoch`, unless windows of long
-            recordings are scored.
-        pipeline: How to score and evaluate.
-        trainings: From `find_training_runs`.
-        tracks: From `sls.tracking.evaluation.pipeline.find_tracks`.
+    The run gets chart, table and metrics `TRACK/eer_percent.RECIPE` (by epoch). The training runs of the same corpus
+    get them too, as `TRACK/eer_percent_by_epoch`, unless windows of long recordings are scored.
 
     Returns:
         One entry for each epoch and track, in the order of runs, epochs and tracks.

@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 
 from sls.data.corpora.corpus import Corpus
 from sls.data.tables.score_files import JoinedScores
-from sls.engine.evaluation.groups import halve_by_speaker
+from sls.engine.evaluation.groups import halve_systems
 from sls.engine.evaluation.transfer_results import SHOWN_METHODS, TransferMatrix, TransferReport
 from sls.engine.evaluation.transfers import transfer
 from sls.metrics.dcf import DetectionCosts
@@ -65,9 +65,8 @@ def join_placed(
         if split != SPEAKER_SPLIT:
             joined[track] = of_track
             continue
-        halves = {name: halve_by_speaker(found) for name, found in of_track.items()}
-        for place in (0, 1):
-            joined[f"{track} half {place + 1}"] = {name: half[place] for name, half in halves.items()}
+        for number, half in enumerate(halve_systems(of_track), start=1):
+            joined[f"{track} half {number}"] = half
     return joined
 
 
@@ -84,17 +83,7 @@ def track_operating_points(
     Decisions at those of the first track, at the costs of ASVspoof 5 and over each track's own subset, stand on the
     training runs and the registered versions of the systems too.
 
-    Args:
-        run: The run to record on.
-        placed: As of `join_placed`.
-        corpus: Which data this is.
-        request: As of `join_placed`.
-        costs: Prior and costs of a decision; None for those of ASVspoof 5.
-        split: As of `join_placed`.
-
-    Raises:
-        FileNotFoundError: a key is missing.
-        ValueError: what `join_placed` and `transfer` raise.
+    Args and errors as of `join_placed` and `transfer`; by default the prior and costs are those of ASVspoof 5.
     """
     systems = list(next(iter(placed.values())))
     check_transfers(list(placed) if len(placed) > 1 else systems, systems)

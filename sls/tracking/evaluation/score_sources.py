@@ -56,12 +56,7 @@ class ScoreSource:
 
 
 def find_scores(
-    client: MlflowClient,
-    scores: str,
-    corpus: str,
-    track: str,
-    directory: Path,
-    model: str = "",
+    client: MlflowClient, scores: str, corpus: str, track: str, directory: Path, model: str = ""
 ) -> ScoreSource:
     """Finds the score file that a user means.
 
@@ -109,18 +104,9 @@ def find_systems(
 ) -> dict[str, ScoreSource]:
     """Finds the score files to compare, by the name of their system.
 
-    With `studies`, scores of one name are those of one recipe, trained by several seeds: `v1=A,v1=B,v2=C,v2=D`.
-
-    Args:
-        client: The tracking store.
-        corpus: The corpus that the track is of.
-        track: The track.
-        scores: Score files or scoring runs, each of which may be named: `baseline=scores.txt`.
-        models: Models, each of which stands for its newest finished scoring run of the track.
-        directory: Where to download the scores of runs.
-        least: How many systems are expected.
-        studies: Runs of studies, each of which stands for all its trainings; `NAME=RUN_ID` names their recipe. None
-            where seeds are not compared.
+    Args as `find_scores`. Score files or scoring runs may be named: `baseline=scores.txt`; each model stands for its
+    newest finished scoring run of the track, each study for its trainings (`NAME=RUN_ID` names their recipe). Unless
+    `studies` is None, scores of one name are those of one recipe by several seeds: `v1=A,v1=B,v2=C`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -167,14 +153,8 @@ def find_systems_by_track(
 ) -> dict[str, dict[str, ScoreSource]]:
     """Finds the score files of systems on several tracks, by track and then by the name of their system.
 
-    Args:
-        client: The tracking store.
-        corpus: The corpus that the tracks are of.
-        tracks: The tracks.
-        scores: Score files or scoring runs, each with its track: `LA=scores.txt`, or `LA/baseline=scores.txt`. Of one
-            track it need not be named.
-        models: As of `find_systems`, on every track.
-        directory: As of `find_systems`.
+    Args as `find_systems`. Score files and runs have their track, `LA=scores.txt` or `LA/baseline=scores.txt`; of one
+    track it need not be named.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -209,14 +189,10 @@ def find_systems_by_track(
 
 def _check_name(system: str, item: str, others: Container[str]) -> None:
     if re.fullmatch(r"[\w .:-]+", system) is None:
-        raise ValueError(
-            f"systems: found the name {system}, expected letters, digits, _, - and .; use NAME=FILE"
-        )
+        raise ValueError(f"systems: found name {system}, expected letters, digits, _, - and .; use NAME=FILE")
     check_system(system, "systems")
     if system in others:
-        raise ValueError(
-            f"systems: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."
-        )
+        raise ValueError(f"systems: {item} is the second called {system}; name them: -P scores=NAME=FILE,...")
 
 
 def _name_system(tags: Mapping[str, str]) -> str:

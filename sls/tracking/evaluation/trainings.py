@@ -33,12 +33,8 @@ def find_training_runs(
 ) -> list[TrainingRun]:
     """Finds training runs with their checkpoints.
 
-    Args:
-        client: The tracking store.
-        run_ids: Which; with none, the newest finished one of each recipe, the oldest first, but for runs that kept
-            the weights of no epoch.
-        experiment: Where to look for the newest.
-        corpus: What these were trained on.
+    Without ids those are the newest finished one of each recipe on the corpus, the oldest first, but for runs that
+    kept the weights of no epoch.
 
     Raises:
         ValueError: an id that the store does not know, a run without checkpoints of epochs, or no finished one.
@@ -53,14 +49,9 @@ def find_training_runs(
 
 
 def name_trainings(client: MlflowClient, study: str) -> list[tuple[str, str]]:
-    """Returns what to call each finished training of a study, or of a whole experiment, and the model that it chose.
+    """Returns what to call each finished training that a run asked for, and the model that it chose.
 
-    Args:
-        client: The tracking store.
-        study: The id of the run that asked for them, after which they are called by their recipe; or `NAME=ID`.
-
-    Raises:
-        ValueError: there are none.
+    `study` is the id of that run, and they are called by their recipe, or `NAME=ID`. Raises ValueError without any.
     """
     name, run_id = study.split("=", 1) if "=" in study else ("", study)
     of_each = (
@@ -95,9 +86,7 @@ def _read_named(client: MlflowClient, run_id: str) -> TrainingRun:
     training = _read(client, run)
     if not training.checkpoints:
         kind = run.data.tags.get("kind", "unknown")
-        raise ValueError(
-            f"runs: {run_id} (kind {kind}) has no checkpoints of epochs, expected a training run"
-        )
+        raise ValueError(f"runs: {run_id} (kind {kind}) has no checkpoints, expected a training run")
     return training
 
 

@@ -158,11 +158,7 @@ class Journal:
 
     @contextmanager
     def hold_files(self, entry: Entry) -> Iterator[Path | None]:
-        """Gives the files of an entry, which stay for the `with` block; None where they are needless by now.
-
-        Raises:
-            EntryDamaged: somebody else has removed some, or the entry cannot be read.
-        """
+        """Gives an entry's files for a `with` block, None where needless; raises EntryDamaged where they are gone."""
         if entry.damage:
             raise EntryDamaged(entry.damage)
         with self.changed:

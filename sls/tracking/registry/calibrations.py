@@ -34,10 +34,8 @@ class FittedCalibration:
     def check(self, tags: Mapping[str, str], scores_sha256: str = "", subset: str = "all") -> None:
         """Checks that scores are on the scale of those that it was fitted on, and others, as far as is known.
 
-        Args:
-            tags: Of the scoring run, or what is known of the model.
-            scores_sha256: Digest of the score file.
-            subset: Whose scores of that file it is to be applied to.
+        The tags are those of the scoring run, or what is known of the model; the subset is that of the scores to
+        which it is to be applied.
 
         Raises:
             ValueError: they are of another model, of windows where these are not, or the very same scores.
@@ -59,10 +57,7 @@ class FittedCalibration:
 def find_calibration(client: MlflowClient, name: str, directory: Path) -> FittedCalibration | None:
     """Finds a calibration: a JSON file, or the evaluation run that fitted it; None for an empty name.
 
-    Args:
-        client: The tracking store.
-        name: The file, or the id of the run.
-        directory: Where to download that of a run, for a caller that removes it after use.
+    That of a run may be downloaded into the directory, for a caller that removes it after use.
 
     Raises:
         FileNotFoundError: there is no such file.

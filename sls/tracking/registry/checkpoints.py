@@ -91,15 +91,8 @@ def log_checkpoint(
 ) -> str:
     """Records a checkpoint as a LoggedModel; its weights are written once.
 
-    Args:
-        run: The run that made it.
-        model: The weights.
-        info: What they are.
-        tags: Further tags.
-        handle: Of the LoggedModel that a run which was cut off has begun; empty for a new one.
-
-    Returns:
-        What `run.log_metrics` and `run.delete_checkpoint` take; see `run.log_model`.
+    The handle is that of a LoggedModel that a run which was cut off has begun; empty for a new one. Returns what
+    `run.log_model` does.
     """
     from sls.models.checkpoints import save_checkpoint
 

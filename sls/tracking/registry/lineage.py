@@ -117,13 +117,7 @@ class Lineage:
 
 
 def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: str) -> Lineage:
-    """Reads what is known of a checkpoint.
-
-    Args:
-        client: The tracking store.
-        checkpoint_model_id: The checkpoint's LoggedModel; with none, no run is known to be of it.
-        train_run_id: The run that made it.
-    """
+    """Reads what is known of a checkpoint: of one without a LoggedModel, no run."""
     runs: list[Run] = []
     if checkpoint_model_id:
         found = sorted(find_runs(client, tagged(model_id=checkpoint_model_id)), key=place_in_order)
@@ -134,11 +128,7 @@ def read_lineage(client: MlflowClient, checkpoint_model_id: str, train_run_id: s
 
 @contextmanager
 def refusals_warn(trouble: str) -> Iterator[None]:
-    """Makes a warning of what the store refuses in a `with` block, such as to write on what one may only read.
-
-    Raises:
-        MlflowException: the store is away, or out of order, and may well take it another time.
-    """
+    """Warns of what the store refuses in a `with` block; raises what it may take another time, as MlflowException."""
     try:
         yield
     except MlflowException as error:

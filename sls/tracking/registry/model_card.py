@@ -43,15 +43,7 @@ UNCALIBRATED = "This version has no calibration, so that it is served without a 
 def write_card(
     lineage: Lineage, recipe: str, epoch: str, heard_s: float, calibration: Calibration | None
 ) -> str:
-    """Returns the card of a checkpoint, at most as long as a description may be.
-
-    Args:
-        lineage: Where the checkpoint comes from, and how it was evaluated.
-        recipe: Name of its recipe.
-        epoch: Its epoch.
-        heard_s: Seconds of a recording that it hears.
-        calibration: With which it is served, if with one.
-    """
+    """Returns the card of a checkpoint, at most as long as a description may be."""
     parts = [
         f"Recipe {_tell(recipe) or 'unknown'}, epoch {_tell(epoch) or 'unknown'}.",
         _describe_origin(lineage),
@@ -122,9 +114,7 @@ def _describe_dataset(given: DatasetInput) -> str:
 def _describe_evaluations(lineage: Lineage, room: int) -> str:
     """Returns the table of EERs by track with 95 % intervals, and says so where the corpus is synthetic.
 
-    Args:
-        lineage: What was evaluated.
-        room: Characters that there are for it; rows that do not fit are counted.
+    Rows that do not fit into the room, in characters, are counted.
     """
     newest = lineage.newest_evaluations()
     is_synthetic = DEMO_CORPUS in {lineage.train_corpus, *(place.corpus for place in newest)}

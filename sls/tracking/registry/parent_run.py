@@ -47,12 +47,6 @@ def place_under_origin(run: TrackedRun, door: str, model_tags: Mapping[str, str]
 
     One that has a parent already keeps it, as a run that a person has named keeps its name. Another epoch than the
     chosen one stands in the name.
-
-    Args:
-        run: The run.
-        door: The first word of its name.
-        model_tags: What it says of its model.
-        what: The last word: a track, or a recording.
     """
     origin = find_active_run(run.client, model_tags.get(TRAIN_RUN_TAG, ""))
     title, epoch = model_tags.get("recipe") or PurePath(model_tags["model"]).stem, model_tags.get("epoch")
@@ -77,9 +71,7 @@ def renew_results(client: MlflowClient, train_run_id: str) -> None:
     They do not decide how the caller's run ends: what the tracking store refuses, such as to write on the run of a
     colleague that one may only read, is a warning.
 
-    Args:
-        client: The tracking store.
-        train_run_id: The run that trained or imported; where there is none, or no choice, nothing happens.
+    Where there is no such run, or no choice, nothing happens.
     """
     with refusals_warn(f"The figures on the run {train_run_id} could not be renewed"):
         # Of two evaluations that end at once, either may have read what there is before the other wrote.
@@ -93,11 +85,8 @@ def bear_decisions(
 ) -> None:
     """Writes what decisions of a checkpoint cost on the run that made it, if it is of the epoch that this chose.
 
-    Args:
-        client: The tracking store.
-        model_id: The checkpoint.
-        train_run_id: The run; what the store refuses is a warning.
-        figures: By name, as of `TransferMatrix.metrics`; another choice of the epoch makes NaN of them.
+    Figures are called as by `TransferMatrix.metrics`; another choice of the epoch makes NaN of them. What the store
+    refuses is a warning.
     """
     with refusals_warn(f"The decisions are not written on the run {train_run_id}"):
         origin = find_active_run(client, train_run_id)

@@ -81,11 +81,7 @@ def move_stage(client: MlflowClient, version: str, stage: str) -> StageMove:
 
 
 def get_version(client: MlflowClient, version: str) -> ModelVersion:
-    """Returns a version of `xlsr-sls`.
-
-    Raises:
-        ValueError: there is none of that number; the message says which there are.
-    """
+    """Returns a version of `xlsr-sls`; raises ValueError with those that there are."""
     versions = {str(item.version): item for item in find_versions(client)}
     if version not in versions:
         have = ", ".join(sorted(versions, key=int)) or "none"
@@ -138,9 +134,7 @@ def point_alias(client: MlflowClient, alias: str, version: str) -> str:
     """
     before = find_alias(client, alias)
     if before and _corpus_of(client, version) == DEMO_CORPUS != _corpus_of(client, before):
-        logger.warning(
-            "%s stays at version %s, which is not known to be of the synthetic corpus", alias, before
-        )
+        logger.warning("%s stays at version %s, not known to be of the synthetic corpus", alias, before)
         return before
     client.set_registered_model_alias(REGISTERED_MODEL_NAME, alias, version)
     return version

@@ -49,14 +49,9 @@ def register(
     A new version is there with all that it holds before a name points at it. What a process that was killed has left
     of the same registration is taken up and completed; done again, it finds the version that is there.
 
-    Args:
-        client: The tracking store.
-        experiment: Where the served model is kept.
-        source: The checkpoint.
-        stage: Staging, production or archived, a tag; production takes the place of the version there.
-        recipe: Name of the recipe; empty for the one that the checkpoint was trained by.
-        tags: Further tags of the version.
-        calibration: What turns its scores into log-likelihood ratios when it is served, as JSON.
+    The served model is kept in the experiment. The stage is a tag; production takes the place of the version there.
+    The recipe is by default the one that the checkpoint was trained by. A calibration, as JSON, turns its scores into
+    log-likelihood ratios when it is served.
 
     Raises:
         FileNotFoundError: there is no such calibration.
@@ -106,14 +101,9 @@ def track_import(
 
     One that another run has imported from the same file, with the same words, is taken from there, as whole as it is.
 
-    Args:
-        run: The run to record on.
-        checkpoint: A file or a hub reference, hf://owner/repo/file.
-        recipe: The recipe that it was trained by.
-        stage: As of `register`.
-        xlsr: The pre-trained XLS-R that it started from, for its configuration, where the shapes do not tell.
-        source: Where it comes from; the checkpoint's own name if empty.
-        licence: Its licence; unknown if empty.
+    The checkpoint is a file or a hub reference, hf://owner/repo/file; `xlsr` is the pre-trained XLS-R that it started
+    from, where the shapes do not tell its configuration. By default its source is its own name, and its licence
+    unknown.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -150,12 +140,7 @@ def _keep_served_model(
 ) -> str:
     """Returns the id of the LoggedModel that holds the bundle to serve, written to the artifact store if need be.
 
-    Args:
-        client: The tracking store.
-        experiment: Where it is kept.
-        source: The checkpoint.
-        content: Digest of what the bundle holds, by which one that is there, whole or not, is found.
-        calibration: Goes into the bundle.
+    One that is there, whole or not, is found by the digest of what the bundle holds.
     """
     known = client.search_logged_models([experiment], f"tags.{BUNDLE_TAG} = '{content}'", max_results=1)
     kept = next(iter(known), None) or client.create_logged_model(

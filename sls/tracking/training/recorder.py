@@ -64,11 +64,7 @@ class Past:
 
 
 def read_past(client: MlflowClient, run_id: str, monitored: str, directory: Path) -> Past:
-    """Reads what a run has recorded, and fetches its state into a directory.
-
-    Raises:
-        ValueError: its state is torn, or the weights that go with it are gone.
-    """
+    """Reads what a run has recorded, and fetches its state; raises ValueError where that is not whole."""
     run = find_run(client, run_id)
     run_id = run.info.run_id
     history = {name: client.get_metric_history(run_id, name) for name in run.data.metrics}
@@ -105,15 +101,7 @@ class TrainingRecorder:
         datasets: Mapping[str, Dataset | None],
         past: Past,
     ) -> None:
-        """Takes over what the run has recorded.
-
-        Args:
-            run: The run to record on.
-            training: What is recorded.
-            corpus: Its name.
-            datasets: By the first word of the metrics that are computed on them: train, val.
-            past: What the run has recorded.
-        """
+        """Takes over what the run has recorded; datasets by the first word of their metrics: train, val."""
         self.run, self.training, self.corpus, self.datasets, self.past = run, training, corpus, datasets, past
         self.stop = StopRequest()
         """Whether the process is asked to stop."""

@@ -62,11 +62,7 @@ class Study:
         on_step: Callable[[StepResult], None] | None = None,
         on_epoch: Callable[[EpochResult], None] | None = None,
     ) -> TrainedSeed:
-        """Trains by one seed, as `track_training` does, on a run of its own.
-
-        Raises:
-            ValueError: What was found of this recipe and seed has other settings; and what `track_training` raises.
-        """
+        """Trains by one seed, as `track_training` does, on a run of its own; raises ValueError for other settings."""
         former = self._find(config)
         if former is not None:
             # What is asked now is held against what it began with.
@@ -120,13 +116,7 @@ def choose_seed(trained: Sequence[TrainedSeed]) -> TrainedSeed:
 
 
 def log_summary(run: TrackedRun, recipe: str, metrics: Sequence[Mapping[str, float]]) -> None:
-    """Records statistics over the seeds of a recipe on the run of their study.
-
-    Args:
-        run: The run.
-        recipe: The recipe.
-        metrics: Of each of two seeds or more: errors and losses, of which the lowest is the best.
-    """
+    """Records statistics over two seeds of a recipe or more, of errors and losses, on the run of their study."""
     shared = [name for name in metrics[0] if all(name in item for item in metrics)]
     run.log_metrics(
         {

@@ -50,13 +50,7 @@ def track_training(
 
     Every process of a launch calls this; what those after the first record goes nowhere.
 
-    Args:
-        run: The run to record on.
-        config: The experiment.
-        corpus: Where its trials lie.
-        on_step: Called after each step, for a progress bar.
-        on_epoch: Called after each epoch has been recorded.
-        resume: The id of the run, where it goes on.
+    `on_step` and `on_epoch` are called after each of them. A run that goes on is named by `resume`.
 
     Raises:
         FileNotFoundError: a protocol, an audio file or the pre-trained XLS-R is missing.

@@ -193,7 +193,7 @@ def test_asv_scores_of_2021_are_found_and_joined(tmp_path, folder):
     write_la_key(tmp_path / "keys" / "LA", asv=folder)
     asv = load_tracks()["LA"].asv_scores(tmp_path)
     assert asv is not None
-    assert (asv.target.tolist(), asv.nontarget.tolist(), asv.spoof.tolist()) == ([5.0], [-5.0], [1.0])
+    assert [scores.tolist() for scores in asv.by_role()] == [[5.0], [-5.0], [1.0]]
     assert asv.fields["attack"][asv.roles == Role.SPOOF].tolist() == ["A07"]
     assert asv.fields["codec"].tolist() == ["alaw", "none", "none"]
 

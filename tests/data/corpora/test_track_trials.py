@@ -1,43 +1,10 @@
 """Tests of `track`: trials and their recordings, in small trees in the layouts of the corpora."""
 
-from pathlib import Path
-
 import pytest
 
 from sls.data.corpora.tracks import load_tracks
 from sls.data.tables.protocols import Label
-
-LA_ROWS = [
-    ("LA_E_1", "alaw", "ita_tx", "A07", "spoof", "eval"),
-    ("LA_E_2", "none", "-", "bonafide", "bonafide", "eval"),
-    ("LA_E_3", "g722", "loc_tx", "A08", "spoof", "progress"),
-    ("LA_E_4", "none", "-", "bonafide", "bonafide", "hidden"),
-]
-
-
-def write(path: Path, content: str = "") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content, encoding="utf-8")
-    return path
-
-
-def write_note(root: Path, corpus: str = "made") -> None:
-    write(root / "CORPUS.yaml", f"corpus: {corpus}\n")
-
-
-def write_la_key(folder: Path) -> None:
-    lines = [
-        f"LA_1 {trial} {codec} {tx} {attack} {label} notrim {subset}\n"
-        for trial, codec, tx, attack, label, subset in LA_ROWS
-    ]
-    write(folder / "CM" / "trial_metadata.txt", "".join(lines))
-
-
-def write_la(root: Path) -> None:
-    folder = root / "ASVspoof2021_LA_eval"
-    write(folder / "ASVspoof2021.LA.cm.eval.trl.txt", "".join(f"{row[0]}\n" for row in LA_ROWS))
-    for row in LA_ROWS:
-        write(folder / "flac" / f"{row[0]}.flac")
+from tests.data.corpora.test_track import LA_ROWS, write, write_la, write_la_key, write_note
 
 
 def test_trials_come_with_their_recordings_in_the_order_of_the_list(tmp_path):

@@ -34,9 +34,7 @@ def join(folder: Path, rows: list[str], scores: list[str]):
 
 def test_scores_are_joined_by_row_since_recordings_repeat(tmp_path):
     asv = join(tmp_path, ROWS, SCORES)
-    assert asv.target.tolist() == [5.0]
-    assert asv.nontarget.tolist() == [-5.25, -6.0]
-    assert asv.spoof.tolist() == [1.5]
+    assert [scores.tolist() for scores in asv.by_role()] == [[5.0], [-5.25, -6.0], [1.5]]
     assert asv.counts() == {"target": 1, "nontarget": 2, "spoof": 1}
     assert asv.fields["codec"].tolist() == ["alaw", "none", "none", "none"]
 
@@ -49,7 +47,7 @@ def test_some_spoofed_recordings_are_kept_by_name_where_they_have_one(tmp_path):
 
 def test_the_hidden_subset_has_one_name(tmp_path):
     asv = join(tmp_path, ROWS, SCORES)
-    assert asv.select_subset("hidden").nontarget.tolist() == [-6.0]
+    assert asv.select_subset("hidden").by_role()[Role.NONTARGET].tolist() == [-6.0]
     assert len(asv.select_subset("eval")) == 3
     with pytest.raises(ValueError, match="found no .*'progress', expected .*: eval, hidden"):
         asv.select_subset("progress")
@@ -66,7 +64,7 @@ def test_names_are_compared_where_both_files_have_them(tmp_path):
     roles = TableFormat("roles", ("enrolment", "trial", "role"))
     by_trial = TableFormat("scores", ("trial", "score"))
     asv = read_asv_scores(tmp_path / "scores.txt", by_trial, tmp_path / "roles.txt", roles)
-    assert (asv.spoof.tolist(), asv.target.tolist(), asv.nontarget.tolist()) == ([1], [2], [3])
+    assert [scores.tolist() for scores in asv.by_role()] == [[2], [3], [1]]
     by_enrolment = TableFormat("scores", ("enrolment", "score"))
     with pytest.raises(ValueError, match=r"scores\.txt:1: found enrolment 'a', expected 'S1'"):
         read_asv_scores(tmp_path / "scores.txt", by_enrolment, tmp_path / "roles.txt", roles)
@@ -103,7 +101,7 @@ def test_scores_of_2019_bring_their_roles(tmp_path):
     path.write_text("bonafide target 18.2\nbonafide nontarget -3\nA06 spoof 4.8\nA05 spoof 4\n")
     assert brings_roles(path)
     asv = read_asv_scores(path)
-    assert asv.spoof.tolist() == [4.8, 4.0]
+    assert asv.by_role()[Role.SPOOF].tolist() == [4.8, 4.0]
     assert asv.fields["attack"][asv.roles == Role.SPOOF].tolist() == ["A06", "A05"]
     assert asv.select_subset("eval") is asv  # a corpus without subsets has one
 
@@ -139,4 +137,4 @@ def test_the_asv_scores_of_minispoof_are_joined(reference_dir):
     )
     assert len(asv) == 3_360
     assert asv.select_subset("eval").counts() == {"target": 248, "nontarget": 1_984, "spoof": 372}
-    assert asv.target.mean() > asv.nontarget.mean()
+    assert asv.by_role()[Role.TARGET].mean() > asv.by_role()[Role.NONTARGET].mean()

@@ -51,7 +51,7 @@ def test_pooled_numbers_are_those_of_the_metrics():
     bonafide, spoof = scores_where(everything, everything)
     asv = make_asv()
     found = evaluate_corpus(asv=asv)
-    rates = asv_error_rates(asv.target, asv.nontarget, asv.spoof)
+    rates = asv_error_rates(*asv.by_role())
     assert found.eer == compute_eer(bonafide, spoof).eer
     curve = det_curve(bonafide, spoof)
     assert found.value("min_tdcf") == revised_cost(rates).least(curve)
@@ -156,7 +156,7 @@ def test_tdcf_of_a_condition_meets_the_asv_in_the_same_condition():
     of_codec, of_attack = fields["codec"] == "none", fields["attack"] == "A11"
     there = asv.select(asv.fields["codec"] == "none")
     attacked = there.select((there.fields["attack"] == "A11") | (there.roles != Role.SPOOF))
-    rates = asv_error_rates(attacked.target, attacked.nontarget, attacked.spoof)
+    rates = asv_error_rates(*attacked.by_role())
     expected = revised_cost(rates).least(det_curve(*scores_where(of_codec, of_codec & of_attack)))
     assert find_cell(find_breakdown(found, "attack", "codec"), "A11", "none").min_tdcf == pytest.approx(
         expected
