@@ -3,13 +3,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
 from safetensors.numpy import load_file
 
 from entrypoints.choose import choose
 from sls.config import Config
-from sls.models.checkpoints import CheckpointInfo, build_countermeasure
+from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_checkpoint
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import log_checkpoint, resolve_model
 
@@ -106,6 +107,15 @@ def test_the_mean_of_the_best_epochs_is_a_model_of_its_own(trained: str) -> None
     for name, tensor in load_file(found.path).items():
         stacked = np.stack([part[name] for part in parts]).astype(np.float64)
         np.testing.assert_array_equal(tensor, stacked.mean(axis=0).astype(tensor.dtype))
+    waveforms = torch.randn(1, 8_000, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        scores = {
+            load_checkpoint(resolve_model(client, f"runs:/{trained}/{name}").path)
+            .model.eval()(waveforms)[0, 1]
+            .item()
+            for name in ("average_1_2", "epoch_1", "epoch_2")
+        }
+    assert len(scores) == 3
     invoke("--run_id", trained, "--by", "train/loss", "--average", "2")
     models = client.search_logged_models(["1"], "name LIKE 'average%'")
     assert [model.name for model in models] == ["average_1_2"]

@@ -118,7 +118,7 @@ def _require_weights(trained: TrainedModel, checkpoints: Mapping[int, LoggedMode
     missing = [f"epoch {epoch}" for epoch in trained.epochs if epoch not in kept]
     if missing:
         raise ValueError(
-            f"by: {trained.rule} is at {', '.join(missing)}, whose weights were not kept; run {trained.run_id} has "
+            f"by: {trained.rule} needs {', '.join(missing)}, whose weights were not kept; run {trained.run_id} has "
             f"those of epochs {sorted(kept)} (keep=all keeps every one)"
         )
 
