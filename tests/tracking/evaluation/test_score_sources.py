@@ -181,7 +181,7 @@ def test_score_files_of_one_name_are_seeds_that_nobody_knows_and_elsewhere_a_mis
     }
     folder = tmp_path / "again"
     folder.mkdir()
-    with pytest.raises(ValueError, match=r"v1=.*b\.txt is the second system called v1"):
+    with pytest.raises(ValueError, match=r"v1=.*b\.txt is the second called v1"):
         find_systems(connect(), "mine", "LA", items, [], folder)
 
 
