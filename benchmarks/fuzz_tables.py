@@ -10,6 +10,7 @@ from typing import Any
 
 from sls.config import PROJECT_ROOT
 from sls.config_file import build_config, read_config_values
+from sls.data.conditions.conditions import read_conditions
 from sls.data.corpora.tracks import load_formats, load_tracks
 from sls.data.tables.asv_scores import read_asv_scores
 from sls.data.tables.protocols import Label, read_protocol
@@ -138,6 +139,18 @@ def _make_config(_: Path) -> Reader:
     return Reader("config", "config.yaml", seeds, read)
 
 
+def _make_conditions(_: Path) -> Reader:
+    own = b"""quiet: {kind: gain, gain_db: -6}
+lost: &lost {kind: packet-loss, share: 0.1, burst: 2}
+lost-again: {<<: *lost, packet_ms: 60}
+mp3-24:
+  kind: codec
+  codec: mp3
+  kbps: 24
+"""
+    return Reader("conditions", "my.yaml", (own,), lambda path: read_conditions(path, ["quiet"]))
+
+
 TABLE_READERS: Mapping[str, Callable[[Path], Reader]] = {
     "key": _make_key,
     "scores": _make_scores,
@@ -145,4 +158,5 @@ TABLE_READERS: Mapping[str, Callable[[Path], Reader]] = {
     "trial-lists": _make_trial_lists,
     "tracks": _make_tracks,
     "config": _make_config,
+    "conditions": _make_conditions,
 }

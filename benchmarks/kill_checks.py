@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sls.tracking.store import EXPERIMENT_NAME, REGISTERED_MODEL_NAME
+from sls.tracking.training.training_run import CONFIG_FILE
 
 _MEASURED = ("per_second", "duration", "_s", "system/", "memory")
 """In the names of metrics whose values depend on the machine."""
@@ -28,6 +29,11 @@ def find_runs(client: MlflowClient, kind: str = "", known: Iterable[str] = ()) -
     runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
     named = [run for run in runs if run.info.run_id not in set(known)]
     return [run for run in named if kind in run.data.tags.get("mlflow.source.name", "")]
+
+
+def has_begun(client: MlflowClient, run: Run) -> bool:
+    """Whether a training recorded its configuration, without which it can only be started anew."""
+    return CONFIG_FILE in [item.path for item in client.list_artifacts(run.info.run_id)]
 
 
 def describe_training(client: MlflowClient, run: Run, directory: Path) -> dict[str, Any]:

@@ -17,8 +17,16 @@ from typing import Any
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
-from benchmarks.kill_checks import check_ends, compare, describe_registry, describe_training, find_runs
+from benchmarks.kill_checks import (
+    check_ends,
+    compare,
+    describe_registry,
+    describe_training,
+    find_runs,
+    has_begun,
+)
 from benchmarks.unsteady_gateway import STEADY, TROUBLES, Gateway, ShiftingClock, every
 from sls.config import PROJECT_ROOT
 from tests.servers import Server
@@ -67,11 +75,17 @@ class Round:
     troubles: Sequence[str] = TROUBLES
     """The modes of the gateway, beside the steady one."""
     log: list[str] = field(default_factory=list)
+    never_begun: list[str] = field(default_factory=list)
+    """Trainings killed before they recorded their configuration, which can only be started anew."""
 
     @property
     def client(self) -> MlflowClient:
         """Of the server itself, past the gateway."""
         return MlflowClient(self.server.uri)
+
+    def runs(self) -> list[Run]:
+        """Returns the runs of this round, the oldest first, without those that never began."""
+        return find_runs(self.client, known=[*self.expected.known_runs, *self.never_begun])
 
     def start(self, door: Door, *more: str) -> subprocess.Popen[bytes]:
         """Starts a door as a user does, in a directory and a group of its own."""
@@ -164,7 +178,7 @@ def open_round(
 
 def train_round(work: Round) -> Iterator[str]:
     """Kills a training, goes on with it until it is done, and yields what is not as it should be."""
-    door, known = work.expected.train, work.expected.known_runs
+    door = work.expected.train
     for _ in range(work.rng.randint(1, MOST_KILLS)):
         run_id = _find_training(work)
         work.kill(door, *(["--resume", run_id] if run_id else []))
@@ -174,12 +188,14 @@ def train_round(work: Round) -> Iterator[str]:
             work.finish(Door("sync", []))
         run_id = _find_training(work)
         code = work.finish(door, *(["--resume", run_id] if run_id else []))
-        runs = find_runs(work.client, known=known)
+        if code == 2:
+            work.never_begun += [run.info.run_id for run in work.runs() if not has_begun(work.client, run)]
+        runs = work.runs()
         is_done = bool(runs) and all(run.info.status == "FINISHED" for run in runs)
         if code in (0, 2) and is_done:
             break
     work.finish(Door("sync", []))
-    runs = find_runs(work.client, known=known)
+    runs = work.runs()
     yield from check_ends(runs, "train")
     if len(runs) != 1:
         yield f"train: found {len(runs)} runs, expected one"
@@ -192,7 +208,7 @@ def train_round(work: Round) -> Iterator[str]:
 
 def _find_training(work: Round) -> str:
     """Returns the run as a user finds it: on the server, or in what the killed process has left on disk."""
-    runs = find_runs(work.client, known=work.expected.known_runs)
+    runs = work.runs()
     if runs:
         return str(runs[-1].info.run_id)
     journals = sorted((work.directory / "journal").glob("[0-9]*-*"))
@@ -220,7 +236,7 @@ def _repeat_until_done(work: Round, door: Door) -> Iterator[str]:
         work.kill(door)
     if not any(work.finish(door) == 0 for _ in range(MOST_TRIES)):
         yield f"{door.name}: not done after {MOST_TRIES} tries"
-    yield from check_ends(find_runs(work.client, known=work.expected.known_runs), door.name)
+    yield from check_ends(work.runs(), door.name)
 
 
 def check_processes(work: Round) -> Iterator[str]:

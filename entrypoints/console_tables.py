@@ -141,7 +141,8 @@ def inventory_tables(inventories: Sequence[TrackInventory]) -> list[Table]:
         files.append([item.track, *map(str, counts), unreadable, keyed])
         if audio.checked:
             hours = None if audio.total_duration_s is None else audio.total_duration_s / 3600
-            lengths = (_decimal(value) for value in (hours, audio.shortest_s, audio.longest_s))
+            known = (hours, audio.shortest_s, audio.longest_s)
+            lengths = ["-" if value is None else f"{value:.2f}" for value in known]
             rates = ", ".join(
                 f"{rate} ({audio.sample_rates_hz[rate]})" for rate in sorted(audio.sample_rates_hz)
             )
@@ -198,10 +199,6 @@ def _show(held: reports.Table, title: str, caption: str | None = None, group_siz
         ends_group = group_size > 0 and place % group_size == 0
         table.add_row(*map(text_of, row), end_section=ends_group)
     return table
-
-
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _counts(warnings: Mapping[str, int]) -> str:

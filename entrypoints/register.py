@@ -48,7 +48,9 @@ def register(
         raise ValueError(f"{found} without champion, expected a track, such as -P champion=DF")
     elif version:
         _refuse_others("version", set(typed))
-        _move(run, version, stage)
+        move = move_stage(run.client, version, stage)
+        run.set_tags({"model_version": version, "stage": stage})
+        _print_move(move)
     else:
         _register(run, stage or STAGING, **options)
 
@@ -72,12 +74,6 @@ def _register(run: TrackedRun, stage: str, run_id: str, epoch: str, recipe: str,
     run.set_tags({**source.tags(), "model_version": version.version, "recipe": version.recipe})
     ending = ", with its calibration" if path else ""
     say(f"Registered {source.uri} as {version.uri} (recipe {version.recipe}, stage {stage}){ending}")
-
-
-def _move(run: TrackedRun, version: str, stage: str) -> None:
-    move = move_stage(run.client, version, stage)
-    run.set_tags({"model_version": version, "stage": stage})
-    _print_move(move)
 
 
 def _name_champion(run: TrackedRun, track: str, by: str, is_applied: bool) -> None:

@@ -68,7 +68,6 @@ class AudioConfig:
     """Train on a random stretch of a recording, repeated where it is short, instead of its beginning."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         require_at_least(1, self, "sample_rate")
         require_at_least(400, self, "audio_max_len")
 
@@ -157,7 +156,6 @@ class OptimizerConfig:
     """Greatest norm of the gradient, to which a longer one is cut; 0 for none."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         require(self.lr > 0, "lr", self.lr, "a positive learning rate")
         require_at_least(0, self, "warmup_steps", "head_lr", "weight_decay", "clip_norm")
         require_at_least(1, self, "accumulation_steps")
@@ -244,7 +242,6 @@ class ComputeConfig:
     list, and without a score file, but the scores of the others are kept. Each process of a launch counts its own."""
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         require_at_least(0, self, "num_workers", "max_failures", "eval_batch_size")
         if self.compile and self.backend == "fairseq":
             raise ValueError("compile: found true with backend fairseq, expected backend=torchaudio")

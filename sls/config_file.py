@@ -77,11 +77,7 @@ def read_config_values(path: str | Path, source: str = "") -> dict[str, Any]:
 
 
 def build_config(values: Mapping[str, Any], source: str = "configuration") -> Config:
-    """Builds the configuration from values by field name; fields not named keep their defaults.
-
-    Raises:
-        ValueError: an unknown or retired field, a value of the wrong type or out of range; it names `source`.
-    """
+    """Builds a configuration of values by field name, else defaults; raises ValueError, with `source`, for others."""
     for name in values:
         check_field_name(name, source)
     sections: dict[str, dict[str, Any]] = {}

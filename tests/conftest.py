@@ -89,16 +89,27 @@ def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def store(_empty_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh tracking store, in use for one test; returns its database."""
+    return _use_store(_empty_store, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def shared_store(_empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A tracking store that the tests of a module share; returns its database."""
+    with pytest.MonkeyPatch.context() as patches:
+        yield _use_store(_empty_store, tmp_path_factory.mktemp("store"), patches)
+
+
+def _use_store(empty: Path, directory: Path, patches: pytest.MonkeyPatch) -> Path:
     import mlflow
 
-    path = tmp_path / "mlflow.db"
-    shutil.copyfile(_empty_store, path)
+    path = directory / "mlflow.db"
+    shutil.copyfile(empty, path)
     # First, since forgetting an address that was set also forgets the variable.
     mlflow.set_tracking_uri(None)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-    monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path / "journal"))
+    patches.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    patches.setenv("SLS_JOURNAL_DIR", str(directory / "journal"))
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "SLS_DATA_ROOT"):
-        monkeypatch.delenv(name, raising=False)
+        patches.delenv(name, raising=False)
     return path
 
 

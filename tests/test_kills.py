@@ -14,7 +14,7 @@ import mlflow
 import pytest
 
 from benchmarks.kill_rounds import check_processes, open_round, train_round
-from benchmarks.kills import prepare
+from benchmarks.kills import prepare_training
 from benchmarks.unsteady_gateway import ANSWERS, STEADY, TROUBLES, Gateway, ShiftingClock
 
 WHOLE = b"the whole answer"
@@ -88,14 +88,14 @@ def test_the_clock_jumps_under_a_process_that_runs(tmp_path: Path, program, shif
 
 
 @pytest.mark.slow
-def test_trainings_that_are_killed_behind_a_gateway_that_fails_are_whole(tmp_path: Path, monkeypatch) -> None:
+def test_a_training_that_is_killed_behind_a_gateway_that_fails_is_whole(tmp_path: Path, monkeypatch) -> None:
     for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     troubles = ("503 json", "closed before", "closed after", "slow")
     try:
-        expected = prepare(tmp_path / "undisturbed")
-        for number in range(2):
-            with open_round(tmp_path / str(number), expected, random.Random(number), troubles) as work:
-                assert [*train_round(work), *check_processes(work)] == [], work.log
+        expected = prepare_training(tmp_path / "undisturbed")
+        with open_round(tmp_path / "0", expected, random.Random(0), troubles) as work:
+            assert [*train_round(work), *check_processes(work)] == [], work.log
+        assert sum("-> -9 " in line for line in work.log) > 0
     finally:
         mlflow.set_tracking_uri(None)

@@ -28,7 +28,6 @@ class DetectionCosts:
     """Of a spoofed trial that is accepted."""
 
     def __post_init__(self) -> None:
-        """Check prior and costs."""
         if not 0 < self.spoof_prior < 1:
             raise ValueError(f"spoof_prior: found {self.spoof_prior:g}, expected a share between 0 and 1")
         if not all(0 < cost < math.inf for cost in (self.miss_cost, self.false_alarm_cost)):

@@ -70,14 +70,9 @@ class Axis:
 
 
 def leave_out(deviations: Floats, counts: Floats) -> Floats:
-    """Returns what leaving each cluster out would move a mean by.
+    """Returns what leaving each cluster out would move a mean by, `(clusters,)`; 0 where one holds all trials.
 
-    Args:
-        deviations: What the trials of each cluster add to the mean, less their share of it, shape `(clusters,)`.
-        counts: Trials of each cluster, shape `(clusters,)`.
-
-    Returns:
-        Shape `(clusters,)`; 0 where one cluster holds all trials.
+    `deviations` is what the trials of each cluster add to the mean, less their share of it.
     """
     left = 1 - counts / counts.sum()
     return np.divide(deviations, left, out=np.zeros_like(deviations), where=left > 0)
@@ -98,12 +93,7 @@ class Sampling:
     def deviations(self, side: int, values: Floats) -> Floats:
         """Returns how each cluster of each axis moves the mean of a class's values; its squares sum to the variance.
 
-        Args:
-            side: `BONAFIDE` or `SPOOF`.
-            values: One for each trial of the class, in the order of the codes.
-
-        Returns:
-            Shape `(clusters of all axes,)`; those of both classes add up.
+        Values are in the order of the codes. The deviations, `(clusters of all axes,)`, of both classes add up.
         """
         return np.concatenate([axis.deviations(side, values) for axis in self.axes])
 

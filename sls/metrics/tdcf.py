@@ -86,13 +86,7 @@ def legacy_cost(asv: AsvErrorRates) -> LinearCost:
 def asv_error_rates(
     target: ArrayLike, nontarget: ArrayLike, spoof: ArrayLike, threshold: float | None = None
 ) -> AsvErrorRates:
-    """Returns the ASV's error rates.
-
-    Scores are of `(trials,)`. By default the ASV decides at its EER point between targets and non-targets.
-
-    Raises:
-        ValueError: A class is missing, or scores are NaN, infinite or constant.
-    """
+    """Returns the ASV's error rates, by default at its EER point, from scores `(trials,)` as of `check_scores`."""
     target, nontarget = check_scores(target, nontarget, ("ASV target", "ASV non-target"))
     _, spoof = check_scores(target, spoof, ("ASV target", "ASV spoofed"))
     if threshold is None:

@@ -62,7 +62,6 @@ class EncoderConfig:
     """Recompute each layer in the backward pass: less memory, more time, the same result."""
 
     def __post_init__(self) -> None:
-        """Check ranges and divisibility."""
         require_at_least(
             1, self, "dim", "num_layers", "num_heads", "ffn_dim", "pos_conv_kernel", "pos_conv_groups"
         )

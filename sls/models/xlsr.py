@@ -129,13 +129,10 @@ class Convolutions(FeatureExtractor):
             return super().forward(x, length)
         x = x.unsqueeze(2).transpose(1, 2)
         for block in self.conv_layers:
-            convolve = _convolve_samples if _is_first_on_gpu(block.conv, x) else _convolve_channels_last
+            is_first_on_gpu = x.device.type == "cuda" and block.conv.in_channels == 1
+            convolve = _convolve_samples if is_first_on_gpu else _convolve_channels_last
             x = F.gelu(block.layer_norm(convolve(block.conv, x)))
         return x.transpose(1, 2), None
-
-
-def _is_first_on_gpu(conv: nn.Conv1d, x: Tensor) -> bool:
-    return x.device.type == "cuda" and conv.in_channels == 1
 
 
 def _convolve_samples(conv: nn.Conv1d, x: Tensor) -> Tensor:

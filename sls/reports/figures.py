@@ -84,7 +84,9 @@ def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
         colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
         far, frr = _probit(evaluation.curve.far), _probit(evaluation.curve.frr)
         lines += axes.plot(far, frr, color=colour, linewidth=2.2)
-        names.append(_name_curve(evaluation))
+        interval = evaluation.measures[0].interval()
+        ends = "" if interval is None else f" {format_interval(interval, FRACTION)}"
+        names.append(f"{evaluation.system}: EER {format_measure(evaluation.eer)}{ends}")
         point = _probit([evaluation.eer])
         axes.plot(point, point, "o", color=colour, markersize=8, markeredgecolor="white", zorder=5)
     _set_probit_axes(axes, *_det_limits([evaluation.eer for evaluation in evaluations]))
@@ -174,12 +176,6 @@ def epochs_figure(table: pd.DataFrame, corpus: str = "") -> Figure:
     set_heading(figure, describe("EER by epoch and track", "", corpus), corpus)
     draw_legend_below(figure, {**handles, "chance": chance}, len(handles) + 1)
     return figure
-
-
-def _name_curve(evaluation: Evaluation) -> str:
-    interval = evaluation.measures[0].interval()
-    name = f"{evaluation.system}: EER {format_measure(evaluation.eer)}"
-    return name if interval is None else f"{name} {format_interval(interval, FRACTION)}"
 
 
 def _det_limits(eers: Sequence[float]) -> tuple[float, float]:

@@ -109,19 +109,14 @@ def limits_from_environment() -> ServingLimits:
     for limit in fields(ServingLimits):
         variable = f"{LIMIT_PREFIX}{limit.name.upper()}"
         if text := os.environ.get(variable):
-            value = _read_positive(variable, text)
+            try:
+                value = float(text)
+            except ValueError:
+                value = 0
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{variable}: found {quote(text)}, expected a positive number")
             given[limit.name] = value if isinstance(limit.default, float) else int(value)
     return ServingLimits(**given)
-
-
-def _read_positive(variable: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{variable}: found {quote(text)}, expected a positive number")
-    return value
 
 
 def precision_from_environment() -> Precision:

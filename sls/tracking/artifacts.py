@@ -27,12 +27,7 @@ STORED_STATE = re.compile(r"epoch_\d{6}-batch_\d{9}-[0-9a-f]{64}-.+")
 
 
 def open_artifacts(client: MlflowClient, location: str) -> ArtifactRepository:
-    """Returns the artifact store of a run or model, by its location.
-
-    Raises:
-        ConnectionError: the server names no location.
-        StoreError: it lay on this disk, in a directory that is gone.
-    """
+    """Returns the artifact store of a location; raises ConnectionError for none, StoreError for one that is gone."""
     if not location:  # MLflow would take the working directory
         raise ConnectionError("the tracking server does not say where artifacts lie")
     require_place(location)

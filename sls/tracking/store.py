@@ -66,12 +66,7 @@ def connect() -> MlflowClient:
 
 @cache
 def require_answer(tracking_uri: str) -> None:
-    """Asks a server, once in a process, whether it is there: before any work, and in seconds.
-
-    Raises:
-        ConnectionError: it is not.
-        MlflowException: it refuses the user.
-    """
+    """Asks a server once whether it is there, in seconds; raises ConnectionError where not, or MlflowException."""
     if not tracking_uri.startswith("http"):
         return
     try:

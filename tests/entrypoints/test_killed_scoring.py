@@ -10,7 +10,9 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from entrypoints.score import score
 from sls.data.tables.score_files import read_scores
 from sls.engine.scoring.partial_scores import Shard, partial_path
 from sls.tracking.store import connect
@@ -18,16 +20,25 @@ from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, sco
 
 pytestmark = pytest.mark.slow
 
-NUM_KILLS = 10
-NUM_RECORDINGS = 800
+NUM_KILLS = 6
+NUM_RECORDINGS = 400
 LAUNCHER = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
 
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> tuple[Path, Path]:
+    directory = tmp_path_factory.mktemp("work")
+    model = make_checkpoint(directory / "tiny.safetensors")
+    return model, make_recordings(directory / "noises", NUM_RECORDINGS)
+
+
 @pytest.fixture
-def work(store, tmp_path) -> tuple[Path, Path]:
-    return make_checkpoint(tmp_path / "tiny.safetensors"), make_recordings(
-        tmp_path / "noises", NUM_RECORDINGS
-    )
+def whole(work, store, tmp_path) -> Path:
+    """The scores of one process that nothing disturbs, as a run in the store of the test."""
+    path = tmp_path / "whole.txt"
+    result = CliRunner().invoke(score, score_command(*work, path))
+    assert result.exit_code == 0, result.output
+    return path
 
 
 def finish(process) -> str:
@@ -42,11 +53,9 @@ def wait_for(path: Path, num_bytes: int, process) -> None:
         time.sleep(0.002)
 
 
-def test_ten_kills_on_two_shards_leave_the_exact_file(work, tmp_path) -> None:
+def test_kills_on_two_shards_leave_the_exact_file(work, whole, tmp_path) -> None:
     model, audio = work
     rng = np.random.default_rng(20)
-    whole = tmp_path / "whole.txt"
-    finish(start_door("entrypoints.score", *score_command(model, audio, whole)))
     output = tmp_path / "cut.txt"
     kills, torn = {1: 0, 2: 0}, 0
     while sum(kills.values()) < NUM_KILLS:
@@ -55,8 +64,8 @@ def test_ten_kills_on_two_shards_leave_the_exact_file(work, tmp_path) -> None:
         size = partial.stat().st_size if partial.is_file() else 0
         command = score_command(model, audio, output, "--shard", f"{number}/2")
         process = start_door("entrypoints.score", *command)
-        # The moments are drawn in bytes of the partial file: a shard has some 9,000.
-        wait_for(partial, size + int(rng.integers(0, 800)), process)
+        # The moments are drawn in bytes of the partial file: a shard has some 4,500.
+        wait_for(partial, size + int(rng.integers(0, 700)), process)
         time.sleep(float(rng.uniform(0, 0.01)))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -79,7 +88,7 @@ def test_ten_kills_on_two_shards_leave_the_exact_file(work, tmp_path) -> None:
 
 
 def test_of_two_processes_with_one_output_the_second_is_refused_by_the_name_of_the_first(
-    work, tmp_path
+    work, store, tmp_path
 ) -> None:
     model, audio = work
     output = tmp_path / "scores.txt"
@@ -97,10 +106,9 @@ def test_of_two_processes_with_one_output_the_second_is_refused_by_the_name_of_t
     assert len(read_scores(output)) == NUM_RECORDINGS
 
 
-def test_two_ranks_write_the_file_of_one_process_in_one_run(work, tmp_path) -> None:
+def test_two_ranks_write_the_file_of_one_process_in_one_run(work, whole, tmp_path) -> None:
     model, audio = work
-    whole, output = tmp_path / "whole.txt", tmp_path / "ranks.txt"
-    finish(start_door("entrypoints.score", *score_command(model, audio, whole)))
+    output = tmp_path / "ranks.txt"
     for told in (f"{NUM_RECORDINGS} scored, 0 failures", "Already scored"):
         command = score_command(model, audio, output)
         assert told in finish(start_door("entrypoints.score", *command, launcher=LAUNCHER))
@@ -113,13 +121,15 @@ def test_two_ranks_write_the_file_of_one_process_in_one_run(work, tmp_path) -> N
     assert environment["hardware"]["gpus"]
 
 
-def test_a_rank_that_fails_fails_the_run_and_names_the_recording(work, tmp_path) -> None:
+def test_a_rank_that_fails_fails_the_run_and_names_the_recording(work, store, tmp_path) -> None:
     model, audio = work
     last = f"r{NUM_RECORDINGS - 1:04d}.wav"
+    content = (audio / last).read_bytes()
     (audio / last).write_bytes(b"no audio")
     output = tmp_path / "ranks.txt"
     process = start_door("entrypoints.score", *score_command(model, audio, output), launcher=LAUNCHER)
     _, errors = process.communicate(timeout=300)
+    (audio / last).write_bytes(content)
     assert process.returncode != 0
     assert not output.exists()
     (run,) = connect().search_runs(["1"], "tags.kind = 'score'")
@@ -128,7 +138,7 @@ def test_a_rank_that_fails_fails_the_run_and_names_the_recording(work, tmp_path)
     assert f"score: {run.data.tags['error']}" in errors
 
 
-def test_one_recording_is_scored_by_one_of_two_ranks(work) -> None:
+def test_one_recording_is_scored_by_one_of_two_ranks(work, store) -> None:
     model, audio = work
     arguments = ["--model", str(model), "--device", "cpu", "--audio", str(audio / "r0000.wav")]
     printed = finish(start_door("entrypoints.score", *arguments, launcher=LAUNCHER))

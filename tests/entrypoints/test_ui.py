@@ -52,8 +52,8 @@ def record_experiment() -> None:
             run.log_metrics({"LA/eer_percent": 50.0})
 
 
-@pytest.fixture
-def links(store: Path, tmp_path: Path, program: Callable[[str], str]) -> Iterator[list[str]]:
+@pytest.fixture(scope="module")
+def links(shared_store: Path, program: Callable[[str], str]) -> Iterator[list[str]]:
     """What `make ui` prints about a store with a whole experiment, while its UI is up."""
     program("chromium")
     program("chromedriver")
@@ -62,7 +62,7 @@ def links(store: Path, tmp_path: Path, program: Callable[[str], str]) -> Iterato
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "entrypoints.ui", "--port", str(port)]
-    with (tmp_path / "ui.log").open("w") as log:
+    with shared_store.with_name("ui.log").open("w") as log:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
         )

@@ -81,15 +81,10 @@ def as_entry(value: Any, where: str) -> Entry:
 
 
 def read_yaml_entry(path: str | Path) -> Entry:
-    """Reads a YAML file whose content is a mapping.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it is not YAML, or not a mapping, or a name stands twice in one.
-    """
+    """Reads a YAML file whose content is a mapping; raises FileNotFoundError, or ValueError where it is none."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such tracks file (looked in {Path.cwd()})")
+        raise FileNotFoundError(f"{path}: no such file (looked in {Path.cwd()})")
     return as_entry(read_yaml(path), str(path))
 
 

@@ -33,12 +33,7 @@ def load_tracks(path: str | Path | None = None) -> Mapping[str, Track]:
 
 
 def load_formats(path: str | Path | None = None) -> Mapping[str, TableFormat]:
-    """Reads the formats of the built-in tracks file and, before them, those of another tracks file.
-
-    Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: an unknown name or a wrong value; the error names the file and the entry.
-    """
+    """Reads the formats of the built-in tracks file and, before them, those of another; errors as `load_tracks`."""
     built_in = _parse_formats(read_yaml_entry(BUILT_IN_TRACKS))
     if not path or Path(path) == BUILT_IN_TRACKS:
         return built_in

@@ -14,6 +14,7 @@ import soundfile
 from scipy.signal import butter, resample_poly, sosfilt
 
 from sls.config import SAMPLE_RATE_HZ
+from sls.data.audio.encoders import encode
 
 
 def apply_codec(waveform: np.ndarray, name: str) -> np.ndarray:
@@ -37,19 +38,12 @@ def _through_ffmpeg(
     waveform: np.ndarray, codec: str, container: str, bit_rate: int = 0, rate_hz: int = SAMPLE_RATE_HZ
 ) -> np.ndarray:
     pcm = np.round(np.clip(resample(waveform, SAMPLE_RATE_HZ, rate_hz), -1, 1) * 32767).astype(np.int16)
-    memory = io.BytesIO()
-    with av.open(memory, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=rate_hz, layout="mono")
-        assert isinstance(stream, av.AudioStream)  # every codec of the table codes audio
-        stream.bit_rate = bit_rate
-        frame = av.AudioFrame.from_ndarray(pcm[None, :], format="s16", layout="mono")
-        frame.sample_rate = rate_hz
-        for packet in [*stream.encode(frame), *stream.encode(None)]:
-            output.mux(packet)
-    memory.seek(0)
-    with av.open(memory, "r") as coded:
+    coded = encode(pcm, codec, container, rate_hz, bit_rate)
+    with av.open(io.BytesIO(coded), "r") as opened:
         to_float = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-        decoded = [out.to_ndarray()[0] for frame in coded.decode(audio=0) for out in to_float.resample(frame)]
+        decoded = [
+            out.to_ndarray()[0] for frame in opened.decode(audio=0) for out in to_float.resample(frame)
+        ]
     return resample(np.concatenate(decoded).astype(float), rate_hz, SAMPLE_RATE_HZ)
 
 

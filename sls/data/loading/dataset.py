@@ -24,17 +24,7 @@ class TrialDataset:
         rawboost: RawBoostConfig | None = None,
         seed: int = 0,
     ) -> None:
-        """Prepares a dataset.
-
-        Args:
-            trials: The trials, in the order of their protocol.
-            audio: Sampling rate, length, and whether to crop at random.
-            rawboost: The augmentation; None, or algorithm 0, for none.
-            seed: Seed of order and augmentation.
-
-        Raises:
-            ValueError: there are no trials, or the seed is negative.
-        """
+        """Takes trials in the order of their protocol; raises ValueError for none, or a negative seed."""
         if not trials:
             raise ValueError("trials: found none, expected one at least")
         if seed < 0:

@@ -51,12 +51,8 @@ def load_batches(
     Workers hand unreadable recordings over as data, and the error is raised here: torch would put the
     traceback of the worker into the message of an exception that a worker raised.
 
-    Args:
-        batches: Makes a batch of its number.
-        numbers: Which, in their order.
-        num_workers: Processes that make them; 0 works in this one. It does not change the batches.
-        pin_memory: Put batches into page-locked memory, for a GPU.
-        max_failures: Recordings that may be unreadable before it is an error.
+    So many processes make them, 0 works in this one, which changes no batch. Of the recordings `max_failures` may be
+    unreadable.
 
     Raises:
         AudioError: more recordings are missing or cannot be read, as one line that names them.

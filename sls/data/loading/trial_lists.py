@@ -103,11 +103,15 @@ def read_any_protocol(path: str | Path, tracks: str | Path | None = None) -> Pro
     return read_protocol(path, formats, needs_labels=False)
 
 
-def list_recordings(root: Path) -> list[Trial]:
+def list_recordings(root: Path, parameter: str = "audio_dir") -> list[Trial]:
     """Lists every recording in a directory and below, sorted; a trial is named by its path in there.
 
     A file is one by its ending, or where it can be opened as one. A link to a recording that is gone is listed too,
     and fails when it is read. Folders that are links are not entered. The log names what is passed over.
+
+    Args:
+        root: The directory.
+        parameter: By which parameter it was named, for the log and the error.
 
     Raises:
         FileNotFoundError: there is no recording in it.
@@ -118,16 +122,18 @@ def list_recordings(root: Path) -> list[Trial]:
     for path in sorted(root.rglob("*")):
         if path.is_dir():
             if path.is_symlink():
-                logger.warning("audio_dir: %s is a link to a folder; what is in there is left out", path)
+                logger.warning("%s: %s is a link to a folder; what is in there is left out", parameter, path)
         else:
             (paths if _is_recording(path, root) else others).append(path)
     named = ", ".join(quote(str(path.relative_to(root))) for path in others[:MAX_NAMED])
     counted = count_of(len(others), "file that is no recording", "files that are no recordings")
     passed = f"{counted}: {named}{', ...' * (len(others) > MAX_NAMED)}"
     if not paths:
-        raise FileNotFoundError(f"audio_dir: no recording in {root}" + (f", but {passed}" if others else ""))
+        raise FileNotFoundError(
+            f"{parameter}: no recording in {root}" + (f", but {passed}" if others else "")
+        )
     if others:
-        logger.warning("audio_dir: passed over %s", passed)
+        logger.warning("%s: passed over %s", parameter, passed)
     trials = [Trial(path.relative_to(root).as_posix(), path) for path in paths]
     foreign = next((trial.name for trial in trials if not _is_utf8(trial.name)), None)
     if foreign is not None:

@@ -58,7 +58,9 @@ def find_form(path: Path, column: str = "", place: str = "") -> TableFormat:
         is_plain = known is not None and bool(known.header or _is_number(fields[-1]))
         # Of several files that are compared, those with one score need no word of the user's.
         return known if known and is_plain and not _holds(fields, column) else _form_of(line, column, where)
-    if _is_log(path):
+    with path.open("rb") as file:
+        beginning = file.read(_CHECKED_BYTES)
+    if re.search(rf"^{LOG_WORD},\s".encode(), beginning, re.MULTILINE):
         raise ValueError(
             f"{where}: found the log of a challenge's baseline, expected a score file; keep its lines {LOG_WORD}, "
             "TRIAL, LABEL, SCORE alone and take their scores by score_column=4"
@@ -81,11 +83,6 @@ def describe_two_scores(where: str, fields: Sequence[str]) -> str:
         f"{where}:1: found {len(fields)} columns with more than one of numbers ({quote(' '.join(fields))}), expected "
         f"one score, as in TRIAL ATTACK KEY SCORE; {REMEDY}"
     )
-
-
-def _is_log(path: Path) -> bool:
-    with path.open("rb") as file:
-        return re.search(rf"^{LOG_WORD},\s".encode(), file.read(_CHECKED_BYTES), re.MULTILINE) is not None
 
 
 def _form_of(line: str, column: str, where: str) -> TableFormat:

@@ -45,12 +45,7 @@ def save_calibration(path: str | Path, calibration: Calibration) -> None:
 
 
 def load_calibration(path: str | Path) -> Calibration:
-    """Reads a calibration.
-
-    Raises:
-        FileNotFoundError: The file does not exist.
-        ValueError: It is no calibration; the error names the file.
-    """
+    """Reads a calibration; raises FileNotFoundError, or ValueError, with the file, where it is none."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such calibration file")

@@ -10,13 +10,7 @@ from sls.engine.evaluation.breakdown import Condition
 from sls.engine.evaluation.comparison import keep_common
 from sls.engine.evaluation.evaluation import EvaluationPlan, rank
 from sls.engine.evaluation.measures import BITS, COST, FRACTION, Measure
-from sls.engine.evaluation.transfer_results import (
-    SYSTEMS_ON,
-    Ends,
-    Transfer,
-    TransferMatrix,
-    TransferReport,
-)
+from sls.engine.evaluation.transfer_results import SYSTEMS_ON, Ends, Transfer, TransferMatrix, TransferReport
 from sls.engine.evaluation.warnings import describe_outside
 from sls.metrics.cllr import compute_min_cllr
 from sls.metrics.dcf import DetectionCosts
@@ -40,13 +34,7 @@ def transfer(placed: Placed, corpus: str, subset: str, costs: DetectionCosts) ->
     """Judges the operating points of each track on all others; of one track, those of each system on the others.
 
     The source is taken as it is: intervals say what other trials, speakers and attacks of the target would make of
-    the very same threshold.
-
-    Args:
-        placed: Scores of one track or several, by one system or several.
-        corpus: Which data this is.
-        subset: Of the tracks; empty for each one's own.
-        costs: Prior and costs of a decision.
+    the very same threshold. An empty subset is each track's own.
 
     Raises:
         ValueError: One track and one system, two tracks that hold the same trials, a class is missing, or scores

@@ -42,12 +42,7 @@ def score_windows(
 ) -> Tensor:
     """Returns the scores of windows, float32 on the device, at most `batch_size` of them at once.
 
-    Args:
-        model: Waveforms `(batch, num_samples)` to log-probabilities `(batch, 2)`.
-        windows: Shape `(windows, num_samples)`.
-        batch_size: Windows that go through the model at once.
-        compute: The precision.
-        device: Where the model is.
+    Windows are `(windows, num_samples)`; of these the model makes log-probabilities `(batch, 2)`.
 
     Raises:
         ValueError: They do not fit into memory.
@@ -77,11 +72,7 @@ def score_windows(
 def resolve_batch_size(
     model: nn.Module, num_samples: int, compute: ComputeConfig, device: torch.device
 ) -> int:
-    """Returns `eval_batch_size`, or finds one where it is 0.
-
-    Raises:
-        ValueError: Not even one utterance fits.
-    """
+    """Returns `eval_batch_size`, or finds one where it is 0; raises ValueError where not even one utterance fits."""
     if compute.eval_batch_size:
         return compute.eval_batch_size
     if device.type == "cpu":
@@ -96,11 +87,7 @@ def resolve_batch_size(
 
 
 def largest_fitting(try_batch: Callable[[int], None], place: str) -> int:
-    """Returns the greatest power of two up to `LARGEST_BATCH_SIZE` with which a trial does not run out of memory.
-
-    Raises:
-        ValueError: Not even one utterance fits into the memory of `place`.
-    """
+    """Returns the greatest power of two up to `LARGEST_BATCH_SIZE` that fits; raises ValueError where none does."""
     size = LARGEST_BATCH_SIZE
     while size:
         try:

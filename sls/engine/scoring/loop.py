@@ -138,11 +138,8 @@ def score_shard(
     Batches have fixed places in the list of trials, and are scored whole, so that a score does not depend on where
     an earlier process was cut.
 
-    Args:
-        job: What to score.
-        shard: Which part.
-        on_batch: Called with the number of trials of each batch, those of earlier processes first.
-        is_anew: Leave aside what is there.
+    `on_batch` is called with the number of trials of each batch, those of earlier processes first; what is there is
+    left aside where it is done anew.
 
     Raises:
         ValueError: The partial file is of something else, or another process is at work on it; or what `score`

@@ -39,7 +39,6 @@ class Shard:
     count: int = 1
 
     def __post_init__(self) -> None:
-        """Check ranges."""
         if not 1 <= self.number <= self.count:
             raise ValueError(f"shard: found {self}, expected NUMBER/COUNT with numbers from 1, such as 3/16")
 
@@ -94,11 +93,7 @@ class PartialScores:
 
 
 def read_partial(path: Path, remedy: str = REMEDY) -> PartialScores | None:
-    """Reads a partial file up to its first line that is not whole; None where not even its first line is there.
-
-    Raises:
-        ValueError: The file is something else.
-    """
+    """Reads a partial file up to a line that is not whole, None without a first one; raises ValueError for others."""
     if not path.is_file():
         return None
     with path.open("rb") as file:
@@ -139,13 +134,7 @@ def _parse_head(line: bytes) -> dict[str, Any] | None:
 
 
 class PartialWriter:
-    """Adds lines to a partial file. Hold its lock, and close it.
-
-    Args:
-        path: The file.
-        made_with: What its scores are made with.
-        found: What the file holds; None to begin it.
-    """
+    """Adds lines to a partial file of which so much was found, or begins it. Hold its lock, and close it."""
 
     def __init__(self, path: Path, made_with: Mapping[str, Any], found: PartialScores | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,13 @@ class Captured:
         """Returns the function's value, in memory that the next call overwrites."""
         self.num_calls += 1
         if self.num_calls <= WARM_UP_CALLS:
-            return self._warm_up(inputs)
+            # On a stream of its own, as a capture will.
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                output = self.function(*inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            return output
         if self.graph is None:
             self.inputs = tuple(tensor.clone() for tensor in inputs)
             self.graph = torch.cuda.CUDAGraph()
@@ -106,12 +112,3 @@ class Captured:
     def is_captured(self) -> bool:
         """Whether calls run the graph."""
         return self.graph is not None
-
-    def _warm_up(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Calls the function on a stream of its own, as a capture will."""
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            output = self.function(*inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        return output

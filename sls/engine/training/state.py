@@ -96,12 +96,7 @@ def write_state(directory: Path, state: dict[str, Any]) -> Path:
 
 
 def read_state(directory: Path) -> dict[str, Any]:
-    """Reads a state; nothing in the file is run.
-
-    Raises:
-        FileNotFoundError: There is none.
-        ValueError: The file is cut, or not a state.
-    """
+    """Reads a state, of which nothing is run; raises FileNotFoundError, or ValueError where it is none."""
     path = directory / STATE_FILE
     if not path.is_file():
         raise FileNotFoundError(f"resume: no file {path}, expected the state of a training")

@@ -131,13 +131,7 @@ def track_evaluation(
 def track_comparison(
     run: TrackedRun, sources: Mapping[str, ScoreSource], corpus: Corpus, request: EvaluationRequest
 ) -> Comparison:
-    """Compares score files and records the report on a run.
-
-    Raises:
-        FileNotFoundError: the key is missing.
-        ValueError: scores and key do not cover the same trials (where that is allowed: nothing in common), or a
-            malformed file.
-    """
+    """Compares score files and records the report on a run; errors as `track_evaluation`."""
     basis = EvaluationBasis(run, corpus, request)
     seeds = {name: source.seed_of for name, source in sources.items() if source.seed_of}
     recipes = ", ".join(group_by_recipe(sources, seeds))

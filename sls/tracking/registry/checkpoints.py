@@ -125,12 +125,7 @@ def resolve_model(client: MlflowClient, name: str, directory: Path | None = None
 
 
 def find_model(client: MlflowClient, name: str) -> FoundModel:
-    """Finds the checkpoint that a user names, as `resolve_model` does, and downloads nothing.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: there is no such version, alias, run or epoch; the message says what there is.
-    """
+    """Finds the checkpoint that a user names, as `resolve_model` does, and downloads nothing."""
     name = name or f"models:/{REGISTERED_MODEL_NAME}@champion"
     if name.startswith("models:/m-"):
         model_id = name.removeprefix("models:/")

@@ -173,8 +173,7 @@ def curve_figure(scored: ScoredRecording) -> Figure:
 def _decide(model: ModelSource, score: float) -> tuple[dict[str, Any], str]:
     """Decides by the calibration that the registered version was given, at the prior and costs of ASVspoof 5.
 
-    Returns:
-        The decision, and what warns of it; both empty where there is none.
+    Returns the decision, and what warns of it; both empty where there is none.
     """
     path = model.path.with_name(CALIBRATION_FILE)
     if not (model.version and path.is_file()):

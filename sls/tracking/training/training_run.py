@@ -133,7 +133,10 @@ def resumed_config(run_id: str, options: Mapping[str, str]) -> Config:
         if CONFIG_FILE not in [
             item.path for item in open_artifacts(client, run.info.artifact_uri).list_artifacts()
         ]:
-            raise ValueError(f"resume: found no configuration of a training run {run_id}")
+            raise ValueError(
+                f"resume: found no configuration of a training on run {run_id}, expected one; "
+                "a training that was stopped before it recorded any is started anew"
+            )
         path = download(f"runs:/{run.info.run_id}/{CONFIG_FILE}", scratch)
         values: dict[str, Any] = read_config_values(path, source)
     began = build_config(values, source).to_flat()

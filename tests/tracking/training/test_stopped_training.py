@@ -110,11 +110,29 @@ def states(store: Path) -> dict[Path, int]:
     return found
 
 
+@pytest.fixture
+def spaced_corpus(tmp_path: Path) -> Path:
+    """A corpus in the lists of `configs/csv.tracks.yaml`, whose names have spaces, also beside each other."""
+    root, rng = tmp_path / "my corpus", np.random.default_rng(2)
+    (root / "wav" / "a speaker").mkdir(parents=True)
+    for subset in ("train", "dev"):
+        lines = ["file,reader,system,class"]
+        for index in range(12):
+            name = f"a speaker/{subset} clip  {index}.wav"
+            noise = rng.normal(0, 0.1 + 0.3 * (index % 2), 9_000)
+            soundfile.write(root / "wav" / name, noise.clip(-1, 1), 16_000)
+            lines.append(f"{name},anna,-,{('fake', 'real')[index % 2]}")
+        (root / f"{subset}.csv").write_text("\n".join([*lines, ""]))
+    return root
+
+
 def test_killed_stopped_and_resumed_it_gives_the_losses_of_an_undisturbed_run(
-    store: Path, options: list[str], tmp_path: Path, monkeypatch
+    store: Path, options: list[str], spaced_corpus: Path, tmp_path: Path, monkeypatch
 ) -> None:
+    """On a corpus whose names have spaces, which is in every list and state on the way."""
     monkeypatch.setenv("SLS_JOURNAL_DIR", str(tmp_path / "journal"))
     client = MlflowClient()
+    options = [*options, "--data_root", str(spaced_corpus), "--tracks", "configs/csv.tracks.yaml"]
     finish(start(options))
     whole = newest_run(client)
     assert whole.info.status == "FINISHED"
@@ -153,42 +171,6 @@ def test_killed_stopped_and_resumed_it_gives_the_losses_of_an_undisturbed_run(
     errors = finish(start(["--resume", run_id]), expected=2)
     assert f"run {run_id} has finished" in errors
     assert client.get_run(run_id).info.status == "FINISHED"
-
-
-@pytest.fixture
-def spaced_corpus(tmp_path: Path) -> Path:
-    """A corpus in the lists of `configs/csv.tracks.yaml`, whose names have spaces, also beside each other."""
-    root, rng = tmp_path / "my corpus", np.random.default_rng(2)
-    (root / "wav" / "a speaker").mkdir(parents=True)
-    for subset in ("train", "dev"):
-        lines = ["file,reader,system,class"]
-        for index in range(12):
-            name = f"a speaker/{subset} clip  {index}.wav"
-            noise = rng.normal(0, 0.1 + 0.3 * (index % 2), 9_000)
-            soundfile.write(root / "wav" / name, noise.clip(-1, 1), 16_000)
-            lines.append(f"{name},anna,-,{('fake', 'real')[index % 2]}")
-        (root / f"{subset}.csv").write_text("\n".join([*lines, ""]))
-    return root
-
-
-def test_a_corpus_whose_names_have_spaces_is_trained_on_killed_and_resumed(
-    store: Path, options: list[str], spaced_corpus: Path
-) -> None:
-    client = MlflowClient()
-    own = ["--data_root", str(spaced_corpus), "--tracks", "configs/csv.tracks.yaml"]
-    arguments = [*options, *own, "--save_every_steps", "1"]
-    finish(start(arguments))
-    whole = newest_run(client)
-
-    seen = states(store)
-    process = start(arguments)
-    wait_for(lambda: states(store) != seen, process)
-    process.kill()
-    process.communicate()
-    run_id = newest_run(client).info.run_id
-    finish(start(["--resume", run_id]))
-    assert client.get_run(run_id).info.status == "FINISHED"
-    assert histories(client, run_id) == histories(client, whole.info.run_id)
 
 
 def test_two_machines_stopped_and_resumed_give_the_losses_of_one_process(

@@ -1,0 +1,1 @@
+"""Degradations of recordings, by which a countermeasure is tried outside the laboratory: begin with `conditions`."""
