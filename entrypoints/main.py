@@ -31,7 +31,7 @@ from sls.tracking.registry.checkpoints import ModelSource, resolve_model
 from sls.tracking.registry.stages import appoint_champion, find_champion
 from sls.tracking.registry.versions import RegisteredVersion, register
 from sls.tracking.run import TrackedRun
-from sls.tracking.tags import MAIN_TAG, STUDY_TAG
+from sls.tracking.tags import MAIN_TAG, SEEDS_TAG, STUDY_TAG
 from sls.tracking.training.study import Study, choose_seed, log_summary
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
@@ -69,6 +69,7 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     _require_distinct(settings)
     by_seed = [with_seeds(setting, seeds, options["seed"]) for setting in settings]
     corpus = find_corpus(settings[0].data)
+    _hold_seeds(run, by_seed)
     run.set_tags({"corpus": corpus.name})
     tracks = _pick_tracks(corpus, settings[0])
     # What is missing is found before the first recipe trains, not after.
@@ -191,6 +192,18 @@ def _require_distinct(settings: Sequence[Config]) -> None:
         raise ValueError(
             "data_root, tracks: found different ones in the YAML files, expected the same for all recipes"
         )
+
+
+def _hold_seeds(run: TrackedRun, by_seed: Sequence[Sequence[Config]]) -> None:
+    """Records which trainings are asked for; raises ValueError where a run that goes on began with others."""
+    asked = "; ".join(
+        f"{own[0].training.recipe} by {','.join(str(config.training.seed) for config in own)}"
+        for own in by_seed
+    )
+    begun = run.client.get_run(run.run_id).data.tags.get(SEEDS_TAG, asked)
+    if begun != asked:
+        raise ValueError(f"seeds: found {asked} beside resume, expected {begun}, with which the run began")
+    run.set_tags({SEEDS_TAG: asked})
 
 
 def _remove_empty(workplace: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sls.config import PROJECT_ROOT, WORK_ROOT, Config, DataConfig
+from sls.config import MAX_SEED, PROJECT_ROOT, WORK_ROOT, Config, DataConfig
 from sls.config_file import build_config, config_fields, read_config_values
 from sls.data.corpora.corpus import Corpus, open_corpus
 from sls.engine.scoring.partial_scores import Shard
@@ -91,7 +91,7 @@ def with_seeds(config: Config, text: str, typed_seed: str = "") -> list[Config]:
     if not text:
         return [config]
     words = split_list(text)
-    numbers = [int(word) for word in words if word.isdecimal()]
+    numbers = [int(word) for word in words if word.isdecimal() and len(word) <= len(str(MAX_SEED))]
     first = config.training.seed
     if "," not in text and numbers and 1 <= numbers[0] <= MAX_SEEDS:
         numbers = list(range(first, first + numbers[0]))

@@ -19,8 +19,8 @@ from sls.config import Config
 from sls.data.corpora.corpus import Corpus
 from sls.engine.compute.training_processes import join_processes
 from sls.tracking.run import TrackedRun
-from sls.tracking.tags import SEEDS_TAG, STUDY_TAG
-from sls.tracking.training.study import STUDY_KIND, Study, choose_seed, log_summary, read_seeds
+from sls.tracking.tags import SEEDS_TAG, STUDY_KIND, STUDY_TAG
+from sls.tracking.training.study import Study, choose_seed, log_summary, read_seeds
 from sls.tracking.training.training_run import resumed_config, track_training
 
 
@@ -56,8 +56,9 @@ def train(run: TrackedRun, config: str, seeds: str, resume: str, **options: str)
     ranks.wait_for_all()
     if len(by_seed) > 1:
         if not resume:
-            run.log_config(settings)
+            # First: a run with a configuration and no seeds would go on as a training of its own.
             run.set_tags({"kind": STUDY_KIND, SEEDS_TAG: seeds, "corpus": corpus.name})
+            run.log_config(settings)
         _train_seeds(run, by_seed, corpus)
         return
     with TrainingProgress(settings.training) as progress:
@@ -68,7 +69,7 @@ def train(run: TrackedRun, config: str, seeds: str, resume: str, **options: str)
 def _train_seeds(run: TrackedRun, by_seed: Sequence[Config], corpus: Corpus) -> None:
     """Trains by each seed, on a run of its own; this one is that of their study."""
     recipe = by_seed[0].training.recipe
-    run.suggest_name(f"study {recipe}")
+    run.suggest_name(f"train {recipe} by {len(by_seed)} seeds")
     study = Study(run.client, {STUDY_TAG: run.run_id})
     trained = [train_seed(study, config, corpus, is_one=False) for config in by_seed]
     best = choose_seed(trained)

@@ -18,6 +18,8 @@ from sls.quotation import quote, shorten
 
 MAX_NAME_LENGTH = 100
 NAME_RULE = f"a name of letters, digits, _ and -, {MAX_NAME_LENGTH} characters at most"
+MAX_SEED = 2**63 - 1
+"""What PyTorch's generators take."""
 PROJECT_ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -203,6 +205,7 @@ class TrainingConfig:
         require_at_least(1, self, "batch_size", "num_epochs", "patience", "log_every_steps", "average_epochs")
         require_at_least(1, self, "average")
         require_at_least(0, self, "save_every_steps")
+        require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"0 to {MAX_SEED}")
         check_name("recipe", self.recipe)
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0, or a decay below 1")
         require(self.freeze_layers >= -1, "freeze_layers", self.freeze_layers, "-1, 0, or a number of layers")

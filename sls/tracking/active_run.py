@@ -33,7 +33,7 @@ from sls.tracking.sender import RecordingsRefused, Sender, send_journal
 from sls.tracking.signals import sigterm_raises
 from sls.tracking.store import connect, find_run, require_answer, wanted_experiment
 from sls.tracking.system_metrics import system_metrics
-from sls.tracking.tags import REFUSED_TAG, WRITER_TAG
+from sls.tracking.tags import REFUSED_TAG, STUDY_KIND, WRITER_TAG
 from sls.tracking.writer import RunTakenOver, end_killed_runs, is_at_work, new_writer, open_run
 
 FLUSH_LIMIT_S = 600.0
@@ -153,7 +153,7 @@ def _sent_in_background(client: MlflowClient, opening: Opening) -> Iterator[Trac
 def _make_opening(
     client: MlflowClient, kind: str, name: str | None, has_journal: bool, resume: str, launched: str
 ) -> Opening:
-    run = _prepare_to_resume(client, resume, has_journal) if resume else None
+    run = _prepare_to_resume(client, resume, kind, has_journal) if resume else None
     run_id, journal = run.info.run_id if run else launched, uuid.uuid4().hex
     return Opening(
         source=f"entrypoints.{kind}",
@@ -203,9 +203,15 @@ def catch_up(client: MlflowClient, run_id: str) -> Run:
     return run
 
 
-def _prepare_to_resume(client: MlflowClient, run_id: str, has_journal: bool) -> Run:
-    """Returns a run that has not finished, and on which nobody on this machine is at work."""
+def _prepare_to_resume(client: MlflowClient, run_id: str, kind: str, has_journal: bool) -> Run:
+    """Returns a run of a door that has not finished, and on which nobody on this machine is at work."""
     run = catch_up(client, run_id)
+    # A door that trains by several seeds makes a study of its run.
+    found, kinds = run.data.tags.get("kind", kind), (kind, *([STUDY_KIND] if kind == "train" else []))
+    if found not in kinds:
+        raise ValueError(
+            f"resume: found run {run_id} of kind {found}, expected one of kind {' or '.join(kinds)}"
+        )
     if run.info.status == "FINISHED":
         raise ValueError(f"resume: run {run_id} has finished; there is nothing to go on with")
     # The lock of a journal says so of a run that has one.

@@ -2,7 +2,9 @@
 
 import signal
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -18,6 +20,7 @@ from entrypoints.train import train
 from sls.config import PROJECT_ROOT
 from sls.engine.training.results import EpochResult
 from sls.tracking.evaluation.pipeline import Pipeline
+from sls.tracking.run import TrackedRun
 from sls.yaml_file import read_yaml
 from tests.entrypoints.scoring_work import start_door
 from tests.tracking.training.test_stopped_training import states, wait_for
@@ -87,6 +90,10 @@ def test_a_killed_experiment_goes_on_with_the_seed_that_it_was_at(
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "score", stop_in_the_second_track)
         assert CliRunner().invoke(main, [*arguments, "--resume", killed.info.run_id]).exit_code == 130
+    for name, value in (("seeds", "1,2,3"), ("seeds", ""), ("recipe", "v3")):
+        other = CliRunner().invoke(main, [*arguments, f"--{name}", value, "--resume", killed.info.run_id])
+        assert other.exit_code == 2
+        assert "beside resume, expected v1 by 1,2," in other.stderr
     done = finished(main, [*arguments, "--resume", killed.info.run_id])
     assert " ± " in done.output
 
@@ -137,6 +144,7 @@ def test_a_stopped_study_of_the_train_door_goes_on_by_its_id_alone(
         assert CliRunner().invoke(train, options(small_corpus, seeds="2")).exit_code == 130
     (study,) = runs_of("study")
     (first, second) = runs_of("train")
+    assert study.info.run_name == "train v1 by 2 seeds"
     assert [run.info.status for run in (study, first, second)] == ["KILLED", "FINISHED", "KILLED"]
     resume = ["--resume", study.info.run_id]
     for name, value in (("lr", "0.5"), ("seeds", "2")):
@@ -159,6 +167,34 @@ def test_a_stopped_study_of_the_train_door_goes_on_by_its_id_alone(
     )
     assert missing.exit_code == 2
     assert "no finished scoring run of track LA" in missing.stderr
+
+
+def test_a_study_that_is_killed_as_it_begins_does_not_go_on_as_one_training(
+    store: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_tags, log_config = TrackedRun.set_tags, TrackedRun.log_config
+    steps = [("set_tags", set_tags), ("log_config", log_config)]
+
+    def stop_after(step: Callable[..., None]) -> Callable[..., None]:
+        def stopping(self: TrackedRun, values: Any) -> None:
+            step(self, values)
+            if not isinstance(values, dict) or "seeds" in values:
+                raise KeyboardInterrupt
+
+        return stopping
+
+    for name, step in steps:
+        with monkeypatch.context() as patch:
+            patch.setattr(TrackedRun, name, stop_after(step))
+            assert CliRunner().invoke(train, options(small_corpus, num_epochs=1)).exit_code == 130
+        begun = runs_of("study")[-1].info.run_id
+        resumed = CliRunner().invoke(train, ["--resume", begun])
+        if name == "set_tags":
+            assert resumed.exit_code == 2
+            assert "found no configuration" in resumed.stderr
+        else:
+            assert resumed.exit_code == 0, resumed.output + resumed.stderr
+    assert [run.data.tags["study"] for run in runs_of("train")] == [begun, begun]
 
 
 def test_what_does_not_go_with_a_study_is_refused(store: Path, small_corpus: Path) -> None:

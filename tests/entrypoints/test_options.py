@@ -25,6 +25,16 @@ def test_a_number_alone_is_how_many_and_with_a_comma_a_seed(text: str, seeds: li
     assert all(item.to_flat() | {"seed": 7} == config.to_flat() for item in configs)
 
 
+@pytest.mark.parametrize("text", [str(2**63), "9" * 5_000])
+def test_a_seed_that_no_generator_takes_is_refused_before_any_training(text: str) -> None:
+    with pytest.raises(
+        ValueError, match="^seeds?: found .*999|^seed: found 9223372036854775808, expected 0 to"
+    ):
+        with_seeds(build_config({}), f"1,{text}")
+    with pytest.raises(ValueError, match="^seed: found -1, expected 0 to"):
+        build_config({"seed": -1})
+
+
 @pytest.mark.parametrize("text", ["0", "1234", "51", "a", "1,a", "1,1", ",", "-1,2", "1.5,2"])
 def test_what_is_neither_a_small_number_nor_different_seeds_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=f"^seeds: found '{text}', expected .*1234,1,2"):

@@ -543,6 +543,18 @@ def test_unknown_run_cannot_be_resumed(store) -> None:
         pytest.fail("the block ran")
 
 
+def test_a_run_of_another_door_is_not_taken_up(store) -> None:
+    with pytest.raises(ZeroDivisionError), tracked_run("train", journal=True) as run:
+        raise ZeroDivisionError
+    with (
+        pytest.raises(ValueError, match=rf"resume: found run {run.run_id} of kind train, expected .* main"),
+        tracked_run("main", resume=run.run_id),
+    ):
+        pytest.fail("the block ran")
+    (failed,) = run.client.search_runs(["1"])
+    assert failed.info.status == "FAILED"
+
+
 def test_weights_are_linked_into_a_local_store_and_not_copied(store) -> None:
     with tracked_run("train", journal=True) as run, run.staging() as directory:
         file = directory / "checkpoint.safetensors"

@@ -64,6 +64,7 @@ def compare(
         raise ValueError(f"systems: found {len(recipes)}, expected two or more")
     selected = {name: joined.select_subset(plan.subset) for name, joined in systems.items()}
     common, notes = keep_common(selected)
+    _refuse_copies(common, recipes)
     of_all = replace(plan, subset=ALL_SUBSETS)  # the subset has been taken
     evaluations = [evaluate(joined, of_all, system=name) for name, joined in common.items()]
     rankings = [rank_trials(joined.scores, joined.is_bonafide) for joined in common.values()]
@@ -86,6 +87,18 @@ def group_by_recipe(systems: Iterable[str], seeds: Mapping[str, SeedOf]) -> dict
         found = seeds.get(system, SeedOf(system))
         recipes.setdefault(found.recipe, {})[system] = found.seed
     return recipes
+
+
+def _refuse_copies(systems: Mapping[str, JoinedScores], recipes: Mapping[str, Mapping[str, str]]) -> None:
+    """Raises ValueError where two trainings of a recipe have the very same scores: one counts once."""
+    for own in recipes.values():
+        known: dict[bytes, str] = {}
+        for system in own:
+            other = known.setdefault(systems[system].scores.tobytes(), system)
+            if other != system:
+                raise ValueError(
+                    f"systems: found the same scores for {other} and {system}, expected those of two trainings"
+                )
 
 
 def keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedScores], tuple[str, ...]]:

@@ -119,7 +119,7 @@ def find_systems(
     """
     found: dict[str, ScoreSource] = {}
     wanted = [(*_split_name(item), "") for item in scores] + [("", "", model) for model in models]
-    wanted += [(name, "", model) for item in studies or () for name, model in name_trainings(client, item)]
+    wanted += [(name, "", model) for name, model in name_trainings(client, studies or ())]
     names = [name for name, _, _ in wanted]
     for number, (name, place, model) in enumerate(wanted):
         # Each in a folder of its own: the score files of two runs have one name.

@@ -1,5 +1,6 @@
 """Training runs with the checkpoints that they kept: named, the newest on a corpus, or of a study."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -10,6 +11,8 @@ from mlflow.entities import LoggedModel, Run
 from sls.tracking.registry.checkpoints import checkpoints_of, has_weights
 from sls.tracking.store import FINISHED, NEWEST_FIRST, find_active_run, find_known_run, find_runs, tagged
 from sls.tracking.tags import MAIN_TAG, RECIPE_PARAM, SEED_PARAM, STUDY_TAG
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,28 @@ def find_training_runs(
     ]
 
 
-def name_trainings(client: MlflowClient, study: str) -> list[tuple[str, str]]:
-    """Returns what to call each finished training that a run asked for, and the model that it chose.
+def name_trainings(client: MlflowClient, studies: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns what to call each finished training that some runs asked for, and the model that it chose.
 
-    `study` is the id of that run, and they are called by their recipe, or `NAME=ID`. Raises ValueError without any.
+    Studies are ids of these runs, whose trainings are called by their recipe, or `NAME=ID`.
+
+    Raises:
+        ValueError: a study without any, or two whose recipes have one name that nobody gave them.
     """
+    named: list[tuple[str, str]] = []
+    for study in studies:
+        found = _name_trainings(client, study)
+        both = sorted({name for name, _ in found} & {name for name, _ in named})
+        if both and "=" not in study:
+            raise ValueError(
+                f"studies: found the recipe {both[0]} in {study} and in one before, expected other names where "
+                "recipes differ: NAME=RUN_ID,..."
+            )
+        named += found
+    return named
+
+
+def _name_trainings(client: MlflowClient, study: str) -> list[tuple[str, str]]:
     name, run_id = study.split("=", 1) if "=" in study else ("", study)
     of_each = (
         find_runs(client, tagged(kind="train", **{link: run_id}), FINISHED) for link in (STUDY_TAG, MAIN_TAG)
@@ -61,6 +81,11 @@ def name_trainings(client: MlflowClient, study: str) -> list[tuple[str, str]]:
     if not found:
         raise ValueError(
             f"studies: found no finished training of a study {run_id}, expected the id of its run"
+        )
+    asked = find_known_run(client, run_id)
+    if asked is not None and asked.info.status != "FINISHED":
+        logger.warning(
+            "the study %s has not finished: %d of its trainings have, and count", run_id, len(found)
         )
     runs = sorted(found.values(), key=lambda run: int(run.info.start_time))
     recipes = [run.data.params[RECIPE_PARAM] for run in runs]

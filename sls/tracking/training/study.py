@@ -3,6 +3,7 @@
 Each is a training run at the top level, as any other; the tag `study` leads from all of them to the run that asked.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,10 +16,12 @@ from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
 from sls.metrics.summary import summarise
 from sls.tracking.active_run import catch_up, tracked_run
+from sls.tracking.offline.journal_files import find_journals, read_opening
 from sls.tracking.registry.checkpoints import epochs_of
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
-from sls.tracking.store import find_runs, get_run, tagged
+from sls.tracking.sender import send_journal
+from sls.tracking.store import find_known_run, find_runs, get_run, tagged
 from sls.tracking.tags import (
     CHOSEN_BY_TAG,
     CHOSEN_EPOCH_TAG,
@@ -28,10 +31,12 @@ from sls.tracking.tags import (
     over_seeds,
 )
 from sls.tracking.training.training_run import resumed_config, track_training
+from sls.tracking.writer import RunTakenOver
 
-STUDY_KIND = "study"
 TRAINING_METRICS = ("train/loss", "val/loss", "val/eer_percent")
 """What a summary tells of the epochs that trainings chose."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,13 @@ class Study:
 
     def _find(self, config: Config) -> Run | None:
         """Returns the training of a recipe and seed that has come furthest, with all that its journal held."""
+        # Of a training while the server was away, it may know nothing yet, or not what it is found by.
+        for path in find_journals():
+            try:
+                if read_opening(path).tracking_uri == self.client.tracking_uri:
+                    send_journal(path)
+            except (OSError, RunTakenOver, ValueError) as error:
+                logger.info("a journal is not sent: %s", error)
         recipe, seed = config.training.recipe, config.training.seed
         wanted = tagged(kind="train", **self.links)
         params = f"params.`{RECIPE_PARAM}` = '{recipe}' and params.`{SEED_PARAM}` = '{seed}'"
@@ -93,7 +105,9 @@ def read_seeds(client: MlflowClient, run_id: str) -> str:
 
 def read_seed(client: MlflowClient, run_id: str) -> TrainedSeed:
     """Reads what a training run that has ended chose, and what it measured there."""
-    run = get_run(client, run_id, "run_id")
+    run = find_known_run(client, run_id)
+    if run is None or CHOSEN_EPOCH_TAG not in run.data.tags:
+        raise ConnectionError(f"the tracking server has not all of the training {run_id}: resume when it has")
     monitored = MONITORED_METRICS[run.data.params["cfg/monitor"]]
     history = {
         name: {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}

@@ -285,6 +285,13 @@ def test_of_two_or_three_seeds_nothing_is_concluded():
         assert f": not enough seeds ({num_seeds}) to tell; of its variance" in difference.verdict
 
 
+def test_scores_that_are_named_twice_are_no_two_seeds():
+    systems, seeds = make_seeds(4, shift=0.8)
+    systems["one 3"] = systems["one 1"]
+    with pytest.raises(ValueError, match="found the same scores for one 1 and one 3"):
+        compare(systems, EvaluationPlan("LA"), seeds=seeds)
+
+
 def test_seeds_that_are_not_known_are_not_paired_and_other_systems_stay_as_they_are():
     systems, seeds = make_seeds(4, shift=0.3)
     seeds = {name: SeedOf(found.recipe) for name, found in seeds.items() if found.recipe == "one"}

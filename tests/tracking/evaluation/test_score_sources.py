@@ -187,6 +187,26 @@ def test_a_study_stands_for_the_scores_of_all_its_seeds(store: Path, tmp_path: P
     assert [source.seed_of for source in found.values()] == [SeedOf("mine", "1"), SeedOf("mine", "2")]
 
 
+def test_recipes_of_two_studies_are_not_taken_for_one_unless_their_name_is_given(
+    store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, studies = connect(), []
+    for seed in (1, 2):
+        study = str(client.create_run("0", tags={"kind": "study"}).info.run_id)
+        run_id, model_id = made_training("v1", seed, study=study)
+        tags = {"recipe": "v1", "epoch": "0", "model_id": model_id, "train_run_id": run_id}
+        made_scoring(tmp_path, seed, **tags)
+        studies.append(study)
+    client.set_terminated(studies[0])
+    with pytest.raises(ValueError, match=rf"studies: found the recipe v1 in {studies[1]} .* NAME=RUN_ID"):
+        find_systems(client, "mine", "LA", [], [], tmp_path, studies=studies)
+    # The second has not finished.
+    assert f"study {studies[1]} has not finished: 1 of its trainings" in caplog.text
+    assert studies[0] not in caplog.text
+    named = find_systems(client, "mine", "LA", [], [], tmp_path, studies=[f"a={study}" for study in studies])
+    assert [source.seed_of for source in named.values()] == [SeedOf("a", "1"), SeedOf("a", "2")]
+
+
 def test_score_files_of_one_name_are_seeds_that_nobody_knows_and_elsewhere_a_mistake(
     store: Path, tmp_path: Path
 ) -> None:

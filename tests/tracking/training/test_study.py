@@ -1,0 +1,36 @@
+"""Trainings of a study of which the server heard nothing; those that were killed: tests/entrypoints/test_killed_study."""
+
+from pathlib import Path
+
+import pytest
+
+from sls.config_file import build_config
+from sls.data.corpora.corpus import open_corpus
+from sls.tracking import sender
+from sls.tracking.active_run import tracked_run
+from sls.tracking.sender import Sender
+from sls.tracking.store import connect
+from sls.tracking.training.study import Study
+
+
+@pytest.mark.slow
+def test_a_training_whose_journal_was_not_sent_is_found_and_not_repeated(
+    store: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"xlsr_model": "random:tiny", "audio_max_len": 8_000, "num_epochs": 1, "num_workers": 0}
+    config = build_config({**settings, "device": "cpu", "data_root": str(small_corpus)})
+    corpus, study = open_corpus(config.data), Study(connect(), {"study": "s"})
+
+    def fail(self: Sender) -> None:
+        raise OSError("no route")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sender, "send_next", fail)
+        patch.setattr(sender, "AWAY_PATIENCE_S", 0.0)
+        with pytest.raises(ConnectionError, match="the tracking server has not all of the training"):
+            study.train(config, corpus, "train v1")
+    # What else lies there does not matter: this journal is at work.
+    with tracked_run("train", journal=True):
+        trained = study.train(config, corpus, "train v1")
+    (run,) = study.client.search_runs(["1"], "tags.study = 's'")
+    assert (trained.model.run_id, run.info.status) == (run.info.run_id, "FINISHED")
