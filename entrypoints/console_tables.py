@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
@@ -24,7 +25,6 @@ from sls.engine.evaluation.transfer_results import (
 from sls.engine.robustness.results import RobustnessReport
 from sls.engine.scoring.partial_scores import WHOLE, Shard
 from sls.metrics.operating_points import LOGISTIC_POINT
-from sls.metrics.summary import MEAN, STD, summarise
 from sls.quotation import count_of, make_visible
 from sls.reports import tables as reports
 from sls.reports.robustness_tables import SHORT_TABLE, tabulate_conditions
@@ -278,8 +278,7 @@ def _mean_cell(values: Sequence[float], form: str) -> str:
     """Returns a value, or mean and standard deviation of several."""
     if len(values) == 1:
         return form.format(values[0])
-    found = summarise(values)
-    return f"{form.format(found[MEAN])} ± {form.format(found[STD])}"
+    return f"{form.format(fmean(values))} ± {form.format(stdev(values))}"
 
 
 def next_commands(client: MlflowClient, link: str) -> str:

@@ -78,7 +78,12 @@ class SeededEstimate:
     @property
     def value(self) -> float:
         """The mean."""
-        return float(np.mean([found.value for found in self.of_seeds]))
+        return float(self.values.mean())
+
+    @cached_property
+    def values(self) -> Floats:
+        """Of each training, shape `(seeds,)`."""
+        return np.array([found.value for found in self.of_seeds])
 
     @cached_property
     def moved(self) -> Floats:
@@ -99,18 +104,6 @@ class SeededEstimate:
     def sampling(self) -> Sampling:
         """The trials."""
         return self.of_seeds[0].sampling
-
-    def minus(self, other: "SeededEstimate") -> "Spread":
-        """Returns the spread of the difference, seed by seed in the order of this one's."""
-        places = [other.seeds.index(seed) for seed in self.seeds]
-        values = [
-            one.value - other.of_seeds[place].value for one, place in zip(self.of_seeds, places, strict=True)
-        ]
-        return Spread.of(np.array(values), self.moved - other.moved[places])
-
-    def spread(self) -> "Spread":
-        """Returns the spread of the mean."""
-        return Spread.of(np.array([found.value for found in self.of_seeds]), self.moved)
 
 
 class Spread(NamedTuple):
@@ -181,7 +174,7 @@ def _compare_recipes(
     value = first.value - second.value
     moved = first.deviations - second.deviations
     is_paired = bool(first.seeds) and sorted(first.seeds) == sorted(second.seeds)
-    spread = first.minus(second) if is_paired else _add_spreads(first, second)
+    spread = _find_spread(first, second, is_paired)
     # What the spread of the seeds holds of the trials is not counted twice.
     of_trials = max(float(moved @ moved) - spread.of_trials, 0.0) + unseen
     parts = ((of_trials, min(first.sampling.freedom)), (spread.variance, spread.freedom))
@@ -208,22 +201,23 @@ def _compare_recipes(
     )
 
 
-def _add_spreads(first: SeededEstimate, second: SeededEstimate) -> Spread:
-    """Returns the spread of the difference of recipes by other seeds; that of an only training is the other's.
+def _find_spread(first: SeededEstimate, second: SeededEstimate, is_paired: bool) -> Spread:
+    """Returns the spread of the difference, seed by seed or of both; that of an only training is the other's.
 
     Source of the degrees of freedom: Welch, "The generalization of Student's problem when several different
         population variances are involved", Biometrika 1947.
     """
-    sizes = [len(item.of_seeds) for item in (first, second)]
-    if min(sizes) == 1:
-        known = (first if sizes[0] > 1 else second).spread()
-        times = max(sizes) + 1
-        return Spread(known.variance * times, known.of_trials * times, known.freedom)
-    one, other = first.spread(), second.spread()
-    variance = one.variance + other.variance
-    squares = one.variance**2 / one.freedom + other.variance**2 / other.freedom
-    freedom = variance**2 / squares if squares else min(one.freedom, other.freedom)
-    return Spread(variance, one.of_trials + other.of_trials, freedom)
+    several = [item for item in (first, second) if len(item.of_seeds) > 1]
+    seen = [(item.values, item.moved) for item in several]
+    if is_paired:
+        places = [second.seeds.index(seed) for seed in first.seeds]
+        seen = [(first.values - second.values[places], first.moved - second.moved[places])]
+    times = 1 if len(several) > 1 else len(several[0].of_seeds) + 1
+    found = [Spread.of(*item) for item in seen]
+    variance = sum(item.variance for item in found)
+    squares = sum(item.variance**2 / item.freedom for item in found)
+    freedom = variance**2 / squares if squares else min(item.freedom for item in found)
+    return Spread(times * variance, times * sum(item.of_trials for item in found), freedom)
 
 
 def _place(value: float, half: float, level: float, sampling: Sampling) -> Interval:

@@ -6,6 +6,7 @@ Each is a training run at the top level, as any other; the tag `study` leads fro
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -14,7 +15,6 @@ from sls.config import Config
 from sls.data.corpora.corpus import Corpus
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
-from sls.metrics.summary import summarise
 from sls.tracking.active_run import catch_up, tracked_run
 from sls.tracking.offline.journal_files import find_journals, read_opening
 from sls.tracking.registry.checkpoints import epochs_of
@@ -35,6 +35,13 @@ from sls.tracking.writer import RunTakenOver
 
 TRAINING_METRICS = ("train/loss", "val/loss", "val/eer_percent")
 """What a summary tells of the epochs that trainings chose."""
+STATISTICS: Mapping[str, Callable[[Sequence[float]], float]] = {
+    "mean": fmean,
+    "std": stdev,
+    "best": min,
+    "worst": max,
+}
+"""Of errors and losses over seeds; the deviation is that of a sample, n - 1."""
 
 logger = logging.getLogger(__name__)
 
@@ -131,11 +138,11 @@ def choose_seed(trained: Sequence[TrainedSeed]) -> TrainedSeed:
 
 def log_summary(run: TrackedRun, recipe: str, metrics: Sequence[Mapping[str, float]]) -> None:
     """Records statistics over two seeds of a recipe or more, of errors and losses, on the run of their study."""
-    shared = [name for name in metrics[0] if all(name in item for item in metrics)]
     run.log_metrics(
         {
-            over_seeds(name, statistic, recipe): value
-            for name in shared
-            for statistic, value in summarise([item[name] for item in metrics]).items()
+            over_seeds(name, statistic, recipe): measure([item[name] for item in metrics])
+            for name in metrics[0]
+            if all(name in item for item in metrics)
+            for statistic, measure in STATISTICS.items()
         }
     )

@@ -1,7 +1,9 @@
-"""Trainings of a study of which the server heard nothing; those that were killed: tests/entrypoints/test_killed_study."""
+"""Trainings of which the server heard nothing; studies that were killed: tests/entrypoints/test_killed_study."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from sls.config_file import build_config
@@ -10,7 +12,22 @@ from sls.tracking import sender
 from sls.tracking.active_run import tracked_run
 from sls.tracking.sender import Sender
 from sls.tracking.store import connect
-from sls.tracking.training.study import Study
+from sls.tracking.training.study import Study, log_summary
+
+
+def test_a_summary_is_of_a_sample_the_lowest_is_the_best_and_what_one_seed_lacks_is_left_out() -> None:
+    recorded: dict[str, float] = {}
+    values = [3.0, 1.0, 2.5]
+    seeds = [{"LA/eer_percent": value} for value in values]
+    log_summary(
+        SimpleNamespace(log_metrics=recorded.update), "v1", [{**seeds[0], "val/loss": 1.0}, *seeds[1:]]
+    )
+    assert recorded == {
+        "LA/eer_percent_mean.v1": pytest.approx(np.mean(values)),
+        "LA/eer_percent_std.v1": pytest.approx(np.std(values, ddof=1)),
+        "LA/eer_percent_best.v1": 1.0,
+        "LA/eer_percent_worst.v1": 3.0,
+    }
 
 
 @pytest.mark.slow
