@@ -2,13 +2,7 @@
 
 from entrypoints.console_tables import comparison_table
 from entrypoints.door import console, door_command, say
-from entrypoints.options import (
-    config_options,
-    find_corpus,
-    split_list,
-    text_option,
-    typed_config,
-)
+from entrypoints.options import config_options, find_corpus, split_list, text_option, typed_config
 from entrypoints.score_options import read_request, request_options
 from sls.files import scratch_directory
 from sls.reports.report import run_report

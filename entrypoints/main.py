@@ -7,14 +7,7 @@ from pathlib import Path
 
 from entrypoints.console_tables import SHOWN_METRICS, decision_table, next_commands, recipe_table
 from entrypoints.door import console, door_command, say
-from entrypoints.options import (
-    SEEDS_TEXT,
-    config_options,
-    find_corpus,
-    read_config,
-    text_option,
-    with_seeds,
-)
+from entrypoints.options import SEEDS_TEXT, config_options, find_corpus, read_config, text_option, with_seeds
 from entrypoints.progress import scoring_progress, train_seed
 from sls.config import PROJECT_ROOT, WORK_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in

@@ -15,21 +15,14 @@ from sls.config import Config
 from sls.data.corpora.corpus import Corpus
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
-from sls.tracking.active_run import catch_up, tracked_run
+from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal_files import find_journals, read_opening
 from sls.tracking.registry.checkpoints import epochs_of
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
 from sls.tracking.sender import send_journal
 from sls.tracking.store import find_known_run, find_runs, get_run, tagged
-from sls.tracking.tags import (
-    CHOSEN_BY_TAG,
-    CHOSEN_EPOCH_TAG,
-    RECIPE_PARAM,
-    SEED_PARAM,
-    SEEDS_TAG,
-    over_seeds,
-)
+from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG, RECIPE_PARAM, SEED_PARAM, SEEDS_TAG, over_seeds
 from sls.tracking.training.training_run import resumed_config, track_training
 from sls.tracking.writer import RunTakenOver
 
@@ -88,20 +81,19 @@ class Study:
 
     def _find(self, config: Config) -> Run | None:
         """Returns the training of a recipe and seed that has come furthest, with all that its journal held."""
-        # Of a training while the server was away, it may know nothing yet, or not what it is found by.
-        for path in find_journals():
+        # Of a training the server may know nothing yet, or not what it is found by. To open the journal of the run
+        # that asks would let go of the lock that this process has on it.
+        own = {path for run_id in self.links.values() for path in find_journals(run_id)}
+        for path in (path for path in find_journals() if path not in own):
             try:
                 if read_opening(path).tracking_uri == self.client.tracking_uri:
                     send_journal(path)
             except (OSError, RunTakenOver, ValueError) as error:
-                logger.info("a journal is not sent: %s", error)
+                logger.debug("a journal is not sent: %s", error)
         recipe, seed = config.training.recipe, config.training.seed
         wanted = tagged(kind="train", **self.links)
         params = f"params.`{RECIPE_PARAM}` = '{recipe}' and params.`{SEED_PARAM}` = '{seed}'"
-        found = [
-            run if run.info.status == "FINISHED" else catch_up(self.client, run.info.run_id)
-            for run in list(find_runs(self.client, wanted, params))
-        ]
+        found = find_runs(self.client, wanted, params)
         return max(found, key=lambda run: (run.info.status == "FINISHED", run.info.start_time), default=None)
 
 

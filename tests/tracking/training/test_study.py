@@ -1,17 +1,21 @@
 """Trainings of which the server heard nothing; studies that were killed: tests/entrypoints/test_killed_study."""
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from sls.config import PROJECT_ROOT
 from sls.config_file import build_config
 from sls.data.corpora.corpus import open_corpus
 from sls.tracking import sender
 from sls.tracking.active_run import tracked_run
+from sls.tracking.offline.journal_files import find_journals
 from sls.tracking.sender import Sender
-from sls.tracking.store import connect
+from sls.tracking.tags import STUDY_TAG
 from sls.tracking.training.study import Study, log_summary
 
 
@@ -36,18 +40,25 @@ def test_a_training_whose_journal_was_not_sent_is_found_and_not_repeated(
 ) -> None:
     settings = {"xlsr_model": "random:tiny", "audio_max_len": 8_000, "num_epochs": 1, "num_workers": 0}
     config = build_config({**settings, "device": "cpu", "data_root": str(small_corpus)})
-    corpus, study = open_corpus(config.data), Study(connect(), {"study": "s"})
+    corpus = open_corpus(config.data)
 
     def fail(self: Sender) -> None:
         raise OSError("no route")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Sender, "send_next", fail)
-        patch.setattr(sender, "AWAY_PATIENCE_S", 0.0)
-        with pytest.raises(ConnectionError, match="the tracking server has not all of the training"):
-            study.train(config, corpus, "train v1")
-    # What else lies there does not matter: this journal is at work.
-    with tracked_run("train", journal=True):
+    with tracked_run("train", journal=True) as asking:
+        study = Study(asking.client, {STUDY_TAG: asking.run_id})
+        with monkeypatch.context() as patch:
+            patch.setattr(Sender, "send_next", fail)
+            patch.setattr(sender, "AWAY_PATIENCE_S", 0.0)
+            with pytest.raises(ConnectionError, match="the tracking server has not all of the training"):
+                study.train(config, corpus, "train v1")
         trained = study.train(config, corpus, "train v1")
-    (run,) = study.client.search_runs(["1"], "tags.study = 's'")
+        # The run that asks still holds its own journal, for other processes to see.
+        (own,) = find_journals(asking.run_id)
+        command = f"from sls.processes import take_lock; take_lock(__import__('pathlib').Path({str(own / 'lock')!r}))"
+        taken = subprocess.run(
+            [sys.executable, "-c", command], cwd=PROJECT_ROOT, capture_output=True, text=True
+        )
+        assert "BlockingIOError" in taken.stderr
+    (run,) = study.client.search_runs(["1"], f"tags.{STUDY_TAG} = '{asking.run_id}'")
     assert (trained.model.run_id, run.info.status) == (run.info.run_id, "FINISHED")
