@@ -2,8 +2,10 @@
 
 import importlib
 import itertools
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import click
@@ -83,3 +85,17 @@ def test_commands_name_doors_options_and_files_that_exist(document: str, command
         assert name in known, name
         for file in re.findall(r"[\w./-]+\.ya?ml", value):
             assert file in MADE_BY_USERS or (PROJECT_ROOT / file).is_file(), file
+
+
+@pytest.mark.parametrize("task", ["0", "2"])
+def test_a_grid_of_jobs_is_of_words_that_any_shell_takes(task: str) -> None:
+    text = (PROJECT_ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    (wrapped,) = (found for found in re.findall(r"--wrap '(.+?)'", text, re.DOTALL) if "--lr" in found)
+    told = subprocess.run(
+        ["sh", "-c", wrapped.replace(".venv/bin/python -m", "echo")],  # sbatch hands it to sh
+        env={**os.environ, "SLURM_ARRAY_TASK_ID": task},
+        capture_output=True,
+        text=True,
+    )
+    rate = {"0": "1e-6", "2": "1e-5"}[task]
+    assert told.stdout.split() == ["entrypoints.train", "--lr", rate, "--recipe", f"lr-{rate}"], told.stderr

@@ -10,7 +10,7 @@ from mlflow.entities import LoggedModel, Run
 
 from sls.tracking.registry.checkpoints import checkpoints_of, has_weights
 from sls.tracking.store import FINISHED, NEWEST_FIRST, find_active_run, find_known_run, find_runs, tagged
-from sls.tracking.tags import MAIN_TAG, RECIPE_PARAM, SEED_PARAM, STUDY_TAG
+from sls.tracking.tags import MAIN_TAG, SEED_PARAM, STUDY_TAG
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _name_trainings(client: MlflowClient, study: str) -> list[tuple[str, str]]:
             "the study %s has not finished: %d of its trainings have, and count", run_id, len(found)
         )
     runs = sorted(found.values(), key=lambda run: int(run.info.start_time))
-    recipes = [run.data.params[RECIPE_PARAM] for run in runs]
+    recipes = [_name(run) for run in runs]
     if name:
         recipes = [f"{name} {recipe}" if len(set(recipes)) > 1 else name for recipe in recipes]
     return [(recipe, f"runs:/{run.info.run_id}") for recipe, run in zip(recipes, runs, strict=True)]
@@ -100,8 +100,12 @@ def find_seed(client: MlflowClient, run_id: str) -> str:
     return str(run.data.params.get(SEED_PARAM, "")) if run else ""
 
 
+def _name(run: Run) -> str:
+    return str(run.data.tags.get("recipe", run.info.run_name))
+
+
 def _read(client: MlflowClient, run: Run) -> TrainingRun:
-    return TrainingRun(run.data.tags.get("recipe", run.info.run_name), run, checkpoints_of(client, run))
+    return TrainingRun(_name(run), run, checkpoints_of(client, run))
 
 
 def _read_named(client: MlflowClient, run_id: str) -> TrainingRun:

@@ -158,7 +158,6 @@ def made_training(recipe: str, seed: int, **links: str) -> tuple[str, str]:
     tags = {"kind": "train", "corpus": "mine", "recipe": recipe, "chosen_epoch": "0", **links}
     run_id = str(client.create_run("0", tags=tags).info.run_id)
     client.log_param(run_id, "cfg/seed", seed)
-    client.log_param(run_id, "cfg/recipe", recipe)
     model = client.create_logged_model("0", source_run_id=run_id, tags={"epoch": "0", "recipe": recipe})
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
