@@ -165,6 +165,15 @@ def test_workers_and_shards_change_no_byte(arguments: dict[str, str], tmp_path: 
     assert refused.exit_code == 2
     assert "not scored" in refused.stderr
     missing.write_bytes(content)
+    # Of shards that are of another precision, or of another condition of that name, nothing is joined.
+    other = tmp_path / "other.yaml"
+    other.write_text("noisy: {kind: white-noise, snr_db: 30}\n")
+    for change in ({"precision": "bf16"}, {"conditions": str(other)}):
+        refused = call(arguments, output=str(parts), **change)
+        assert refused.exit_code == 2
+        assert "2.partial: found scores with" in refused.stderr
+        assert next(iter(change)).rstrip("s") in refused.stderr
+    assert not (parts / "In-the-Wild.noisy.txt").exists()
     done = call(arguments, output=str(parts))
     assert done.exit_code == 0, done.output
     files = {path.name: path.read_bytes() for path in whole.glob("*.txt")}

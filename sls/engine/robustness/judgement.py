@@ -13,7 +13,7 @@ from sls.engine.evaluation.comparison_results import Difference, say_verdict
 from sls.engine.evaluation.evaluation import EvaluationPlan, rank
 from sls.engine.evaluation.groups import ATTACK, SPEAKER, sample_clusters, sample_trials
 from sls.engine.evaluation.measures import FRACTION, Measure
-from sls.engine.robustness.results import ConditionResult, Flip, RobustnessReport
+from sls.engine.robustness.results import SILENCE_ALONE, ConditionResult, Flip, RobustnessReport
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.eer import Ranking, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
@@ -23,6 +23,7 @@ from sls.metrics.sampling import Sampling
 
 MAX_FLIPS = 100
 """Trials that are kept of each condition."""
+TIES_SEED = 1
 COSTS = DetectionCosts()
 """Of which neither the threshold of the EER nor an error at it depends."""
 
@@ -58,6 +59,10 @@ class CleanTrials:
             ValueError: Scores that cannot be ranked.
         """
         ranking = rank_trials(scores, self.is_bonafide)
+        if condition.kind == SILENCE_ALONE:
+            # Recordings without silence share a score. Bona fide first among so many, as the challenges have it,
+            # would give an EER far above chance to a detector that knows nothing.
+            ranking = ranking.draw_ties(np.random.default_rng(TIES_SEED))
         samplings = self.sample(ranking)
         estimates = [estimate_eer(ranking, sampling) for sampling in samplings]
         tested = [compare_pairs(pair)[0] for pair in zip(estimates, self.estimates, strict=True)]
