@@ -76,7 +76,11 @@ def test_a_condition_changes_a_recording_before_it_is_cut_whoever_reads_it_and_b
 
 @pytest.mark.parametrize(
     ("kind", "settings", "level"),
-    [("white-noise", {"snr_db": -100.0}, 1e36), ("speed", {"factor": 0.9}, 3.4e38), ("gain", {"gain": 3.0}, 0.1)],
+    [
+        ("white-noise", {"snr_db": -100.0}, 1e36),
+        ("speed", {"factor": 0.9}, 3.4e38),
+        ("gain", {"gain": 3.0}, 0.1),
+    ],
     ids=["too loud then", "too loud on the way", "an error of its kind"],
 )
 def test_a_condition_that_cannot_be_applied_is_a_failure_of_its_recording(
