@@ -15,7 +15,7 @@ from entrypoints.evaluate import evaluate
 from entrypoints.robustness import robustness
 from entrypoints.score import score
 from sls.engine.scoring.partial_scores import partial_path, read_partial
-from sls.models.checkpoints import CheckpointInfo, build_countermeasure
+from sls.models.checkpoints import CheckpointInfo, build_countermeasure, save_checkpoint
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import log_checkpoint
 from sls.tracking.store import connect
@@ -154,6 +154,15 @@ def test_workers_and_shards_change_no_byte(arguments: dict[str, str], tmp_path: 
     client = connect()
     for run in runs_of("score"):
         client.delete_run(run.info.run_id)
+    # Of shards that are of another precision, or of another condition of that name, nothing is joined.
+    other = tmp_path / "other.yaml"
+    other.write_text("noisy: {kind: white-noise, snr_db: 30}\n")
+    for name, change in (("clean", {"precision": "bf16"}), ("noisy", {"conditions": str(other)})):
+        refused = call(arguments, output=str(parts), **change)
+        assert refused.exit_code == 2
+        assert f"{name}.txt.1-of-2.partial: found scores with" in refused.stderr
+        assert next(iter(change)).rstrip("s") in refused.stderr
+        assert not (parts / f"In-the-Wild.{name}.txt").exists()
     (
         missing := partial_path(parts / "In-the-Wild.noisy.txt").with_name(
             "In-the-Wild.noisy.txt.2-of-2.partial"
@@ -165,15 +174,6 @@ def test_workers_and_shards_change_no_byte(arguments: dict[str, str], tmp_path: 
     assert refused.exit_code == 2
     assert "not scored" in refused.stderr
     missing.write_bytes(content)
-    # Of shards that are of another precision, or of another condition of that name, nothing is joined.
-    other = tmp_path / "other.yaml"
-    other.write_text("noisy: {kind: white-noise, snr_db: 30}\n")
-    for change in ({"precision": "bf16"}, {"conditions": str(other)}):
-        refused = call(arguments, output=str(parts), **change)
-        assert refused.exit_code == 2
-        assert "2.partial: found scores with" in refused.stderr
-        assert next(iter(change)).rstrip("s") in refused.stderr
-    assert not (parts / "In-the-Wild.noisy.txt").exists()
     done = call(arguments, output=str(parts))
     assert done.exit_code == 0, done.output
     files = {path.name: path.read_bytes() for path in whole.glob("*.txt")}
@@ -201,6 +201,18 @@ def test_what_is_typed_wrongly_is_named(
     assert result.exit_code == 2
     assert told in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+    assert not runs_of("score")
+
+
+def test_a_model_of_another_rate_is_refused_before_anything_is_scored(
+    arguments: dict[str, str], tmp_path: Path
+) -> None:
+    model = build_countermeasure("random:tiny", NUM_SAMPLES, 3)
+    path = tmp_path / "narrow.safetensors"
+    save_checkpoint(path, model, CheckpointInfo(model.encoder, NUM_SAMPLES, sample_rate_hz=8_000))
+    result = call(arguments, model=str(path))
+    assert result.exit_code == 2
+    assert "model: found one of 8000 Hz" in result.stderr
     assert not runs_of("score")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.data.conditions.conditions import CLEAN, Condition
 from sls.data.corpora.corpus import Corpus
 from sls.data.loading.trial_lists import TrialList
@@ -111,9 +112,15 @@ def track_robustness(
 
     Raises:
         FileNotFoundError: the key is missing.
-        ValueError: what `ConditionScorer.score` raises, or clean scores that cannot be ranked.
+        ValueError: what `ConditionScorer.score` raises, a checkpoint of another sampling rate than 16 kHz, or clean
+            scores that cannot be ranked.
     """
     run, model, options = scorer.run, scorer.model, scorer.options
+    rate_hz = scorer.checkpoint.info.sample_rate_hz
+    if rate_hz != SAMPLE_RATE_HZ:
+        raise ValueError(
+            f"model: found one of {rate_hz} Hz, expected {SAMPLE_RATE_HZ} Hz, which conditions take"
+        )
     names = ", ".join(condition.name for condition in conditions)
     digest = {"checkpoint_sha256": scorer.checkpoint.digest}
     settings = settings_of(options.compute, options.scoring)
