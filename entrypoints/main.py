@@ -32,7 +32,7 @@ from sls.tracking.registry.stages import appoint_champion, find_champion
 from sls.tracking.registry.versions import RegisteredVersion, register
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import MAIN_TAG, STUDY_TAG
-from sls.tracking.training.study import Study, choose_seed, log_summary
+from sls.tracking.training.study import Study, choose_seed, log_summary, read_seed
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
 TRACKS = ("LA", "DF", "In-the-Wild")
@@ -83,7 +83,8 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     for own in by_seed:
         compute, scoring = own[0].compute, own[0].scoring
         pipeline = Pipeline(run.client, corpus, compute, links, scoring_progress, scoring, workplace)
-        _run_recipe(run, pipeline, own, trials, found)
+        study = Study(run.client, links, bool(resume))
+        _run_recipe(run, pipeline, study, own, trials, found)
     _remove_empty(workplace)
     place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
@@ -104,6 +105,7 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
 def _run_recipe(
     run: TrackedRun,
     pipeline: Pipeline,
+    study: Study,
     by_seed: Sequence[Config],
     trials: Mapping[str, TrialList],
     found: Results,
@@ -112,8 +114,8 @@ def _run_recipe(
 
     That is the one whose monitored loss is the lowest. It alone is scored on dev, on which it is calibrated.
     """
-    recipe, corpus, study = by_seed[0].training.recipe, pipeline.corpus, Study(run.client, pipeline.links)
-    trained = [train_seed(study, config, corpus, is_one=len(by_seed) == 1) for config in by_seed]
+    recipe, corpus, is_one = by_seed[0].training.recipe, pipeline.corpus, len(by_seed) == 1
+    trained = [read_seed(run.client, train_seed(study, config, corpus, is_one=is_one)) for config in by_seed]
     best = choose_seed(trained)
     metrics = found.metrics[recipe] = [{} for _ in trained]
     for item, measured in zip(trained, metrics, strict=True):
