@@ -21,11 +21,13 @@ from sls.engine.evaluation.transfer_results import (
     TransferReport,
     measure_of,
 )
+from sls.engine.robustness.results import RobustnessReport
 from sls.engine.scoring.partial_scores import WHOLE, Shard
 from sls.metrics.operating_points import LOGISTIC_POINT
 from sls.metrics.summary import MEAN, STD, summarise
 from sls.quotation import count_of, make_visible
 from sls.reports import tables as reports
+from sls.reports.robustness_tables import SHORT_TABLE, tabulate_conditions
 from sls.reports.tables import tabulate_measures, text_of
 from sls.reports.transfer_tables import cross_transfers
 from sls.tracking.registry.checkpoints import ModelSource
@@ -63,6 +65,14 @@ def transfer_tables(report: TransferReport) -> Iterator[Table]:
         for method in SHOWN_METHODS:
             table = cross_transfers(matrix, method, measure_of(method))
             yield _show(table, f"{matrix.title}, {METHODS[method]} of each row", caption)
+
+
+def robustness_table(report: RobustnessReport) -> Table:
+    """What each condition costs, the worst first: errors at the threshold of the clean EER, which is the last row."""
+    title = f"{_title(report)}, {report.system}: {report.num_bonafide + report.num_spoof:,} trials"
+    table = tabulate_conditions(report)
+    short = [row[:SHORT_TABLE] for row in table.rows]
+    return _show(reports.Table(table.columns[:SHORT_TABLE], short), title)
 
 
 def decision_table(report: TransferReport) -> Table:
@@ -205,7 +215,7 @@ def _counts(warnings: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in warnings.items())
 
 
-def _title(found: Evaluation | Comparison) -> str:
+def _title(found: Evaluation | Comparison | RobustnessReport) -> str:
     title = f"{found.track}, {found.subset}"
     note = SYNTHETIC_NOTE if found.corpus == DEMO_CORPUS else found.corpus
     return title if found.corpus == PUBLISHED_CORPORA else f"{title} ({note})"

@@ -19,7 +19,8 @@ from sls.tracking.run import TrackedRun
 @text_option(
     "scores",
     "score file or id of a scoring run "
-    "[default: the newest finished scoring run of the track, but for those of a chart of epochs]",
+    "[default: the newest finished scoring run of the track, but for those of a chart of epochs "
+    "and of degraded recordings]",
 )
 @text_option("model", "take the newest scoring run of this model")
 @request_options()

@@ -43,8 +43,14 @@ def fuse(run: TrackedRun, track: str, scores: str, models: str, **options: str) 
             run.client, corpus.name, tracks, split_list(scores), split_list(models), directory
         )
         joined = join_placed(run, placed, corpus, request)
+        conditions = {source.condition for systems in placed.values() for source in systems.values()}
         fusions, written = track_fusion(
-            run, joined, corpus, options["subset"], output_path(options["output"])
+            run,
+            joined,
+            corpus,
+            options["subset"],
+            output_path(options["output"]),
+            ", ".join(sorted(conditions - {""})),
         )
     rows = [
         [fusion.fitted_on, *(f"{weight:.6g}" for weight in (*fusion.llr.weights, fusion.llr.offset))]

@@ -20,7 +20,7 @@ DOCUMENTS = sorted(
 )
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]*)?\)")
 COMMAND = re.compile(r"(?:^ {4,7}|`)((?:mlflow run|python -m|python examples/|torchrun) ?[^`\n#]*)", re.M)
-MADE_BY_USERS = {"my.tracks.yaml"}
+MADE_BY_USERS = {"my.tracks.yaml", "my.conditions.yaml"}
 
 
 def anchor_of(heading: str) -> str:

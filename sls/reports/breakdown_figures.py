@@ -1,4 +1,4 @@
-"""Figures of breakdowns, of differences and of transfers: heat maps and intervals."""
+"""Figures of breakdowns, of differences, of transfers and of conditions: heat maps and intervals."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,10 +10,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sls.engine.evaluation.comparison_results import Comparison
-from sls.engine.evaluation.measures import FRACTION, TITLES, scale_of
+from sls.engine.evaluation.comparison_results import Comparison, Difference
+from sls.engine.evaluation.measures import FRACTION, TITLES, format_measure, scale_of
 from sls.engine.evaluation.results import Breakdown, Evaluation
 from sls.engine.evaluation.transfer_results import METHODS, TransferMatrix, TransferReport, measure_of
+from sls.engine.robustness.results import RobustnessReport
 from sls.metrics.intervals import Interval
 from sls.reports.figure_style import (
     BONAFIDE_COLOUR,
@@ -34,6 +35,10 @@ HEAT_COLOURS = "YlOrRd"
 MAX_ROWS = 30
 """More rows than this do not fit a slide: the hardest are drawn, and the title says so."""
 SHORT_LABEL = 7
+MAX_LEGEND = 80
+"""Characters of a legend in one row."""
+MARGIN_POINTS = 2
+"""Of a figure of differences, at least, around intervals over trials."""
 DARK_SHARE = 159 / 256
 """From here on the heat colours have less than half the luminance of white."""
 EMPTY_COLOUR = "#eeeeee"
@@ -126,16 +131,7 @@ def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
     factor, digits, called = (scale_of(unit), 2, "points") if unit == FRACTION else (1, 4, "cost")
     figure, axes = new_figure(8.6, 2.4 + 0.62 * len(differences))
     rows = [
-        _Estimate(
-            f"{found.first} minus {found.second}",
-            found.value,
-            [
-                (tested.interval.over, tested.interval)
-                for tested in (found.over_trials, found.over_clusters)
-                if tested is not None
-            ],
-            f"{factor * found.value:+.{digits}f}",
-        )
+        _estimate_of(found, f"{found.first} minus {found.second}", f"{factor * found.value:+.{digits}f}")
         for found in differences
     ]
     axes.axvline(0, color="black", linewidth=1)
@@ -145,6 +141,40 @@ def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
     subtitle = f"{comparison.num_common:,} common trials"
     title_figure(axes, f"Differences in {TITLES[measure]}", subtitle, comparison)
     return figure
+
+
+def robustness_figure(report: RobustnessReport) -> Figure:
+    """Draws by how much each condition moves the EER, the worst first; controls, which hold no speech, in words."""
+    figure, axes = new_figure(8.6, 2.6 + 0.36 * len(report.held))
+    rows = [
+        _estimate_of(found.difference, f"{found.name}   {format_measure(found.value('eer'))}", "")
+        for found in report.held
+    ]
+    clean = axes.axvline(0, color="black", linewidth=1)
+    _draw_estimates(figure, axes, rows, 100, {f"clean, {format_measure(report.clean.value)}": clean})
+    # Lines over few clusters are so long that nothing else could be told apart beside them.
+    over_trials = [found.difference.over_trials.interval for found in report.held]
+    ends = 100 * np.array([[found.low, found.high] for found in over_trials])
+    low, high = min(ends.min(), 0) - MARGIN_POINTS, max(ends.max(), 0) + MARGIN_POINTS
+    left, right = axes.get_xlim()
+    axes.set_xlim(max(left, 2 * low), min(right, 2 * high))
+    axes.set_xlabel("EER minus that of clean recordings, points", fontsize=LABEL_SIZE)
+    told = [
+        f"; control {found.name}: {format_measure(found.value('eer'))}"
+        for found in report.results
+        if found.is_control
+    ]
+    is_cut = axes.get_xlim() != (left, right)
+    told += ["; lines that reach the edge go on"] if is_cut else []
+    title_figure(axes, "EER under conditions", report.system + "".join(told), report)
+    return figure
+
+
+def _estimate_of(difference: Difference, name: str, text: str) -> _Estimate:
+    """Returns a row of a difference with the intervals that it has."""
+    tested = (difference.over_trials, difference.over_clusters)
+    bars = [(found.interval.over, found.interval) for found in tested if found is not None]
+    return _Estimate(name, difference.value, bars, text)
 
 
 def _keep_hardest(rows: Sequence[Row], hardness: Callable[[Row], float]) -> tuple[list[Row], str]:
@@ -189,4 +219,5 @@ def _draw_estimates(
     axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     draw_grid(axes, "x")
-    draw_legend_below(figure, handles, len(handles))
+    # Such as of the speakers of each class, and of attacks: too long to stand beside others.
+    draw_legend_below(figure, handles, len(handles) if sum(map(len, handles)) < MAX_LEGEND else 1)

@@ -14,6 +14,7 @@ from matplotlib.text import Text
 from sls.data.corpora.corpus import DEMO_CORPUS, PUBLISHED_CORPORA
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.results import Evaluation
+from sls.engine.robustness.results import RobustnessReport
 from sls.quotation import make_visible
 
 BONAFIDE_COLOUR, SPOOF_COLOUR = "#0072B2", "#D55E00"
@@ -74,7 +75,9 @@ def set_title(figure: Figure, axes: Axes, title: str, subtitle: str, corpus: str
     mark_synthetic(axes, corpus)
 
 
-def title_figure(axes: Axes, what: str, subtitle: str, found: Evaluation | Comparison) -> None:
+def title_figure(
+    axes: Axes, what: str, subtitle: str, found: Evaluation | Comparison | RobustnessReport
+) -> None:
     """Puts a title over the figure of a result, which says what it shows of which data."""
     title = f"{what}, {describe(found.track, found.subset, found.corpus)}"
     set_title(cast(Figure, axes.figure), axes, title, subtitle, found.corpus)

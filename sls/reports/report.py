@@ -20,8 +20,11 @@ from sls.engine.evaluation.transfer_results import (
     SHOWN_METHODS,
     TransferReport,
 )
+from sls.engine.robustness.results import SHOWN_FLIPS, RobustnessReport
+from sls.reports.breakdown_figures import robustness_figure
 from sls.reports.figure_style import describe, title_text, to_png
 from sls.reports.figures import comparison_figures, evaluation_figures, locate_det_points, transfer_figures
+from sls.reports.robustness_tables import tabulate_conditions, tabulate_flips
 from sls.reports.tables import (
     Table,
     cross_breakdown,
@@ -40,7 +43,7 @@ PAGE_NAME, DATA_NAME = "report.html", "report.json"
 MAX_FLAT_ROWS = 40
 """A longer table scrolls within the page."""
 
-Result = Evaluation | Comparison | TransferReport
+Result = Evaluation | Comparison | TransferReport | RobustnessReport
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,23 @@ def run_report(run_id: str) -> str:
 def render_report(found: Result) -> dict[str, bytes]:
     """Returns the report of a result: report.html, report.json and one PNG for each figure, by name."""
     evaluations: Sequence[Evaluation] = ()
+    what = ""
     if isinstance(found, Evaluation):
         evaluations, figures = [found], evaluation_figures(found)
         texts = _describe_evaluation(found)
     elif isinstance(found, Comparison):
         evaluations, figures = found.evaluations, comparison_figures(found)
         texts = _describe_comparison(found, figures)
+    elif isinstance(found, RobustnessReport):
+        what = f"{found.system} under conditions"
+        figures = {"conditions": robustness_figure(found)} if found.held else {}
+        texts = _describe_robustness(found)
     else:
+        what = "Operating points"
         figures = transfer_figures(found)
         texts = _describe_transfers(found)
     pictures = {name: to_png(figure) for name, figure in figures.items()}
-    what = ", ".join(evaluation.system for evaluation in evaluations) or "Operating points"
+    what = what or ", ".join(evaluation.system for evaluation in evaluations)
     page = _template().render(
         texts,
         title=title_text(f"{what} on {describe(found.track, found.subset, found.corpus)}", found.corpus),
@@ -152,6 +161,25 @@ def _describe_transfers(report: TransferReport) -> dict[str, Any]:
         "verdicts": report.verdicts,
         "sections": [*sections, everything],
     }
+
+
+def _describe_robustness(report: RobustnessReport) -> dict[str, Any]:
+    """Returns what the page says of a system under conditions."""
+    lead = (
+        f"The same {report.num_bonafide:,} bona fide and {report.num_spoof:,} spoofed trials, clean and under each "
+        "condition. Differences are in points of the EER, held pair by pair. Miss and false alarm are at "
+        f"{report.threshold:.6g}, the threshold of the clean EER, which is what a deployed system would keep."
+    )
+    furthest = (
+        f"Decided otherwise than clean at that threshold: of each condition the {SHOWN_FLIPS} that moved most. "
+        "flips.csv beside this page has more."
+    )
+    pictures = ["conditions"] if report.held else []
+    sections = [
+        Section("Conditions, the worst first", (), [tabulate_conditions(report)], pictures),
+        Section("Trials that flip", [furthest], [tabulate_flips(report)]),
+    ]
+    return {"lead": lead, "notes": report.notes, "verdicts": report.verdicts, "sections": sections}
 
 
 def _show_breakdown(breakdown: Breakdown) -> Section:

@@ -18,13 +18,15 @@ AVERAGE_TAG = "average_of"
 """Of a checkpoint that is the mean of some epochs: which."""
 WEIGHTS_TAG, WEIGHTS_DELETED = "weights", "deleted"
 NOT_COMPARABLE_TAG = "not_comparable"
-"""Of an evaluation of another subset, of some trials, of windows or calibrated: why it stays out of the view."""
+"""Of an evaluation of another subset, some trials, windows, degraded or calibrated: why the view leaves it out."""
 EVALUATED_BY = "evaluated_by."
 """The beginning of the tags of a training run that name, by track, the evaluation whose figures it bears."""
 BORNE_TAG = "figures_on"
 """Of an evaluation of a training's checkpoint, once that chose: the training, which stands for it in comparisons."""
 DECISIONS_TAG = "decisions_of"
 """Of a training run: the checkpoint whose decisions on other tracks its figures tell."""
+ROBUSTNESS_TAG, ROBUSTNESS_PREFIX = "robustness_of", "robustness/"
+"""Of a training run: the checkpoint whose losses under conditions its figures tell, and how their names begin."""
 EPOCHS_METRIC = "/eer_percent_by_epoch"
 """The end of the name of what a chart of epochs logs on a training run; in front of it stands the track."""
 EPOCHS_TAG = "epochs_run_id"
@@ -39,6 +41,8 @@ SEED_PARAM, RECIPE_PARAM = "cfg/seed", "cfg/recipe"
 """Parameters of a training run by which one of a study is found."""
 CHOSEN_EPOCH_TAG = "chosen_epoch"
 CHOSEN_BY_TAG = "chosen_by"
+CONDITION_TAG = "condition"
+"""Of what scored degraded recordings, and of its evaluations: the name of what degraded them."""
 PARENT_TAG = "mlflow.parentRunId"
 """MLflow's own: the run under which the tracking UI shows this one."""
 STAGE_TAG = "stage"
@@ -70,6 +74,11 @@ def evaluated_place(corpus: str, track: str, precision: str = "fp32") -> str:
     name = track if corpus in ("", PUBLISHED_CORPORA) else f"{corpus}.{track}"
     name += "" if precision in ("", "fp32") else f".{precision}"
     return re.sub(r"[^\w ./-]", "_", name, flags=re.ASCII)
+
+
+def robustness_metric(place: str, condition: str, figure: str) -> str:
+    """Returns what a figure of a condition is called on a track: `robustness/LA/opus-16/eer_diff_percent`."""
+    return f"{ROBUSTNESS_PREFIX}{place}/{condition}/{figure}"
 
 
 def key_tag(place: str) -> str:

@@ -92,6 +92,20 @@ def test_fused_scores_reach_the_optimum_and_are_evaluated_and_compared_like_any(
     assert "fused is better than one on LA" in compared.output
 
 
+def test_fused_scores_of_degraded_recordings_are_no_clean_ones(store, corpus, files) -> None:
+    client = connect()
+    run_id = client.create_run("0", tags={"kind": "score", "track": "LA", "condition": "opus-16"}).info.run_id
+    client.log_artifact(run_id, str(files["LA/one"]), "scores")
+    client.set_terminated(run_id)
+    scores = f"{named(files, 'dev')},LA/one={run_id},LA/two={files['LA/two']}"
+    done = invoke(fuse, corpus, track="dev,LA", scores=scores, output=str(corpus / "fused"))
+    assert done.exit_code == 0, done.output
+    assert newest_run("score").data.tags["condition"] == "opus-16"
+    refused = invoke(evaluate, corpus, track="LA")
+    assert refused.exit_code == 2
+    assert "no finished scoring run of track LA" in refused.stderr
+
+
 def test_one_track_is_fused_by_halves_of_its_speakers(store, corpus, files) -> None:
     done = invoke(fuse, corpus, track="dev", scores=named(files, "dev"), output=str(corpus / "fused"))
     assert done.exit_code == 0, done.output

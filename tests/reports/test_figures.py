@@ -11,7 +11,12 @@ from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell
 from sls.quotation import make_visible
-from sls.reports.breakdown_figures import MAX_ROWS, heat_map_figure, interval_figure
+from sls.reports.breakdown_figures import (
+    MAX_ROWS,
+    heat_map_figure,
+    interval_figure,
+    robustness_figure,
+)
 from sls.reports.figure_style import to_png
 from sls.reports.figures import (
     RING_SIZE,
@@ -25,6 +30,7 @@ from sls.reports.figures import (
 from sls.tracking.scoring.one_recording import ScoredRecording, ScoredWindow, curve_figure
 from tests.engine.evaluation.keys import make_asv, make_corpus
 from tests.engine.evaluation.test_comparison import make_systems
+from tests.engine.robustness.test_judgement import judged
 
 EPOCH_COLUMNS = ("track", "recipe", "epoch", "eer_percent", "is_chosen")
 
@@ -219,3 +225,20 @@ def test_a_comparison_draws_all_systems_and_every_difference():
     texts = texts_of(figures["eer_differences"])
     assert "one minus two" in texts
     assert f"{100 * found.differences[0].value:+.2f}" in texts
+
+
+def test_conditions_are_drawn_from_the_worst_on_and_a_control_in_words() -> None:
+    report = judged({"mild": 0.1, "bad": 1.0}, "silence-alone")
+    figure = robustness_figure(report)
+    (axes,) = figure.axes
+    assert [label.get_text().split()[0] for label in axes.get_yticklabels()] == ["bad", "mild"]
+    low, high = axes.get_ylim()
+    assert low > high  # the first row is the upper one
+    drawn = {round(float(x), 9) for line in axes.lines for x in line.get_xdata()}
+    for found in report.held:
+        for interval in found.measures[1].intervals:
+            assert {round(100 * interval.low, 9), round(100 * interval.high, 9)} <= drawn
+    (control,) = (found for found in report.results if found.is_control)
+    texts = " ".join(texts_of(figure))
+    assert f"control {control.name}: {100 * control.value('eer'):.2f} %" in texts
+    assert to_png(figure)

@@ -13,12 +13,15 @@ from sls.engine.evaluation.comparison import compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
 from sls.engine.evaluation.results import Breakdown, Cell
 from sls.engine.evaluation.transfers import transfer
+from sls.engine.robustness.results import SHOWN_FLIPS
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.operating_points import EER_POINT
 from sls.reports.report import render_report
-from sls.reports.tables import cross_breakdown, tabulate_breakdown
+from sls.reports.robustness_tables import tabulate_conditions, tabulate_flips
+from sls.reports.tables import cross_breakdown, tabulate_breakdown, text_of
 from tests.engine.evaluation.keys import make_asv, make_corpus
 from tests.engine.evaluation.test_comparison import make_systems
+from tests.engine.robustness.test_judgement import judged
 
 VOID = {"meta", "img", "line", "br"}
 
@@ -214,3 +217,39 @@ def test_the_page_of_transfers_has_both_matrices_their_intervals_and_the_verdict
     assert any("no logistic calibration of reversed" in note for note in report.notes)
     assert report.matrices[0].find("reversed", "one", "logistic") is None
     assert json.loads(files["report.json"])["verdicts"] == list(report.verdicts)
+
+
+@pytest.fixture(scope="module")
+def robustness():
+    return judged({"bad<": 1.0, "mild": 0.1}, "silence-alone")
+
+
+def test_the_page_of_robustness_shows_conditions_from_the_worst_on(robustness) -> None:
+    files = render_report(robustness)
+    assert set(files) == {"report.html", "report.json", "conditions.png"}
+    page = read_page(files)
+    for verdict in robustness.verdicts:
+        assert verdict in page.text
+    assert page.text.index("bad<") < page.text.index("mild") < page.text.index("\nsilence-alone")
+    assert robustness.results[0].condition.description in page.text
+    assert robustness.results[0].flips[0].trial in page.text
+
+
+def test_tables_of_robustness_hold_its_numbers(robustness) -> None:
+    rows = [[text_of(cell) for cell in row] for row in tabulate_conditions(robustness).rows]
+    assert [row[0] for row in rows] == ["bad<", "mild", "silence-alone", "clean"]
+    first = robustness.results[0]
+    wanted = [f"{100 * first.value(name):.2f}" for name in ("eer", "eer_diff", "miss", "false_alarm")]
+    assert [rows[0][place] for place in (1, 2, 4, 5)] == wanted
+    assert rows[-1][1] == f"{100 * robustness.clean.value:.2f}"
+    assert rows[0][-2:] == ["distinguishable", first.condition.description]
+    assert {len(row) for row in rows} == {len(tabulate_conditions(robustness).columns)}
+    flips = tabulate_flips(robustness).rows
+    assert [row[0] for row in flips].count("bad<") == SHOWN_FLIPS
+    assert "silence-alone" not in {row[0] for row in flips}
+
+
+def test_a_control_alone_is_told_without_a_chart() -> None:
+    files = render_report(judged({}, "silence-alone"))
+    assert set(files) == {"report.html", "report.json"}
+    assert "silence around speech alone" in read_page(files).text

@@ -13,6 +13,7 @@ from sls.config import Resampler
 from sls.data.audio.recording import AudioError, read_recording
 from sls.data.audio.warnings import warn_of_waveform
 from sls.data.audio.windows import check_hop, cut_windows
+from sls.data.conditions.conditions import Condition, trial_generator
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import AudioFailure
 
@@ -49,17 +50,23 @@ class ScoringBatches(Dataset[ScoringBatch]):
         batch_size: Trials in a batch.
         window_hop: See `cut_windows`.
         resampler: See `read_audio`.
+        condition: What degrades each recording before it is cut; None scores them as they are.
 
     Raises:
         ValueError: a hop longer than a window.
     """
 
     def __init__(
-        self, trials: TrialDataset, batch_size: int, window_hop: int = 0, resampler: Resampler = "soxr"
+        self,
+        trials: TrialDataset,
+        batch_size: int,
+        window_hop: int = 0,
+        resampler: Resampler = "soxr",
+        condition: Condition | None = None,
     ) -> None:
         check_hop(window_hop, trials.audio.audio_max_len)
         self.trials, self.batch_size = trials, batch_size
-        self.window_hop, self.resampler = window_hop, resampler
+        self.window_hop, self.resampler, self.condition = window_hop, resampler, condition
 
     def __len__(self) -> int:
         return -(-len(self.trials) // self.batch_size)
@@ -84,7 +91,8 @@ class ScoringBatches(Dataset[ScoringBatch]):
                 content = path.read_bytes()
                 after_reading_s = time.perf_counter()
                 recording = read_recording(content, audio.sample_rate, str(path), self.resampler)
-                heard = cut_windows(recording.waveform, audio.audio_max_len, self.window_hop)
+                waveform = self._degrade(recording.waveform, self.trials.name(index))
+                heard = cut_windows(waveform, audio.audio_max_len, self.window_hop)
                 windows.append(heard)
                 num_heard = len(recording.waveform) if self.window_hop else audio.audio_max_len
                 of_file = recording.file_warnings(num_heard)
@@ -99,6 +107,11 @@ class ScoringBatches(Dataset[ScoringBatch]):
         counts = np.array([len(of_trial) for of_trial in windows])
         stacked = torch.from_numpy(np.concatenate(windows))
         return ScoringBatch(number, members, stacked, counts, warnings, tuple(failures), read_s, decode_s)
+
+    def _degrade(self, waveform: np.ndarray, trial: str) -> np.ndarray:
+        if self.condition is None:
+            return waveform
+        return self.condition.apply(waveform, trial_generator(self.trials.seed, self.condition.name, trial))
 
 
 def _describe(error: Exception, path: object) -> str:

@@ -21,6 +21,7 @@ TITLES = {
     "false_alarm": "false alarm",
     "half_total_error": "half total error",
     "min_half_total_error": "min half total error",
+    "eer_diff": "difference in EER",
 }
 LEAST_SHOWN_P = 0.0001
 
@@ -62,6 +63,22 @@ class Measured:
     def value(self, name: str) -> float:
         """Returns the value of a measure that was computed."""
         return next(measure.value for measure in self.measures if measure.name == name)
+
+    def figures(self) -> dict[str, float]:
+        """Returns the measures for a tracker; rates as percentages, whose names end in `_percent`.
+
+        The ends of an interval follow their number as `eer_percent_low`, `eer_percent_high` (over trials) and
+        `eer_percent_clustered_low`, `eer_percent_clustered_high` (over speakers and attacks).
+        """
+        found: dict[str, float] = {}
+        for measure in self.measures:
+            factor, name = scale_of(measure.unit), measure.metric
+            found[name] = factor * measure.value
+            for interval in measure.intervals:
+                kind = "_clustered" if interval.is_clustered else ""
+                found[f"{name}{kind}_low"] = factor * interval.low
+                found[f"{name}{kind}_high"] = factor * interval.high
+        return found
 
 
 def scale_of(unit: str) -> int:

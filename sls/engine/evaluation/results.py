@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sls.engine.evaluation.measures import COST, FRACTION, Measure, Measured, format_measure, scale_of
+from sls.engine.evaluation.measures import COST, FRACTION, Measure, Measured, format_measure
 from sls.metrics.classification import Confusion
 from sls.metrics.eer import DetCurve
 from sls.metrics.intervals import Interval
@@ -164,20 +164,8 @@ class Evaluation(Measured):
         return f"EER by subset of the key: {', '.join(parts)}" if self.other_subsets else ""
 
     def metrics(self) -> dict[str, float]:
-        """Returns the numbers for a tracker; rates as percentages, whose names end in `_percent`.
-
-        The ends of an interval follow their number as `eer_percent_low`, `eer_percent_high` (over trials) and
-        `eer_percent_clustered_low`, `eer_percent_clustered_high` (over speakers and attacks).
-        """
-        found: dict[str, float] = {}
-        for measure in self.measures:
-            factor = scale_of(measure.unit)
-            name = measure.metric
-            found[name] = factor * measure.value
-            for interval in measure.intervals:
-                kind = "_clustered" if interval.is_clustered else ""
-                found[f"{name}{kind}_low"] = factor * interval.low
-                found[f"{name}{kind}_high"] = factor * interval.high
+        """Returns the numbers for a tracker: `figures`, the threshold and how many trials they are of."""
+        found = self.figures()
         found["eer_threshold"] = self.eer_threshold
         found["num_bonafide"], found["num_spoof"] = float(self.num_bonafide), float(self.num_spoof)
         if "coverage" in self.provenance:

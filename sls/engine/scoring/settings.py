@@ -7,19 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from sls.config import ComputeConfig, ScoringConfig
+from sls.data.conditions.conditions import CLEAN, Condition
 from sls.quotation import quote, shorten
 
 REMEDY = "name another output, or add force=true to score anew"
 SETTINGS = ("precision", "backend", "resampler", "window_hop", "window_combination")
 """Names of what `settings_of` returns."""
-EARLIER_SETTINGS = {"resampler": "soxr"}
-"""Settings that scores were once made with and do not name, since there was no choice."""
+DEGRADED = ("condition", "condition_settings")
+"""Names of what `describe_condition` returns; clean scores have neither."""
+EARLIER_SETTINGS = {"resampler": "soxr", **dict.fromkeys(DEGRADED, CLEAN)}
+"""Settings that scores do not name: of recordings as they are, or since there once was no choice."""
 DESCRIPTION = ("track", "corpus", "model", "protocol", "counts", "model_tags", "versions", "hardware")
 """What else is said of the making of scores; no score depends on it."""
 
 _KINDS = {
     **dict.fromkeys(("num_trials", "eval_batch_size"), int),
-    **dict.fromkeys(("track", "corpus", "model", "protocol", "protocol_sha256"), str),
+    **dict.fromkeys(("track", "corpus", "model", "protocol", "protocol_sha256", *DEGRADED), str),
     **dict.fromkeys(("counts", "model_tags"), dict),
 }
 
@@ -34,6 +37,14 @@ def settings_of(compute: ComputeConfig, scoring: ScoringConfig) -> dict[str, Any
         # Without windows nothing is combined.
         "window_combination": scoring.window_combination if scoring.window_hop else "none",
     }
+
+
+def describe_condition(condition: Condition | None) -> dict[str, str]:
+    """Returns what degraded the recordings, by name; nothing where nothing did.
+
+    Of two conditions with the same settings each has a name of its own, by which its generator is seeded.
+    """
+    return dict(zip(DEGRADED, (condition.name, condition.fingerprint), strict=True)) if condition else {}
 
 
 def is_made_with(content: Any) -> bool:

@@ -26,7 +26,7 @@ CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 """A pattern of the metrics that are charted; the UI makes a section of each track. Intervals stand in the reports."""
 COLUMNS = r"/(eer_percent|min_tdcf)$"
 """A pattern of the metrics that are columns of its table, behind the parameters that differ."""
-OTHER_KINDS = ("score", "score-shard", "register")
+OTHER_KINDS = ("score", "score-shard", "register", "robustness")
 # What trained the recipes, and evaluations for which no training stands: of imported checkpoints, and those of an
 # earlier version. But not those of each epoch, which would enter the averages.
 _WANTED = (

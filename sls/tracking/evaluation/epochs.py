@@ -20,7 +20,7 @@ from sls.tracking.evaluation.trainings import TrainingRun
 from sls.tracking.registry.checkpoints import ModelSource, epoch_name, has_weights, resolve_model
 from sls.tracking.registry.lineage import refusals_warn
 from sls.tracking.run import TrackedRun, one_line, run_link
-from sls.tracking.scoring.score_file import HAS_SCORES
+from sls.tracking.scoring.score_file import HAS_SCORES, IS_CLEAN
 from sls.tracking.store import FINISHED, NEWEST_FIRST, find_runs, tagged
 from sls.tracking.tags import CHOSEN_EPOCH_TAG, EPOCHS_METRIC, NOTE_TAG
 
@@ -139,7 +139,8 @@ class EpochEvaluator:
         # A run that did not come to its end has chosen none.
         is_chosen = training.run.data.tags.get(CHOSEN_EPOCH_TAG) == str(epoch)
         found = EvaluatedEpoch(training.name, epoch, trials.name, is_chosen, training.run_id, model_id)
-        known = self._find_run(tagged(kind="evaluate"), model_id, trials, self.key_tags[trials.name])
+        evaluated = f"{tagged(kind='evaluate')} and {IS_CLEAN}"
+        known = self._find_run(evaluated, model_id, trials, self.key_tags[trials.name])
         if known is not None:
             logger.info("%s: known from run %s", found.title, known.info.run_id)
             eer_percent = known.data.metrics[f"{trials.name}/eer_percent"]

@@ -194,5 +194,6 @@ def _explain_not_comparable(basis: EvaluationBasis, source: ScoreSource, joined:
         "some of the trials": not joined.coverage.is_complete,
         f"windows every {hop} samples": hop != "0",
         "calibrated": basis.request.calibration is not None,
+        f"condition {source.condition}": bool(source.condition),
     }
     return ", ".join(reason for reason, holds in reasons.items() if holds)

@@ -120,6 +120,8 @@ def _tell_of_model(
     told = ("model_id", TRAIN_RUN_TAG, "precision", "window_hop")
     if any(source.tags.get(name) != tags.get(name) for source in sources.values() for name in told):
         return
+    if any(source.condition for source in sources.values()):
+        return
     model_id, precision = tags.get(MODEL_ID_TAG, ""), tags.get("precision", "fp32")
     if not model_id or tags.get("window_hop", "0") != "0":
         return

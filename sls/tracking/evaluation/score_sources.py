@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sls.engine.evaluation.comparison import SeedOf
-from sls.engine.scoring.settings import SETTINGS
+from sls.engine.scoring.settings import DEGRADED, SETTINGS
 from sls.files import check_is_file
 from sls.quotation import make_visible
 from sls.tracking.artifacts import download
@@ -21,12 +21,12 @@ from sls.tracking.names import check_system
 from sls.tracking.registry.checkpoints import find_model, tell_epoch
 from sls.tracking.scoring.score_file import HAS_SCORES, SCORES_DIRECTORY
 from sls.tracking.store import FINISHED, NEWEST_FIRST, find_first_run, get_run, is_run_id, tagged
-from sls.tracking.tags import EPOCHS_TAG, MODEL_TAGS, TRAIN_RUN_TAG
+from sls.tracking.tags import CONDITION_TAG, EPOCHS_TAG, MODEL_TAGS, TRAIN_RUN_TAG
 
 logger = logging.getLogger(__name__)
 
 # Tags that an evaluation run takes over from the scoring run, so that both can be grouped and walked alike.
-LINEAGE_TAGS = (*SETTINGS, *MODEL_TAGS, "checkpoint_sha256")
+LINEAGE_TAGS = (*SETTINGS, *DEGRADED, *MODEL_TAGS, "checkpoint_sha256")
 
 
 OWN_NAME = "system"
@@ -52,7 +52,12 @@ class ScoreSource:
     @property
     def system(self) -> str:
         """What to call the system in a report."""
-        return make_visible(_name_system(self.tags) or self.path.stem)
+        return make_visible(f"{_name_system(self.tags) or self.path.stem} {self.condition}".strip())
+
+    @property
+    def condition(self) -> str:
+        """The name of what degraded the recordings; empty where nothing did."""
+        return self.tags.get(CONDITION_TAG, "")
 
 
 def find_scores(
@@ -63,7 +68,7 @@ def find_scores(
     Args:
         client: The tracking store.
         scores: A file, the id of a scoring run, or empty for the newest finished scoring run of the track,
-            but for those that a chart of epochs left behind.
+            but for those of degraded recordings, and those that a chart of epochs left behind.
         corpus: The corpus that the track is of.
         track: The track.
         directory: Where to download the scores of a run.
@@ -192,7 +197,9 @@ def _check_name(system: str, item: str, others: Container[str]) -> None:
         raise ValueError(f"systems: found name {system}, expected letters, digits, _, - and .; use NAME=FILE")
     check_system(system, "systems")
     if system in others:
-        raise ValueError(f"systems: {item} is the second called {system}; name them: -P scores=NAME=FILE,...")
+        raise ValueError(
+            f"systems: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."
+        )
 
 
 def _name_system(tags: Mapping[str, str]) -> str:

@@ -29,14 +29,20 @@ from sls.tracking.tags import (
     EVALUATED_BY,
     NOT_COMPARABLE_TAG,
     PARENT_TAG,
+    ROBUSTNESS_PREFIX,
+    ROBUSTNESS_TAG,
     TRAIN_RUN_TAG,
     evaluated_place,
+    robustness_metric,
 )
 
 # Few, since MLflow compares runs by all metrics that they have; the rest stands on the evaluation.
 BORNE_FIGURES = re.compile("(eer_percent|min_tdcf)(_clustered)?(_low|_high)?")
-DECISIONS = re.compile(rf"_by_({'|'.join(METHODS)})_of_")
-"""In the names of figures of decisions."""
+BORNE_OF_CHOICE = {
+    DECISIONS_TAG: re.compile(rf"_by_({'|'.join(METHODS)})_of_"),
+    ROBUSTNESS_TAG: re.compile(f"^{ROBUSTNESS_PREFIX}.+/.+/"),
+}
+"""What names figures that no evaluation renews, by the tag that says of which checkpoint they are."""
 MAX_ROUNDS = 5
 
 logger = logging.getLogger(__name__)
@@ -89,20 +95,43 @@ def bear_decisions(
     refuses is a warning.
     """
     with refusals_warn(f"The decisions are not written on the run {train_run_id}"):
-        origin = find_active_run(client, train_run_id)
-        chosen = _find_chosen(client, origin) if origin else None
-        if origin is not None and chosen is not None and chosen.model_id == model_id:
+        origin = _find_origin_of_choice(client, model_id, train_run_id)
+        if origin is not None:
             _log_anew(client, origin, figures, RunTag(DECISIONS_TAG, model_id))
 
 
-def _forget_decisions(client: MlflowClient, origin: Run, model_id: str) -> None:
-    """Makes NaN of the decisions of another epoch than the one that is chosen now."""
-    if origin.data.tags.get(DECISIONS_TAG, model_id) not in ("", model_id):
-        now_ms = int(time.time() * 1000)
-        metrics = [
-            Metric(name, math.nan, now_ms, 0) for name in origin.data.metrics if DECISIONS.search(name)
-        ]
-        client.log_batch(origin.info.run_id, metrics=metrics, tags=[RunTag(DECISIONS_TAG, "")])
+def bear_robustness(
+    client: MlflowClient,
+    model_id: str,
+    train_run_id: str,
+    place: Place,
+    figures: Mapping[tuple[str, str], float],
+) -> None:
+    """Writes what conditions cost a checkpoint as `bear_decisions` does: figures by condition and their own name."""
+    with refusals_warn(f"The losses under conditions are not written on the run {train_run_id}"):
+        origin = _find_origin_of_choice(client, model_id, train_run_id)
+        if origin is not None:
+            name = _name_place(place, origin)
+            named = {robustness_metric(name, *figure): value for figure, value in figures.items()}
+            _log_anew(client, origin, named, RunTag(ROBUSTNESS_TAG, model_id))
+
+
+def _find_origin_of_choice(client: MlflowClient, model_id: str, train_run_id: str) -> Run | None:
+    """Returns the run that made a checkpoint, if that is of the epoch that it chose."""
+    origin = find_active_run(client, train_run_id)
+    chosen = _find_chosen(client, origin) if origin else None
+    return origin if chosen is not None and chosen.model_id == model_id else None
+
+
+def _forget_former_choice(client: MlflowClient, origin: Run, model_id: str) -> None:
+    """Makes NaN of the figures of `BORNE_OF_CHOICE` of another epoch than the one that is chosen now."""
+    for tag, names in BORNE_OF_CHOICE.items():
+        if origin.data.tags.get(tag, model_id) not in ("", model_id):
+            now_ms = int(time.time() * 1000)
+            metrics = [
+                Metric(name, math.nan, now_ms, 0) for name in origin.data.metrics if names.search(name)
+            ]
+            client.log_batch(origin.info.run_id, metrics=metrics, tags=[RunTag(tag, "")])
 
 
 def _renew(client: MlflowClient, train_run_id: str) -> bool:
@@ -111,7 +140,7 @@ def _renew(client: MlflowClient, train_run_id: str) -> bool:
     chosen = _find_chosen(client, origin) if origin else None
     if origin is None or chosen is None:
         return False
-    _forget_decisions(client, origin, str(chosen.model_id))
+    _forget_former_choice(client, origin, str(chosen.model_id))
     lineage = read_lineage(client, chosen.model_id, train_run_id)
     evaluations = {
         _name_place(place, origin): run

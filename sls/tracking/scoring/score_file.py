@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from sls.config import WORK_ROOT
@@ -21,6 +22,7 @@ from sls.engine.scoring.partial_scores import (
     read_partial,
 )
 from sls.engine.scoring.settings import (
+    DEGRADED,
     EARLIER_SETTINGS,
     REMEDY,
     SETTINGS,
@@ -35,13 +37,17 @@ from sls.tracking.artifacts import download
 from sls.tracking.registry.lineage import link_checkpoint, read_lineage
 from sls.tracking.registry.parent_run import place_under_origin
 from sls.tracking.run import TrackedRun
-from sls.tracking.store import FINISHED, find_first_run, tagged
-from sls.tracking.tags import KEY_TAG, MODEL_ID_TAG, TRAIN_RUN_TAG
+from sls.tracking.store import FINISHED, NEWEST_FIRST, find_first_run, tagged
+from sls.tracking.tags import CONDITION_TAG, KEY_TAG, MODEL_ID_TAG, TRAIN_RUN_TAG
 
 SCORES_DIRECTORY = "scores"
 OUTPUT_DIRECTORY = WORK_ROOT / "outputs" / "scores"
-HAS_SCORES = f"tags.{KEY_TAG} != '' and tags.shard IS NULL"
+IS_CLEAN = f"tags.{CONDITION_TAG} IS NULL"
+"""The condition of `find_runs` for those of recordings as they are."""
+IS_WHOLE = f"tags.{KEY_TAG} != '' and tags.shard IS NULL"
 """The condition of `find_runs` for those that keep a score file, once finished; some are evaluations of it too."""
+HAS_SCORES = f"{IS_WHOLE} and {IS_CLEAN}"
+"""The same, of recordings as they are: what stands for the scores of a track, where nobody names any."""
 JOIN_REMEDY = "remove what is not wanted, or name another output"
 
 logger = logging.getLogger(__name__)
@@ -144,8 +150,11 @@ def remove_partial_files(output: Path) -> None:
 def describe_scores(run: TrackedRun, made_with: Mapping[str, Any], key: str) -> None:
     """Records what is scored, with what and how; `key` is the same for the same model, protocol and settings."""
     named = {**EARLIER_SETTINGS, **made_with}
-    run.set_tags({name: named[name] for name in _TAGGED} | {KEY_TAG: key, **made_with["model_tags"]})
-    place_under_origin(run, "score", made_with["model_tags"], made_with["track"])
+    degraded = {name: made_with[name] for name in DEGRADED if name in made_with}
+    tags = {name: named[name] for name in _TAGGED} | {KEY_TAG: key, **degraded}
+    run.set_tags(tags | made_with["model_tags"])
+    what = " ".join([made_with["track"], made_with.get(CONDITION_TAG, "")]).strip()
+    place_under_origin(run, "score", made_with["model_tags"], what)
     if digest := made_with["protocol_sha256"]:
         run.set_tags({"protocol": made_with["protocol"], "protocol_sha256": digest})
         # The protocol need not be at hand where shards are joined.
@@ -162,27 +171,32 @@ def record_score_file(run: TrackedRun, output: Path, model_tags: Mapping[str, st
     link_checkpoint(run.client, read_lineage(run.client, model_id, train_run_id))
 
 
-def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> bool:
-    """Fetches the scores of a finished scoring run of the same model, protocol and settings, if there is one."""
+def find_finished(client: MlflowClient, experiment: str, key: str) -> Run | None:
+    """Returns the newest finished scoring run of the same model, protocol and settings, if there is one."""
     same = tagged(**{KEY_TAG: key})
-    run = find_first_run(client, same, HAS_SCORES, FINISHED, experiments=[experiment])
+    return find_first_run(client, same, IS_WHOLE, FINISHED, experiments=[experiment], order_by=NEWEST_FIRST)
+
+
+def fetch_finished(client: MlflowClient, experiment: str, key: str, output: Path) -> Run | None:
+    """Fetches the scores of what `find_finished` finds, and returns it; None where they are not to be had."""
+    run = find_finished(client, experiment, key)
     if run is None:
-        return False
+        return None
     uri = f"runs:/{run.info.run_id}/{SCORES_DIRECTORY}"
     with scratch_directory() as directory:
         try:
             kept = download(uri, directory)
         except MlflowException as error:
             logger.warning("%s: not to be had, so trials are scored anew: %s", uri, error)
-            return False
+            return None
         found = next((path.with_suffix("") for path in kept.glob("*.json")), kept)
         if _read_sidecar(found) is None:
             logger.warning("%s: found no whole score file, so trials are scored anew", uri)
-            return False
+            return None
         for source, target in ((sidecar_path(found), sidecar_path(output)), (found, output)):
             with write_whole(target) as temporary:
                 shutil.copyfile(source, temporary)
-    return True
+    return run
 
 
 def track_join(run: TrackedRun, output: Path) -> bool:

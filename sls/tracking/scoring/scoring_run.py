@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from sls.config import AudioConfig, ComputeConfig, ScoringConfig
+from sls.config import SAMPLE_RATE_HZ, AudioConfig, ComputeConfig, ScoringConfig
+from sls.data.conditions.conditions import Condition
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
 from sls.data.loading.trial_lists import TrialList
@@ -19,7 +20,7 @@ from sls.engine.compute.ranks import Ranks
 from sls.engine.scoring.forward_pass import linear_arithmetic, resolve_batch_size
 from sls.engine.scoring.loop import ScoringJob, ScoringSummary, score_shard
 from sls.engine.scoring.partial_scores import WHOLE, Shard, join_shards, partial_path, read_partial
-from sls.engine.scoring.settings import scores_key, settings_of
+from sls.engine.scoring.settings import describe_condition, scores_key, settings_of
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.processes import hold_lock, read_holder, this_process
 from sls.quotation import count_of
@@ -52,6 +53,8 @@ class ScoringOptions:
     shard: Shard = WHOLE
     force: bool = False
     """Score anew, whatever is there."""
+    condition: Condition | None = None
+    """What degrades the recordings before they are scored."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def track_scoring(
     output: Path | None = None,
     on_batch: Callable[[int], None] | None = None,
     ranks: Ranks | None = None,
+    checkpoint: LoadedCheckpoint | None = None,
 ) -> ScoredList:
     """Scores a list of trials and records the score file on a run.
 
@@ -87,6 +91,7 @@ def track_scoring(
             protocol and settings alone.
         on_batch: Called with the number of trials of each batch, for a progress bar.
         ranks: The processes of this launch; each scores a shard, and the first one calls this function.
+        checkpoint: That of the model, where it is loaded already.
 
     Raises:
         ValueError: recordings cannot be read. No score file is written; up to `max_failures` of them, the
@@ -96,7 +101,7 @@ def track_scoring(
     ranks, shard = ranks or Ranks(), options.shard
     if shard != WHOLE and ranks.world_size > 1:
         raise ValueError(f"shard: found {shard} in a launch of {ranks.world_size} processes, expected none")
-    job, key = _prepare(model, trials, options, output, ranks)
+    job, key = prepare_scoring(model, trials, options, output, ranks, checkpoint)
     path, size = job.output, job.batches.batch_size
     describe_scores(run, job.made_with, key)
     run.set_tags({"eval_batch_size": size})
@@ -140,7 +145,7 @@ def follow_scoring(ranks: Ranks) -> None:
             raise ValueError(
                 f"{output}: found no lock of {holder}, expected a directory that all machines of the launch share"
             )
-        job, _ = _prepare(model, trials, options, output, ranks)
+        job, _ = prepare_scoring(model, trials, options, output, ranks)
     ranks.wait_for_all()
     with ranks.tell_failure():
         summary = score_shard(job, _shards(ranks)[ranks.rank])
@@ -151,27 +156,36 @@ def follow_scoring(ranks: Ranks) -> None:
     ranks.wait_for_all(summary)
 
 
-def _prepare(
-    model: ModelSource, trials: TrialList, options: ScoringOptions, output: Path | None, ranks: Ranks
+def prepare_scoring(
+    model: ModelSource,
+    trials: TrialList,
+    options: ScoringOptions,
+    output: Path | None,
+    ranks: Ranks,
+    checkpoint: LoadedCheckpoint | None = None,
 ) -> tuple[ScoringJob, str]:
-    """Loads the checkpoint and settles device and batch size; talks to no server.
+    """Loads the checkpoint, unless it is, and settles device and batch size; talks to no server.
 
     Returns:
         What to score, and a key that is the same for the same model, protocol and settings.
 
     Raises:
-        ValueError: an output that is a directory, not a checkpoint, a device that is not there, or an automatic batch
-            size for a shard.
+        ValueError: an output that is a directory, not a checkpoint, a device that is not there, an automatic batch
+            size for a shard, or a condition for a checkpoint of another sampling rate.
     """
     if output is not None:
         check_output(output)
     compute, scoring = options.compute, options.scoring
     device = ranks.own_device(resolve_device(compute.device))
-    checkpoint = load_checkpoint(model.path, backend=compute.backend, place=model.uri)
+    checkpoint = checkpoint or load_checkpoint(model.path, backend=compute.backend, place=model.uri)
     made_with = _describe(model, checkpoint, trials, options, device)
     key = scores_key(made_with)
     output = output or default_output(trials.name, key)
     info, size = checkpoint.info, compute.eval_batch_size
+    if options.condition and info.sample_rate_hz != SAMPLE_RATE_HZ:
+        raise ValueError(
+            f"conditions: found a model of {info.sample_rate_hz} Hz, expected one of {SAMPLE_RATE_HZ} Hz"
+        )
     if not size and options.shard != WHOLE:
         raise ValueError(
             "eval_batch_size: found 0 (automatic) with shard, expected a number, on which all shards agree"
@@ -181,7 +195,8 @@ def _prepare(
     size = size or resolve_batch_size(checkpoint.model, info.num_samples, compute, device)
     made_with["eval_batch_size"] = size
     audio = AudioConfig(sample_rate=info.sample_rate_hz, audio_max_len=info.num_samples)
-    batches = ScoringBatches(TrialDataset(trials.trials, audio), size, scoring.window_hop, scoring.resampler)
+    dataset = TrialDataset(trials.trials, audio)
+    batches = ScoringBatches(dataset, size, scoring.window_hop, scoring.resampler, options.condition)
     return ScoringJob(checkpoint.model, batches, compute, scoring, device, output, made_with), key
 
 
@@ -214,6 +229,7 @@ def _describe(
         "sample_rate": checkpoint.info.sample_rate_hz,
         "audio_max_len": checkpoint.info.num_samples,
         **settings_of(options.compute, options.scoring),
+        **describe_condition(options.condition),
         "device": device.type,
         "linear_layers": linear_arithmetic(options.compute, device),
         "eval_batch_size": options.compute.eval_batch_size,

@@ -4,6 +4,7 @@ import soundfile
 
 from sls.config import AudioConfig
 from sls.data.audio.recording import read_audio
+from sls.data.conditions.conditions import Condition, trial_generator
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import load_batches
 from sls.data.loading.scoring_batches import ScoringBatches
@@ -50,3 +51,34 @@ def test_a_recording_that_is_not_there_is_named(trials) -> None:
     trials.path(0).unlink()
     (failure,) = ScoringBatches(trials, batch_size=2)[0].failures
     assert failure.message.startswith(f"{trials.path(0)}: ")
+
+
+def test_a_condition_changes_a_recording_before_it_is_cut_whoever_reads_it_and_beside_what(tmp_path) -> None:
+    rng = np.random.default_rng(3)
+    found = []
+    for index, length in enumerate([500, 2_600, 1_700]):
+        path = tmp_path / f"t{index}.wav"
+        soundfile.write(path, rng.normal(0, 0.1, length), 24_000, subtype="FLOAT")
+        found.append(Trial(path.stem, path))
+    trials = TrialDataset(found, AudioConfig(audio_max_len=1_000))
+    noise = Condition("noisy", "white-noise", {"snr_db": 10.0})
+    expected = [
+        np.resize(noise.apply(read_audio(trial.path), trial_generator(0, "noisy", trial.name)), 1_000)
+        for trial in found
+    ]
+    for batch_size, numbers, num_workers in ((3, [0], 0), (1, [2, 0, 1], 2), (2, [1, 0], 1)):
+        batches = ScoringBatches(trials, batch_size, condition=noise)
+        for batch in load_batches(batches, numbers, num_workers):
+            for place, window in zip(batch.trials, batch.windows.numpy(), strict=True):
+                np.testing.assert_array_equal(window, expected[place])
+    assert (ScoringBatches(trials, 3)[0].windows.numpy() != np.stack(expected)).any()
+
+
+def test_a_condition_that_cannot_be_applied_is_a_failure_of_its_recording(tmp_path) -> None:
+    path = tmp_path / "loud.wav"
+    soundfile.write(path, np.full(1_000, 1e36, np.float32), 16_000, subtype="FLOAT")
+    trials = TrialDataset([Trial("loud", path)], AudioConfig(audio_max_len=1_000))
+    louder = Condition("louder", "white-noise", {"snr_db": -100.0})
+    batch = ScoringBatches(trials, 1, condition=louder)[0]
+    assert [failure.name for failure in batch.failures] == ["loud"]
+    assert "louder" in batch.failures[0].message

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sls.config import ComputeConfig, ScoringConfig
-from sls.engine.scoring.settings import check_same, scores_key, settings_of
+from sls.data.conditions.conditions import Condition
+from sls.engine.scoring.settings import check_same, describe_condition, scores_key, settings_of
 
 MADE_WITH = {"track": "LA", "versions": {"torch": "2"}, "linear_layers": "packed", "precision": "bf16"}
 
@@ -28,3 +29,24 @@ def test_the_key_of_scores_from_before_there_was_a_choice_of_resampler_is_that_o
     of = {name: settings_of(ComputeConfig(), ScoringConfig(name)) for name in ("soxr", "kaiser_best")}
     earlier = {name: value for name, value in of["soxr"].items() if name != "resampler"}
     assert scores_key(earlier) == scores_key(of["soxr"]) != scores_key(of["kaiser_best"])
+
+
+def test_scores_of_one_condition_are_not_those_of_another_nor_clean() -> None:
+    opus = Condition("opus-16", "codec", {"codec": "opus", "kbps": 16.0})
+    worse = Condition("opus-16", "codec", {"codec": "opus", "kbps": 6.0})
+    # Its name seeds what it draws.
+    renamed = Condition("voip", "codec", {"codec": "opus", "kbps": 16.0})
+    made_with = [{**MADE_WITH, **describe_condition(found)} for found in (None, opus, worse, renamed)]
+    assert made_with[0] == MADE_WITH
+    assert len({scores_key(item) for item in made_with}) == 4
+    told = (
+        r"condition opus-16, condition_settings .*opus.*, expected condition clean, condition_settings clean"
+    )
+    with pytest.raises(ValueError, match=told):
+        check_same(made_with[1], made_with[0], Path("LA.txt"), "")
+    with pytest.raises(
+        ValueError, match=r"found .*condition_settings .*16.*, expected condition_settings .*6"
+    ):
+        check_same(made_with[1], made_with[2], Path("LA.txt"), "")
+    with pytest.raises(ValueError, match="found .*condition voip, expected condition opus-16;"):
+        check_same(made_with[3], made_with[1], Path("LA.txt"), "")

@@ -46,6 +46,7 @@ def test_view_is_of_one_corpus_and_of_evaluations_that_compare(store) -> None:
     record(5, "evaluate", **of_v1, epochs_run_id="0")
     record(6, "evaluate", recipe="v1", corpus="demo")
     record(7, "score-shard", **of_v1)
+    record(7, "robustness", **of_v1)
     record(8, "evaluate", **of_v1, figures_on="0")
     assert shown(Compared("Kim's")) == ["train 1", "evaluate 3"]
     assert shown(Compared("demo")) == ["evaluate 6"]

@@ -29,6 +29,7 @@ OTHER = {
     "precision": "bf16",
     "window_hop": "8000",
     "resampler": "kaiser_best",
+    "condition": "opus-16",
 }
 
 

@@ -86,3 +86,13 @@ def test_decisions_of_another_kind_stand_on_their_own_run_alone(
     judge(small_corpus, places, tmp_path, **options)
     assert not connect().get_run(train_run_id).data.metrics
     assert "demo.DF.act_dcf" not in connect().get_model_version(REGISTERED_MODEL_NAME, "1").tags
+
+
+def test_decisions_on_degraded_recordings_stand_on_their_own_run_alone(
+    scored, small_corpus, tmp_path
+) -> None:
+    train_run_id, _, places = scored
+    connect().set_tag(places[1].partition("=")[2], "condition", "opus-16")
+    judge(small_corpus, [place.replace("/v1=", "/one=") for place in places], tmp_path)
+    assert not connect().get_run(train_run_id).data.metrics
+    assert "demo.DF.act_dcf" not in connect().get_model_version(REGISTERED_MODEL_NAME, "1").tags

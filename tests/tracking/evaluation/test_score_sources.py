@@ -132,6 +132,26 @@ def test_a_name_without_scores_is_refused(store: Path, tmp_path: Path) -> None:
         find_systems(connect(), "mine", "LA", ["v1=", "v2="], [], tmp_path)
 
 
+def test_degraded_scores_are_passed_over_unless_their_run_is_named(store: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").touch()
+    client, model = connect(), str(tmp_path / "m.safetensors")
+    wanted = made_scoring(tmp_path, 1, model=model, recipe="v1")
+    degraded = made_scoring(tmp_path, 2, model=model, recipe="v1", condition="opus-16")
+    assert find_scores(client, "", "mine", "LA", tmp_path).run_id == wanted
+    assert find_scores(client, "", "mine", "LA", tmp_path, model).run_id == wanted
+    (system,) = find_systems(client, "mine", "LA", [], [model], tmp_path, least=1).values()
+    assert system.run_id == wanted
+    named = find_scores(client, degraded, "mine", "LA", tmp_path)
+    assert (named.run_id, named.condition) == (degraded, "opus-16")
+    assert named.system == "v1 opus-16"
+
+
+def test_degraded_scores_alone_are_no_scores_of_the_track(store: Path, tmp_path: Path) -> None:
+    made_scoring(tmp_path, 1, condition="opus-16")
+    with pytest.raises(ValueError, match="no finished scoring run of track LA of corpus mine in"):
+        find_scores(connect(), "", "mine", "LA", tmp_path)
+
+
 def made_training(recipe: str, seed: int, **links: str) -> tuple[str, str]:
     """A finished training run with the checkpoint that it chose; returns the ids of both."""
     client = connect()
@@ -181,7 +201,7 @@ def test_score_files_of_one_name_are_seeds_that_nobody_knows_and_elsewhere_a_mis
     }
     folder = tmp_path / "again"
     folder.mkdir()
-    with pytest.raises(ValueError, match=r"v1=.*b\.txt is the second called v1"):
+    with pytest.raises(ValueError, match=r"v1=.*b\.txt is the second .*\bv1"):
         find_systems(connect(), "mine", "LA", items, [], folder)
 
 

@@ -9,7 +9,13 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from sls.tracking.active_run import tracked_run
-from sls.tracking.registry.parent_run import bear_decisions, place_under_origin, renew_results
+from sls.tracking.registry.lineage import Place
+from sls.tracking.registry.parent_run import (
+    bear_decisions,
+    bear_robustness,
+    place_under_origin,
+    renew_results,
+)
 from sls.tracking.run import is_made_up
 from sls.tracking.store import connect
 from sls.tracking.tags import PARENT_TAG
@@ -80,6 +86,33 @@ def test_decisions_of_the_chosen_epoch_stand_until_another_is_chosen(client: Mlf
     assert found.tags["decisions_of"] == ""
 
 
+def test_losses_under_conditions_stand_by_place_until_another_epoch_is_chosen(client: MlflowClient) -> None:
+    run_id, models = make_origin(client, corpus="mine")
+    figure, value = ("opus-16", "eer_diff_percent"), 4.0
+    places = {
+        "LA": Place("mine", "LA", "eval", "fp32"),
+        "LA.bf16": Place("mine", "LA", "eval", "bf16"),
+        "other.LA": Place("other", "LA", "eval", "fp32"),
+    }
+    bear_robustness(client, models[0], run_id, places["LA"], {figure: 9.0})
+    for place in places.values():
+        bear_robustness(client, models[1], run_id, place, {figure: value})
+    names = {f"robustness/{name}/opus-16/eer_diff_percent" for name in places}
+    assert client.get_run(run_id).data.metrics == dict.fromkeys(names, value)
+    evaluate(client, models[1], 4.0)
+    renew_results(client, run_id)
+    assert client.get_run(run_id).data.metrics == {
+        **dict.fromkeys(names, value),
+        "LA/eer_percent": 4.0,
+        "LA/eer_percent_low": 3.0,
+    }
+    client.set_tag(run_id, "chosen_epoch", "0")
+    renew_results(client, run_id)
+    found = client.get_run(run_id).data
+    assert all(math.isnan(found.metrics[name]) for name in names)
+    assert found.tags["robustness_of"] == ""
+
+
 def test_newer_evaluation_takes_its_place_at_the_same_step(client: MlflowClient) -> None:
     """The UI draws bars of what has one step; the clock of another machine that is ahead changes nothing."""
     run_id, models = make_origin(client, corpus="mine")
@@ -96,7 +129,12 @@ def test_newer_evaluation_takes_its_place_at_the_same_step(client: MlflowClient)
 
 
 @pytest.mark.parametrize(
-    "tags", [{"not_comparable": "calibrated"}, {"not_comparable": "subset progress", "subset": "progress"}]
+    "tags",
+    [
+        {"not_comparable": "calibrated"},
+        {"not_comparable": "subset progress", "subset": "progress"},
+        {"not_comparable": "condition opus-16"},
+    ],
 )
 def test_figure_that_does_not_compare_never_reaches_the_training_run(
     client: MlflowClient, tags: dict

@@ -1,0 +1,1 @@
+"""What degraded recordings cost a system: begin with `judgement`."""
