@@ -77,7 +77,10 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     trials = {track: track_trials(corpus, track) for track in scored}
     for track in tracks:
         corpus.track(track).key(corpus.data_root)
-    links = {MAIN_TAG: run.run_id, **({STUDY_TAG: run.run_id} if len(by_seed[0]) > 1 else {})}
+    links = {MAIN_TAG: run.run_id}
+    if len(by_seed[0]) > 1:
+        links[STUDY_TAG] = run.run_id
+        say(f"Study {run.run_id}; if it is stopped: the same command with -P resume={run.run_id}")
     workplace = WORKPLACE / run.run_id
     found = Results(score_runs={track: {} for track in tracks}, chosen_runs={track: {} for track in scored})
     for own in by_seed:

@@ -69,6 +69,7 @@ def _train_seeds(run: TrackedRun, study: Study, by_seed: Sequence[Config], corpu
     """Trains by each seed, on a run of its own; this one is that of their study."""
     recipe = by_seed[0].training.recipe
     run.suggest_name(f"study {recipe}")
+    say(f"Study {run.run_id}; if it is stopped: mlflow run . -e train -P resume={run.run_id}")
     run_ids = [train_seed(study, config, corpus, is_one=False) for config in by_seed]
     trained = [read_seed(run.client, run_id) for run_id in run_ids]  # which the server must have by now
     best = choose_seed(trained)
