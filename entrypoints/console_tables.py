@@ -24,6 +24,7 @@ from sls.engine.evaluation.transfer_results import (
 from sls.engine.robustness.results import RobustnessReport
 from sls.engine.scoring.partial_scores import WHOLE, Shard
 from sls.metrics.operating_points import LOGISTIC_POINT
+from sls.metrics.summary import MEAN, STD, summarise
 from sls.quotation import count_of, make_visible
 from sls.reports import tables as reports
 from sls.reports.robustness_tables import SHORT_TABLE, tabulate_conditions
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from sls.tracking.registry.versions import RegisteredVersion
     from sls.tracking.scoring.one_recording import ScoredRecording
     from sls.tracking.scoring.scoring_run import ScoredList
+    from sls.tracking.training.study import TrainedSeed
 
 
 SHOWN_METRICS = {"eer_percent": ("EER %", "{:.2f}"), "min_tdcf": ("min t-DCF", "{:.4f}")}
@@ -223,26 +225,61 @@ def recipe_table(
     corpus: str,
     tracks: Sequence[str],
     versions: Sequence[RegisteredVersion],
-    metrics: Mapping[str, Mapping[str, Mapping[str, float]]],
+    metrics: Mapping[str, Sequence[Mapping[str, float]]],
     champion: str,
 ) -> Table:
-    """Recipe by track: EER in percent, and min t-DCF where there is one."""
-    columns = [
-        (track, name)
+    """Recipe by track: EER in percent, and min t-DCF where there is one; over several seeds, mean and spread.
+
+    `metrics` are by recipe those of the evaluations of each seed, such as `LA/eer_percent`.
+    """
+    columns = {
+        f"{track}/{name}": (f"{track}\n{heading}", form)
         for track in tracks
-        for name in SHOWN_METRICS
-        if name in metrics[versions[0].recipe][track]
-    ]
+        for name, (heading, form) in SHOWN_METRICS.items()
+        if f"{track}/{name}" in metrics[versions[0].recipe][0]
+    }
     rows = []
     for version in versions:
         name = f"{version.recipe} (champion)" if version.version == champion else version.recipe
-        found = metrics[version.recipe]
-        cells = [SHOWN_METRICS[metric][1].format(found[track][metric]) for track, metric in columns]
+        of_seeds = metrics[version.recipe]
+        cells = [
+            _mean_cell([found[metric] for found in of_seeds], form) for metric, (_, form) in columns.items()
+        ]
         rows.append([name, version.version, version.epoch, *cells])
-    headings = [f"{track}\n{SHOWN_METRICS[metric][0]}" for track, metric in columns]
-    note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else None
+    headings = [heading for heading, _ in columns.values()]
+    notes = [SYNTHETIC_NOTE] if corpus == DEMO_CORPUS else []
+    num_seeds = max(map(len, metrics.values()))
+    if num_seeds > 1:
+        notes.append(
+            f"mean ± standard deviation over {num_seeds} seeds; version and epoch of the chosen seed"
+        )
     names = ("recipe", "version", "epoch")
-    return make_table(f"Recipe by track ({corpus})", names, headings, rows, note)
+    return make_table(f"Recipe by track ({corpus})", names, headings, rows, "; ".join(notes) or None)
+
+
+def seeds_table(recipe: str, corpus: str, trained: Sequence[TrainedSeed], best: TrainedSeed) -> Table:
+    """What training measured of each seed of a recipe, at its best epoch, and the mean and spread of it."""
+    forms = {name: "{:.2f}" if name.endswith("_percent") else "{:.6f}" for name in best.metrics}
+    rows = [
+        [
+            f"{item.seed} (best)" if item is best else item.seed,
+            str(item.model.epoch),
+            *(form.format(item.metrics[name]) for name, form in forms.items()),
+        ]
+        for item in trained
+    ]
+    means = [_mean_cell([item.metrics[name] for item in trained], form) for name, form in forms.items()]
+    note = SYNTHETIC_NOTE if corpus == DEMO_CORPUS else None
+    rows.append(["all", "", *means])
+    return make_table(f"{recipe} by seed ({corpus})", ["seed"], ["epoch", *forms], rows, note)
+
+
+def _mean_cell(values: Sequence[float], form: str) -> str:
+    """Returns a value, or mean and standard deviation of several."""
+    if len(values) == 1:
+        return form.format(values[0])
+    found = summarise(values)
+    return f"{form.format(found[MEAN])} ± {form.format(found[STD])}"
 
 
 def next_commands(client: MlflowClient, link: str) -> str:

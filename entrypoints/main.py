@@ -1,20 +1,27 @@
 """The whole experiment: `mlflow run .` trains, scores, evaluates, registers and compares recipes v1 and v2."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from entrypoints.console_tables import decision_table, next_commands, recipe_table
+from entrypoints.console_tables import SHOWN_METRICS, decision_table, next_commands, recipe_table
 from entrypoints.door import console, door_command, say
-from entrypoints.options import config_options, find_corpus, read_config, text_option
-from entrypoints.progress import TrainingProgress, scoring_progress
-from sls.config import PROJECT_ROOT, Config
+from entrypoints.options import (
+    SEEDS_TEXT,
+    config_options,
+    find_corpus,
+    read_config,
+    text_option,
+    with_seeds,
+)
+from entrypoints.progress import scoring_progress, train_seed
+from sls.config import PROJECT_ROOT, WORK_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in
-from sls.data.loading.trial_lists import track_trials
+from sls.data.loading.trial_lists import TrialList, track_trials
 from sls.engine.evaluation.calibration import METHODS
 from sls.files import scratch_directory
 from sls.reports.report import run_report
-from sls.tracking.active_run import tracked_run
 from sls.tracking.evaluation.comparison_view import Compared, share_comparison
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.pipeline import CALIBRATION_TRACK, Pipeline, evaluation_tracks, has_data
@@ -24,25 +31,43 @@ from sls.tracking.registry.checkpoints import ModelSource, resolve_model
 from sls.tracking.registry.stages import appoint_champion, find_champion
 from sls.tracking.registry.versions import RegisteredVersion, register
 from sls.tracking.run import TrackedRun
-from sls.tracking.training.training_run import track_training
+from sls.tracking.tags import MAIN_TAG, STUDY_TAG
+from sls.tracking.training.study import Study, choose_seed, log_summary
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
 TRACKS = ("LA", "DF", "In-the-Wild")
 """Those with published figures; of a tracks file of one's own, all that earn an EER."""
 
-Metrics = dict[str, dict[str, float]]
+WORKPLACE = WORK_ROOT / "outputs" / "main"
+"""Where scores lie until they are recorded, by the run that asked for them."""
+
+
+@dataclass
+class Results:
+    """What is known of the recipes so far."""
+
+    metrics: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+    """By recipe, those of the evaluations of each seed, such as `LA/eer_percent`."""
+    score_runs: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """By track, then by recipe, the scoring runs of each seed."""
+    chosen_runs: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The same of the seed that is registered alone; of dev too."""
+    versions: list[RegisteredVersion] = field(default_factory=list)
 
 
 @door_command("main")
 @text_option(
     "config", "YAML files of the recipes, separated by commas [default: configs/v1.yaml,configs/v2.yaml]"
 )
+@text_option("seeds", SEEDS_TEXT)
+@text_option("resume", "id of a run of this door to go on with, where it was stopped; all else as before")
 @config_options()
-def main(run: TrackedRun, config: str, **options: str) -> None:
+def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) -> None:
     """Run every recipe on every track, register the results, and print recipe by track."""
     recipes = [Path(path) for path in config.split(",")] if config else RECIPES
     settings = [read_config(path, options) for path in recipes]
     _require_distinct(settings)
+    by_seed = [with_seeds(setting, seeds, options["seed"]) for setting in settings]
     corpus = find_corpus(settings[0].data)
     run.set_tags({"corpus": corpus.name})
     tracks = _pick_tracks(corpus, settings[0])
@@ -52,40 +77,74 @@ def main(run: TrackedRun, config: str, **options: str) -> None:
     trials = {track: track_trials(corpus, track) for track in scored}
     for track in tracks:
         corpus.track(track).key(corpus.data_root)
-    metrics: dict[str, Metrics] = {}
-    score_runs: dict[str, dict[str, str]] = {track: {} for track in scored}
-    versions: list[RegisteredVersion] = []
-    for setting in settings:
-        recipe = setting.training.recipe
-        links = {"main_run_id": run.run_id}
-        pipeline = Pipeline(run.client, corpus, setting.compute, links, scoring_progress, setting.scoring)
-        metrics[recipe] = {}
-        with scratch_directory() as directory:
-            source = _train(run, setting, corpus, directory)
-            for track in scored:
-                score_runs[track][recipe] = pipeline.score(source, trials[track], recipe)
-            for track in tracks:
-                _, evaluation = pipeline.evaluate(score_runs[track][recipe], EvaluationRequest(track), recipe)
-                metrics[recipe][track] = evaluation.metrics()
-            dev_run = score_runs.get(CALIBRATION_TRACK, {}).get(recipe, "")
-            calibration = _calibrate(pipeline, source, dev_run, directory)
-            versions.append(
-                register(run.client, run.experiment_id, source, "staging", calibration=calibration)
-            )
+    links = {MAIN_TAG: run.run_id, **({STUDY_TAG: run.run_id} if len(by_seed[0]) > 1 else {})}
+    workplace = WORKPLACE / run.run_id
+    found = Results(score_runs={track: {} for track in tracks}, chosen_runs={track: {} for track in scored})
+    for own in by_seed:
+        compute, scoring = own[0].compute, own[0].scoring
+        pipeline = Pipeline(run.client, corpus, compute, links, scoring_progress, scoring, workplace)
+        _run_recipe(run, pipeline, own, trials, found)
+    _remove_empty(workplace)
     place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
-    console.print(recipe_table(corpus.name, tracks, versions, metrics, champion))
+    console.print(recipe_table(corpus.name, tracks, found.versions, found.metrics, champion))
     if has_dev:
-        _print_decisions(pipeline, score_runs, run.run_id)
+        _print_decisions(pipeline, found.chosen_runs, run.run_id)
     if len(settings) > 1:
         for track in tracks:
-            comparison = pipeline.compare(score_runs[track], EvaluationRequest(track), run.run_id)
+            comparison = pipeline.compare(found.score_runs[track], EvaluationRequest(track), run.run_id)
             for verdict in comparison.verdicts:
                 say(verdict)
     say(f"Champion: {explain_champion(champion, best)}")
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     say(next_commands(run.client, link))
+
+
+def _run_recipe(
+    run: TrackedRun,
+    pipeline: Pipeline,
+    by_seed: Sequence[Config],
+    trials: Mapping[str, TrialList],
+    found: Results,
+) -> None:
+    """Trains a recipe by every seed, scores and evaluates each on every track, and registers the chosen one.
+
+    That is the one whose monitored loss is the lowest. It alone is scored on dev, on which it is calibrated.
+    """
+    recipe, corpus, study = by_seed[0].training.recipe, pipeline.corpus, Study(run.client, pipeline.links)
+    trained = [train_seed(study, config, corpus, is_one=len(by_seed) == 1) for config in by_seed]
+    best = choose_seed(trained)
+    metrics = found.metrics[recipe] = [{} for _ in trained]
+    for item, measured in zip(trained, metrics, strict=True):
+        title = recipe if len(trained) == 1 else f"{recipe} seed {item.seed}"
+        with scratch_directory() as directory:
+            source = resolve_model(run.client, item.model.uri, directory)
+            scored = {
+                track: pipeline.score(source, listed, title)
+                for track, listed in trials.items()
+                if track in found.score_runs or item is best
+            }
+            for track, score_runs in found.score_runs.items():
+                score_runs.setdefault(recipe, []).append(scored[track])
+                measured |= pipeline.measure(scored[track], track, title)
+            if item is best:
+                for track, score_run in scored.items():
+                    found.chosen_runs[track][recipe] = score_run
+                dev_run = scored.get(CALIBRATION_TRACK, "")
+                calibration = _calibrate(pipeline, source, dev_run, directory)
+                version = register(run.client, run.experiment_id, source, "staging", calibration=calibration)
+                found.versions.append(version)
+    if len(trained) > 1:
+        shown = [
+            {**_pick_shown(measured), **item.metrics} for item, measured in zip(trained, metrics, strict=True)
+        ]
+        log_summary(run, recipe, shown)
+        say(f"{recipe} is registered by seed {best.seed}, whose {best.monitored} is the lowest")
+
+
+def _pick_shown(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.rpartition("/")[2] in SHOWN_METRICS}
 
 
 def _calibrate(pipeline: Pipeline, source: ModelSource, score_run_id: str, directory: Path) -> Path | None:
@@ -134,14 +193,10 @@ def _require_distinct(settings: Sequence[Config]) -> None:
         )
 
 
-def _train(main_run: TrackedRun, config: Config, corpus: Corpus, directory: Path) -> ModelSource:
-    recipe = config.training.recipe
-    with (
-        tracked_run("train", f"train {recipe}", {"main_run_id": main_run.run_id}, journal=True) as run,
-        TrainingProgress(config.training) as progress,
-    ):
-        trained = track_training(run, config, corpus, progress.on_step, progress.on_epoch)
-    return resolve_model(run.client, trained.uri, directory)
+def _remove_empty(workplace: Path) -> None:
+    """Removes the place of scores that were all recorded."""
+    if workplace.is_dir() and not any(workplace.iterdir()):
+        workplace.rmdir()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,12 @@ from sls.tracking.names import check_tracks
 DATA_ROOT_VARIABLE = "SLS_DATA_ROOT"
 DEFAULT_CONFIG = PROJECT_ROOT / "configs" / "v1.yaml"
 DEMO_CONFIG = PROJECT_ROOT / "configs" / "demo.yaml"
+
+MAX_SEEDS = 50
+SEEDS_TEXT = (
+    f"seeds of as many trainings of a recipe: 1234,1,2; or their number, up to {MAX_SEEDS}, from the recipe's own "
+    "seed on [default: that one alone]"
+)
 
 Command = Callable[..., Any]
 Choice = TypeVar("Choice", bound=str)
@@ -65,6 +72,37 @@ def typed_config(options: Mapping[str, str]) -> Config:
     names = {spec.name for spec in config_fields()}
     typed = {name: value for name, value in given(options).items() if name in names}
     return build_config({"data_root": os.environ.get(DATA_ROOT_VARIABLE, ""), **typed})
+
+
+def with_seeds(config: Config, text: str, typed_seed: str = "") -> list[Config]:
+    """Returns a configuration once for each of several seeds; with none given, as it is.
+
+    A number alone is how many, from the configuration's own seed on: it, the next whole number, and so on. With a
+    comma it is a seed.
+
+    Args:
+        config: The recipe.
+        text: The option `seeds`.
+        typed_seed: The option `seed`, which a list of seeds leaves nothing to say.
+
+    Raises:
+        ValueError: neither, a seed twice, or `seed` beside a list.
+    """
+    if not text:
+        return [config]
+    words = split_list(text)
+    numbers = [int(word) for word in words if word.isdecimal()]
+    first = config.training.seed
+    if "," not in text and numbers and 1 <= numbers[0] <= MAX_SEEDS:
+        numbers = list(range(first, first + numbers[0]))
+    elif "," not in text or len(numbers) < len(words) or len(set(numbers)) < len(numbers) or not numbers:
+        raise ValueError(
+            f"seeds: found {quote(text)}, expected a number of seeds from 1 to {MAX_SEEDS}, or different whole "
+            "numbers with a comma: 1234,1,2 (seed=1234 sets a single one)"
+        )
+    elif typed_seed:
+        raise ValueError(f"seed: found {typed_seed} beside seeds {text}, expected one of the two")
+    return [replace(config, training=replace(config.training, seed=number)) for number in numbers]
 
 
 def find_corpus(data: DataConfig, key: str = "", wanted: Iterable[str] = ()) -> Corpus:

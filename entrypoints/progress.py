@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.progress import (
     BarColumn,
@@ -17,9 +18,13 @@ from rich.progress import (
 )
 
 from entrypoints.door import console, say
-from sls.config import TrainingConfig
+from sls.config import Config, TrainingConfig
+from sls.data.corpora.corpus import Corpus
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS
+
+if TYPE_CHECKING:  # it loads PyTorch, for which doors without neural work are not to wait
+    from sls.tracking.training.study import Study, TrainedSeed
 
 LOG_INTERVAL_S = 60.0
 """Seconds between two lines of progress where no terminal shows a bar."""
@@ -75,10 +80,11 @@ def open_ended_bar() -> Iterator[Callable[[str, int, int], None]]:
 class TrainingProgress:
     """A bar for each epoch, with the running loss, and a line for each epoch that has ended."""
 
-    def __init__(self, training: TrainingConfig) -> None:
-        self.recipe, self.monitored = training.recipe, MONITORED_METRICS[training.monitor]
+    def __init__(self, training: TrainingConfig, title: str = "") -> None:
+        """Prepares the bar of a training, called by its recipe if no title is given."""
+        self.title, self.monitored = title or training.recipe, MONITORED_METRICS[training.monitor]
         self._progress = _bar()
-        self._task = self._progress.add_task(self.recipe, total=None, note="")
+        self._task = self._progress.add_task(self.title, total=None, note="")
 
     def __enter__(self) -> TrainingProgress:
         self._progress.start()
@@ -91,7 +97,7 @@ class TrainingProgress:
         """Advances the bar."""
         self._progress.update(
             self._task,
-            description=f"{self.recipe} epoch {step.epoch}",
+            description=f"{self.title} epoch {step.epoch}",
             total=step.num_steps,
             completed=step.step % step.num_steps + 1,
             note=f"loss {step.loss:.4f}",
@@ -104,7 +110,15 @@ class TrainingProgress:
             if name in epoch.metrics:
                 is_best = epoch.is_best and name == self.monitored
                 values.append(form.format(epoch.metrics[name]) + (" (lowest so far)" if is_best else ""))
-        say(f"{self.recipe} epoch {epoch.epoch}: {', '.join(values)}")
+        say(f"{self.title} epoch {epoch.epoch}: {', '.join(values)}")
+
+
+def train_seed(study: Study, config: Config, corpus: Corpus, *, is_one: bool) -> TrainedSeed:
+    """Trains by one seed of a study, with a bar; an only one is called by its recipe alone."""
+    training = config.training
+    title = training.recipe if is_one else f"{training.recipe} seed {training.seed}"
+    with TrainingProgress(training, title) as progress:
+        return study.train(config, corpus, f"train {title}", progress.on_step, progress.on_epoch)
 
 
 def _bar() -> Progress:

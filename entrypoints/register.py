@@ -11,7 +11,7 @@ from sls.config import check_name
 from sls.files import scratch_directory
 from sls.tracking.registry.calibrations import find_calibration
 from sls.tracking.registry.champions import POLICIES, choose_champion
-from sls.tracking.registry.checkpoints import resolve_model
+from sls.tracking.registry.checkpoints import epoch_name, resolve_model
 from sls.tracking.registry.stages import PRODUCTION, StageMove, find_champion, move_stage
 from sls.tracking.registry.versions import register as register_version
 from sls.tracking.run import TrackedRun
@@ -60,7 +60,7 @@ def _register(run: TrackedRun, stage: str, run_id: str, epoch: str, recipe: str,
         raise ValueError("run_id: found nothing, expected the id of a training run")
     if recipe:
         check_name("recipe", recipe)
-    uri = f"runs:/{run_id}/epoch_{epoch}" if epoch else f"runs:/{run_id}"
+    uri = f"runs:/{run_id}/{epoch_name(epoch)}" if epoch else f"runs:/{run_id}"
     with scratch_directory() as directory:
         source = resolve_model(run.client, uri, directory / "model")
         fitted = find_calibration(run.client, calibration, directory)

@@ -188,16 +188,20 @@ class TrainingConfig:
     """Judge and save the exponential moving average of the weights over steps, with this decay; 0 for none."""
     average_epochs: int = 1
     """Judge and save the mean of the weights after this many last epochs; 1 for none."""
+    average: int = 1
+    """At the end, choose the mean of the weights of this many epochs of lowest monitored loss; 1: the best alone."""
     freeze_layers: int = 0
     """Lowest transformer layers that are not trained, with the convolutions below; -1: the whole encoder."""
     keep: Literal["all", "best_and_last", "best"] = "best_and_last"
-    """Whose epochs' weights are kept: all, or those of the lowest monitored loss and, to resume, the last."""
+    """Whose epochs' weights are kept: all, or those of the lowest monitored loss (as many as `average` says) and, to
+    resume, the last."""
     save_every_steps: int = 0
     """Steps within an epoch after which the state to resume from is kept; 0: at the end of an epoch alone."""
 
     def __post_init__(self) -> None:
         """Check ranges and what the monitor needs."""
         require_at_least(1, self, "batch_size", "num_epochs", "patience", "log_every_steps", "average_epochs")
+        require_at_least(1, self, "average")
         require_at_least(0, self, "save_every_steps")
         check_name("recipe", self.recipe)
         require(0 <= self.ema_decay < 1, "ema_decay", self.ema_decay, "0, or a decay below 1")

@@ -35,9 +35,8 @@ def read_yaml(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # not UTF-8, a date that no calendar has: PyYAML raises what a value leads to
-        raise ValueError(
-            f"{path}: not YAML: {' '.join(str(error).split()) or type(error).__name__}"
-        ) from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"{path}: not YAML: {reason}") from None
     first, second = twice
     raise ValueError(
         f"{path}:{second.start_mark.line + 1}: found key {quote(second.value)} a second time "

@@ -1,11 +1,12 @@
-"""The simulation of benchmarks/coverage.py in small: intervals hold the truth, equal systems are not told apart."""
+"""The simulations of coverage.py and coverage_seeds.py in small: intervals hold, equal systems are not told apart."""
 
 import numpy as np
 import pytest
 
 from benchmarks.coverage import METRICS, find_truth, list_designs, simulate
+from benchmarks.coverage_seeds import simulate as simulate_seeds
 
-NUM_CORPORA = 60
+NUM_CORPORA, NUM_STUDIES = 60, 40
 LEAST_HELD = 0.85
 """Of 95 % expected: three and a half standard errors below."""
 MOST_TOLD_APART = 0.15
@@ -48,3 +49,10 @@ def test_the_truth_is_that_of_a_large_corpus():
         assert truth[measure] > 0
         assert sum(tally.below) + sum(tally.above) <= 1, measure
     assert set(truth) == set(METRICS)
+
+
+def test_intervals_hold_the_truth_over_seeds_as_over_trials_where_seeds_vary():
+    for kind, tally in simulate_seeds(share=0.3, num_studies=NUM_STUDIES).items():
+        held = np.mean([found.interval.low <= 0 <= found.interval.high for found in tally.equal])
+        assert len(tally.equal) == len(tally.unequal) == NUM_STUDIES
+        assert held >= LEAST_HELD or kind is None, kind

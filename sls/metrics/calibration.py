@@ -89,9 +89,8 @@ def describe_calibration(calibration: Calibration) -> str:
     """Returns how and on what a calibration was fitted, and how far the scores reached."""
     ends = calibration.score_range
     reach = f"whose scores were {ends[0]:.6g} to {ends[1]:.6g}" if ends else "whose scores are not known"
-    return (
-        f"{calibration.to_dict()['method']}, fitted on {calibration.fitted_on or 'unnamed trials'}, {reach}"
-    )
+    trials = calibration.fitted_on or "unnamed trials"
+    return f"{calibration.to_dict()['method']}, fitted on {trials}, {reach}"
 
 
 def calibration_from_dict(content: Any) -> Calibration:
@@ -106,9 +105,7 @@ def calibration_from_dict(content: Any) -> Calibration:
         pass
     except ValueError as error:
         raise ValueError(f"not a calibration: {error}") from None
-    raise ValueError(
-        f"not a calibration: found method {quote(method)}, expected logistic or pav with its numbers"
-    )
+    raise ValueError(f"not a calibration: found method {quote(method)}, expected logistic or pav")
 
 
 def _read_line(content: dict[str, Any]) -> LogisticCalibration:

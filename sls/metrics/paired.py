@@ -2,18 +2,31 @@
 
 It is tested by Student's t, with the variance of the difference over clusters and what errors so few that chance may
 hide them can add to it. Sources: as `sls.metrics.sampling` and `sls.metrics.intervals`.
+
+A recipe of which there are several trainings, by other seeds, is known by their mean, and seeds are drawn as trials
+are. What seeds do is their own spread over k trainings, with k - 1 degrees of freedom. It holds what each training
+makes of the trials by itself; what all share of the trials is added. Each part has its own quantile, and their
+distances are joined by their squares, which errs on the wide side whichever part is the larger (compare Cochran,
+"Approximate significance levels of the Behrens-Fisher test", Biometrics 1964). Recipes that were trained by the same
+seeds are compared seed by seed: that holds whether or not a seed does the same to both.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 from sls.metrics.intervals import DEFAULT_LEVEL, Estimate, Interval, correlate
+from sls.metrics.sampling import Floats, Sampling
 
+MIN_SEEDS = 4
+"""With fewer no verdict is given: nothing tells two or three lucky trainings from a better recipe."""
+LEAST_P = 1e-12
 _ROUNDING = 1e-9
 
 
@@ -43,36 +56,179 @@ class Tested:
         return "distinguishable"
 
 
-def compare_pairs(estimates: Sequence[Estimate]) -> list[Tested]:
-    """Tests each pair of systems, first minus second, in the order of `itertools.combinations`.
+@dataclass(frozen=True, kw_only=True)
+class TestedOverSeeds(Tested):
+    """What the sampling of trials and of seeds says of the difference of two recipes."""
+
+    num_seeds: tuple[int, int]
+    is_paired: bool
+    """Whether seed by seed."""
+    seed_share: float | None
+    """Of the variance of the difference, what is the seeds', from 0 to 1, and not the trials'; None where it is 0."""
+
+
+@dataclass(frozen=True, eq=False)
+class SeededEstimate:
+    """A number of one recipe: the mean of its trainings, which differ by their seed, on the same sampling."""
+
+    of_seeds: tuple[Estimate, ...]
+    seeds: tuple[str, ...] = ()
+    """Which, in the order of `of_seeds`; empty where they are not known."""
+
+    @property
+    def value(self) -> float:
+        """The mean."""
+        return float(np.mean([found.value for found in self.of_seeds]))
+
+    @cached_property
+    def moved(self) -> Floats:
+        """How each cluster moves the number of each training, shape `(seeds, clusters)`."""
+        return np.stack([found.deviations for found in self.of_seeds])
+
+    @property
+    def deviations(self) -> Floats:
+        """How each cluster moves the mean."""
+        return np.asarray(self.moved.mean(axis=0))
+
+    @property
+    def scarcity(self) -> float:
+        """Variance that it may have beyond what few errors show, which all trainings may share."""
+        return float(np.mean([found.scarcity for found in self.of_seeds]))
+
+    @property
+    def sampling(self) -> Sampling:
+        """The trials."""
+        return self.of_seeds[0].sampling
+
+    def minus(self, other: "SeededEstimate") -> "Spread":
+        """Returns the spread of the difference, seed by seed in the order of this one's."""
+        places = [other.seeds.index(seed) for seed in self.seeds]
+        values = [
+            one.value - other.of_seeds[place].value for one, place in zip(self.of_seeds, places, strict=True)
+        ]
+        return Spread.of(np.array(values), self.moved - other.moved[places])
+
+    def spread(self) -> "Spread":
+        """Returns the spread of the mean."""
+        return Spread.of(np.array([found.value for found in self.of_seeds]), self.moved)
+
+
+class Spread(NamedTuple):
+    """The variance of a mean over seeds, as far as it is seen among them."""
+
+    variance: float
+    of_trials: float
+    """What of it is due to trials: what each training makes of them by itself."""
+    freedom: float
+
+    @classmethod
+    def of(cls, values: Floats, moved: Floats) -> "Spread":
+        """Measures it over trainings, two at least: their values, and how each cluster moves them."""
+        apart = moved - moved.mean(axis=0)
+        times = len(values) * (len(values) - 1)
+        return cls(
+            float(values.var(ddof=1)) / len(values), float((apart**2).sum()) / times, len(values) - 1.0
+        )
+
+
+def compare_pairs(estimates: Sequence[Estimate | SeededEstimate]) -> list[Tested]:
+    """Tests the difference of each pair of systems, first minus second, in the order of `itertools.combinations`.
 
     Args:
-        estimates: One number of each system, on the same trials and the same sampling.
+        estimates: One number of each system, or of each recipe, on the same trials and the same sampling.
     """
-    found = [compare_pair(*pair) for pair in combinations(estimates, 2)]
     shortage = estimates[0].sampling.shortage
-    if shortage:
-        return [Tested(tested.interval, None, None, shortage) for tested in found]
-    adjusted = adjust_by_holm([p_value for tested in found if (p_value := tested.p_value) is not None])
-    return [replace(tested, p_value_holm=p_value) for tested, p_value in zip(found, adjusted, strict=True)]
+    found = []
+    for pair in combinations(estimates, 2):
+        tested = compare_pair(*pair)
+        if lacking := shortage or tested.shortage:
+            tested = replace(tested, p_value=None, p_value_holm=None, shortage=lacking)
+        found.append(tested)
+    adjusted = iter(adjust_by_holm([tested.p_value for tested in found if tested.p_value is not None]))
+    return [
+        tested if tested.p_value is None else replace(tested, p_value_holm=next(adjusted)) for tested in found
+    ]
 
 
-def compare_pair(first: Estimate, second: Estimate, level: float = DEFAULT_LEVEL) -> Tested:
+def compare_pair(
+    first: Estimate | SeededEstimate, second: Estimate | SeededEstimate, level: float = DEFAULT_LEVEL
+) -> Tested:
     """Tests one pair; its p-value is 1 - the level from which on the interval holds 0."""
     value = first.value - second.value
     moved = first.deviations - second.deviations
     # What errors too few to be seen would add is shared as far as the systems are alike.
     apart = 1 - correlate(first.deviations, second.deviations)
-    error = math.sqrt(float(moved @ moved) + apart * (first.scarcity + second.scarcity))
+    unseen = apart * (first.scarcity + second.scarcity)
     sampling = first.sampling
     freedom = min(sampling.freedom)
+    seeded = [
+        item if isinstance(item, SeededEstimate) else SeededEstimate((item,)) for item in (first, second)
+    ]
+    if max(len(item.of_seeds) for item in seeded) > 1:
+        return _compare_recipes(seeded[0], seeded[1], unseen, level)
+    error = math.sqrt(float(moved @ moved) + unseen)
     half = -error * float(special.stdtrit(freedom, (1 - level) / 2))
-    low, high = np.clip([value - half, value + half], -1, 1)
     p_value = 0.0 if value else 1.0
     if value and error:
         p_value = float(2 * special.stdtr(freedom, -abs(value) / error))
-    interval = Interval(float(low), float(high), level, sampling.over, sampling.clusters)
-    return Tested(interval, p_value, p_value)
+    return Tested(_place(value, half, level, sampling), p_value, p_value)
+
+
+def _compare_recipes(
+    first: SeededEstimate, second: SeededEstimate, unseen: float, level: float
+) -> TestedOverSeeds:
+    """Tests a pair of which one at least was trained by several seeds."""
+    value = first.value - second.value
+    moved = first.deviations - second.deviations
+    is_paired = bool(first.seeds) and sorted(first.seeds) == sorted(second.seeds)
+    spread = first.minus(second) if is_paired else _add_spreads(first, second)
+    # What the spread of the seeds holds of the trials is not counted twice.
+    of_trials = max(float(moved @ moved) - spread.of_trials, 0.0) + unseen
+    parts = ((of_trials, min(first.sampling.freedom)), (spread.variance, spread.freedom))
+
+    def half(tails: float) -> float:
+        """Half the interval that leaves out so much, on both sides together."""
+        return math.sqrt(sum(part * float(special.stdtrit(free, tails / 2)) ** 2 for part, free in parts))
+
+    p_value = 1.0
+    if value:
+        is_beyond = half(LEAST_P) <= abs(value)
+        p_value = 0.0 if is_beyond else optimize.brentq(lambda tails: half(tails) - abs(value), LEAST_P, 1)
+    num_seeds = (len(first.of_seeds), len(second.of_seeds))
+    total = of_trials + spread.variance
+    fewest = min(num_seeds)
+    return TestedOverSeeds(
+        _place(value, half(1 - level), level, first.sampling),
+        p_value,
+        p_value,
+        f"not enough seeds ({fewest}) to tell" if fewest < MIN_SEEDS else "",
+        num_seeds=num_seeds,
+        is_paired=is_paired,
+        seed_share=max(spread.variance - spread.of_trials, 0.0) / total if total else None,
+    )
+
+
+def _add_spreads(first: SeededEstimate, second: SeededEstimate) -> Spread:
+    """Returns the spread of the difference of recipes by other seeds; that of an only training is the other's.
+
+    Source of the degrees of freedom: Welch, "The generalization of Student's problem when several different
+        population variances are involved", Biometrika 1947.
+    """
+    sizes = [len(item.of_seeds) for item in (first, second)]
+    if min(sizes) == 1:
+        known = (first if sizes[0] > 1 else second).spread()
+        times = max(sizes) + 1
+        return Spread(known.variance * times, known.of_trials * times, known.freedom)
+    one, other = first.spread(), second.spread()
+    variance = one.variance + other.variance
+    squares = one.variance**2 / one.freedom + other.variance**2 / other.freedom
+    freedom = variance**2 / squares if squares else min(one.freedom, other.freedom)
+    return Spread(variance, one.of_trials + other.of_trials, freedom)
+
+
+def _place(value: float, half: float, level: float, sampling: Sampling) -> Interval:
+    low, high = np.clip([value - half, value + half], -1, 1)
+    return Interval(float(low), float(high), level, sampling.over, sampling.clusters)
 
 
 def adjust_by_holm(p_values: Sequence[float]) -> list[float]:

@@ -68,9 +68,8 @@ class EncoderConfig:
         dropouts = ("dropout", "attention_dropout", "activation_dropout", "projection_dropout", "layer_drop")
         for name in dropouts:
             require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a probability below 1")
-        require(
-            math.isfinite(self.feature_grad_mult), "feature_grad_mult", self.feature_grad_mult, "a number"
-        )
+        scale = self.feature_grad_mult
+        require(math.isfinite(scale), "feature_grad_mult", scale, "a number")
         for name in ("num_heads", "pos_conv_groups"):
             divisor = getattr(self, name)
             require(self.dim % divisor == 0, name, divisor, f"a divisor of dim, which is {self.dim}")

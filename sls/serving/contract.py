@@ -123,7 +123,5 @@ def precision_from_environment() -> Precision:
     """Returns the precision of SLS_SERVE_PRECISION, fp32 by default, or bf16; raises ValueError for another."""
     text = os.environ.get(PRECISION_VARIABLE) or "fp32"
     if text not in PRECISIONS:
-        raise ValueError(
-            f"{PRECISION_VARIABLE}: found {quote(text)}, expected one of {', '.join(PRECISIONS)}"
-        )
+        raise ValueError(f"{PRECISION_VARIABLE}: found {quote(text)}, expected {', '.join(PRECISIONS)}")
     return text

@@ -34,7 +34,7 @@ from sls.tracking.signals import sigterm_raises
 from sls.tracking.store import connect, find_run, require_answer, wanted_experiment
 from sls.tracking.system_metrics import system_metrics
 from sls.tracking.tags import REFUSED_TAG, WRITER_TAG
-from sls.tracking.writer import RunTakenOver, end_killed_runs, new_writer, open_run
+from sls.tracking.writer import RunTakenOver, end_killed_runs, is_at_work, new_writer, open_run
 
 FLUSH_LIMIT_S = 600.0
 """How long the end of a run waits while entries are being sent."""
@@ -153,7 +153,7 @@ def _sent_in_background(client: MlflowClient, opening: Opening) -> Iterator[Trac
 def _make_opening(
     client: MlflowClient, kind: str, name: str | None, has_journal: bool, resume: str, launched: str
 ) -> Opening:
-    run = _prepare_to_resume(client, resume) if resume else None
+    run = _prepare_to_resume(client, resume, has_journal) if resume else None
     run_id, journal = run.info.run_id if run else launched, uuid.uuid4().hex
     return Opening(
         source=f"entrypoints.{kind}",
@@ -169,8 +169,12 @@ def _make_opening(
     )
 
 
-def _prepare_to_resume(client: MlflowClient, run_id: str) -> Run:
-    """Sends what a journal of the run still holds, and returns the run as it then is on the server."""
+def catch_up(client: MlflowClient, run_id: str) -> Run:
+    """Sends what a journal of a run still holds, and returns the run as it then is on the server.
+
+    Raises:
+        ValueError: there is no such run, or another process is still at it.
+    """
     damage = ""
     for path in find_journals(run_id):
         try:
@@ -194,10 +198,19 @@ def _prepare_to_resume(client: MlflowClient, run_id: str) -> Run:
         if is_refusal(error):
             raise ValueError(f"resume: the tracking store has no run {run_id}") from error
         raise
+    if damage and run.info.status != "FINISHED":
+        client.set_tag(run.info.run_id, REFUSED_TAG, damage[:500])
+    return run
+
+
+def _prepare_to_resume(client: MlflowClient, run_id: str, has_journal: bool) -> Run:
+    """Returns a run that has not finished, and on which nobody on this machine is at work."""
+    run = catch_up(client, run_id)
     if run.info.status == "FINISHED":
         raise ValueError(f"resume: run {run_id} has finished; there is nothing to go on with")
-    if damage:
-        client.set_tag(run.info.run_id, REFUSED_TAG, damage[:500])
+    # The lock of a journal says so of a run that has one.
+    if not has_journal and run.info.status == "RUNNING" and is_at_work(run):
+        raise ValueError(f"resume: run {run_id} is still at work on this machine")
     return run
 
 

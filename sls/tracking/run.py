@@ -87,9 +87,10 @@ class TrackedRun:
         The prefix keeps them apart from the parameters that `mlflow run` records as they were typed.
         """
         flat = config.to_flat()
-        self._log_params({f"cfg/{name}": str(value)[:MAX_PARAM_LENGTH] for name, value in flat.items()})
         plain = {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
         self.log_text(yaml.safe_dump(plain, sort_keys=False), "config.yaml")
+        # Last: a run that is found by its parameters can be run again.
+        self._log_params({f"cfg/{name}": str(value)[:MAX_PARAM_LENGTH] for name, value in flat.items()})
 
     @recorded
     def _log_params(self, values: Mapping[str, str]) -> None:

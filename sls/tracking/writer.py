@@ -116,6 +116,12 @@ def end_killed_runs(beside: TrackedRun) -> None:
         logger.debug("no runs were looked for whose process was killed: %s", error)
 
 
+def is_at_work(run: Run) -> bool:
+    """Whether a process of this machine that opened a run last is still there; of others nobody here can say."""
+    mark = run.data.tags.get(PROCESS_TAG, "")
+    return bool(mark) and mark.startswith(f"{process_space()} ") and not is_gone(mark)
+
+
 def _end_killed(client: MlflowClient, run: Run) -> None:
     run_id = run.info.run_id
     with ExitStack() as stack:

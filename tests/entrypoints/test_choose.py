@@ -1,13 +1,16 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from mlflow import MlflowClient
+from safetensors.numpy import load_file
 
 from entrypoints.choose import choose
 from sls.config import Config
-from sls.models.checkpoints import CheckpointInfo, build_countermeasure
+from sls.models.checkpoints import CheckpointInfo, build_countermeasure, load_checkpoint
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import log_checkpoint, resolve_model
 
@@ -24,11 +27,11 @@ METRICS = {
 @pytest.fixture
 def trained(store: Path) -> str:
     """A run of three epochs, of which the last chose itself and the first has no weights any more."""
-    model = build_countermeasure("random:tiny", 8_000, 0)
     with tracked_run("train") as run:
         run.log_config(Config())
         handles = []
         for epoch in range(3):
+            model = build_countermeasure("random:tiny", 8_000, epoch)
             info = CheckpointInfo(model.encoder, model.num_samples, epoch=epoch)
             handles.append(log_checkpoint(run, model, info, {}))
             run.log_metrics({name: values[epoch] for name, values in METRICS.items()}, epoch)
@@ -91,3 +94,41 @@ def test_run_that_does_not_exist_is_named(store: Path) -> None:
     result = invoke("--run_id", "0" * 32)
     assert result.exit_code == 2
     assert f"run {'0' * 32}" in result.output
+
+
+def test_the_mean_of_the_best_epochs_is_a_model_of_its_own(trained: str) -> None:
+    client = MlflowClient()
+    result = invoke("--run_id", trained, "--by", "train/loss", "--average", "2")
+    assert result.exit_code == 0, result.output
+    assert "Chose average_1_2 (mean of the 2 epochs of lowest train/loss)" in result.output
+    found = resolve_model(client, f"runs:/{trained}")
+    assert (found.uri, found.epoch) == (f"runs:/{trained}/average_1_2", "average_1_2")
+    parts = [load_file(resolve_model(client, f"runs:/{trained}/epoch_{epoch}").path) for epoch in (1, 2)]
+    for name, tensor in load_file(found.path).items():
+        stacked = np.stack([part[name] for part in parts]).astype(np.float64)
+        np.testing.assert_array_equal(tensor, stacked.mean(axis=0).astype(tensor.dtype))
+    waveforms = torch.randn(1, 8_000, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        scores = {
+            load_checkpoint(resolve_model(client, f"runs:/{trained}/{name}").path)
+            .model.eval()(waveforms)[0, 1]
+            .item()
+            for name in ("average_1_2", "epoch_1", "epoch_2")
+        }
+    assert len(scores) == 3
+    invoke("--run_id", trained, "--by", "train/loss", "--average", "2")
+    models = client.search_logged_models(["1"], "name LIKE 'average%'")
+    assert [model.name for model in models] == ["average_1_2"]
+    # A single epoch can be chosen again.
+    assert "Chose epoch 2 (lowest train/loss)" in invoke("--run_id", trained, "--by", "train/loss").output
+
+
+@pytest.mark.parametrize(
+    ("average", "message"),
+    [("3", "epoch 0, whose weights were not kept"), ("4", "expected 1 to 3"), ("0", "expected 1 to 3")],
+)
+def test_a_mean_needs_the_weights_of_all_its_epochs(trained: str, average: str, message: str) -> None:
+    result = invoke("--run_id", trained, "--by", "train/loss", "--average", average)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert MlflowClient().get_run(trained).data.tags["chosen_epoch"] == "2"

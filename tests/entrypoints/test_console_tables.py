@@ -3,8 +3,13 @@
 from types import SimpleNamespace
 
 import pytest
+from rich.table import Table
 
 from entrypoints import console_tables
+from sls.data.corpora.corpus import SYNTHETIC_NOTE
+from sls.tracking.registry.epoch_choice import TrainedModel
+from sls.tracking.registry.versions import RegisteredVersion
+from sls.tracking.training.study import TrainedSeed
 
 LINK = "http://127.0.0.1:5000/#/compare"
 SERVE = "Serve the champion:  mlflow models serve -m models:/xlsr-sls@champion --env-manager local -p 5001"
@@ -24,3 +29,35 @@ def test_the_last_lines_say_how_to_look_and_where_there_is_a_winner_how_to_serve
     monkeypatch.setattr(console_tables, "find_champion", lambda client: champion)
     text = console_tables.next_commands(SimpleNamespace(tracking_uri=tracking_uri), LINK)
     assert text.splitlines() == ["", *lines]
+
+
+def cells(table: Table) -> list[tuple[str, ...]]:
+    return list(zip(*(column.cells for column in table.columns), strict=True))
+
+
+def test_recipes_are_told_by_mean_and_standard_deviation_where_there_are_several_seeds() -> None:
+    versions = [RegisteredVersion("3", "v1", "2", "uri"), RegisteredVersion("4", "v2", "0", "uri")]
+    of_v1 = [{"LA/eer_percent": value, "LA/min_tdcf": 0.25} for value in (3.0, 4.0, 5.0)]
+    metrics = {"v1": of_v1, "v2": of_v1[:1]}
+    table = console_tables.recipe_table("demo", ["LA"], versions, metrics, "4")
+    assert cells(table) == [
+        ("v1", "3", "2", "4.00 ± 1.00", "0.2500 ± 0.0000"),
+        ("v2 (champion)", "4", "0", "3.00", "0.2500"),
+    ]
+    assert "3 seeds" in str(table.caption)
+    single = dict.fromkeys(metrics, of_v1[:1])
+    assert console_tables.recipe_table("demo", ["LA"], versions, single, "4").caption == SYNTHETIC_NOTE
+
+
+def test_seeds_of_a_study_are_told_with_their_mean_and_the_best_is_marked() -> None:
+    trained = [
+        TrainedSeed(
+            seed, TrainedModel("r", (epoch,), "rule"), "val/loss", {"val/loss": loss, "val/eer_percent": 5.0}
+        )
+        for seed, epoch, loss in (("1234", 3, 0.5), ("1", 2, 0.25))
+    ]
+    assert cells(console_tables.seeds_table("v2", "mine", trained, trained[1])) == [
+        ("1234", "3", "0.500000", "5.00"),
+        ("1 (best)", "2", "0.250000", "5.00"),
+        ("all", "", "0.375000 ± 0.176777", "5.00 ± 0.00"),
+    ]

@@ -176,9 +176,8 @@ def _frame_samples(frame: av.AudioFrame) -> np.ndarray:
     num_channels, dtype = frame.layout.nb_channels, np.dtype(format_dtypes[frame.format.name])
     if frame.format.is_planar:
         planes = frame.planes[:num_channels]
-        samples = np.stack(
-            [np.frombuffer(memoryview(plane), dtype, frame.samples) for plane in planes], axis=1
-        )
+        channels = [np.frombuffer(memoryview(plane), dtype, frame.samples) for plane in planes]
+        samples = np.stack(channels, axis=1)
     else:
         samples = np.frombuffer(memoryview(frame.planes[0]), dtype, frame.samples * num_channels)
         samples = samples.reshape(-1, num_channels)

@@ -218,9 +218,7 @@ class Track:
     def _root(self, data_root: str | Path) -> Path:
         root = Path(data_root)
         if not root.is_dir():
-            raise FileNotFoundError(
-                f"track {self.name}: no file or directory {root} (looked in {Path.cwd()})"
-            )
+            raise FileNotFoundError(f"track {self.name}: no file or directory {root} (from {Path.cwd()})")
         return root
 
     def downloads(self, parts: Collection[str] = DOWNLOAD_PARTS) -> tuple[str, ...]:

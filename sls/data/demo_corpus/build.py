@@ -108,6 +108,4 @@ def _run_workers(root: Path, origin: dict[str, Any], num_workers: int) -> None:
     failed = [text for text, status in told if status]
     if failed:
         reason = (failed[0].strip() or "killed").splitlines()[-1]
-        raise ChildProcessError(
-            f"demo corpus: {len(failed)} of {num_workers} processes failed; the first: {reason}"
-        )
+        raise ChildProcessError(f"demo corpus: {len(failed)} of {num_workers} processes failed: {reason}")

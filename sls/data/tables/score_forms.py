@@ -15,9 +15,7 @@ from sls.data.tables.formats import (
 )
 from sls.quotation import did_you_mean, quote
 
-TABBED_FORM = TableFormat(
-    "ASVspoof 5, with tabs", ("trial", "score"), ("filename", "cm-score"), DELIMITERS["tab"]
-)
+TABBED_FORM = TableFormat("ASVspoof 5, with tabs", ("trial", "score"), ("filename", "cm-score"), "\t")
 """It holds names with spaces, too."""
 KEYED_FORM = TableFormat("ASVspoof 2019: trial attack key score", ("trial", "attack", "label", "score"))
 PLAIN_FORMATS = (
@@ -105,9 +103,7 @@ def _form_of(line: str, column: str, where: str) -> TableFormat:
     named = (lowered.index(word) for word in TRIAL_NAMES if has_header and word in lowered)
     trial = next((found for found in named if found != place), int(fields[0] == LOG_WORD))
     if trial == place:
-        raise ValueError(
-            f"score_column: found {column}, expected another column than that of the trials in {where}"
-        )
+        raise ValueError(f"score_column: found {column}, expected another column than the trials in {where}")
     form = f"score_column={column}"
     if has_header:
         return TableFormat(form, ("trial", "score"), (fields[trial], fields[place]), delimiter)

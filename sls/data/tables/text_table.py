@@ -186,9 +186,7 @@ def read_table(path: str | Path, formats: TableFormat | Sequence[TableFormat], p
     if twice is not None:
         raise ValueError(f"{path}:1: found column {quote(twice)} twice, expected each name once")
     if not set(form.header) <= set(names):  # a quoted name went on in the second line
-        raise ValueError(
-            f"{path}:1: found columns {', '.join(map(quote, names))}, expected {form.describe()}"
-        )
+        raise ValueError(f"{path}:1: found {', '.join(map(quote, names))}, expected {form.describe()}")
     places = form.places(names)
     first, texts = ({places[name] for name in wanted if name in places} for wanted in (FIRST_READ, TEXTS))
     try:

@@ -1,9 +1,10 @@
 """Comparison of systems on one track: which is better, and whether the data can tell."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
+from statistics import fmean
 
 import numpy as np
 
@@ -24,16 +25,26 @@ from sls.engine.evaluation.min_tdcf import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.results import Evaluation
 from sls.metrics.eer import Ranking, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
-from sls.metrics.paired import Tested, compare_pairs
+from sls.metrics.paired import SeededEstimate, Tested, compare_pairs
 from sls.metrics.sampling import Sampling
 
 DEFAULT_DISAGREEMENTS = 20
+
+
+@dataclass(frozen=True)
+class SeedOf:
+    """Which recipe a system is a training of, beside others of it by other seeds."""
+
+    recipe: str
+    seed: str = ""
+    """Empty where it is not known."""
 
 
 def compare(
     systems: Mapping[str, JoinedScores],
     plan: EvaluationPlan,
     *,
+    seeds: Mapping[str, SeedOf] | None = None,
     num_disagreements: int = DEFAULT_DISAGREEMENTS,
 ) -> Comparison:
     """Compares systems on the trials that all of them scored.
@@ -41,14 +52,16 @@ def compare(
     Args:
         systems: Joined scores by the name of each system, in the order of the report.
         plan: What is asked of each; the min t-DCF is compared too where it is earned and there are ASV scores.
+        seeds: Systems that are trainings of one recipe: recipes are compared then, and the others as they are.
         num_disagreements: How many trials to list on which the systems disagree most.
 
     Raises:
         ValueError: Fewer than two systems, no common trial, keys that contradict each other, one class only,
             or scores that cannot be ranked.
     """
-    if len(systems) < 2:
-        raise ValueError(f"systems: found {len(systems)}, expected two or more")
+    recipes = group_by_recipe(systems, seeds or {})
+    if len(recipes) < 2:
+        raise ValueError(f"systems: found {len(recipes)}, expected two or more")
     selected = {name: joined.select_subset(plan.subset) for name, joined in systems.items()}
     common, notes = keep_common(selected)
     of_all = replace(plan, subset=ALL_SUBSETS)  # the subset has been taken
@@ -59,11 +72,20 @@ def compare(
         subset=plan.subset,
         corpus=plan.corpus,
         evaluations=tuple(replace(found, subset=plan.subset, other_subsets=()) for found in evaluations),
-        differences=tuple(_find_differences(common, rankings, evaluations, plan)),
+        differences=tuple(_find_differences(common, rankings, evaluations, plan, recipes)),
         disagreements=_find_disagreements(common, rankings, num_disagreements),
         num_common=rankings[0].trials.size,
         notes=notes,
     )
+
+
+def group_by_recipe(systems: Iterable[str], seeds: Mapping[str, SeedOf]) -> dict[str, dict[str, str]]:
+    """Returns what is compared: by recipe, its systems with the seed of each."""
+    recipes: dict[str, dict[str, str]] = {}
+    for system in systems:
+        found = seeds.get(system, SeedOf(system))
+        recipes.setdefault(found.recipe, {})[system] = found.seed
+    return recipes
 
 
 def keep_common(systems: Mapping[str, JoinedScores]) -> tuple[dict[str, JoinedScores], tuple[str, ...]]:
@@ -94,8 +116,9 @@ def _find_differences(
     rankings: Sequence[Ranking],
     evaluations: Sequence[Evaluation],
     plan: EvaluationPlan,
+    recipes: Mapping[str, Mapping[str, str]],
 ) -> Iterator[Difference]:
-    """Yields the difference of each pair of systems, measure by measure."""
+    """Yields the difference of each pair of recipes, measure by measure."""
     first = next(iter(systems.values()))
     factors = {factor.name: factor for factor in make_factors(first, {SPEAKER, ATTACK})}
     speakers, attacks = factors.get(SPEAKER), factors.get(ATTACK)
@@ -108,22 +131,39 @@ def _find_differences(
         tandem = make_tandem(plan.asv, TANDEM_COSTS[tdcf], (ATTACK,))
         estimators[tdcf] = partial(tandem.estimate, attacks=attacks, optimism=0.0)  # alike in both systems
     for measure, estimate in estimators.items():
-        by_trials = compare_pairs(list(map(estimate, rankings, over_trials)))
+        by_trials = compare_pairs(_join_seeds(recipes, systems, map(estimate, rankings, over_trials)))
         by_clusters: Sequence[Tested | None] = [None] * len(by_trials)
         if over_clusters:
-            by_clusters = compare_pairs(list(map(estimate, rankings, over_clusters)))
-        pairs = combinations(evaluations, 2)
+            by_clusters = compare_pairs(_join_seeds(recipes, systems, map(estimate, rankings, over_clusters)))
+        values = {found.system: found.value(measure) for found in evaluations}
+        means = {recipe: fmean(values[system] for system in own) for recipe, own in recipes.items()}
+        pairs = combinations(recipes, 2)
         for (one, two), trials, clusters in zip(pairs, by_trials, by_clusters, strict=True):
             difference = Difference(
-                first=one.system,
-                second=two.system,
+                first=one,
+                second=two,
                 measure=measure,
-                value=one.value(measure) - two.value(measure),
+                value=means[one] - means[two],
                 unit=FRACTION if measure == "eer" else COST,
                 over_trials=trials,
                 over_clusters=clusters,
             )
             yield replace(difference, verdict=say_verdict(difference, plan.track))
+
+
+def _join_seeds(
+    recipes: Mapping[str, Mapping[str, str]], systems: Iterable[str], estimates: Iterable[Estimate]
+) -> list[Estimate | SeededEstimate]:
+    """Returns one number for each recipe, of estimates in the order of the systems."""
+    found = dict(zip(systems, estimates, strict=True))
+    joined: list[Estimate | SeededEstimate] = []
+    for own in recipes.values():
+        seeds = tuple(own.values())
+        # Two trainings of one seed say nothing of seeds that could be paired.
+        is_known = all(seeds) and len(set(seeds)) == len(seeds)
+        several = SeededEstimate(tuple(found[system] for system in own), seeds if is_known else ())
+        joined.append(several if len(own) > 1 else several.of_seeds[0])
+    return joined
 
 
 def _find_disagreements(

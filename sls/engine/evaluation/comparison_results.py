@@ -6,7 +6,7 @@ from typing import Any
 
 from sls.engine.evaluation.measures import FRACTION, TITLES, format_interval, format_number, format_p_value
 from sls.engine.evaluation.results import Evaluation
-from sls.metrics.paired import Tested
+from sls.metrics.paired import Tested, TestedOverSeeds
 
 INDEPENDENT = (
     "the key knows no speakers and no attacks, so that trials were taken as independent: where those of one speaker "
@@ -100,16 +100,28 @@ def say_verdict(difference: Difference, track: str) -> str:
     # The interval is told in the direction of the sentence: how much worse the second one is.
     told = interval if difference.value > 0 else replace(interval, low=-interval.high, high=-interval.low)
     ends = f"{format_interval(told, difference.unit)}{points}"
-    basis = [f"over {interval.over}"]
+    basis = [f"over {interval.over}{_say_seeds(tested)}"]
     if tested.p_value is not None and tested.p_value_holm is not None:
         basis.append(_say_p_value(tested.p_value))
         if tested.p_value_holm != tested.p_value:
             basis.append(f"adjusted for all pairs {_say_p_value(tested.p_value_holm)}")
     caution = "" if interval.is_clustered else f"; {INDEPENDENT}"
+    if isinstance(tested, TestedOverSeeds) and tested.seed_share is not None:
+        share = round(100 * tested.seed_share)
+        caution = f"; of its variance {share} % is the seeds' and {100 - share} % the trials'{caution}"
     return (
         f"{lead}; the {100 * interval.level:g} % interval of the difference is {ends} "
         f"({', '.join(basis)}): {tested.conclusion}{caution}"
     )
+
+
+def _say_seeds(tested: Tested) -> str:
+    if not isinstance(tested, TestedOverSeeds):
+        return ""
+    one, two = tested.num_seeds
+    if tested.is_paired:
+        return f" and {one} seeds, the same of both"
+    return f" and {one} seeds of each" if one == two else f", and {one} and {two} seeds"
 
 
 def _say_p_value(value: float) -> str:

@@ -1,19 +1,50 @@
 """The weights that an epoch is judged by and saved with: those of its last step, or a mean over several.
 
 A mean is an exponential moving average over steps, or the plain mean over the last epochs (Izmailov et al.,
-UAI 2018). Batch statistics are averaged like weights.
+UAI 2018). Batch statistics are averaged like weights. The mean of the best epochs, which is taken when all are known,
+is made by `mean_weights` too.
 """
 
 import copy
 from collections import deque
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sls.config import TrainingConfig
 from sls.models.countermeasure import Countermeasure
+
+
+def copy_weights(model: Countermeasure) -> dict[str, Tensor]:
+    """Returns a copy of a model's weights and batch statistics, in the computer's memory."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def mean_weights(weights: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Returns the mean of weights of one model, by name; they may be made one after the other.
+
+    Sums are of double precision and rounded once. Batch statistics are averaged like weights. A whole number, such as
+    how many batches these were taken over, has no mean: it is that of the last.
+
+    Raises:
+        ValueError: There are none.
+    """
+    sums: dict[str, Tensor] = {}
+    last: Mapping[str, Tensor] = {}
+    count = 0
+    for last in weights:
+        count += 1
+        for name, tensor in last.items():
+            if tensor.is_floating_point():
+                sums[name] = sums[name] + tensor if name in sums else tensor.double()
+    if not count:
+        raise ValueError("weights: found none, expected one or more")
+    return {
+        name: (sums[name] / count).to(tensor.dtype) if name in sums else tensor
+        for name, tensor in last.items()
+    }
 
 
 class LastWeights:
@@ -67,9 +98,8 @@ class EpochAverage(LastWeights):
 
     def after_epoch(self) -> None:
         """Takes in the weights after an epoch."""
-        weights = {name: tensor.cpu().clone() for name, tensor in self._model.state_dict().items()}
-        self._recent.append(weights)
-        self._set_result()
+        self._recent.append(copy_weights(self._model))
+        self.result.load_state_dict(mean_weights(self._recent))
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the weights after the last epochs."""
@@ -80,14 +110,7 @@ class EpochAverage(LastWeights):
         self._recent.clear()
         self._recent.extend(state["recent"])
         if self._recent:
-            self._set_result()
-
-    def _set_result(self) -> None:
-        mean = dict(self._recent[-1])  # a count has no mean
-        for name, last in mean.items():
-            if last.is_floating_point():
-                mean[name] = torch.stack([weights[name] for weights in self._recent]).mean(dim=0)
-        self.result.load_state_dict(mean)
+            self.result.load_state_dict(mean_weights(self._recent))
 
 
 def make_average(model: Countermeasure, config: TrainingConfig) -> LastWeights:

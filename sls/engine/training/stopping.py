@@ -43,10 +43,18 @@ class EarlyStopping:
 
 
 def choose_epoch(loss_by_epoch: Mapping[int, float]) -> int:
-    """Returns the epoch with the lowest loss, the earlier of equals; raises ValueError without one, or for NaN."""
+    """Returns the epoch with the lowest loss, as `choose_epochs` does."""
+    return choose_epochs(loss_by_epoch, 1)[0]
+
+
+def choose_epochs(loss_by_epoch: Mapping[int, float], count: int) -> list[int]:
+    """Returns so many epochs of the lowest losses, best first, the earlier of equals; all, where there are fewer.
+
+    Raises ValueError without one, or for NaN.
+    """
     if not loss_by_epoch:
         raise ValueError("choice of epoch: no epoch was logged")
     broken = [epoch for epoch, loss in loss_by_epoch.items() if math.isnan(loss)]
     if broken:
         raise ValueError(f"choice of epoch: the loss of epoch {broken[0]} is not a number")
-    return min(sorted(loss_by_epoch), key=lambda epoch: loss_by_epoch[epoch])
+    return sorted(sorted(loss_by_epoch), key=lambda epoch: loss_by_epoch[epoch])[:count]

@@ -165,9 +165,7 @@ class _Storages:
         if numbers.key not in self._made:
             place, num_bytes = self._places[numbers.key], numbers.count * numbers.dtype.itemsize
             if not 0 <= num_bytes <= len(place):
-                raise ValueError(
-                    f"found {len(place)} bytes of key {shorten(numbers.key)}, expected {num_bytes}"
-                )
+                raise ValueError(f"found {len(place)} bytes of {shorten(numbers.key)}, expected {num_bytes}")
             storage = self._mapped[place.start : place.start + num_bytes]
             self._made[numbers.key] = storage.clone() if place.start % ALIGNMENT_BYTES else storage
         return self._made[numbers.key]

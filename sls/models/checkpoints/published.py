@@ -41,9 +41,8 @@ def restore_published(
     check_size(state, encoder, source)
     fc1 = state.get("fc1.weight")
     with WithoutInitialValues():
-        model = Countermeasure(
-            encoder, NUM_SAMPLES if fc1 is None else infer_num_samples(fc1, encoder, source)
-        )
+        num_samples = NUM_SAMPLES if fc1 is None else infer_num_samples(fc1, encoder, source)
+        model = Countermeasure(encoder, num_samples)
     fill_countermeasure(model, state, published_names(model), ENCODER_PREFIX, source)
     return model
 

@@ -10,7 +10,7 @@ from mlflow.entities import Dataset
 from sls.data.corpora.corpus import Corpus
 from sls.data.tables.score_files import JoinedScores, join_scores, read_scores
 from sls.engine.evaluation.calibration import load_calibration
-from sls.engine.evaluation.comparison import compare
+from sls.engine.evaluation.comparison import compare, group_by_recipe
 from sls.engine.evaluation.comparison_results import Comparison
 from sls.engine.evaluation.evaluation import Evaluation, EvaluationPlan, evaluate
 from sls.reports.figure_style import describe, title_text
@@ -133,9 +133,12 @@ def track_comparison(
 ) -> Comparison:
     """Compares score files and records the report on a run; errors as `track_evaluation`."""
     basis = EvaluationBasis(run, corpus, request)
-    run.set_tags({"systems": ", ".join(sources)})
-    run.suggest_name(f"compare {', '.join(sources)} {request.track}")
-    comparison = compare({name: basis.join(source, name) for name, source in sources.items()}, basis.plan())
+    seeds = {name: source.seed_of for name, source in sources.items() if source.seed_of}
+    recipes = ", ".join(group_by_recipe(sources, seeds))
+    run.set_tags({"systems": recipes})
+    run.suggest_name(f"compare {recipes} {request.track}")
+    joined = {name: basis.join(source, name) for name, source in sources.items()}
+    comparison = compare(joined, basis.plan(), seeds=seeds)
     for name, evaluation in zip(sources, comparison.evaluations, strict=True):
         log_results(run, evaluation, system=name)
     run.set_tags({"verdict": " ".join(comparison.verdicts)})

@@ -1,11 +1,14 @@
 """Scoring and evaluation in one go, each as a tracked run of its own."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from sls.config import ComputeConfig, ScoringConfig
 from sls.data.corpora.corpus import Corpus
@@ -21,7 +24,8 @@ from sls.tracking.evaluation.score_sources import find_scores, find_systems, fin
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.scoring_run import ScoringOptions, track_scoring
-from sls.tracking.tags import PARENT_TAG
+from sls.tracking.store import FINISHED, find_first_run, tagged
+from sls.tracking.tags import MODEL_ID_TAG, NOT_COMPARABLE_TAG, PARENT_TAG, SCORE_RUN_TAG
 
 CALIBRATION_TRACK = "dev"
 TRAINING_TRACKS = ("train", CALIBRATION_TRACK)
@@ -44,9 +48,12 @@ class Pipeline:
     """Tags of every run, by which it is found again from the run that asked for it."""
     progress: ProgressBar
     scoring: ScoringConfig
+    workplace: Path | None = None
+    """Where scores lie until they are recorded, so that what is stopped goes on. Runs of the same `links` that have
+    finished are then found again. None: a temporary place."""
 
     def score(self, source: ModelSource, trials: TrialList, title: str) -> str:
-        """Scores a track and returns the id of the scoring run, which keeps the score file.
+        """Scores a track, if that is not done, and returns the id of the scoring run, which keeps the score file.
 
         Args:
             source: The checkpoint.
@@ -56,14 +63,25 @@ class Pipeline:
         Raises:
             ValueError: recordings cannot be read, or the checkpoint is not one.
         """
+        done = self._find_done("score", trials.name, **{MODEL_ID_TAG: source.model_id})
+        if done is not None:
+            return str(done.info.run_id)
         with (
-            scratch_directory() as directory,
+            self._open_workplace(source) as directory,
             tracked_run("score", f"score {title} {trials.name}", self.links) as run,
             self.progress(f"{title} score {trials.name}", len(trials.trials)) as advance,
         ):
             options = ScoringOptions(self.compute, self.scoring)
             track_scoring(run, source, trials, options, directory / f"{trials.name}.txt", advance)
         return run.run_id
+
+    def measure(self, score_run_id: str, track: str, title: str) -> dict[str, float]:
+        """Evaluates the scores of a scoring run, if that is not done; returns metrics such as `LA/eer_percent`."""
+        done = self._find_done("evaluate", track, **{SCORE_RUN_TAG: score_run_id})
+        if done is not None:
+            return dict(done.data.metrics)
+        _, evaluation = self.evaluate(score_run_id, EvaluationRequest(track), title)
+        return {f"{track}/{name}": value for name, value in evaluation.metrics().items()}
 
     def evaluate(
         self, score_run_id: str, request: EvaluationRequest, title: str, in_place: bool = False
@@ -90,22 +108,26 @@ class Pipeline:
             source = find_scores(self.client, score_run_id, self.corpus.name, request.track, directory)
             return run.run_id, track_evaluation(run, source, self.corpus, request)
 
-    def compare(self, score_runs: Mapping[str, str], request: EvaluationRequest, asked_by: str) -> Comparison:
+    def compare(
+        self, score_runs: Mapping[str, Sequence[str]], request: EvaluationRequest, asked_by: str
+    ) -> Comparison:
         """Compares scoring runs of one track.
 
         Args:
-            score_runs: Their ids, by what each system is called.
+            score_runs: Their ids, by what each system is called; several of one are of trainings by other seeds.
             request: The track, and what to compute.
             asked_by: The run whose child the comparison is.
 
         Raises:
             ValueError: fewer than two, or nothing in common.
         """
-        named = [f"{name}={run_id}" for name, run_id in score_runs.items()]
+        named = [f"{name}={run_id}" for name, run_ids in score_runs.items() for run_id in run_ids]
         title = f"compare {', '.join(score_runs)} {request.track}"
         with scratch_directory() as directory, tracked_run("compare", title, self.links) as run:
             run.set_tags({PARENT_TAG: asked_by})
-            systems = find_systems(self.client, self.corpus.name, request.track, named, [], directory)
+            systems = find_systems(
+                self.client, self.corpus.name, request.track, named, [], directory, studies=()
+            )
             return track_comparison(run, systems, self.corpus, request)
 
     def judge_decisions(
@@ -125,6 +147,25 @@ class Pipeline:
             run.set_tags({PARENT_TAG: asked_by})
             placed = find_systems_by_track(self.client, self.corpus.name, tracks, named, [], directory)
             return run.run_id, track_operating_points(run, placed, self.corpus, EvaluationRequest(""))
+
+    def _find_done(self, kind: str, track: str, **tags: str) -> Run | None:
+        """Returns the finished run of the same links, before this process was started, if there is one."""
+        if self.workplace is None:
+            return None
+        wanted = tagged(**{**self.links, "kind": kind, "track": track, **tags})
+        return find_first_run(self.client, wanted, f"tags.{NOT_COMPARABLE_TAG} IS NULL", FINISHED)
+
+    @contextmanager
+    def _open_workplace(self, source: ModelSource) -> Iterator[Path]:
+        """The directory for the scores of a checkpoint; it stays where they were not recorded."""
+        if self.workplace is None:
+            with scratch_directory() as directory:
+                yield directory
+            return
+        place = self.workplace / source.model_id
+        place.mkdir(parents=True, exist_ok=True)
+        yield place
+        shutil.rmtree(place)
 
 
 def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,15 +11,17 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from sls.engine.evaluation.comparison import SeedOf
 from sls.engine.scoring.settings import DEGRADED, SETTINGS
 from sls.files import check_is_file
 from sls.quotation import make_visible
 from sls.tracking.artifacts import download
+from sls.tracking.evaluation.trainings import find_seed, name_trainings
 from sls.tracking.names import check_system
-from sls.tracking.registry.checkpoints import find_model
+from sls.tracking.registry.checkpoints import find_model, tell_epoch
 from sls.tracking.scoring.score_file import HAS_SCORES, SCORES_DIRECTORY
 from sls.tracking.store import FINISHED, NEWEST_FIRST, find_first_run, get_run, is_run_id, tagged
-from sls.tracking.tags import CONDITION_TAG, EPOCHS_TAG, MODEL_TAGS
+from sls.tracking.tags import CONDITION_TAG, EPOCHS_TAG, MODEL_TAGS, TRAIN_RUN_TAG
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +41,8 @@ class ScoreSource:
     run_id: str = ""
     tags: dict[str, str] = field(default_factory=dict)
     """Lineage, from the scoring run."""
+    seed_of: SeedOf | None = None
+    """Of what it is one training among others by other seeds."""
 
     @property
     def name(self) -> str:
@@ -101,34 +105,47 @@ def find_systems(
     models: Sequence[str],
     directory: Path,
     least: int = 2,
+    studies: Sequence[str] | None = None,
 ) -> dict[str, ScoreSource]:
     """Finds the score files to compare, by the name of their system.
 
     Args as `find_scores`. Score files or scoring runs may be named: `baseline=scores.txt`; each model stands for its
-    newest finished scoring run of the track.
+    newest finished scoring run of the track, each study for its trainings (`NAME=RUN_ID` names their recipe). Unless
+    `studies` is None, scores of one name are those of one recipe by several seeds: `v1=A,v1=B,v2=C`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: fewer systems, two of one name, a name without a file, or no such run.
     """
     found: dict[str, ScoreSource] = {}
-    wanted = [(item, "") for item in scores] + [("", model) for model in models]
-    for number, (item, model) in enumerate(wanted):
-        name, place = item.split("=", 1) if "=" in item else ("", item)
-        if not (place or model):
-            raise ValueError(f"scores: found {item}, expected NAME=FILE or NAME=RUN_ID")
+    wanted = [(*_split_name(item), "") for item in scores] + [("", "", model) for model in models]
+    wanted += [(name, "", model) for item in studies or () for name, model in name_trainings(client, item)]
+    names = [name for name, _, _ in wanted]
+    for number, (name, place, model) in enumerate(wanted):
         # Each in a folder of its own: the score files of two runs have one name.
         folder = directory / str(number)
         folder.mkdir()
         source = find_scores(client, place, corpus, track, folder, model)
         system = name or source.system
-        _check_name(system, item or model, found)
+        if studies is not None and name and names.count(name) > 1:
+            seed = find_seed(client, source.tags.get(TRAIN_RUN_TAG, ""))
+            source = replace(source, seed_of=SeedOf(name, seed))
+            system = f"{name} seed {seed}" if seed else f"{name} {names[: number + 1].count(name)}"
+        _check_name(system, model or (f"{name}={place}" if name else place), found)
         found[system] = source
     if len(found) < least:
         raise ValueError(
             f"systems: found {len(found)}, expected {('one', 'two')[least - 1]} or more in scores or models"
         )
     return found
+
+
+def _split_name(item: str) -> tuple[str, str]:
+    """Returns what scores are called, if anything, and where they are."""
+    name, place = item.split("=", 1) if "=" in item else ("", item)
+    if not place:
+        raise ValueError(f"scores: found {item}, expected NAME=FILE or NAME=RUN_ID")
+    return name, place
 
 
 def find_systems_by_track(
@@ -180,13 +197,15 @@ def _check_name(system: str, item: str, others: Container[str]) -> None:
         raise ValueError(f"systems: found name {system}, expected letters, digits, _, - and .; use NAME=FILE")
     check_system(system, "systems")
     if system in others:
-        raise ValueError(f"systems: {item} is the second called {system}; name them: -P scores=NAME=FILE,...")
+        raise ValueError(
+            f"systems: {item} is the second system called {system}; name them: -P scores=NAME=FILE,..."
+        )
 
 
 def _name_system(tags: Mapping[str, str]) -> str:
     """Returns recipe and epoch, or else the model; empty where neither is known."""
     if "recipe" in tags:
-        return f"{tags['recipe']} epoch {tags['epoch']}" if "epoch" in tags else tags["recipe"]
+        return f"{tags['recipe']} {tell_epoch(tags['epoch'])}" if "epoch" in tags else tags["recipe"]
     return tags.get("model", "")
 
 

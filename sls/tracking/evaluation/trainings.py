@@ -1,13 +1,15 @@
-"""Training runs with the checkpoints that they kept: those that a user names, or the newest on a corpus."""
+"""Training runs with the checkpoints that they kept: named, the newest on a corpus, or of a study."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, Run
 
 from sls.tracking.registry.checkpoints import checkpoints_of, has_weights
-from sls.tracking.store import FINISHED, NEWEST_FIRST, find_active_run, find_runs, tagged
+from sls.tracking.store import FINISHED, NEWEST_FIRST, find_active_run, find_known_run, find_runs, tagged
+from sls.tracking.tags import MAIN_TAG, RECIPE_PARAM, SEED_PARAM, STUDY_TAG
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,33 @@ def find_training_runs(
         replace(item, name=f"{item.name} {item.run_id[:8]}") if recipes.count(item.name) > 1 else item
         for item in found
     ]
+
+
+def name_trainings(client: MlflowClient, study: str) -> list[tuple[str, str]]:
+    """Returns what to call each finished training that a run asked for, and the model that it chose.
+
+    `study` is the id of that run, and they are called by their recipe, or `NAME=ID`. Raises ValueError without any.
+    """
+    name, run_id = study.split("=", 1) if "=" in study else ("", study)
+    of_each = (
+        find_runs(client, tagged(kind="train", **{link: run_id}), FINISHED) for link in (STUDY_TAG, MAIN_TAG)
+    )
+    found = {run.info.run_id: run for run in chain.from_iterable(of_each)}
+    if not found:
+        raise ValueError(
+            f"studies: found no finished training of a study {run_id}, expected the id of its run"
+        )
+    runs = sorted(found.values(), key=lambda run: int(run.info.start_time))
+    recipes = [run.data.params[RECIPE_PARAM] for run in runs]
+    if name:
+        recipes = [f"{name} {recipe}" if len(set(recipes)) > 1 else name for recipe in recipes]
+    return [(recipe, f"runs:/{run.info.run_id}") for recipe, run in zip(recipes, runs, strict=True)]
+
+
+def find_seed(client: MlflowClient, run_id: str) -> str:
+    """Returns the seed of a training run; empty where it is not known."""
+    run = find_known_run(client, run_id)
+    return str(run.data.params.get(SEED_PARAM, "")) if run else ""
 
 
 def _read(client: MlflowClient, run: Run) -> TrainingRun:

@@ -159,9 +159,7 @@ def read_position(path: Path) -> Position:
     try:
         return _unseal(Position, (path / POSITION_FILE).read_bytes())
     except (OSError, ValueError, TypeError) as error:
-        logger.warning(
-            "%s cannot be read, and all of the journal is sent again (%s)", path / POSITION_FILE, error
-        )
+        logger.warning("%s cannot be read, and all is sent again (%s)", path / POSITION_FILE, error)
         return Position(was_lost=True)
 
 

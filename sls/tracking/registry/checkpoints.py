@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,14 @@ from sls.tracking.artifacts import download
 from sls.tracking.offline.server_calls import is_refusal
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions, get_run
-from sls.tracking.tags import CHECKPOINT_TAG, CHOSEN_EPOCH_TAG, MODEL_TAGS, WEIGHTS_DELETED, WEIGHTS_TAG
+from sls.tracking.tags import (
+    AVERAGE_TAG,
+    CHECKPOINT_TAG,
+    CHOSEN_EPOCH_TAG,
+    MODEL_TAGS,
+    WEIGHTS_DELETED,
+    WEIGHTS_TAG,
+)
 
 if TYPE_CHECKING:  # they load PyTorch, for which doors without neural work are not to wait
     from sls.models.checkpoints import CheckpointInfo
@@ -59,9 +66,24 @@ class ModelSource(FoundModel):
     path: Path
 
 
-def epoch_name(epoch: int) -> str:
-    """Returns the name of an epoch's LoggedModel."""
-    return f"epoch_{epoch}"
+def epoch_name(epoch: int | str) -> str:
+    """Returns the name of an epoch's LoggedModel; that of a mean of epochs is its name already."""
+    return f"epoch_{epoch}" if str(epoch).isdecimal() else str(epoch)
+
+
+def average_name(epochs: Sequence[int]) -> str:
+    """Returns the name of the LoggedModel of a mean of epochs, which stands where the number of one does."""
+    return "_".join(["average", *map(str, sorted(epochs))])
+
+
+def epochs_of(name: str) -> tuple[int, ...]:
+    """Returns the epochs that such a name is made of, or the one that a number says."""
+    return tuple(int(word) for word in name.removeprefix("average_").split("_"))
+
+
+def tell_epoch(epoch: int | str) -> str:
+    """Returns how a person reads an epoch, or a mean of some: `epoch 3`, `average_1_3`."""
+    return epoch_name(epoch).replace("epoch_", "epoch ")
 
 
 def log_checkpoint(
@@ -76,8 +98,8 @@ def log_checkpoint(
 
     known = {"recipe": info.recipe, "epoch": None if info.epoch is None else str(info.epoch), **tags}
     given = {name: str(value) for name, value in known.items() if value}
-    params = {name: value for name, value in given.items() if name in ("recipe", "epoch")}
-    name = "imported" if info.epoch is None else epoch_name(info.epoch)
+    params = {name: value for name, value in given.items() if name in ("recipe", "epoch", AVERAGE_TAG)}
+    name = epoch_name(given["epoch"]) if "epoch" in given else "imported"
     with run.staging() as directory:
         save_checkpoint(directory / CHECKPOINT_FILE, model, info)
         return run.log_model(name, info.epoch or 0, given, params, files=directory, handle=handle)
@@ -121,12 +143,32 @@ def find_model(client: MlflowClient, name: str) -> FoundModel:
     return FoundModel(name)
 
 
+def log_average(
+    run: TrackedRun,
+    model: Countermeasure,
+    info: CheckpointInfo,
+    epochs: Sequence[int],
+    tags: Mapping[str, str],
+) -> str:
+    """Records the mean of some epochs as a LoggedModel of its own, which says which; as `log_checkpoint` does."""
+    of_epochs = ", ".join(map(str, sorted(epochs)))
+    averaged = replace(info, epoch=None, provenance={**info.provenance, AVERAGE_TAG: of_epochs})
+    own = {"epoch": average_name(epochs), AVERAGE_TAG: of_epochs}
+    return log_checkpoint(run, model, averaged, {**tags, **own})
+
+
 def checkpoints_of(client: MlflowClient, run: Run) -> dict[int, LoggedModel]:
     """Returns a training run's finished checkpoints by epoch."""
+    found = named_checkpoints(client, run)
+    return {int(epoch): model for epoch, model in found.items() if epoch.isdecimal()}
+
+
+def named_checkpoints(client: MlflowClient, run: Run) -> dict[str, LoggedModel]:
+    """Returns a training run's finished checkpoints by epoch, and those of means of epochs by their names."""
     outputs = run.outputs.model_outputs if run.outputs else []
     models = [client.get_logged_model(output.model_id) for output in outputs]
     return {
-        int(model.tags["epoch"]): model
+        model.tags["epoch"]: model
         for model in sorted(models, key=lambda model: model.creation_timestamp)
         if model.status == LoggedModelStatus.READY and "epoch" in model.tags
     }
@@ -180,23 +222,23 @@ def _what_registry_has(client: MlflowClient, name: str) -> str:
 
 
 def _from_run(client: MlflowClient, uri: str) -> FoundModel:
-    match = re.fullmatch(r"runs:/([0-9a-f]+)(?:/epoch_(\d+))?", uri)
+    match = re.fullmatch(r"runs:/([0-9a-f]+)(?:/(?:epoch_(\d+)|(average(?:_\d+)+)))?", uri)
     if match is None:
         raise ValueError(f"model: found {uri}, expected runs:/RUN_ID or runs:/RUN_ID/epoch_N")
-    run_id, epoch = match.groups()
+    run_id, number, name = match.groups()
     run = get_run(client, run_id, "model")
-    epoch = epoch or run.data.tags.get(CHOSEN_EPOCH_TAG)
-    models = checkpoints_of(client, run)
+    models = named_checkpoints(client, run)
+    have = [int(epoch) if epoch.isdecimal() else epoch for epoch in models]
+    there = sorted(have, key=lambda epoch: (isinstance(epoch, str), epoch)) or "none"
+    epoch = name or (str(int(number)) if number else run.data.tags.get(CHOSEN_EPOCH_TAG))
     if epoch is None:
         raise ValueError(
             f"model: run {run_id} has chosen no epoch, expected a training run that ended or runs:/RUN_ID/epoch_N; "
-            f"it has checkpoints of {sorted(models) or 'none'}"
+            f"it has checkpoints of {there}"
         )
-    if int(epoch) not in models:
-        raise ValueError(
-            f"model: run {run_id} has no checkpoint of epoch {epoch}; it has {sorted(models) or 'none'}"
-        )
-    return _from_logged_model(models[int(epoch)], f"runs:/{run_id}/{epoch_name(int(epoch))}")
+    if epoch not in models:
+        raise ValueError(f"model: run {run_id} has no checkpoint of {tell_epoch(epoch)}; it has {there}")
+    return _from_logged_model(models[epoch], f"runs:/{run_id}/{epoch_name(epoch)}")
 
 
 def _from_logged_model(model: LoggedModel, uri: str) -> FoundModel:

@@ -16,7 +16,7 @@ from mlflow.entities import LoggedModel, Metric, Run, RunTag
 
 from sls.data.corpora.corpus import PUBLISHED_CORPORA
 from sls.engine.evaluation.transfer_results import METHODS
-from sls.tracking.registry.checkpoints import checkpoints_of
+from sls.tracking.registry.checkpoints import named_checkpoints, tell_epoch
 from sls.tracking.registry.lineage import Place, read_lineage, refusals_warn
 from sls.tracking.run import TrackedRun
 from sls.tracking.store import find_active_run, find_runs, tagged
@@ -60,7 +60,7 @@ def place_under_origin(run: TrackedRun, door: str, model_tags: Mapping[str, str]
         if PARENT_TAG not in run.client.get_run(run.run_id).data.tags:
             run.set_tags({PARENT_TAG: origin.info.run_id})
         if epoch and epoch != origin.data.tags.get(CHOSEN_EPOCH_TAG):
-            title += f" epoch {epoch}"
+            title += f" {tell_epoch(epoch)}"
     run.suggest_name(f"{door} {title} {what}")
 
 
@@ -168,7 +168,7 @@ def _renew(client: MlflowClient, train_run_id: str) -> bool:
 def _find_chosen(client: MlflowClient, origin: Run) -> LoggedModel | None:
     """Returns the checkpoint that a run stands for: of the epoch that it chose, or the one that it imported."""
     if CHOSEN_EPOCH_TAG in origin.data.tags:
-        return checkpoints_of(client, origin).get(int(origin.data.tags[CHOSEN_EPOCH_TAG]))
+        return named_checkpoints(client, origin).get(origin.data.tags[CHOSEN_EPOCH_TAG])
     if origin.data.tags.get("kind") != "import_checkpoint" or not origin.outputs:
         return None
     return client.get_logged_model(origin.outputs.model_outputs[0].model_id)

@@ -3,26 +3,33 @@
 A run that goes on has recorded some of it before, which is read first and not recorded again.
 """
 
+import copy
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset
+from torch import Tensor
 
+from sls.engine.training.averaging import copy_weights, mean_weights
 from sls.engine.training.loop import Training
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.state import read_state
-from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
-from sls.models.checkpoints import CheckpointInfo
+from sls.engine.training.stopping import MONITORED_METRICS, choose_epochs
+from sls.files import scratch_directory
+from sls.models.checkpoints import CheckpointInfo, load_checkpoint
+from sls.models.countermeasure import Countermeasure
 from sls.tracking.artifacts import download_state
 from sls.tracking.database import require_place
 from sls.tracking.registry.checkpoints import (
     checkpoints_of,
     epoch_name,
     has_weights,
+    log_average,
     log_checkpoint,
+    named_checkpoints,
     resolve_model,
 )
 from sls.tracking.registry.epoch_choice import TrainedModel, choose_by
@@ -48,6 +55,8 @@ class Past:
     """Directory of the state to go on from; None to begin anew."""
     checkpoint: Path | None = None
     """The weights that the state goes with, where it does not hold them itself."""
+    averages: Collection[str] = ()
+    """Names of its means of epochs."""
 
     def has(self, metric: str, step: int) -> bool:
         """Whether a point was recorded."""
@@ -62,18 +71,19 @@ def read_past(client: MlflowClient, run_id: str, monitored: str, directory: Path
     handles = {
         epoch: model.model_id for epoch, model in checkpoints_of(client, run).items() if has_weights(model)
     }
+    averages = [name for name in named_checkpoints(client, run) if not name.isdecimal()]
     losses = {point.step: point.value for point in history.get(monitored, ())}
     steps = {name: frozenset(point.step for point in points) for name, points in history.items()}
     require_place(run.info.artifact_uri)
     if not any(item.path.startswith(STATE_DIRECTORY) for item in client.list_artifacts(run_id)):
         # Stopped before there was a state: it begins anew, and repeats what it has recorded.
-        return Past(steps, handles, losses)
+        return Past(steps, handles, losses, averages=averages)
     download_state(client, run_id, STATE_DIRECTORY, directory)
     state, checkpoint = read_state(directory), None
     if "weights" not in state:
         uri = f"runs:/{run_id}/{epoch_name(state['progress']['epoch'] - 1)}"
         checkpoint = resolve_model(client, uri, directory / "checkpoint").path
-    return Past(steps, handles, losses, directory, checkpoint)
+    return Past(steps, handles, losses, directory, checkpoint, averages)
 
 
 class TrainingRecorder:
@@ -103,6 +113,8 @@ class TrainingRecorder:
         """The monitored loss."""
         self.handles_by_epoch = dict(past.handles_by_epoch)
         """Checkpoints whose weights are kept."""
+        self.best_weights: dict[int, dict[str, Tensor]] = {}
+        """Of the best epochs of this process, where they are to be averaged: the server may be away then."""
 
     def after_step(self, step: StepResult) -> None:
         """Records the running loss, every so many steps; keeps the state where it is due, and where asked to stop."""
@@ -133,6 +145,7 @@ class TrainingRecorder:
         self.losses_by_epoch.setdefault(result.epoch, result.metrics[self.metric])
         if self.training.accelerator.is_main_process:
             self._record_metrics(result)
+            self._keep_for_average(result)
         # The checkpoint of this epoch holds the weights, unless it is not kept, holds averaged ones, or was
         # recorded before a resume, perhaps by other hardware.
         is_averaged = result.model is not self.training.model
@@ -142,7 +155,10 @@ class TrainingRecorder:
 
     def choose(self) -> TrainedModel:
         """Records which epoch the recipe's rule chooses."""
-        trained = choose_by(self.run.run_id, self.metric, self.losses_by_epoch)
+        trained = choose_by(self.run.run_id, self.metric, self.losses_by_epoch, self.settings.average)
+        is_averaged = len(trained.epochs) > 1 and trained.epoch not in self.past.averages
+        if is_averaged and self.training.accelerator.is_main_process:
+            self._record_average(sorted(trained.epochs))
         trained.record(self.run)
         return trained
 
@@ -168,24 +184,51 @@ class TrainingRecorder:
                 self.run.log_metrics(metrics, epoch, self.handles_by_epoch[epoch], dataset)
 
     def _record_checkpoint(self, result: EpochResult) -> str:
+        info = self._describe(result.model, result.epoch)
+        return log_checkpoint(self.run, result.model, info, {"corpus": self.corpus})
+
+    def _describe(self, model: Countermeasure, epoch: int | None) -> CheckpointInfo:
         config = self.training.config
-        info = CheckpointInfo(
-            encoder=result.model.encoder,
-            num_samples=result.model.num_samples,
+        return CheckpointInfo(
+            encoder=model.encoder,
+            num_samples=model.num_samples,
             sample_rate_hz=config.audio.sample_rate,
-            epoch=result.epoch,
+            epoch=epoch,
             recipe=self.settings.recipe,
             run_id=self.run.run_id,
             config=config.to_flat(),
             provenance={"corpus": self.corpus},
         )
-        return log_checkpoint(self.run, result.model, info, {"corpus": self.corpus})
+
+    def _keep_for_average(self, result: EpochResult) -> None:
+        """Keeps the weights of an epoch until another one takes its place among the best."""
+        if self.settings.average == 1:
+            return
+        # A checkpoint that was recorded before a resume is what counts, perhaps by other hardware.
+        if result.epoch not in self.past.handles_by_epoch:
+            self.best_weights[result.epoch] = copy_weights(result.model)
+        best = choose_epochs(self.losses_by_epoch, self.settings.average)
+        self.best_weights = {epoch: held for epoch, held in self.best_weights.items() if epoch in best}
+
+    def _record_average(self, epochs: Sequence[int]) -> None:
+        """Records the mean of epochs, those of before a resume by their checkpoints."""
+        model = copy.deepcopy(self.training.average.result).cpu()
+        model.load_state_dict(mean_weights(map(self._weights_of, epochs)))
+        log_average(self.run, model, self._describe(model, None), epochs, {"corpus": self.corpus})
+
+    def _weights_of(self, epoch: int) -> dict[str, Tensor]:
+        if epoch in self.best_weights:
+            return self.best_weights[epoch]
+        backend = self.training.config.compute.backend
+        with scratch_directory() as directory:
+            source = resolve_model(self.run.client, f"runs:/{self.run.run_id}/{epoch_name(epoch)}", directory)
+            return load_checkpoint(source.path, backend=backend).model.state_dict()
 
     def _drop_weights(self, last_epoch: int) -> None:
         """Removes the weights of the epochs that the setting `keep` does not name."""
         if self.settings.keep == "all":
             return
-        kept = {choose_epoch(self.losses_by_epoch)}
+        kept = set(choose_epochs(self.losses_by_epoch, self.settings.average))
         if self.settings.keep == "best_and_last":
             kept.add(last_epoch)
         for epoch in sorted(set(self.handles_by_epoch) - kept):

@@ -10,7 +10,7 @@ from sls.data.corpora.tracks import load_tracks
 from sls.data.tables.columns import Columns
 from sls.data.tables.score_files import join_scores, read_scores
 from sls.engine.evaluation import comparison_results
-from sls.engine.evaluation.comparison import compare
+from sls.engine.evaluation.comparison import SeedOf, compare
 from sls.engine.evaluation.comparison_results import INDEPENDENT, Difference, say_verdict
 from sls.engine.evaluation.evaluation import EvaluationPlan
 from sls.metrics.intervals import Interval
@@ -246,3 +246,57 @@ def test_the_verdict_follows_the_p_value_also_when_it_is_adjusted(p_value, adjus
     ):
         difference = Difference("a", "b", "eer", -0.015, "fraction", over_trials, over_clusters)
         assert say_verdict(difference, "LA").endswith(ending)
+
+
+def make_seeds(num_seeds: int, shift: float, spread: float = 0.1):
+    """Trainings of two recipes by several seeds, of which those of the second are worse by a shift."""
+    corpus, rng = make_corpus(attacks=ENOUGH_ATTACKS), np.random.default_rng(7)
+    systems, seeds = {}, {}
+    for recipe, moved in (("one", 0.0), ("two", shift)):
+        for seed in range(num_seeds):
+            worse = moved + spread * rng.normal()
+            systems[f"{recipe} {seed}"] = replace(corpus, scores=corpus.scores - worse * corpus.key.labels)
+            seeds[f"{recipe} {seed}"] = SeedOf(recipe, str(seed))
+    return systems, seeds
+
+
+def test_recipes_are_compared_over_their_seeds_and_the_verdict_says_whose_the_uncertainty_is():
+    systems, seeds = make_seeds(5, shift=0.8)
+    found = compare(systems, EvaluationPlan("LA"), seeds=seeds)
+    assert [evaluation.system for evaluation in found.evaluations] == list(systems)
+    (difference,) = found.differences
+    eers = np.array([evaluation.eer for evaluation in found.evaluations]).reshape(2, 5)
+    assert difference.value == pytest.approx(eers[0].mean() - eers[1].mean())
+    assert (difference.first, difference.second) == ("one", "two")
+    tested = difference.tested
+    assert (tested.num_seeds, tested.is_paired, tested.conclusion) == ((5, 5), True, "distinguishable")
+    share = round(100 * tested.seed_share)
+    assert 0 < share < 100
+    assert "(over 10 speakers and 8 attacks and 5 seeds, the same of both, p" in difference.verdict
+    told = f": distinguishable; of its variance {share} % is the seeds' and {100 - share} % the trials'"
+    assert difference.verdict.endswith(told)
+    assert json.loads(json.dumps(found.to_dict()))["differences"][0]["over_clusters"]["num_seeds"] == [5, 5]
+
+
+def test_of_two_or_three_seeds_nothing_is_concluded():
+    for num_seeds in (2, 3):
+        systems, seeds = make_seeds(num_seeds, shift=0.8)
+        (difference,) = compare(systems, EvaluationPlan("LA"), seeds=seeds).differences
+        assert f": not enough seeds ({num_seeds}) to tell; of its variance" in difference.verdict
+
+
+def test_seeds_that_are_not_known_are_not_paired_and_other_systems_stay_as_they_are():
+    systems, seeds = make_seeds(4, shift=0.3)
+    seeds = {name: SeedOf(found.recipe) for name, found in seeds.items() if found.recipe == "one"}
+    systems = {name: joined for name, joined in systems.items() if name in (*seeds, "two 0")}
+    (difference,) = compare(systems, EvaluationPlan("LA"), seeds=seeds).differences
+    assert (difference.first, difference.second) == ("one", "two 0")
+    assert (difference.tested.num_seeds, difference.tested.is_paired) == ((4, 1), False)
+    assert "and 8 attacks, and 4 and 1 seeds)" in difference.verdict
+
+
+def test_one_recipe_alone_has_nothing_to_be_compared_with():
+    systems, seeds = make_seeds(3, shift=0.3)
+    only = {name: joined for name, joined in systems.items() if seeds[name].recipe == "one"}
+    with pytest.raises(ValueError, match="systems: found 1, expected two or more"):
+        compare(only, EvaluationPlan("LA"), seeds=seeds)

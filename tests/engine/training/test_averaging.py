@@ -1,8 +1,9 @@
+import numpy as np
 import pytest
 import torch
 
 from sls.config import TrainingConfig
-from sls.engine.training.averaging import make_average
+from sls.engine.training.averaging import make_average, mean_weights
 from sls.models.checkpoints import build_countermeasure
 from sls.models.countermeasure import Countermeasure
 
@@ -82,3 +83,27 @@ def test_before_the_first_epoch_there_is_nothing_to_go_on_from(model: Countermea
 def test_two_means_at_once_are_refused() -> None:
     with pytest.raises(ValueError, match=r"average_epochs: found 3 .*ema_decay"):
         TrainingConfig(ema_decay=0.9, average_epochs=3)
+
+
+def test_a_mean_of_weights_is_that_of_numpy_in_double_precision_and_whole_numbers_are_those_of_the_last() -> (
+    None
+):
+    models = [build_countermeasure("random:tiny", NUM_SAMPLES, seed) for seed in range(3)]
+    for count, model in enumerate(models):
+        model.classifier.first_bn.running_mean.fill_(0.1 * count)
+        model.classifier.first_bn.num_batches_tracked.fill_(count)
+    mean = mean_weights(model.state_dict() for model in models)
+    assert list(mean) == list(models[0].state_dict())
+    for name, tensor in mean.items():
+        stacked = np.stack([model.state_dict()[name].numpy() for model in models])
+        assert tensor.dtype == models[0].state_dict()[name].dtype
+        if name.endswith("num_batches_tracked"):
+            assert tensor == 2
+        else:
+            expected = stacked.astype(np.float64).mean(axis=0).astype(np.float32)
+            np.testing.assert_array_equal(tensor.numpy(), expected, err_msg=name)
+
+
+def test_the_mean_of_no_weights_is_refused() -> None:
+    with pytest.raises(ValueError, match="weights: found none"):
+        mean_weights([])

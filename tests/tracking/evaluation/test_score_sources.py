@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from mlflow.entities import LoggedModelOutput
 
+from sls.engine.evaluation.comparison import SeedOf
 from sls.tracking.evaluation.score_sources import ScoreSource, find_scores, find_systems
 from sls.tracking.registry.calibrations import find_calibration
 from sls.tracking.registry.checkpoints import find_model
@@ -148,3 +150,61 @@ def test_degraded_scores_alone_are_no_scores_of_the_track(store: Path, tmp_path:
     made_scoring(tmp_path, 1, condition="opus-16")
     with pytest.raises(ValueError, match="no finished scoring run of track LA of corpus mine in"):
         find_scores(connect(), "", "mine", "LA", tmp_path)
+
+
+def made_training(recipe: str, seed: int, **links: str) -> tuple[str, str]:
+    """A finished training run with the checkpoint that it chose; returns the ids of both."""
+    client = connect()
+    tags = {"kind": "train", "corpus": "mine", "recipe": recipe, "chosen_epoch": "0", **links}
+    run_id = str(client.create_run("0", tags=tags).info.run_id)
+    client.log_param(run_id, "cfg/seed", seed)
+    client.log_param(run_id, "cfg/recipe", recipe)
+    model = client.create_logged_model("0", source_run_id=run_id, tags={"epoch": "0", "recipe": recipe})
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+    client.set_terminated(run_id)
+    return run_id, str(model.model_id)
+
+
+@pytest.mark.parametrize("link", ["study", "main_run_id"])
+def test_a_study_stands_for_the_scores_of_all_its_seeds(store: Path, tmp_path: Path, link: str) -> None:
+    study, scored = "a" * 32, {}
+    for recipe, seed in (("v1", 1), ("v1", 2), ("v2", 1)):
+        run_id, model_id = made_training(recipe, seed, **{link: study})
+        tags = {"recipe": recipe, "epoch": "0", "model_id": model_id, "train_run_id": run_id}
+        scored[recipe, seed] = made_scoring(tmp_path, len(scored), **tags)
+    found = find_systems(connect(), "mine", "LA", [], [], tmp_path, studies=[study])
+    assert {name: (source.run_id, source.seed_of) for name, source in found.items()} == {
+        "v1 seed 1": (scored["v1", 1], SeedOf("v1", "1")),
+        "v1 seed 2": (scored["v1", 2], SeedOf("v1", "2")),
+        "v2": (scored["v2", 1], None),
+    }
+    folder = tmp_path / "again"
+    folder.mkdir()
+    # Several of one name are trainings of one recipe, whatever they were called.
+    items = [f"mine={scored['v1', seed]}" for seed in (1, 2)]
+    found = find_systems(connect(), "mine", "LA", items, [], folder, studies=[])
+    assert [source.seed_of for source in found.values()] == [SeedOf("mine", "1"), SeedOf("mine", "2")]
+
+
+def test_score_files_of_one_name_are_seeds_that_nobody_knows_and_elsewhere_a_mistake(
+    store: Path, tmp_path: Path
+) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text("LA_1 0.5\n")
+    items = [f"v1={tmp_path / 'a.txt'}", f"v1={tmp_path / 'b.txt'}", f"v2={tmp_path / 'c.txt'}"]
+    found = find_systems(connect(), "mine", "LA", items, [], tmp_path, studies=[])
+    assert {name: source.seed_of for name, source in found.items()} == {
+        "v1 1": SeedOf("v1"),
+        "v1 2": SeedOf("v1"),
+        "v2": None,
+    }
+    folder = tmp_path / "again"
+    folder.mkdir()
+    with pytest.raises(ValueError, match=r"v1=.*b\.txt is the second .*\bv1"):
+        find_systems(connect(), "mine", "LA", items, [], folder)
+
+
+def test_what_is_no_study_is_named(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"studies: found no finished training of a study {'b' * 32}"):
+        find_systems(connect(), "mine", "LA", [], [], tmp_path, studies=["b" * 32])

@@ -1,10 +1,13 @@
 """What a training run records of its steps and epochs, whether it goes on or not, and which weights it keeps."""
 
+import copy
 import time
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from sls.config_file import build_config
 from sls.engine.training.results import EpochResult, StepResult
@@ -12,7 +15,7 @@ from sls.files import scratch_directory
 from sls.models.checkpoints import build_countermeasure, load_checkpoint
 from sls.models.countermeasure import Countermeasure
 from sls.tracking.active_run import tracked_run
-from sls.tracking.registry.checkpoints import checkpoints_of, resolve_model
+from sls.tracking.registry.checkpoints import checkpoints_of, has_weights, resolve_model
 from sls.tracking.run import TrackedRun
 from sls.tracking.training.recorder import Past, TrainingRecorder
 
@@ -116,6 +119,42 @@ def test_the_monitored_loss_chooses_the_earlier_of_equal_epochs() -> None:
         recorder.record(an_epoch(epoch, *losses))
     assert recorder.choose().uri == "runs:/r/epoch_1"
     assert tags == {"chosen_epoch": 1, "chosen_by": "lowest val/loss"}
+
+
+def a_model(value: float) -> Countermeasure:
+    model = copy.deepcopy(tiny_model())
+    torch.nn.init.constant_(model.classifier.fc3.bias, value)
+    return model
+
+
+def test_the_mean_of_the_best_epochs_is_chosen_with_their_weights_kept_and_not_made_twice(store) -> None:
+    losses = (0.9, 0.4, 0.7, 0.5)
+    with tracked_run("train") as run:
+        # The first two were recorded before a resume, whose weights are those of their checkpoints.
+        first = make_recorder(run, average=2)
+        for epoch in (0, 1):
+            result = replace(an_epoch(epoch, 0.1, losses[epoch]), model=a_model(2.0**epoch))
+            first.record(result)
+        past = Past({}, dict(first.handles_by_epoch), dict(first.losses_by_epoch))
+        recorder = make_recorder(run, past, average=2)
+        recorder.training.average = SimpleNamespace(result=tiny_model())
+        for epoch in (1, 2, 3):
+            recorder.record(replace(an_epoch(epoch, 0.1, losses[epoch]), model=a_model(10.0 * epoch)))
+        trained = recorder.choose()
+        again = replace(past, losses_by_epoch=recorder.losses_by_epoch, averages=["average_1_3"])
+        assert make_recorder(run, again, average=2).choose() == trained
+    assert (trained.epochs, trained.uri) == ((1, 3), f"runs:/{run.run_id}/average_1_3")
+    found = resolve_model(run.client, f"runs:/{run.run_id}")
+    assert (found.uri, found.epoch) == (trained.uri, "average_1_3")
+    loaded = load_checkpoint(found.path)
+    assert loaded.model.classifier.fc3.bias[0].item() == (2.0 + 30.0) / 2
+    assert (loaded.info.epoch, loaded.info.provenance["average_of"]) == (None, "1, 3")
+    model = run.client.get_logged_model(found.model_id)
+    assert model.params["average_of"] == model.tags["average_of"] == "1, 3"
+    named = run.client.search_logged_models([run.experiment_id], "name LIKE 'average%'")
+    assert [item.name for item in named] == ["average_1_3"]
+    models = checkpoints_of(run.client, run.client.get_run(run.run_id))
+    assert [epoch for epoch, item in models.items() if has_weights(item)] == [1, 3]
 
 
 @pytest.mark.parametrize("has_journal", [True, False])

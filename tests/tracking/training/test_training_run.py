@@ -11,6 +11,7 @@ from sls.config import ComputeConfig, DataConfig
 from sls.config_file import build_config
 from sls.data.corpora.corpus import open_corpus
 from sls.engine.training.results import EpochResult
+from sls.models.checkpoints import load_checkpoint
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.checkpoints import resolve_model
 from sls.tracking.training.training_run import load_trials, resumed_config, track_training
@@ -135,3 +136,42 @@ def test_run_without_a_configuration_is_no_training(store) -> None:
     for run_id in (run.run_id, "a" * 32):
         with pytest.raises(ValueError, match=rf"resume: .*{run_id}"):
             resumed_config(run_id, {})
+
+
+class Stopped(Exception):
+    """A test stops a training."""
+
+
+@pytest.mark.slow
+def test_the_mean_of_the_best_epochs_is_the_same_after_a_stop(store, small_corpus) -> None:
+    values = {
+        "xlsr_model": "random:tiny",
+        "audio_max_len": 8_000,
+        "batch_size": 4,
+        "num_workers": 0,
+        "device": "cpu",
+        "num_epochs": 3,
+        "patience": 3,
+        "lr": 1e-4,
+        "average": 2,
+        "data_root": str(small_corpus),
+    }
+    config, corpus = build_config(values), open_corpus(DataConfig(data_root=str(small_corpus)))
+
+    def stop_after_the_second(epoch: EpochResult) -> None:
+        if epoch.epoch == 1:
+            raise Stopped
+
+    with tracked_run("train") as whole:
+        expected = track_training(whole, config, corpus)
+    with pytest.raises(Stopped), tracked_run("train") as run:
+        track_training(run, config, corpus, on_epoch=stop_after_the_second)
+    with tracked_run("train", resume=run.run_id) as run:
+        found = track_training(run, config, corpus, resume=run.run_id)
+    assert (found.epochs, found.rule) == (expected.epochs, expected.rule)
+    assert len(found.epochs) == 2
+    one, two = (
+        load_checkpoint(resolve_model(run.client, item.uri).path).model.state_dict()
+        for item in (expected, found)
+    )
+    assert all(torch.equal(one[name], two[name]) for name in one)

@@ -1,0 +1,127 @@
+"""A study: trainings that differ by their seed, so that what a recipe is worth is told from luck.
+
+Each is a training run at the top level, as any other; the tag `study` leads from all of them to the run that asked.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from sls.config import Config
+from sls.data.corpora.corpus import Corpus
+from sls.engine.training.results import EpochResult, StepResult
+from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
+from sls.metrics.summary import summarise
+from sls.tracking.active_run import catch_up, tracked_run
+from sls.tracking.registry.checkpoints import epochs_of
+from sls.tracking.registry.epoch_choice import TrainedModel
+from sls.tracking.run import TrackedRun
+from sls.tracking.store import find_runs, get_run, tagged
+from sls.tracking.tags import (
+    CHOSEN_BY_TAG,
+    CHOSEN_EPOCH_TAG,
+    RECIPE_PARAM,
+    SEED_PARAM,
+    SEEDS_TAG,
+    over_seeds,
+)
+from sls.tracking.training.training_run import resumed_config, track_training
+
+STUDY_KIND = "study"
+TRAINING_METRICS = ("train/loss", "val/loss", "val/eer_percent")
+"""What a summary tells of the epochs that trainings chose."""
+
+
+@dataclass(frozen=True)
+class TrainedSeed:
+    """A training of a study that has ended."""
+
+    seed: str
+    model: TrainedModel
+    monitored: str
+    """The metric that the recipe watches."""
+    metrics: Mapping[str, float]
+    """Of its epoch with the lowest monitored loss, which is the one that it chose, or the best that it averaged."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Makes the trainings that a run asks for: those that are done are found, those that were stopped go on."""
+
+    client: MlflowClient
+    links: Mapping[str, str]
+    """Tags of each training, by which it is found again from the run that asked for it."""
+
+    def train(
+        self,
+        config: Config,
+        corpus: Corpus,
+        name: str,
+        on_step: Callable[[StepResult], None] | None = None,
+        on_epoch: Callable[[EpochResult], None] | None = None,
+    ) -> TrainedSeed:
+        """Trains by one seed, as `track_training` does, on a run of its own; raises ValueError for other settings."""
+        former = self._find(config)
+        if former is not None:
+            # What is asked now is held against what it began with.
+            resumed_config(former.info.run_id, config.to_flat())
+            if former.info.status == "FINISHED":
+                return read_seed(self.client, former.info.run_id)
+        resume = former.info.run_id if former is not None else ""
+        with tracked_run("train", name, self.links, journal=True, resume=resume) as run:
+            track_training(run, config, corpus, on_step, on_epoch, resume=resume)
+        return read_seed(self.client, run.run_id)
+
+    def _find(self, config: Config) -> Run | None:
+        """Returns the training of a recipe and seed that has come furthest, with all that its journal held."""
+        recipe, seed = config.training.recipe, config.training.seed
+        wanted = tagged(kind="train", **self.links)
+        params = f"params.`{RECIPE_PARAM}` = '{recipe}' and params.`{SEED_PARAM}` = '{seed}'"
+        found = [
+            run if run.info.status == "FINISHED" else catch_up(self.client, run.info.run_id)
+            for run in list(find_runs(self.client, wanted, params))
+        ]
+        return max(found, key=lambda run: (run.info.status == "FINISHED", run.info.start_time), default=None)
+
+
+def read_seeds(client: MlflowClient, run_id: str) -> str:
+    """Returns the seeds that a study was begun with, as they were typed; empty where a run is no study."""
+    return str(get_run(client, run_id, "resume").data.tags.get(SEEDS_TAG, ""))
+
+
+def read_seed(client: MlflowClient, run_id: str) -> TrainedSeed:
+    """Reads what a training run that has ended chose, and what it measured there."""
+    run = get_run(client, run_id, "run_id")
+    monitored = MONITORED_METRICS[run.data.params["cfg/monitor"]]
+    history = {
+        name: {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
+        for name in TRAINING_METRICS
+        if name in run.data.metrics
+    }
+    best = choose_epoch(history[monitored])
+    tags = run.data.tags
+    return TrainedSeed(
+        run.data.params[SEED_PARAM],
+        TrainedModel(run.info.run_id, epochs_of(tags[CHOSEN_EPOCH_TAG]), tags[CHOSEN_BY_TAG]),
+        monitored,
+        {name: values[best] for name, values in history.items() if best in values},
+    )
+
+
+def choose_seed(trained: Sequence[TrainedSeed]) -> TrainedSeed:
+    """Returns the training with the lowest monitored loss, the first of equals: no evaluation has a say in it."""
+    return min(trained, key=lambda item: item.metrics[item.monitored])
+
+
+def log_summary(run: TrackedRun, recipe: str, metrics: Sequence[Mapping[str, float]]) -> None:
+    """Records statistics over two seeds of a recipe or more, of errors and losses, on the run of their study."""
+    shared = [name for name in metrics[0] if all(name in item for item in metrics)]
+    run.log_metrics(
+        {
+            over_seeds(name, statistic, recipe): value
+            for name in shared
+            for statistic, value in summarise([item[name] for item in metrics]).items()
+        }
+    )
