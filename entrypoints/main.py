@@ -92,7 +92,7 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
-    console.print(recipe_table(corpus.name, tracks, found.versions, found.metrics, champion))
+    console.print(recipe_table(corpus.name, scored, found.versions, found.metrics, champion))
     if has_dev:
         _print_decisions(pipeline, found.chosen_runs, run.run_id)
     if len(settings) > 1:
@@ -137,7 +137,8 @@ def _run_recipe(
                 for track, score_run in scored.items():
                     found.chosen_runs[track][recipe] = score_run
                 dev_run = scored.get(CALIBRATION_TRACK, "")
-                calibration = _calibrate(pipeline, source, dev_run, directory)
+                calibration, of_dev = _calibrate(pipeline, source, dev_run, directory)
+                measured |= of_dev
                 version = register(run.client, run.experiment_id, source, "staging", calibration=calibration)
                 found.versions.append(version)
     if len(trained) > 1:
@@ -152,22 +153,29 @@ def _pick_shown(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name.rpartition("/")[2] in SHOWN_METRICS}
 
 
-def _calibrate(pipeline: Pipeline, source: ModelSource, score_run_id: str, directory: Path) -> Path | None:
-    """Returns the calibration that is fitted on a scoring run of dev; None where there is none or it cannot be."""
-    recipe = source.recipe
+def _calibrate(
+    pipeline: Pipeline, source: ModelSource, score_run_id: str, directory: Path
+) -> tuple[Path | None, dict[str, float]]:
+    """Evaluates a scoring run of dev, and fits a calibration on it.
+
+    Returns:
+        The calibration, None where there is none or it cannot be; and metrics such as `dev/eer_percent`.
+    """
+    recipe, metrics = source.recipe, {}
     if score_run_id:
         request = EvaluationRequest(
             CALIBRATION_TRACK, fit_calibration=METHODS[0], is_calibration_optional=True
         )
-        run_id, _ = pipeline.evaluate(score_run_id, request, recipe)
+        run_id, evaluation = pipeline.evaluate(score_run_id, request, recipe)
+        metrics = {f"{CALIBRATION_TRACK}/{name}": value for name, value in evaluation.metrics().items()}
         # None could be fitted, or it is of windows, where the served model hears the beginning.
         with suppress(ValueError):
             fitted = find_calibration(pipeline.client, run_id, directory)
             if fitted:
                 fitted.check({"model_id": source.model_id, "window_hop": "0"})
-                return fitted.path
+                return fitted.path, metrics
     say(f"{recipe} is registered without a calibration, so that it is served without a decision")
-    return None
+    return None, metrics
 
 
 def _print_decisions(pipeline: Pipeline, score_runs: dict[str, dict[str, str]], main_run_id: str) -> None:
