@@ -68,3 +68,6 @@ def test_what_was_stopped_goes_on_and_what_has_finished_is_found(
     assert sorted(kinds) == ["evaluate", "score", "train"]
     # Another experiment does its own work.
     assert make(asked_by="b" * 32).score(source, trials, "v1") != score_run
+    # Nor are degraded scores those of the track.
+    run.client.set_tag(score_run, "condition", "opus-12")
+    assert make().score(source, trials, "v1") != score_run
