@@ -53,6 +53,8 @@ class Study:
     client: MlflowClient
     links: Mapping[str, str]
     """Tags of each training, by which it is found again from the run that asked for it."""
+    is_resumed: bool
+    """Whether that run was stopped; a new one asks the server for nothing."""
 
     def train(
         self,
@@ -61,18 +63,21 @@ class Study:
         name: str,
         on_step: Callable[[StepResult], None] | None = None,
         on_epoch: Callable[[EpochResult], None] | None = None,
-    ) -> TrainedSeed:
-        """Trains by one seed, as `track_training` does, on a run of its own; raises ValueError for other settings."""
-        former = self._find(config)
+    ) -> str:
+        """Trains by one seed, as `track_training` does, on a run of its own, whose id it returns.
+
+        Raises ValueError where what was found of this seed has other settings.
+        """
+        former = self._find(config) if self.is_resumed else None
         if former is not None:
             # What is asked now is held against what it began with.
             resumed_config(former.info.run_id, config.to_flat())
             if former.info.status == "FINISHED":
-                return read_seed(self.client, former.info.run_id)
+                return str(former.info.run_id)
         resume = former.info.run_id if former is not None else ""
         with tracked_run("train", name, self.links, journal=True, resume=resume) as run:
             track_training(run, config, corpus, on_step, on_epoch, resume=resume)
-        return read_seed(self.client, run.run_id)
+        return run.run_id
 
     def _find(self, config: Config) -> Run | None:
         """Returns the training of a recipe and seed that has come furthest, with all that its journal held."""
