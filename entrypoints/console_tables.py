@@ -230,20 +230,22 @@ def recipe_table(
 ) -> Table:
     """Recipe by track: EER in percent, and min t-DCF where there is one; over several seeds, mean and spread.
 
-    `metrics` are by recipe those of the evaluations of each seed, such as `LA/eer_percent`.
+    `metrics` are by recipe those of the evaluations of each seed, such as `LA/eer_percent`. What only one seed was
+    evaluated on, as dev is for its calibration, is told of that seed alone.
     """
     columns = {
         f"{track}/{name}": (f"{track}\n{heading}", form)
         for track in tracks
         for name, (heading, form) in SHOWN_METRICS.items()
-        if f"{track}/{name}" in metrics[versions[0].recipe][0]
+        if any(f"{track}/{name}" in found for found in metrics[versions[0].recipe])
     }
     rows = []
     for version in versions:
         name = f"{version.recipe} (champion)" if version.version == champion else version.recipe
         of_seeds = metrics[version.recipe]
         cells = [
-            _mean_cell([found[metric] for found in of_seeds], form) for metric, (_, form) in columns.items()
+            _mean_cell([found[metric] for found in of_seeds if metric in found], form)
+            for metric, (_, form) in columns.items()
         ]
         rows.append([name, version.version, version.epoch, *cells])
     headings = [heading for heading, _ in columns.values()]
@@ -275,9 +277,9 @@ def seeds_table(recipe: str, corpus: str, trained: Sequence[TrainedSeed], best: 
 
 
 def _mean_cell(values: Sequence[float], form: str) -> str:
-    """Returns a value, or mean and standard deviation of several."""
-    if len(values) == 1:
-        return form.format(values[0])
+    """Returns a value, or mean and standard deviation of several; nothing where there is none."""
+    if len(values) < 2:
+        return "".join(map(form.format, values))
     return f"{form.format(fmean(values))} ± {form.format(stdev(values))}"
 
 

@@ -25,7 +25,7 @@ from sls.tracking.registry.stages import appoint_champion, find_champion
 from sls.tracking.registry.versions import RegisteredVersion, register
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import MAIN_TAG, SEEDS_TAG, STUDY_TAG
-from sls.tracking.training.study import Study, choose_seed, log_summary
+from sls.tracking.training.study import Study, choose_seed, log_summary, read_seed
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
 TRACKS = ("LA", "DF", "In-the-Wild")
@@ -71,18 +71,22 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     trials = {track: track_trials(corpus, track) for track in scored}
     for track in tracks:
         corpus.track(track).key(corpus.data_root)
-    links = {MAIN_TAG: run.run_id, **({STUDY_TAG: run.run_id} if len(by_seed[0]) > 1 else {})}
+    links = {MAIN_TAG: run.run_id}
+    if len(by_seed[0]) > 1:
+        links[STUDY_TAG] = run.run_id
+        say(f"Study {run.run_id}; if it is stopped: the same command with -P resume={run.run_id}")
     workplace = WORKPLACE / run.run_id
     found = Results(score_runs={track: {} for track in tracks}, chosen_runs={track: {} for track in scored})
     for own in by_seed:
         compute, scoring = own[0].compute, own[0].scoring
         pipeline = Pipeline(run.client, corpus, compute, links, scoring_progress, scoring, workplace)
-        _run_recipe(run, pipeline, own, trials, found)
+        study = Study(run.client, links, bool(resume))
+        _run_recipe(run, pipeline, study, own, trials, found)
     _remove_empty(workplace)
     place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
-    console.print(recipe_table(corpus.name, tracks, found.versions, found.metrics, champion))
+    console.print(recipe_table(corpus.name, scored, found.versions, found.metrics, champion))
     if has_dev:
         _print_decisions(pipeline, found.chosen_runs, run.run_id)
     if len(settings) > 1:
@@ -98,6 +102,7 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
 def _run_recipe(
     run: TrackedRun,
     pipeline: Pipeline,
+    study: Study,
     by_seed: Sequence[Config],
     trials: Mapping[str, TrialList],
     found: Results,
@@ -106,8 +111,8 @@ def _run_recipe(
 
     That is the one whose monitored loss is the lowest. It alone is scored on dev, on which it is calibrated.
     """
-    recipe, corpus, study = by_seed[0].training.recipe, pipeline.corpus, Study(run.client, pipeline.links)
-    trained = [train_seed(study, config, corpus, is_one=len(by_seed) == 1) for config in by_seed]
+    recipe, corpus, is_one = by_seed[0].training.recipe, pipeline.corpus, len(by_seed) == 1
+    trained = [read_seed(run.client, train_seed(study, config, corpus, is_one=is_one)) for config in by_seed]
     best = choose_seed(trained)
     metrics = found.metrics[recipe] = [{} for _ in trained]
     for item, measured in zip(trained, metrics, strict=True):
@@ -126,7 +131,8 @@ def _run_recipe(
                 for track, score_run in scored.items():
                     found.chosen_runs[track][recipe] = score_run
                 dev_run = scored.get(CALIBRATION_TRACK, "")
-                calibration = _calibrate(pipeline, source, dev_run, directory)
+                calibration, of_dev = _calibrate(pipeline, source, dev_run, directory)
+                measured |= of_dev
                 version = register(run.client, run.experiment_id, source, "staging", calibration=calibration)
                 found.versions.append(version)
     if len(trained) > 1:
@@ -141,22 +147,29 @@ def _pick_shown(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if name.rpartition("/")[2] in SHOWN_METRICS}
 
 
-def _calibrate(pipeline: Pipeline, source: ModelSource, score_run_id: str, directory: Path) -> Path | None:
-    """Returns the calibration that is fitted on a scoring run of dev; None where there is none or it cannot be."""
-    recipe = source.recipe
+def _calibrate(
+    pipeline: Pipeline, source: ModelSource, score_run_id: str, directory: Path
+) -> tuple[Path | None, dict[str, float]]:
+    """Evaluates a scoring run of dev, and fits a calibration on it.
+
+    Returns:
+        The calibration, None where there is none or it cannot be; and metrics such as `dev/eer_percent`.
+    """
+    recipe, metrics = source.recipe, {}
     if score_run_id:
         request = EvaluationRequest(
             CALIBRATION_TRACK, fit_calibration=METHODS[0], is_calibration_optional=True
         )
-        run_id, _ = pipeline.evaluate(score_run_id, request, recipe)
+        run_id, evaluation = pipeline.evaluate(score_run_id, request, recipe)
+        metrics = {f"{CALIBRATION_TRACK}/{name}": value for name, value in evaluation.metrics().items()}
         # None could be fitted, or it is of windows, where the served model hears the beginning.
         with suppress(ValueError):
             fitted = find_calibration(pipeline.client, run_id, directory)
             if fitted:
                 fitted.check({"model_id": source.model_id, "window_hop": "0"})
-                return fitted.path
+                return fitted.path, metrics
     say(f"{recipe} is registered without a calibration, so that it is served without a decision")
-    return None
+    return None, metrics
 
 
 def _print_decisions(pipeline: Pipeline, score_runs: dict[str, dict[str, str]], main_run_id: str) -> None:

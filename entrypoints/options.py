@@ -77,16 +77,8 @@ def typed_config(options: Mapping[str, str]) -> Config:
 def with_seeds(config: Config, text: str, typed_seed: str = "") -> list[Config]:
     """Returns a configuration once for each of several seeds; with none given, as it is.
 
-    A number alone is how many, from the configuration's own seed on: it, the next whole number, and so on. With a
-    comma it is a seed.
-
-    Args:
-        config: The recipe.
-        text: The option `seeds`.
-        typed_seed: The option `seed`, which a list of seeds leaves nothing to say.
-
-    Raises:
-        ValueError: neither, a seed twice, or `seed` beside a list.
+    A number alone is how many, from the configuration's own seed on; with a comma it is a seed. Raises ValueError for
+    anything else, for a seed twice, and for the option `seed` beside a list.
     """
     if not text:
         return [config]

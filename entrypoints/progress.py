@@ -24,7 +24,7 @@ from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS
 
 if TYPE_CHECKING:  # it loads PyTorch, for which doors without neural work are not to wait
-    from sls.tracking.training.study import Study, TrainedSeed
+    from sls.tracking.training.study import Study
 
 LOG_INTERVAL_S = 60.0
 """Seconds between two lines of progress where no terminal shows a bar."""
@@ -113,8 +113,8 @@ class TrainingProgress:
         say(f"{self.title} epoch {epoch.epoch}: {', '.join(values)}")
 
 
-def train_seed(study: Study, config: Config, corpus: Corpus, *, is_one: bool) -> TrainedSeed:
-    """Trains by one seed of a study, with a bar; an only one is called by its recipe alone."""
+def train_seed(study: Study, config: Config, corpus: Corpus, *, is_one: bool) -> str:
+    """Trains by one seed of a study, with a bar, and returns the run; an only one is called by its recipe alone."""
     training = config.training
     title = training.recipe if is_one else f"{training.recipe} seed {training.seed}"
     with TrainingProgress(training, title) as progress:

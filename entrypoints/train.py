@@ -20,7 +20,7 @@ from sls.data.corpora.corpus import Corpus
 from sls.engine.compute.training_processes import join_processes
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import SEEDS_TAG, STUDY_KIND, STUDY_TAG
-from sls.tracking.training.study import Study, choose_seed, log_summary, read_seeds
+from sls.tracking.training.study import Study, choose_seed, log_summary, read_seed, read_seeds
 from sls.tracking.training.training_run import resumed_config, track_training
 
 
@@ -59,19 +59,20 @@ def train(run: TrackedRun, config: str, seeds: str, resume: str, **options: str)
             # First: a run with a configuration and no seeds would go on as a training of its own.
             run.set_tags({"kind": STUDY_KIND, SEEDS_TAG: seeds, "corpus": corpus.name})
             run.log_config(settings)
-        _train_seeds(run, by_seed, corpus)
+        _train_seeds(run, Study(run.client, {STUDY_TAG: run.run_id}, bool(resume)), by_seed, corpus)
         return
     with TrainingProgress(settings.training) as progress:
         trained = track_training(run, by_seed[0], corpus, progress.on_step, progress.on_epoch, resume=resume)
     say(f"Chose {trained.told}: {trained.uri}")
 
 
-def _train_seeds(run: TrackedRun, by_seed: Sequence[Config], corpus: Corpus) -> None:
+def _train_seeds(run: TrackedRun, study: Study, by_seed: Sequence[Config], corpus: Corpus) -> None:
     """Trains by each seed, on a run of its own; this one is that of their study."""
     recipe = by_seed[0].training.recipe
     run.suggest_name(f"train {recipe} by {len(by_seed)} seeds")
-    study = Study(run.client, {STUDY_TAG: run.run_id})
-    trained = [train_seed(study, config, corpus, is_one=False) for config in by_seed]
+    say(f"Study {run.run_id}; if it is stopped: mlflow run . -e train -P resume={run.run_id}")
+    run_ids = [train_seed(study, config, corpus, is_one=False) for config in by_seed]
+    trained = [read_seed(run.client, run_id) for run_id in run_ids]  # which the server must have by now
     best = choose_seed(trained)
     log_summary(run, recipe, [item.metrics for item in trained])
     console.print(seeds_table(recipe, corpus.name, trained, best))

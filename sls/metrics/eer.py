@@ -65,6 +65,10 @@ class Ranking:
         """Returns the ranking of some of the trials, given by their ascending ranks, shape `(chosen,)`."""
         return Ranking(self.trials[ranks], self.scores[ranks], self.is_bonafide[ranks])
 
+    def draw_ties(self, rng: np.random.Generator) -> Ranking:
+        """Returns the ranking with equal scores in a drawn order, so that neither class comes first among them."""
+        return self.at(np.lexsort((rng.random(self.scores.size), self.scores)))
+
     def curve(self) -> DetCurve:
         """Returns the DET curve, as `det_curve` does."""
         return _sweep(self.is_bonafide, self.scores)

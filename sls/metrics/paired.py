@@ -137,6 +137,11 @@ def compare_pairs(estimates: Sequence[Estimate | SeededEstimate]) -> list[Tested
         if lacking := shortage or tested.shortage:
             tested = replace(tested, p_value=None, p_value_holm=None, shortage=lacking)
         found.append(tested)
+    return judge_together(found)
+
+
+def judge_together(found: Sequence[Tested]) -> list[Tested]:
+    """Returns differences with p-values that hold for all of them together; those without one do not count."""
     adjusted = iter(adjust_by_holm([tested.p_value for tested in found if tested.p_value is not None]))
     return [
         tested if tested.p_value is None else replace(tested, p_value_holm=next(adjusted)) for tested in found

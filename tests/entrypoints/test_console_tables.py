@@ -38,11 +38,12 @@ def cells(table: Table) -> list[tuple[str, ...]]:
 def test_recipes_are_told_by_mean_and_standard_deviation_where_there_are_several_seeds() -> None:
     versions = [RegisteredVersion("3", "v1", "2", "uri"), RegisteredVersion("4", "v2", "0", "uri")]
     of_v1 = [{"LA/eer_percent": value, "LA/min_tdcf": 0.25} for value in (3.0, 4.0, 5.0)]
+    of_v1[1]["dev/eer_percent"] = 1.5  # of the seed that is registered
     metrics = {"v1": of_v1, "v2": of_v1[:1]}
-    table = console_tables.recipe_table("demo", ["LA"], versions, metrics, "4")
+    table = console_tables.recipe_table("demo", ["dev", "LA"], versions, metrics, "4")
     assert cells(table) == [
-        ("v1", "3", "2", "4.00 ± 1.00", "0.2500 ± 0.0000"),
-        ("v2 (champion)", "4", "0", "3.00", "0.2500"),
+        ("v1", "3", "2", "1.50", "4.00 ± 1.00", "0.2500 ± 0.0000"),
+        ("v2 (champion)", "4", "0", "", "3.00", "0.2500"),
     ]
     assert "3 seeds" in str(table.caption)
     single = dict.fromkeys(metrics, of_v1[:1])

@@ -59,7 +59,7 @@ def test_a_killed_experiment_goes_on_with_the_seed_that_it_was_at(
     store: Path, small_corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracks = read_yaml(PROJECT_ROOT / "configs" / "tracks.yaml")
-    tracks["tracks"] = {name: tracks["tracks"][name] for name in ("train", "dev", *TRACKS)}
+    tracks["tracks"] = {name: tracks["tracks"][name] for name in ("train", *TRACKS)}
     (tmp_path / "one.tracks.yaml").write_text(yaml.safe_dump(tracks))
     arguments = options(small_corpus, tracks=tmp_path / "one.tracks.yaml")
     process = start_door("entrypoints.main", *arguments)
@@ -75,11 +75,11 @@ def test_a_killed_experiment_goes_on_with_the_seed_that_it_was_at(
     first, second = runs_of("train")
     assert (first.info.status, second.info.status) == ("FINISHED", "RUNNING")
 
-    # A second stop, while it scores, leaves a part behind.
+    # A second stop, before it scores by the second seed.
     monkeypatch.setattr(main_door, "WORKPLACE", tmp_path / "work")
     num_scored = 0
 
-    def stop_in_the_second_track(self: Pipeline, *arguments: object) -> str:
+    def stop_at_the_second_seed(self: Pipeline, *arguments: object) -> str:
         nonlocal num_scored
         num_scored += 1
         if num_scored == 2:
@@ -88,7 +88,7 @@ def test_a_killed_experiment_goes_on_with_the_seed_that_it_was_at(
 
     score = Pipeline.score
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "score", stop_in_the_second_track)
+        patch.setattr(Pipeline, "score", stop_at_the_second_seed)
         assert CliRunner().invoke(main, [*arguments, "--resume", killed.info.run_id]).exit_code == 130
     for name, value in (("seeds", "1,2,3"), ("seeds", ""), ("recipe", "v3")):
         other = CliRunner().invoke(main, [*arguments, f"--{name}", value, "--resume", killed.info.run_id])
@@ -107,9 +107,9 @@ def test_a_killed_experiment_goes_on_with_the_seed_that_it_was_at(
         epochs = [point.step for point in MlflowClient().get_metric_history(run.info.run_id, "train/loss")]
         assert epochs == sorted(set(epochs))
     scored = Counter(run.data.tags["track"] for run in runs_of("score"))
-    assert scored == {"dev": 1, **dict.fromkeys(TRACKS, 2)}
+    assert scored == dict.fromkeys(TRACKS, 2)
     evaluated = Counter(run.data.tags["track"] for run in runs_of("evaluate"))
-    assert {track: evaluated[track] for track in TRACKS} == dict.fromkeys(TRACKS, 2)
+    assert evaluated == dict.fromkeys(TRACKS, 2)
     for track in TRACKS:
         eers = [run.data.metrics[f"{track}/eer_percent"] for run in trained]
         assert ended.data.metrics[f"{track}/eer_percent_mean.v1"] == pytest.approx(sum(eers) / 2)

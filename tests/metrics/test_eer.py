@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sls.metrics.eer import compute_eer, det_curve, rank_trials
+from sls.metrics.eer import compute_eer, det_curve, eer_of_curve, rank_trials
 from tests.metrics.naive import draw_scores, naive_curve, naive_eer
 
 SCORES = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=25)
@@ -129,3 +129,17 @@ def test_in_the_wild_has_the_published_eer(reference_dir, system, published):
     scores = np.array([float(score) for _, score in rows])
     is_bonafide = np.array([key[name] != "spoof" for name, _ in rows])
     assert round(100 * compute_eer(scores[is_bonafide], scores[~is_bonafide]).eer, 4) == published
+
+
+def test_ties_in_a_drawn_order_favour_no_class_and_leave_other_scores_in_theirs() -> None:
+    rng = np.random.default_rng(4)
+    is_bonafide = rng.random(2_000) < 0.4
+    scores = np.where(rng.random(2_000) < 0.9, 0.0, rng.normal(size=2_000))
+    ranking = rank_trials(scores, is_bonafide)
+    drawn = ranking.draw_ties(np.random.default_rng(5))
+    np.testing.assert_array_equal(drawn.scores, ranking.scores)
+    np.testing.assert_array_equal(drawn.scores, scores[drawn.trials])
+    np.testing.assert_array_equal(drawn.is_bonafide, is_bonafide[drawn.trials])
+    assert sorted(drawn.trials) == list(range(2_000))
+    assert eer_of_curve(ranking.curve()).eer > 0.9
+    assert abs(eer_of_curve(drawn.curve()).eer - 0.5) < 0.05

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from sls.config import Resampler
+from sls.data.audio.decoders import UNREADABLE, one_line
 from sls.data.audio.recording import AudioError, read_recording
 from sls.data.audio.warnings import warn_of_waveform
 from sls.data.audio.windows import check_hop, cut_windows
@@ -91,7 +93,7 @@ class ScoringBatches(Dataset[ScoringBatch]):
                 content = path.read_bytes()
                 after_reading_s = time.perf_counter()
                 recording = read_recording(content, audio.sample_rate, str(path), self.resampler)
-                waveform = self._degrade(recording.waveform, self.trials.name(index))
+                waveform = self._degrade(recording.waveform, self.trials.name(index), path)
                 heard = cut_windows(waveform, audio.audio_max_len, self.window_hop)
                 windows.append(heard)
                 num_heard = len(recording.waveform) if self.window_hop else audio.audio_max_len
@@ -108,10 +110,14 @@ class ScoringBatches(Dataset[ScoringBatch]):
         stacked = torch.from_numpy(np.concatenate(windows))
         return ScoringBatch(number, members, stacked, counts, warnings, tuple(failures), read_s, decode_s)
 
-    def _degrade(self, waveform: np.ndarray, trial: str) -> np.ndarray:
+    def _degrade(self, waveform: np.ndarray, trial: str, path: Path) -> np.ndarray:
         if self.condition is None:
             return waveform
-        return self.condition.apply(waveform, trial_generator(self.trials.seed, self.condition.name, trial))
+        name = self.condition.name
+        try:
+            return self.condition.apply(waveform, trial_generator(self.trials.seed, name, trial))
+        except UNREADABLE as error:
+            raise AudioError(f"{path}: condition {name}: {one_line(error)}") from None
 
 
 def _describe(error: Exception, path: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import numpy as np
 
@@ -13,16 +14,17 @@ from sls.engine.evaluation.comparison_results import Difference, say_verdict
 from sls.engine.evaluation.evaluation import EvaluationPlan, rank
 from sls.engine.evaluation.groups import ATTACK, SPEAKER, sample_clusters, sample_trials
 from sls.engine.evaluation.measures import FRACTION, Measure
-from sls.engine.robustness.results import ConditionResult, Flip, RobustnessReport
+from sls.engine.robustness.results import SILENCE_ALONE, ConditionResult, Flip, RobustnessReport
 from sls.metrics.dcf import DetectionCosts
 from sls.metrics.eer import Ranking, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
 from sls.metrics.operating_points import EER_POINT, estimate_decisions, set_operating_points
-from sls.metrics.paired import Tested, adjust_by_holm, compare_pairs
+from sls.metrics.paired import compare_pairs, judge_together
 from sls.metrics.sampling import Sampling
 
 MAX_FLIPS = 100
 """Trials that are kept of each condition."""
+TIES_SEED = 1
 COSTS = DetectionCosts()
 """Of which neither the threshold of the EER nor an error at it depends."""
 
@@ -58,6 +60,10 @@ class CleanTrials:
             ValueError: Scores that cannot be ranked.
         """
         ranking = rank_trials(scores, self.is_bonafide)
+        if condition.kind == SILENCE_ALONE:
+            # Recordings without silence share a score. Bona fide first among so many, as the challenges have it,
+            # would give an EER far above chance to a detector that knows nothing.
+            ranking = ranking.draw_ties(np.random.default_rng(TIES_SEED))
         samplings = self.sample(ranking)
         estimates = [estimate_eer(ranking, sampling) for sampling in samplings]
         tested = [compare_pairs(pair)[0] for pair in zip(estimates, self.estimates, strict=True)]
@@ -135,20 +141,12 @@ def judge_conditions(
 
 def _judge_together(found: Sequence[ConditionResult], track: str) -> Iterator[ConditionResult]:
     """Yields results with p-values that hold for all of them together, and the verdict of each."""
-    over_trials = _adjust([item.difference.over_trials for item in found])
-    over_clusters = _adjust([item.difference.tested for item in found])
-    for item, trials, tested in zip(found, over_trials, over_clusters, strict=True):
-        clusters = tested if item.difference.over_clusters else None
+    differences = [item.difference for item in found]
+    over_trials = judge_together([difference.over_trials for difference in differences])
+    over_clusters = judge_together([item.over_clusters for item in differences if item.over_clusters])
+    for item, trials, clusters in zip_longest(found, over_trials, over_clusters):
         difference = replace(item.difference, over_trials=trials, over_clusters=clusters)
         yield replace(item, difference=replace(difference, verdict=say_verdict(difference, track)))
-
-
-def _adjust(tested: Sequence[Tested]) -> list[Tested]:
-    p_values = [p_value for item in tested if (p_value := item.p_value) is not None]
-    if len(p_values) < len(tested):  # too few clusters, which are those of all conditions
-        return list(tested)
-    pairs = zip(tested, adjust_by_holm(p_values), strict=True)
-    return [replace(item, p_value_holm=p_value) for item, p_value in pairs]
 
 
 def _measure(name: str, estimates: Sequence[Estimate]) -> Measure:

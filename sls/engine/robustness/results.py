@@ -130,6 +130,8 @@ def _say_silence(system: str, found: ConditionResult) -> str:
     lead += f", interval {format_interval(interval, FRACTION)} over {interval.over}{aside}"
     if tested.p_value is None:
         return f"{lead}: {tested.shortage} whether {what}"
+    if interval.low == interval.high == middle:
+        return f"{lead}: nothing moves, as where recordings have no such silence, and nothing is shown"
     if interval.low <= middle <= interval.high:
         return f"{lead}: nothing shows that {what}; as far as the interval goes it may"
     return f"{lead}: {told[interval.low > middle]}"

@@ -23,6 +23,7 @@ from sls.tracking.evaluation.operating_points import track_operating_points
 from sls.tracking.evaluation.score_sources import find_scores, find_systems, find_systems_by_track
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
+from sls.tracking.scoring.score_file import IS_CLEAN
 from sls.tracking.scoring.scoring_run import ScoringOptions, track_scoring
 from sls.tracking.store import FINISHED, find_first_run, tagged
 from sls.tracking.tags import MODEL_ID_TAG, NOT_COMPARABLE_TAG, PARENT_TAG, SCORE_RUN_TAG
@@ -153,7 +154,7 @@ class Pipeline:
         if self.workplace is None:
             return None
         wanted = tagged(**{**self.links, "kind": kind, "track": track, **tags})
-        return find_first_run(self.client, wanted, f"tags.{NOT_COMPARABLE_TAG} IS NULL", FINISHED)
+        return find_first_run(self.client, wanted, f"tags.{NOT_COMPARABLE_TAG} IS NULL", IS_CLEAN, FINISHED)
 
     @contextmanager
     def _open_workplace(self, source: ModelSource) -> Iterator[Path]:

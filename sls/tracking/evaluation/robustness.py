@@ -1,13 +1,15 @@
 """Robustness as a tracked run: the trials of a track, clean and under conditions, each scored once, then judged."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from sls.config import SAMPLE_RATE_HZ
 from sls.data.conditions.conditions import CLEAN, Condition
 from sls.data.corpora.corpus import Corpus
 from sls.data.loading.trial_lists import TrialList
@@ -15,8 +17,8 @@ from sls.engine.compute.ranks import Ranks
 from sls.engine.evaluation.evaluation import EvaluationPlan
 from sls.engine.robustness.judgement import judge_conditions
 from sls.engine.robustness.results import RobustnessReport
-from sls.engine.scoring.partial_scores import WHOLE, find_shards
-from sls.engine.scoring.settings import settings_of
+from sls.engine.scoring.partial_scores import WHOLE, find_shards, partial_path, read_partial
+from sls.engine.scoring.settings import REMEDY, check_same, settings_of
 from sls.models.checkpoints import LoadedCheckpoint
 from sls.reports.report import REPORT_DIRECTORY, render_report
 from sls.tracking.active_run import tracked_run
@@ -32,6 +34,8 @@ from sls.tracking.scoring.scoring_run import ScoringOptions, prepare_scoring, tr
 from sls.tracking.tags import MODEL_ID_TAG, PARENT_TAG, TRAIN_RUN_TAG, robustness_metric
 
 FLIPS_FILE = "flips.csv"
+OF_MACHINE = ("device", "linear_layers", "eval_batch_size")
+"""What may be other where shards are judged than where they were scored."""
 BORNE_MEASURE = "eer_diff_percent"
 """What a training run bears of each condition, with its intervals: few, as of decisions."""
 
@@ -78,7 +82,8 @@ class ConditionScorer:
                 tracked_run("score", tags={PARENT_TAG: self.run.run_id}) as scoring,
                 self.progress(f"{self.trials.name} {name}", -(-num_trials // shard.count)) as advance,
             ):
-                if shard == WHOLE and not options.force and find_shards(path):
+                if shard == WHOLE and not options.force and (shards := find_shards(path)):
+                    self._check_shard(partial_path(path, shards[0]), job.made_with)
                     track_join(scoring, path)
                 else:
                     track_scoring(
@@ -87,6 +92,14 @@ class ConditionScorer:
             run_id = scoring.run_id
             logger.info("%s: scored by run %s", name, run_id)
         return ScoreSource(path, run_id, self.model.tags()) if shard == WHOLE else None
+
+    @staticmethod
+    def _check_shard(path: Path, made_with: Mapping[str, Any]) -> None:
+        """Raises ValueError where a shard is of something else; on which machine it was scored does not matter."""
+        found = read_partial(path)
+        if found is not None:
+            of_machine = {name: found.made_with[name] for name in OF_MACHINE if name in found.made_with}
+            check_same(found.made_with, {**made_with, **of_machine}, path, REMEDY)
 
 
 def track_robustness(
@@ -99,9 +112,15 @@ def track_robustness(
 
     Raises:
         FileNotFoundError: the key is missing.
-        ValueError: what `ConditionScorer.score` raises, or clean scores that cannot be ranked.
+        ValueError: what `ConditionScorer.score` raises, a checkpoint of another sampling rate than 16 kHz, or clean
+            scores that cannot be ranked.
     """
     run, model, options = scorer.run, scorer.model, scorer.options
+    rate_hz = scorer.checkpoint.info.sample_rate_hz
+    if rate_hz != SAMPLE_RATE_HZ:
+        raise ValueError(
+            f"model: found one of {rate_hz} Hz, expected {SAMPLE_RATE_HZ} Hz, which conditions take"
+        )
     names = ", ".join(condition.name for condition in conditions)
     digest = {"checkpoint_sha256": scorer.checkpoint.digest}
     settings = settings_of(options.compute, options.scoring)
@@ -109,16 +128,18 @@ def track_robustness(
     place_under_origin(run, "robustness", model.tags(), request.track)
     basis = EvaluationBasis(run, corpus, request)
     clean = scorer.score(None)
-    sources = [scorer.score(condition) for condition in conditions]
     if clean is None:
+        for condition in conditions:
+            scorer.score(condition)
         return None
+    joined = basis.join(clean, CLEAN).select_subset(basis.subset)
+    # One by one, after the clean scores have been judged: what is wrong with these costs no other scoring.
     degraded = (
         (condition, basis.join(source, condition.name).select_subset(basis.subset))
-        for condition, source in zip(conditions, sources, strict=True)
-        if source
+        for condition in conditions
+        if (source := scorer.score(condition))
     )
     plan = EvaluationPlan(request.track, corpus.name, basis.subset)
-    joined = basis.join(clean, CLEAN).select_subset(basis.subset)
     report = judge_conditions(joined, degraded, plan, clean.system)
     _record(basis, report, model.tags(), options)
     return report

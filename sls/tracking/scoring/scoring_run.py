@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from sls.config import SAMPLE_RATE_HZ, AudioConfig, ComputeConfig, ScoringConfig
+from sls.config import AudioConfig, ComputeConfig, ScoringConfig
 from sls.data.conditions.conditions import Condition
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.scoring_batches import ScoringBatches
@@ -170,8 +170,8 @@ def prepare_scoring(
         What to score, and a key that is the same for the same model, protocol and settings.
 
     Raises:
-        ValueError: an output that is a directory, not a checkpoint, a device that is not there, an automatic batch
-            size for a shard, or a condition for a checkpoint of another sampling rate.
+        ValueError: an output that is a directory, not a checkpoint, a device that is not there, or an automatic batch
+            size for a shard.
     """
     if output is not None:
         check_output(output)
@@ -182,10 +182,6 @@ def prepare_scoring(
     key = scores_key(made_with)
     output = output or default_output(trials.name, key)
     info, size = checkpoint.info, compute.eval_batch_size
-    if options.condition and info.sample_rate_hz != SAMPLE_RATE_HZ:
-        raise ValueError(
-            f"conditions: found a model of {info.sample_rate_hz} Hz, expected one of {SAMPLE_RATE_HZ} Hz"
-        )
     if not size and options.shard != WHOLE:
         raise ValueError(
             "eval_batch_size: found 0 (automatic) with shard, expected a number, on which all shards agree"

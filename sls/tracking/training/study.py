@@ -21,7 +21,7 @@ from sls.tracking.registry.checkpoints import epochs_of
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.run import TrackedRun
 from sls.tracking.sender import send_journal
-from sls.tracking.store import find_known_run, find_runs, get_run, tagged
+from sls.tracking.store import find_runs, get_run, tagged
 from sls.tracking.tags import CHOSEN_BY_TAG, CHOSEN_EPOCH_TAG, RECIPE_PARAM, SEED_PARAM, SEEDS_TAG, over_seeds
 from sls.tracking.training.training_run import resumed_config, track_training
 from sls.tracking.writer import RunTakenOver
@@ -58,6 +58,8 @@ class Study:
     client: MlflowClient
     links: Mapping[str, str]
     """Tags of each training, by which it is found again from the run that asked for it."""
+    is_resumed: bool
+    """Whether that run was stopped; a new one asks the server for nothing."""
 
     def train(
         self,
@@ -66,18 +68,21 @@ class Study:
         name: str,
         on_step: Callable[[StepResult], None] | None = None,
         on_epoch: Callable[[EpochResult], None] | None = None,
-    ) -> TrainedSeed:
-        """Trains by one seed, as `track_training` does, on a run of its own; raises ValueError for other settings."""
-        former = self._find(config)
+    ) -> str:
+        """Trains by one seed, as `track_training` does, on a run of its own, whose id it returns.
+
+        Raises ValueError where what was found of this seed has other settings.
+        """
+        former = self._find(config) if self.is_resumed else None
         if former is not None:
             # What is asked now is held against what it began with.
             resumed_config(former.info.run_id, config.to_flat())
             if former.info.status == "FINISHED":
-                return read_seed(self.client, former.info.run_id)
+                return str(former.info.run_id)
         resume = former.info.run_id if former is not None else ""
         with tracked_run("train", name, self.links, journal=True, resume=resume) as run:
             track_training(run, config, corpus, on_step, on_epoch, resume=resume)
-        return read_seed(self.client, run.run_id)
+        return run.run_id
 
     def _find(self, config: Config) -> Run | None:
         """Returns the training of a recipe and seed that has come furthest, with all that its journal held."""
@@ -104,8 +109,8 @@ def read_seeds(client: MlflowClient, run_id: str) -> str:
 
 def read_seed(client: MlflowClient, run_id: str) -> TrainedSeed:
     """Reads what a training run that has ended chose, and what it measured there."""
-    run = find_known_run(client, run_id)
-    if run is None or CHOSEN_EPOCH_TAG not in run.data.tags:
+    run = get_run(client, run_id, "run_id")
+    if CHOSEN_EPOCH_TAG not in run.data.tags:
         raise ConnectionError(f"the tracking server has not all of the training {run_id}: resume when it has")
     monitored = MONITORED_METRICS[run.data.params["cfg/monitor"]]
     history = {

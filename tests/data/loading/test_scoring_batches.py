@@ -74,11 +74,22 @@ def test_a_condition_changes_a_recording_before_it_is_cut_whoever_reads_it_and_b
     assert (ScoringBatches(trials, 3)[0].windows.numpy() != np.stack(expected)).any()
 
 
-def test_a_condition_that_cannot_be_applied_is_a_failure_of_its_recording(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "settings", "level"),
+    [
+        ("white-noise", {"snr_db": -100.0}, 1e36),
+        ("speed", {"factor": 0.9}, 3.4e38),
+        ("gain", {"gain": 3.0}, 0.1),
+    ],
+    ids=["too loud then", "too loud on the way", "an error of its kind"],
+)
+def test_a_condition_that_cannot_be_applied_is_a_failure_of_its_recording(
+    tmp_path, kind: str, settings: dict[str, float], level: float
+) -> None:
     path = tmp_path / "loud.wav"
-    soundfile.write(path, np.full(1_000, 1e36, np.float32), 16_000, subtype="FLOAT")
+    soundfile.write(path, np.full(1_000, level, np.float32), 16_000, subtype="FLOAT")
     trials = TrialDataset([Trial("loud", path)], AudioConfig(audio_max_len=1_000))
-    louder = Condition("louder", "white-noise", {"snr_db": -100.0})
-    batch = ScoringBatches(trials, 1, condition=louder)[0]
+    batch = ScoringBatches(trials, 1, condition=Condition("mine", kind, settings))[0]
     assert [failure.name for failure in batch.failures] == ["loud"]
-    assert "louder" in batch.failures[0].message
+    # Which recording, and under which condition: neither tells the other.
+    assert batch.failures[0].message.startswith(f"{path}: condition mine: ")

@@ -158,6 +158,27 @@ def test_silence_alone_is_held_against_chance(clean: JoinedScores, separation: f
     assert told in found.verdicts[0]
 
 
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_recordings_without_silence_which_share_a_score_are_no_sign_of_hearing_it(
+    clean: JoinedScores, share: float
+) -> None:
+    rng = np.random.default_rng(9)
+    scores = np.where(rng.random(len(clean)) < share, 0.1, rng.normal(size=len(clean)))
+    alone = (named("alone", SILENCE_ALONE), replace(clean, scores=scores))
+    found = judge_conditions(clean, [alone], PLAN, "ours")
+    assert abs(found.results[0].value("eer") - 0.5) < 0.05
+    assert ": nothing shows that ours hears silence; " in found.verdicts[0]
+    # Which of the ties come first is drawn anew, and the same, each time.
+    assert judge_conditions(clean, [alone], PLAN, "ours").verdicts == found.verdicts
+
+
+def test_where_no_score_moves_nothing_is_shown_of_silence(clean: JoinedScores) -> None:
+    found = judge_conditions(clean, [(named("trimmed", SILENCE_TRIMMED), clean)], PLAN, "ours")
+    assert "[0.00, 0.00]" in found.verdicts[1]
+    assert "nothing moves" in found.verdicts[1]
+    assert "relies" not in found.verdicts[1]
+
+
 def test_with_too_few_attacks_neither_silence_nor_worst_is_concluded() -> None:
     clean = make_corpus(attacks=ATTACKS)
     trimmed = (named("trimmed", SILENCE_TRIMMED), moved(clean, shift=1.0))

@@ -16,7 +16,7 @@ from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal_files import find_journals
 from sls.tracking.sender import Sender
 from sls.tracking.tags import STUDY_TAG
-from sls.tracking.training.study import Study, log_summary
+from sls.tracking.training.study import Study, log_summary, read_seed
 
 
 def test_a_summary_is_of_a_sample_the_lowest_is_the_best_and_what_one_seed_lacks_is_left_out() -> None:
@@ -46,13 +46,14 @@ def test_a_training_whose_journal_was_not_sent_is_found_and_not_repeated(
         raise OSError("no route")
 
     with tracked_run("train", journal=True) as asking:
-        study = Study(asking.client, {STUDY_TAG: asking.run_id})
+        study = Study(asking.client, {STUDY_TAG: asking.run_id}, is_resumed=True)
         with monkeypatch.context() as patch:
             patch.setattr(Sender, "send_next", fail)
             patch.setattr(sender, "AWAY_PATIENCE_S", 0.0)
-            with pytest.raises(ConnectionError, match="the tracking server has not all of the training"):
-                study.train(config, corpus, "train v1")
-        trained = study.train(config, corpus, "train v1")
+            run_id = study.train(config, corpus, "train v1")
+            with pytest.raises(ConnectionError, match=f"has not all of the training {run_id}"):
+                read_seed(study.client, run_id)
+        trained = read_seed(study.client, study.train(config, corpus, "train v1"))
         # The run that asks still holds its own journal, for other processes to see.
         (own,) = find_journals(asking.run_id)
         command = f"from sls.processes import take_lock; take_lock(__import__('pathlib').Path({str(own / 'lock')!r}))"
