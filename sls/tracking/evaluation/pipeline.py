@@ -56,13 +56,8 @@ class Pipeline:
     def score(self, source: ModelSource, trials: TrialList, title: str) -> str:
         """Scores a track, if that is not done, and returns the id of the scoring run, which keeps the score file.
 
-        Args:
-            source: The checkpoint.
-            trials: Those of the track.
-            title: What to call the checkpoint in the name of the run, such as its recipe.
-
-        Raises:
-            ValueError: recordings cannot be read, or the checkpoint is not one.
+        The title, such as a recipe, names the checkpoint in the name of the run. Raises ValueError for recordings
+        that cannot be read, and for what is no checkpoint.
         """
         done = self._find_done("score", trials.name, **{MODEL_ID_TAG: source.model_id})
         if done is not None:
@@ -89,11 +84,7 @@ class Pipeline:
     ) -> tuple[str, Evaluation]:
         """Evaluates the scores of a scoring run, and returns the id of the run that holds the result, and this.
 
-        Args:
-            score_run_id: The scoring run.
-            request: The track, and what to compute.
-            title: As of `score`.
-            in_place: Whether the scoring run itself gets the result, rather than a run of its own.
+        With `in_place` the scoring run itself gets the result, rather than a run of its own.
 
         Raises:
             FileNotFoundError: the key is missing.

@@ -109,9 +109,13 @@ def read_seeds(client: MlflowClient, run_id: str) -> str:
 
 def read_seed(client: MlflowClient, run_id: str) -> TrainedSeed:
     """Reads what a training run that has ended chose, and what it measured there."""
-    run = get_run(client, run_id, "run_id")
-    if CHOSEN_EPOCH_TAG not in run.data.tags:
-        raise ConnectionError(f"the tracking server has not all of the training {run_id}: resume when it has")
+    try:
+        run = get_run(client, run_id, "run_id")
+        chosen = epochs_of(run.data.tags[CHOSEN_EPOCH_TAG])
+    except (ValueError, KeyError) as error:
+        raise ConnectionError(
+            f"the tracking server has not all of the training {run_id}: go on with resume when it is back"
+        ) from error
     monitored = MONITORED_METRICS[run.data.params["cfg/monitor"]]
     history = {
         name: {point.step: point.value for point in client.get_metric_history(run.info.run_id, name)}
@@ -119,10 +123,9 @@ def read_seed(client: MlflowClient, run_id: str) -> TrainedSeed:
         if name in run.data.metrics
     }
     best = choose_epoch(history[monitored])
-    tags = run.data.tags
     return TrainedSeed(
         run.data.params[SEED_PARAM],
-        TrainedModel(run.info.run_id, epochs_of(tags[CHOSEN_EPOCH_TAG]), tags[CHOSEN_BY_TAG]),
+        TrainedModel(run.info.run_id, chosen, run.data.tags[CHOSEN_BY_TAG]),
         monitored,
         {name: values[best] for name, values in history.items() if best in values},
     )
