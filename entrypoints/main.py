@@ -12,6 +12,7 @@ from entrypoints.progress import scoring_progress, train_seed
 from sls.config import PROJECT_ROOT, WORK_ROOT, Config
 from sls.data.corpora.corpus import Corpus, is_built_in
 from sls.data.loading.trial_lists import TrialList, track_trials
+from sls.engine.compute.launch import Launch
 from sls.engine.evaluation.calibration import METHODS
 from sls.files import scratch_directory
 from sls.reports.report import run_report
@@ -57,6 +58,10 @@ class Results:
 @config_options()
 def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) -> None:
     """Run every recipe on every track, register the results, and print recipe by track."""
+    if (num_processes := Launch.read().world_size) > 1:
+        raise ValueError(
+            f"main: found a launch of {num_processes} processes, expected one; train takes several"
+        )
     recipes = [Path(path) for path in config.split(",")] if config else RECIPES
     settings = [read_config(path, options) for path in recipes]
     _require_distinct(settings)

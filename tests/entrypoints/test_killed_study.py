@@ -197,6 +197,18 @@ def test_a_study_that_is_killed_as_it_begins_does_not_go_on_as_one_training(
     assert [run.data.tags["study"] for run in runs_of("train")] == [begun, begun]
 
 
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_an_experiment_is_no_work_for_several_processes(
+    store: Path, small_corpus: Path, monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", rank)
+    refused = CliRunner().invoke(main, options(small_corpus))
+    assert refused.exit_code == 2
+    assert "main: found a launch of 2 processes, expected one" in refused.stderr
+    assert not runs_of("train")
+
+
 def test_what_does_not_go_with_a_study_is_refused(store: Path, small_corpus: Path) -> None:
     for arguments, message in (
         (options(small_corpus, seeds="1,2", seed=3), "seed: found 3 beside seeds 1,2"),
