@@ -19,13 +19,14 @@ _WRITE_FAILURES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.E
 
 
 @contextmanager
-def write_whole(path: Path) -> Iterator[Path]:
+def write_whole(path: Path, beginning: str = ".") -> Iterator[Path]:
     """Gives a temporary path beside `path`, and renames it to `path` if the block ends without an error.
 
-    The content is on disk before it has the name, so that the name never points to half of it.
+    The content is on disk before it has the name, so that the name never points to half of it. The temporary name
+    begins as whoever lists the directory knows what to pass over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_path(path)
+    temporary = _temporary_path(path, beginning)
     try:
         with naming(path, temporary):
             yield temporary
@@ -156,5 +157,5 @@ def check_is_place(path: Path, parameter: str) -> None:
         raise ValueError(f"{parameter}: found a name of {len(path.name)} characters, expected a shorter one")
 
 
-def _temporary_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+def _temporary_path(path: Path, beginning: str = ".") -> Path:
+    return path.with_name(f"{beginning}{path.name}.{secrets.token_hex(4)}.part")

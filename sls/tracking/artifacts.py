@@ -24,6 +24,8 @@ from sls.tracking.store import find_run
 
 STORED_STATE = re.compile(r"epoch_\d{6}-batch_\d{9}-[0-9a-f]{64}-.+")
 """The names of states: they sort as the states follow one another."""
+_UPLOADING = ".artifact.uploading."
+"""How MLflow begins the name of a file on its way into a local store, which it does not list."""
 
 
 def open_artifacts(client: MlflowClient, location: str) -> ArtifactRepository:
@@ -132,7 +134,7 @@ def _list_states(store: ArtifactRepository, name: str) -> list[str]:
 def _link(path: Path, directory: Path) -> bool:
     """Links a file into a directory, in place of what is there; False where the disks differ."""
     try:
-        with write_whole(directory / path.name) as temporary:
+        with write_whole(directory / path.name, _UPLOADING) as temporary:
             os.link(path, temporary)
     except FileNotFoundError:
         raise

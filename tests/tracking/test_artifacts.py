@@ -1,5 +1,6 @@
 """The states of a training in the artifact store: each whole or of no account, the furthest first."""
 
+import os
 import re
 from pathlib import Path
 
@@ -62,3 +63,19 @@ def test_training_taken_back_to_an_earlier_state_leaves_the_further_one_behind(s
         assert [path.read_text() for path in stored(store)] == ["epoch 4, batch 7", "on other hardware"]
         run.delete_states("state")
         assert stored(store) == []
+
+
+def test_a_file_on_its_way_into_the_store_is_not_listed(store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may list the artifacts of the run at that moment, and find the file gone in the next."""
+    listed, fsync = [], os.fsync
+
+    def list_now(descriptor: int) -> None:
+        listed.append([item.path for item in MlflowClient().list_artifacts(run.run_id, "notes")])
+        fsync(descriptor)
+
+    with tracked_run("train") as run:
+        monkeypatch.setattr(os, "fsync", list_now)
+        for number in range(2):
+            with run.artifacts("notes") as directory:
+                (directory / f"{number}.txt").write_text("noted")
+    assert listed[:2] == [[], ["notes/0.txt"]]
