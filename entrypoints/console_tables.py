@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean, stdev
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
@@ -234,7 +235,8 @@ def recipe_table(
     evaluated on, as dev is for its calibration, is told of that seed alone.
     """
     columns = {
-        f"{track}/{name}": (f"{track}\n{heading}", form)
+        # A name is broken at its hyphens rather than cut, where a terminal has no more than 80 columns.
+        f"{track}/{name}": ("\n".join([*wrap(track, 8, break_long_words=False), heading]), form)
         for track in tracks
         for name, (heading, form) in SHOWN_METRICS.items()
         if any(f"{track}/{name}" in found for found in metrics[versions[0].recipe])
