@@ -1,4 +1,4 @@
-"""Every reader, given some hundred damaged inputs; `python -m benchmarks.fuzz` gives them more."""
+"""Every reader, given a thousand damaged inputs; `python -m benchmarks.fuzz` gives them more."""
 
 import random
 import subprocess
@@ -11,7 +11,7 @@ from benchmarks import fuzz
 from benchmarks.fuzz_readers import READERS, Contradiction, Reader
 
 ROOT = Path(__file__).resolve().parents[1]
-NUM_INPUTS = 400
+NUM_INPUTS = 1_000
 
 
 @pytest.mark.slow
