@@ -75,7 +75,12 @@ PHASES = [
         "compiled", 150, "Compiled layers", "bf16. `start` is the time until the first step or batch is done."
     ),
     Phase("tests", 150, "Tests that need a GPU", "`pytest -m gpu`."),
-    Phase("profile", 60, "Where the time goes", "The ten kernels that the GPU spends most time on, in bf16."),
+    Phase(
+        "profile",
+        60,
+        "Where the time goes",
+        "The ten kernels that a GPU spends most time on, in bf16; training has compiled layers.",
+    ),
     Phase(
         "loading", 50, "Workers", "Training in bf16, files read and RawBoost 3 applied by so many processes."
     ),

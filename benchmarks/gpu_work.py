@@ -186,12 +186,13 @@ def profiled(options: Options) -> Iterator[Row]:
     """Yields the kernels that take longest, of training and of scoring."""
     with corpus(options) as trials:
         model = build(options)
-        config = _training_config(options, RECIPE_BATCH_SIZE, "bf16")
+        config = _training_config(options, RECIPE_BATCH_SIZE, "bf16", compile=options.is_on_gpu)
         steps = partial(_train, copy.deepcopy(model), trials, config)
         yield from top_kernels(f"a step of {RECIPE_BATCH_SIZE}", steps, options)
         del steps
         if options.is_on_gpu:
-            config = _training_config(options, LARGER_BATCHES[1], "bf16")
+            torch.compiler.reset()  # or the next program would be one for all sizes
+            config = _training_config(options, LARGER_BATCHES[1], "bf16", compile=True)
             steps = partial(_train, copy.deepcopy(model), trials, config)
             yield from top_kernels(f"a step of {LARGER_BATCHES[1]}", steps, options)
             del steps

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import click
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from sls.models.checkpoints import build_countermeasure
@@ -30,7 +30,7 @@ class StackedClassifier(SlsClassifier):
     def forward(self, layer_outputs: Iterable[Tensor]) -> Explanation:
         """Weighs all layers at once."""
         stacked = torch.stack(list(layer_outputs), dim=1)
-        weights = torch.sigmoid(self.fc0(stacked.mean(dim=2)))
+        weights = torch.sigmoid(nn.functional.linear(stacked.mean(dim=2), *self.fc0.parameters()))
         return Explanation(self.classify((stacked * weights.unsqueeze(-1)).sum(dim=1)), weights.squeeze(-1))
 
 

@@ -1,4 +1,4 @@
-"""Parts of the encoder compiled by PyTorch: one program for all layers, and on a GPU one for the convolutions.
+"""Parts compiled by PyTorch: one for all layers, and on a GPU two for the convolutions and the weighing.
 
 They are made when they first run. To compile the whole model would take as many times as long as there are layers;
 on a CPU the convolutions alone take minutes. Weights keep their names.
@@ -35,4 +35,5 @@ def _parts(model: nn.Module) -> list[nn.Module]:
         raise ValueError(f"compile: found a {type(model).__name__}, expected a countermeasure")
     convolutions = model.xlsr.wav2vec2.feature_extractor
     is_on_gpu = next(convolutions.parameters()).device.type == "cuda"
-    return [*model.xlsr.transformer_layers, *([convolutions] if is_on_gpu else [])]
+    on_gpu = [convolutions, model.classifier.fc0] if is_on_gpu else []
+    return [*model.xlsr.transformer_layers, *on_gpu]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sls.config import NUM_SAMPLES
+from sls.models.batch_norm import SharedBatchNorm
 from sls.models.encoder_config import EncoderConfig
 from sls.models.xlsr import Xlsr
 from sls.quotation import count_of
@@ -50,6 +51,18 @@ def count_inputs(dim: int, num_frames: int) -> int:
     return (num_frames // POOL_SIZE) * (dim // POOL_SIZE)
 
 
+class LayerWeighing(nn.Linear):
+    """Gives a layer its weight, and adds it so weighed to the layers before."""
+
+    def forward(  # type: ignore[override]  # its weights' published names make it a linear layer
+        self, x: Tensor, fused: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns the sum with a layer `(batch, frames, dim)`, in its shape, and the layer's weight `(batch, 1)`."""
+        weight = torch.sigmoid(super().forward(x.mean(dim=1)))
+        weighted = x * weight.unsqueeze(-1)
+        return weighted if fused is None else fused + weighted, weight
+
+
 class SlsClassifier(nn.Module):
     """Sensitive Layer Selection and the classifier behind it (Zhang, Wen and Hu, ACM MM 2024, section 3).
 
@@ -67,9 +80,9 @@ class SlsClassifier(nn.Module):
                 f"classifier input: found {count_of(num_frames, 'frame')} of dimension {dim}, "
                 f"expected at least {POOL_SIZE} of each"
             )
-        self.fc0 = nn.Linear(dim, 1)
+        self.fc0 = LayerWeighing(dim, 1)
         # One channel: every frame and dimension of a batch shares one mean and one variance.
-        self.first_bn = nn.BatchNorm2d(num_features=1)
+        self.first_bn = SharedBatchNorm(num_features=1)
         self.fc1 = nn.Linear(count_inputs(dim, num_frames), HIDDEN_DIM)
         self.fc3 = nn.Linear(HIDDEN_DIM, NUM_CLASSES)
 
@@ -85,9 +98,7 @@ class SlsClassifier(nn.Module):
         fused: Tensor | None = None
         weights = []
         for x in layer_outputs:
-            weight = torch.sigmoid(self.fc0(x.mean(dim=1)))  # (batch, 1)
-            weighted = x * weight.unsqueeze(-1)
-            fused = weighted if fused is None else fused + weighted
+            fused, weight = self.fc0(x, fused)
             weights.append(weight)
         if fused is None:
             raise ValueError("layer_outputs: found no layer, expected at least one")

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from torchaudio.models import wav2vec2_model
-from torchaudio.models.wav2vec2.components import FeatureExtractor, LayerNorm
 
 from sls.models.encoder_config import EncoderConfig
+from sls.models.encoder_parts import Attention, Convolutions, Positions
 
 
 class Xlsr(nn.Module):
@@ -41,12 +40,16 @@ class Xlsr(nn.Module):
             aux_num_out=None,
         )
         self.wav2vec2.feature_extractor = Convolutions(self.wav2vec2.feature_extractor.conv_layers)
+        transformer = self.wav2vec2.encoder.transformer
+        transformer.pos_conv_embed = Positions(transformer.pos_conv_embed)
+        for layer in transformer.layers:
+            layer.attention = Attention(layer.attention)
         if not config.has_projection:
             self.wav2vec2.encoder.feature_projection.projection = nn.Identity()
         if config.layer_norm_first:
             # SLS reads each layer before this normalisation, so it never gets a gradient; a parameter that
             # waits for one stops a multi-process training.
-            self.wav2vec2.encoder.transformer.layer_norm.requires_grad_(False)
+            transformer.layer_norm.requires_grad_(False)
 
     def forward(self, waveforms: Tensor) -> Iterator[Tensor]:
         """Yields the output of each transformer layer, before the encoder's last LayerNorm.
@@ -85,19 +88,10 @@ class Xlsr(nn.Module):
             features.register_hook(lambda gradient: gradient * factor)
         x = self.wav2vec2.encoder.feature_projection(features)
         transformer = self.wav2vec2.encoder.transformer
-        x = x + self._encode_positions(x)
+        x = x + transformer.pos_conv_embed(x)
         if not self.config.layer_norm_first:
             x = transformer.layer_norm(x)
         return transformer.dropout(x)
-
-    def _encode_positions(self, x: Tensor) -> Tensor:
-        pos_conv = self.wav2vec2.encoder.transformer.pos_conv_embed
-        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return pos_conv(x)
-        # In bf16 on a CPU with AMX, PyTorch 2.11 computes a grouped convolution of fewer than 16 channels in a
-        # group wrongly, by more than the result itself. In fp32 this small part of the work costs little.
-        with torch.autocast("cpu", enabled=False):
-            return pos_conv(x.float())
 
     def _draw_kept_layers(self) -> list[bool]:
         num_layers = self.config.num_layers
@@ -111,45 +105,3 @@ class Xlsr(nn.Module):
             keep_dice = self.config.has_dropout
             return checkpoint(layer, x, use_reentrant=False, preserve_rng_state=keep_dice)[0]
         return layer(x)[0]
-
-
-class Convolutions(FeatureExtractor):
-    """torchaudio's convolutions, with the channels of a frame side by side in memory where that is faster.
-
-    Normalisation wants them so. In torchaudio's order the frames of a channel are side by side, and copies back and
-    forth took a quarter of the time on a CPU, and half of that of the convolutions on a GPU.
-    """
-
-    def forward(self, x: Tensor, length: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Returns features `(batch, frames, channels)` of waveforms `(batch, num_samples)`, and their lengths."""
-        # With gradients on a CPU torchaudio's order stays, which rounds as fairseq does.
-        is_reference = x.device.type == "cpu" and torch.is_grad_enabled()
-        is_normalised = all(isinstance(block.layer_norm, LayerNorm) for block in self.conv_layers)
-        if is_reference or not is_normalised or length is not None:
-            return super().forward(x, length)
-        x = x.unsqueeze(2).transpose(1, 2)
-        for block in self.conv_layers:
-            is_first_on_gpu = x.device.type == "cuda" and block.conv.in_channels == 1
-            convolve = _convolve_samples if is_first_on_gpu else _convolve_channels_last
-            x = F.gelu(block.layer_norm(convolve(block.conv, x)))
-        return x.transpose(1, 2), None
-
-
-def _convolve_samples(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """Convolves one channel `(batch, 1, samples)` as a product of windows and taps: cuDNN's order would be the other.
-
-    A GPU multiplies rows of a multiple of 8 numbers faster.
-    """
-    kernel, stride = conv.kernel_size[0], conv.stride[0]
-    padding = (0, -kernel % 8)
-    windows = F.pad(x[:, 0].unfold(1, kernel, stride), padding)
-    return F.linear(windows, F.pad(conv.weight[:, 0], padding), conv.bias).transpose(1, 2)
-
-
-def _convolve_channels_last(conv: nn.Conv1d, x: Tensor) -> Tensor:
-    """Convolves `(batch, channels, frames)`, in memory as `(batch, frames, channels)`, into the same layout.
-
-    PyTorch has that layout for images alone, so frames are taken as the width of an image of height 1.
-    """
-    weight = conv.weight.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-    return F.conv2d(x.unsqueeze(2), weight, conv.bias, stride=(1, conv.stride[0])).squeeze(2)

@@ -1,5 +1,6 @@
 """What a GPU computes is what a CPU computes, and its memory that runs out is one clear error."""
 
+import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -108,8 +109,10 @@ def test_scores_are_those_of_a_cpu_whatever_fits_into_memory(
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
+    gc.collect()  # of the trainings before
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(0.5 * 2**30 / torch.cuda.get_device_properties(0).total_memory)
+    most = torch.cuda.memory_reserved() + 0.5 * 2**30
+    torch.cuda.set_per_process_memory_fraction(most / torch.cuda.get_device_properties(0).total_memory)
     yield
     torch.cuda.set_per_process_memory_fraction(1.0)
 

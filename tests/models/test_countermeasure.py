@@ -103,7 +103,7 @@ def test_no_layer_at_all_raises() -> None:
 def stacked_log_probs(classifier: SlsClassifier, outputs: list[Tensor]) -> Tensor:
     """The paper's formula as it is written, with all layers in one tensor."""
     stacked = torch.stack(outputs, dim=1)  # (batch, layers, frames, dim)
-    weights = torch.sigmoid(classifier.fc0(stacked.mean(dim=2)))
+    weights = torch.sigmoid(F.linear(stacked.mean(dim=2), *classifier.fc0.parameters()))
     x = (stacked * weights.unsqueeze(-1)).sum(dim=1).unsqueeze(1)
     x = F.max_pool2d(F.selu(classifier.first_bn(x)), (3, 3))
     x = F.selu(classifier.fc3(F.selu(classifier.fc1(torch.flatten(x, 1)))))
@@ -153,7 +153,9 @@ def test_the_explanation_weighs_each_layer_of_each_utterance(
         explanation = model.explain(waveforms)
         outputs = list(model.xlsr(waveforms))
         assert torch.equal(explanation.log_probs, model(waveforms))
-    expected = [torch.sigmoid(model.classifier.fc0(output.mean(dim=1))) for output in outputs]
+    expected = [
+        torch.sigmoid(F.linear(output.mean(dim=1), *model.classifier.fc0.parameters())) for output in outputs
+    ]
     torch.testing.assert_close(explanation.layer_weights, torch.cat(expected, dim=1))
     assert (explanation.layer_weights[0] != explanation.layer_weights[1]).all()
 
@@ -206,6 +208,6 @@ def test_half_precision_scores_are_given_in_full(model: Countermeasure, waveform
 
 
 def test_batch_statistics_stand_in_one_named_layer(model: Countermeasure) -> None:
-    assert type(model.classifier.first_bn) is nn.BatchNorm2d
+    assert isinstance(model.classifier.first_bn, nn.BatchNorm2d)
     others = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     assert others == [model.classifier.first_bn]

@@ -10,8 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, patch_environment
-from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
+from torch import distributed
 
 from sls.config import ComputeConfig
 from sls.engine.compute.device import resolve_device
@@ -80,39 +79,3 @@ def expect_unused_weights(accelerator: Accelerator, model: Countermeasure) -> No
     """Prepares the processes for steps in which weights go without a gradient, where the model drops layers."""
     has_layer_drop = model.encoder.layer_drop > 0
     accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=has_layer_drop)
-
-
-class SharedBatchNorm(nn.BatchNorm2d):
-    """Batch normalisation over the batches of all processes, on any device.
-
-    PyTorch's own SyncBatchNorm does not run on a CPU. The mean is reduced before the squares are summed about
-    it, so that a large mean costs no digits. Each process has equally many elements.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalises `(batch, channels, height, width)` by the statistics of the batch of all processes."""
-        if not self.training:
-            return super().forward(x)
-        count = x.numel() // x.shape[1] * distributed.get_world_size()
-        values = x.float()
-        mean = all_reduce(values.sum(dim=(0, 2, 3))) / count
-        centred = values - mean[:, None, None]
-        variance = all_reduce(centred.square().sum(dim=(0, 2, 3))) / count
-        with torch.no_grad():
-            assert self.running_mean is not None  # it tracks running statistics
-            assert self.running_var is not None
-            assert self.num_batches_tracked is not None
-            assert self.momentum is not None
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        normal = centred * torch.rsqrt(variance + self.eps)[:, None, None]
-        return (normal * self.weight[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-
-
-def share_batch_statistics(model: Countermeasure) -> None:
-    """Makes the head normalise over the batches of all processes; the model keeps its weights."""
-    own = model.classifier.first_bn
-    shared = SharedBatchNorm(own.num_features, own.eps, own.momentum).to(own.weight.device)
-    shared.load_state_dict(own.state_dict())
-    model.classifier.first_bn = shared.train(own.training)

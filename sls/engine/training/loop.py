@@ -27,7 +27,7 @@ from sls.engine.compute.device import (
     read_later,
     reset_peak_memory,
 )
-from sls.engine.compute.training_processes import expect_unused_weights, share_batch_statistics
+from sls.engine.compute.training_processes import expect_unused_weights
 from sls.engine.training.averaging import make_average
 from sls.engine.training.captured import GradientPass, can_capture
 from sls.engine.training.optimizer import make_optimizer, make_schedule
@@ -291,5 +291,5 @@ def _prepare_model(model: Countermeasure, config: Config, accelerator: Accelerat
     if config.compute.compile:
         compile_encoder(model)
     if accelerator.num_processes > 1:
-        share_batch_statistics(model)
+        model.classifier.first_bn.num_processes = accelerator.num_processes
         expect_unused_weights(accelerator, model)
