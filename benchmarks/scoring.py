@@ -115,15 +115,41 @@ def main(shape: str, utterances: int, repeats: int, workers: int, batch_size: in
                 times[name] = way(trials, Path(directory) / f"{name}.txt")
                 durations[name].append(time.perf_counter() - start_s)
                 processor_times[name].append(time.process_time() - start_cpu_s)
-    first = next(iter(ways))
-    print(f"{shape}, {utterances} utterances, {repeats} turns, {torch.get_num_threads()} threads")
+    print(
+        f"{shape}, {utterances} utterances, {repeats} turns, {torch.get_num_threads()} threads; {cpu_name()}"
+    )
+    print_ways(utterances, durations, processor_times)
+    for name, stages in times.items():
+        print(f"{name}: {stages or 'no stages measured'}")
+
+
+def cpu_name() -> str:
+    """Returns the processor's name and the widest instructions that PyTorch uses, as Linux tells them."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    known = dict(line.replace("\t", "").split(":", 1) for line in lines if ":" in line)
+    has_amx = " amx_bf16" in known.get("flags", "")
+    name = f"{known.get('model name', '').strip()} (model {known.get('model', '?').strip()})"
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}{', AMX' if has_amx else ''}"
+
+
+def print_ways(
+    num_utterances: int, durations: dict[str, list[float]], processor_times: dict[str, list[float]]
+) -> None:
+    """Prints the median of each way's turns with their range, and its ratio to the first way, as a table."""
+    print(
+        "| way | utterances a second | ratio | processor seconds an utterance | ratio |\n|---|---|---|---|---|"
+    )
+    first = next(iter(durations))
     for name, taken in durations.items():
-        rate = utterances / statistics.median(taken)
+        rates = [num_utterances / duration for duration in taken]
+        costs = [processor_s / num_utterances for processor_s in processor_times[name]]
         ratio = median_ratio(durations[first], taken)
-        cpu_s = statistics.median(processor_times[name]) / utterances
         cpu_ratio = median_ratio(processor_times[first], processor_times[name])
-        print(f"{name:<40}{rate:9.2f} utt/s  {ratio:5.2f}x", end="")
-        print(f"{cpu_s:9.2f} processor s/utt  {cpu_ratio:5.2f}x  {times[name] or ''}")
+        print(f"| {name} | {_with_range(rates)} | {ratio:.2f} | {_with_range(costs)} | {cpu_ratio:.2f} |")
+
+
+def _with_range(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def median_ratio(first: list[float], own: list[float]) -> float:

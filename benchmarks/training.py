@@ -11,7 +11,6 @@ Beside the time on the clock stands the processor time of the main process; see 
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.rawboost_direct import direct_rawboost
-from benchmarks.scoring import make_files, median_ratio
+from benchmarks.scoring import cpu_name, make_files, print_ways
 from sls.config import NUM_SAMPLES, Config, RawBoostConfig
 from sls.config_file import build_config
 from sls.data.audio.recording import read_audio
@@ -137,14 +136,11 @@ def main(shape: str, steps: int, repeats: int, workers: int, batch_size: int) ->
                 if turn:  # the first warms up
                     durations[name].append(time.perf_counter() - start_s)
                     processor_times[name].append(time.process_time() - start_cpu_s)
-    first = "seed system's way"
-    print(f"{shape}, batches of {batch_size}, {repeats} turns of {steps} steps")
-    for name, taken in durations.items():
-        rate = len(trials) / statistics.median(taken)
-        cpu_s = statistics.median(processor_times[name]) / len(trials)
-        cpu_ratio = median_ratio(processor_times[first], processor_times[name])
-        print(f"{name:<24}{rate:9.2f} utt/s  {median_ratio(durations[first], taken):5.2f}x", end="")
-        print(f"{cpu_s:9.2f} processor s/utt  {cpu_ratio:5.2f}x")
+    threads = torch.get_num_threads()
+    print(
+        f"{shape}, batches of {batch_size}, {repeats} turns of {steps} steps, {threads} threads; {cpu_name()}"
+    )
+    print_ways(len(trials), durations, processor_times)
 
 
 if __name__ == "__main__":
