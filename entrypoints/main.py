@@ -75,14 +75,19 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     links = {MAIN_TAG: run.run_id}
     if len(by_seed[0]) > 1:
         links[STUDY_TAG] = run.run_id
-        say(f"Study {run.run_id}; if it is stopped: the same command with -P resume={run.run_id}")
+    goes_on = f"Run {run.run_id}; if it is stopped: the same command with -P resume={run.run_id}"
+    say(goes_on)
     workplace = WORKPLACE / run.run_id
     found = Results(score_runs={track: {} for track in tracks}, chosen_runs={track: {} for track in scored})
-    for own in by_seed:
-        compute, scoring = own[0].compute, own[0].scoring
-        pipeline = Pipeline(run.client, corpus, compute, links, scoring_progress, scoring, workplace)
-        study = Study(run.client, links, bool(resume))
-        _run_recipe(run, pipeline, study, own, trials, found)
+    try:
+        for own in by_seed:
+            compute, scoring = own[0].compute, own[0].scoring
+            pipeline = Pipeline(run.client, corpus, compute, links, scoring_progress, scoring, workplace)
+            study = Study(run.client, links, bool(resume))
+            _run_recipe(run, pipeline, study, own, trials, found)
+    except KeyboardInterrupt:  # or SIGTERM
+        say(goes_on)
+        raise
     _remove_empty(workplace)
     place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from sls.config import MAX_SEED, PROJECT_ROOT, WORK_ROOT, Config, DataConfig
-from sls.config_file import build_config, config_fields, read_config_values
+from sls.config_file import build_config, config_fields, read_config_values, read_field_texts
 from sls.data.corpora.corpus import Corpus, open_corpus
 from sls.engine.scoring.partial_scores import Shard
 from sls.quotation import quote
@@ -38,9 +38,10 @@ def config_options(*sections: str) -> Callable[[Command], Command]:
     """Adds one option for each configuration field of these sections, or of all sections if none is named."""
 
     def add(command: Command) -> Command:
+        texts = read_field_texts()
         for spec in reversed(list(config_fields())):
             if not sections or spec.section in sections:
-                command = text_option(spec.name, f"[default: {spec.default}]")(command)
+                command = text_option(spec.name, f"{texts[spec.name]} [default: {spec.default}]")(command)
         return command
 
     return add

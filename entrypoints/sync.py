@@ -28,6 +28,9 @@ def sync(context: click.Context, run_id: str, tracking_uri: str) -> None:
                 sent = send_journal(path, tracking_uri)
             except FileNotFoundError:  # another process has sent it in the meantime
                 continue
+            except BlockingIOError as error:  # of a run that is at work, and sends it itself
+                say(str(error))
+                held += bool(run_id)
             except (OSError, RunTakenOver, ValueError) as error:
                 print(f"sync: {error}", file=sys.stderr)
                 held += 1

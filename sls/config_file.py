@@ -1,6 +1,9 @@
 """From YAML and what the user typed to a `Config`: the later wins, and nothing unknown is let through."""
 
+import ast
 import dataclasses
+import inspect
+import itertools
 import math
 import typing
 from collections.abc import Iterator, Mapping
@@ -8,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import sls.config
 from sls.config import Config
 from sls.quotation import did_you_mean, quote, shorten
 from sls.yaml_file import read_yaml
@@ -30,6 +34,18 @@ def config_fields() -> Iterator[FieldSpec]:
         hints = typing.get_type_hints(section_class)
         for item in dataclasses.fields(section_class):
             yield FieldSpec(section.name, item.name, hints[item.name], item.default)
+
+
+def read_field_texts() -> dict[str, str]:
+    """Returns what stands below each field in the source of the configuration, by name; Python itself forgets it."""
+    tree = ast.parse(inspect.getsource(sls.config))
+    found = {}
+    for section in tree.body:
+        for item, below in itertools.pairwise(section.body if isinstance(section, ast.ClassDef) else ()):
+            match item, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = " ".join(text.split())
+    return found
 
 
 # Options of the known reproduction, and fields of before, that have no counterpart here, and what serves instead.

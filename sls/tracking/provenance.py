@@ -1,10 +1,12 @@
 """What a run was made with: code, packages and machine."""
 
+import getpass
 import importlib.metadata
 import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -28,14 +30,23 @@ RECORDED_PACKAGES = (
 
 
 def code_tags() -> dict[str, str]:
-    """Returns the git commit and whether the tree held changes that are not committed.
+    """Returns who runs the code, its git commit, and whether the tree held changes that are not committed.
 
-    MLflow records the commit only when it launches the run, and never the state of the tree.
+    MLflow records user and commit only when it launches the run, and never the state of the tree.
     """
+    tags = {}
+    with suppress(KeyError, OSError):  # a user without a name, as in a container
+        tags["mlflow.user"] = getpass.getuser()
     commit = _git("rev-parse", "HEAD")
     if commit is None:
-        return {"git.commit": "unknown (not a git checkout)", "git.dirty": "unknown"}
-    return {"git.commit": commit, "git.dirty": str(bool(_git("status", "--porcelain"))).lower()}
+        return {**tags, "git.commit": "unknown (not a git checkout)", "git.dirty": "unknown"}
+    is_dirty = bool(_git("status", "--porcelain"))
+    return {
+        **tags,
+        "mlflow.source.git.commit": commit,  # the column Version of its UI
+        "git.commit": commit,
+        "git.dirty": str(is_dirty).lower(),
+    }
 
 
 def package_versions() -> dict[str, str]:

@@ -59,6 +59,7 @@ def open_run(client: MlflowClient, opening: Opening) -> Run:
         client.update_run(run_id, status="RUNNING", name=opening.name)
     if opening.launched:
         client.set_tag(opening.launched, "resumed_run_id", run_id)
+        client.update_run(opening.launched, name=f"resume {run.info.run_name}")
         client.set_terminated(opening.launched, "FINISHED")
     return run
 

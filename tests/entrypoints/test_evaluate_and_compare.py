@@ -74,9 +74,34 @@ def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, scor
 
 
 @pytest.mark.slow
+def first_evaluated_line_first(path: Path, corpus: Path) -> list[str]:
+    """Returns the lines of a score file of LA, one of the evaluated subset first."""
+    evaluated = set(load_tracks()["LA"].key(corpus).select_subset("eval").names.tolist())
+    lines = path.read_text().splitlines(keepends=True)
+    return sorted(lines, key=lambda line: line.split()[0] not in evaluated)
+
+
+def test_scores_of_the_evaluated_subset_are_whole(store, small_corpus, score_files) -> None:
+    path = score_files["good"]
+    arguments = ["--track", "LA", "--data_root", str(small_corpus)]
+    whole = CliRunner().invoke(evaluate, [*arguments, "--scores", str(path)])
+    assert whole.exit_code == 0
+    expected = newest_run("evaluate").data
+    num_evaluated = len(load_tracks()["LA"].key(small_corpus).select_subset("eval"))
+    part = path.with_name("eval.txt")
+    part.write_text("".join(first_evaluated_line_first(path, small_corpus)[:num_evaluated]))
+    alone = CliRunner().invoke(evaluate, [*arguments, "--scores", str(part)])
+    assert alone.exit_code == 0, alone.output
+    found = newest_run("evaluate").data
+    assert found.metrics["LA/eer_percent"] == expected.metrics["LA/eer_percent"]
+    assert "not_comparable" not in found.tags
+    both = CliRunner().invoke(compare, [*arguments, "--scores", f"all={path},eval={part}"])
+    assert both.exit_code == 0, both.output
+
+
 def test_partial_scores_are_refused_unless_allowed(store, small_corpus, score_files) -> None:
     path = score_files["good"]
-    lines = path.read_text().splitlines(keepends=True)
+    lines = first_evaluated_line_first(path, small_corpus)
     path.write_text("".join(lines[1:]))
     arguments = ["--track", "LA", "--scores", str(path), "--data_root", str(small_corpus)]
     refused = CliRunner().invoke(evaluate, arguments)
@@ -163,7 +188,7 @@ def test_a_comparison_leaves_trials_out_only_where_that_is_allowed_and_says_so_o
 @pytest.mark.slow
 def test_the_scores_of_a_run_go_by_the_run_in_messages(store, small_corpus, score_files, tmp_path) -> None:
     part = tmp_path / "LA.txt"
-    part.write_text("".join(score_files["good"].read_text().splitlines(keepends=True)[1:]))
+    part.write_text("".join(first_evaluated_line_first(score_files["good"], small_corpus)[1:]))
     with mlflow.start_run() as scored:
         mlflow.log_artifact(str(part), "scores")
     arguments = ["--track", "LA", "--scores", scored.info.run_id, "--data_root", str(small_corpus)]

@@ -64,6 +64,7 @@ def make_demo_corpus(
             return directory
         if found is None and directory.exists() and (directory.is_file() or any(directory.iterdir())):
             raise ValueError(f"demo corpus: {directory}: found other files, expected a new or empty one")
+        logger.info("demo corpus: making %d recordings, once", len(trials))
         temporary = tempfile.TemporaryDirectory(prefix=f".{directory.name}.", dir=directory.parent)
         with temporary as scratch, naming(directory):
             made = Path(scratch) / "made"

@@ -69,10 +69,13 @@ class Coverage:
     whole_subsets: tuple[str, ...] = ()
     """Subsets of the key, `all` first, each of whose trials is scored; empty where the key is not divided."""
 
+    is_subset_whole: bool = False
+    """Whether each trial of the evaluated subset is scored."""
+
     @property
     def is_complete(self) -> bool:
-        """Whether each trial of the one is in the other."""
-        return self.scored == self.keyed == self.joined
+        """Whether each score is of a trial, and each trial that is evaluated has one."""
+        return self.scored == self.joined and (self.joined == self.keyed or self.is_subset_whole)
 
 
 @dataclass(frozen=True)
@@ -129,14 +132,18 @@ def read_scores(path: str | Path, origin: str = "", column: str = "") -> ScoreTa
     return ScoreTable(table.names(), table.floats("score"), path, table.digest, origin, labels, column)
 
 
-def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -> JoinedScores:
+def join_scores(
+    table: ScoreTable, key: Protocol, allow_partial: bool = False, subset: str = ALL_SUBSETS
+) -> JoinedScores:
     """Joins scores with a key, one to one, in the order of the key.
 
-    Join with the whole key and select its subset afterwards: a score file covers all trials of a track.
+    Join with the whole key and select its subset afterwards: a score file covers all trials of a track, or at least
+    those that are evaluated.
 
     Args:
         table: Scores of the trials, in any order.
         key: Every trial of the track.
+        subset: The trials of the key that must have scores.
         allow_partial: Keep the trials that are in both, and let `coverage` tell how many are not.
 
     Raises:
@@ -148,10 +155,14 @@ def join_scores(table: ScoreTable, key: Protocol, allow_partial: bool = False) -
     is_scored = rows >= 0
     subsets = (ALL_SUBSETS, *key.subsets()) if len(key.subsets()) > 1 else ()
     whole_subsets = tuple(name for name in subsets if is_scored[key.subset_mask(name)].all())
-    coverage = Coverage(len(table), len(key), int(np.count_nonzero(is_scored)), whole_subsets)
+    is_needed = key.subset_mask(subset)
+    is_subset_whole = bool(is_scored[is_needed].all())
+    coverage = Coverage(
+        len(table), len(key), int(np.count_nonzero(is_scored)), whole_subsets, is_subset_whole
+    )
     if not coverage.joined or not (coverage.is_complete or allow_partial):
-        raise ValueError(_describe_mismatch(table, key, is_scored, coverage))
-    if not coverage.is_complete:
+        raise ValueError(_describe_mismatch(table, key, is_needed, is_scored, subset))
+    if not is_scored.all():
         key, rows = key.select(is_scored), rows[is_scored]
     for name, column in table.labels.items():
         check_labels(table.place, name, column.select(rows), key, bool(table.column))
@@ -172,8 +183,10 @@ def _find_without_endings(table: ScoreTable, key: Protocol) -> np.ndarray:
     return rows
 
 
-def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, coverage: Coverage) -> str:
-    missing = key.names[~is_scored].tolist()
+def _describe_mismatch(
+    table: ScoreTable, key: Protocol, is_needed: np.ndarray, is_scored: np.ndarray, subset: str
+) -> str:
+    missing = key.names[is_needed & ~is_scored].tolist()
     extra = table.names[key.names.find(table.names) < 0].tolist()
     problems = []
     for trials, one, several in (
@@ -192,11 +205,12 @@ def _describe_mismatch(table: ScoreTable, key: Protocol, is_scored: np.ndarray, 
             hint += ": where the score is named, as by score_column=2, names without endings decide"
     elif extra and all(name[-1] in MARKS for name in extra):
         hint = f"; {REMEDY}"
-    elif coverage.joined:
-        hint = f"; allow_partial=true takes the {coverage.joined} in both"
+    elif is_scored.any():
+        hint = f"; allow_partial=true takes the {np.count_nonzero(is_scored)} in both"
+    of_subset = "" if subset == ALL_SUBSETS else f", subset {subset}"
     return (
         f"{table.place}: {' and '.join(problems)}; expected one score for each of the "
-        f"{count_of(coverage.keyed, 'trial')} of {key.source}{hint}"
+        f"{count_of(int(np.count_nonzero(is_needed)), 'trial')} of {key.source}{of_subset}{hint}"
     )
 
 

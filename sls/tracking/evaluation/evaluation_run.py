@@ -88,7 +88,7 @@ class EvaluationBasis:
         table = read_scores(source.path, source.name, self.request.score_column)
         ending = f"{self.ending}.{name}" if name else self.ending
         self.run.set_tags({f"scores{ending}": source.name, f"scores_sha256{ending}": table.digest})
-        return join_scores(table, self.key, allow_partial=self.request.allow_partial)
+        return join_scores(table, self.key, self.request.allow_partial, self.subset)
 
 
 def track_evaluation(

@@ -58,10 +58,12 @@ def track_training(
         FloatingPointError: the loss is not finite; names step, trials and the last good checkpoint.
         ConnectionError: another process of the launch is gone.
     """
-    run.suggest_name(f"train {config.training.recipe}")
+    recipe, num_epochs = config.training.recipe, config.training.num_epochs
+    logger.info("training %s for at most %d epochs, run %s", recipe, num_epochs, run.run_id)
+    run.suggest_name(f"train {recipe}")
     if not resume:
         run.log_config(config)
-        run.set_tags({"recipe": config.training.recipe, "corpus": corpus.name})
+        run.set_tags({"recipe": recipe, "corpus": corpus.name})
     with lost_process_raises(f"resume={run.run_id} goes on from the last state, in as many processes"):
         training, recorder = _prepare(run, config, corpus, resume)
         recorder.on_step = on_step

@@ -138,6 +138,17 @@ def test_a_subset_is_selected_after_the_join():
     assert everything.select_subset("all").scores.tolist() == [1, 2, 3, 4]
 
 
+def test_scores_of_the_evaluated_subset_alone_are_whole():
+    key = make_key(["a", "b", "c", "d"], ["eval", "progress", "eval", "hidden"])
+    joined = join_scores(make_table(["c", "a"], [3, 1]), key, subset="eval")
+    assert joined.coverage.is_complete
+    assert joined.select_subset("eval").scores.tolist() == [1, 3]
+    with pytest.raises(ValueError, match=r": 1 trial .*\(c\).*\b2 trials of key\.txt, subset eval; .*\b2\b"):
+        join_scores(make_table(["b", "a"], [3, 1]), key, subset="eval")
+    with pytest.raises(ValueError, match=r": 1 score .*\(x\)"):
+        join_scores(make_table(["x", "c", "a"], [9, 3, 1]), key, subset="eval")
+
+
 def test_a_trial_without_a_score_is_an_error_with_count_and_examples():
     found = r"^scores\.txt: 4 trials .*\(b, c, d, \.\.\.\)"
     expected = r"expected .*\b5 trials of key\.txt; allow_partial=true .*\b1\b"
