@@ -78,7 +78,7 @@ def test_commands_name_doors_options_and_files_that_exist(document: str, command
     else:
         assert words[0] != "python" or (PROJECT_ROOT / words[1]).is_file()
         return
-    if module == "entrypoints.DOOR":
+    if module == "entrypoints.COMMAND":
         return
     known = options_of(module)
     for name, value in given:

@@ -7,6 +7,8 @@ import random
 import re
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +20,7 @@ from click.testing import CliRunner
 from mlflow import MlflowClient
 
 from entrypoints.sync import sync
+from sls.config import PROJECT_ROOT
 from sls.processes import this_process
 from sls.tracking import sender
 from sls.tracking.active_run import tracked_run
@@ -317,6 +320,25 @@ def test_damaged_journal_keeps_no_other_from_being_sent(store, monkeypatch, caps
     assert f"{first}: found no readable opening.json" in said
     assert f"{second / 'entries.jsonl'}:1: found " in said
     assert len(MlflowClient().search_runs(["1"], "status = 'FINISHED'")) == 1
+
+
+def test_sync_passes_over_the_journal_of_a_run_at_work_unless_it_is_named(store, monkeypatch) -> None:
+    with monkeypatch.context() as away:
+        path = leave_journal(away, 0)
+    code = (
+        "import pathlib, sys; from sls.processes import take_lock; "
+        "held = take_lock(pathlib.Path(sys.argv[1])); print('held', flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(path / "lock")]
+    with subprocess.Popen(command, cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        passed = CliRunner().invoke(sync, [])
+        named = CliRunner().invoke(sync, ["--run_id", path.name.rpartition("-")[2]])
+        holder.kill()
+    assert (passed.exit_code, named.exit_code) == (0, 1)
+    assert str(path) in passed.output
+    assert find_journals() == [path]
 
 
 def test_run_goes_on_without_its_damaged_journal_and_says_so(store, monkeypatch, caplog) -> None:
