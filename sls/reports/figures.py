@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
@@ -79,22 +80,23 @@ def transfer_figures(report: TransferReport) -> dict[str, Figure]:
 def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """Draws DET curves with their EER points, on axes of normal deviates (Martin et al., Eurospeech 1997)."""
     figure, axes = new_figure(7.2, 7.4)
-    lines, names = [], []
+    handles, names = [], []
     for place, evaluation in enumerate(evaluations):
         colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
         far, frr = _probit(evaluation.curve.far), _probit(evaluation.curve.frr)
-        lines += axes.plot(far, frr, color=colour, linewidth=2.2)
+        (curve,) = axes.plot(far, frr, color=colour, linewidth=2.2)
         interval = evaluation.measures[0].interval()
         ends = "" if interval is None else f" {format_interval(interval, FRACTION)}"
         names.append(f"{evaluation.system}: EER {format_measure(evaluation.eer)}{ends}")
-        point = _probit([evaluation.eer])
-        axes.plot(point, point, "o", color=colour, markersize=8, markeredgecolor="white", zorder=5)
+        eer, marker = _probit([evaluation.eer]), MARKERS[place % len(MARKERS)]
+        (point,) = axes.plot(eer, eer, marker, color=colour, markersize=9, markeredgecolor="white", zorder=5)
+        handles.append((curve, point))
     _set_probit_axes(axes, *_det_limits([evaluation.eer for evaluation in evaluations]))
     frame: dict[str, Any] = {"frameon": True, "framealpha": 0.95, "edgecolor": "none"}
-    axes.legend(lines, names, fontsize=TICK_SIZE, loc="upper right", **frame)
+    axes.legend(handles, names, fontsize=TICK_SIZE, loc="upper right", **frame)
     first = evaluations[0]
     trials = f"{first.num_bonafide:,} bona fide and {first.num_spoof:,} spoofed trials"
-    title_figure(axes, "DET curve", f"{trials}; dots: equal error rates", first)
+    title_figure(axes, "DET curve", f"{trials}; marks: equal error rates", first)
     return figure
 
 
@@ -120,14 +122,15 @@ def score_figure(evaluation: Evaluation) -> Figure:
     """Draws the scores of both classes, each as a share of its own trials, with the EER threshold."""
     figure, axes = new_figure()
     histogram = evaluation.histogram
-    for counts, name, colour in (
-        (histogram.bonafide, "bona fide", BONAFIDE_COLOUR),
-        (histogram.spoof, "spoofed", SPOOF_COLOUR),
+    for counts, name, colour, hatch in (
+        (histogram.bonafide, "bona fide", BONAFIDE_COLOUR, ""),
+        (histogram.spoof, "spoofed", SPOOF_COLOUR, "//"),
     ):
         share = 100 * counts / max(int(counts.sum()), 1)
-        label = f"{name} ({int(counts.sum()):,})"
-        axes.stairs(share, histogram.edges, color=colour, fill=True, alpha=0.35)
-        axes.stairs(share, histogram.edges, color=colour, linewidth=1.6, label=label)
+        fill: dict[str, Any] = {"facecolor": (colour, 0.35), "edgecolor": (colour, 0.6), "linewidth": 0}
+        fill |= {"hatch": hatch, "label": f"{name} ({int(counts.sum()):,})"}
+        axes.stairs(share, histogram.edges, fill=True, **fill)
+        axes.stairs(share, histogram.edges, color=colour, linewidth=1.6, zorder=2)
     threshold = f"EER {format_measure(evaluation.eer)} at {evaluation.eer_threshold:.3g}"
     style: dict[str, Any] = {"color": MUTED_COLOUR, "linestyle": "--", "linewidth": 1.4}
     axes.axvline(evaluation.eer_threshold, label=threshold, **style)
@@ -215,14 +218,16 @@ def _draw_recipe(axes: Axes, line: pd.DataFrame, place: int, num_recipes: int) -
         marker=MARKERS[place % len(MARKERS)],
         markersize=5,
     )
-    chosen = line[line["is_chosen"]]
-    for epoch, eer_percent in zip(chosen["epoch"], chosen["eer_percent"], strict=True):
+    by_epoch = line.set_index("epoch")["eer_percent"]
+    for epoch in line.loc[line["is_chosen"], "epoch"]:
+        eer_percent = by_epoch[epoch]
         axes.plot(epoch, eer_percent, "o", markersize=RING_SIZE, mfc="none", mec=colour, mew=2.2, zorder=6)
         axes.annotate(
             f"{eer_percent:.2f}",
             (epoch, eer_percent),
-            # By turns above and below, since two recipes may choose neighbouring epochs.
-            xytext=(0, 20 if place % 2 == 0 else -20),
+            xytext=_place_label(
+                by_epoch, epoch, [text for text in axes.texts if isinstance(text, Annotation)]
+            ),
             textcoords="offset points",
             ha="center",
             va="center",
@@ -232,6 +237,17 @@ def _draw_recipe(axes: Axes, line: pd.DataFrame, place: int, num_recipes: int) -
             bbox=PLAIN_BOX,
         )
     return curve
+
+
+def _place_label(by_epoch: pd.Series, epoch: int, others: Sequence[Annotation]) -> tuple[float, float]:
+    """Returns where the number of an epoch stands clear of its curve and of others, in points from its ring."""
+    at = by_epoch[epoch]
+    before, after = by_epoch.get(epoch - 1, at), by_epoch.get(epoch + 1, at)
+    side = 1 if before + after <= 2 * at else -1
+    if any(abs(other.xy[0] - epoch) < 2 and other.xyann[1] * side > 0 for other in others):
+        side = -side
+    # On a slope, above the lower neighbour or below the higher one.
+    return 14.0 * side * float(np.sign(before - after)), 20.0 * side
 
 
 def _frame(axes: Axes) -> None:

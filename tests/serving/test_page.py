@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,13 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from benchmarks.compare_view import headless_browser, wait_for_texts
+from benchmarks.compare_view import wait_for_texts
 from benchmarks.model_server import running_server
 from sls.config import PROJECT_ROOT
 from tests.looks import emulate, find_faint_texts, find_overflow
 from tests.serving.uploads import FLAC, encode, frame_of, made_speech
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser(program: Callable[[str], str]) -> Iterator[Any]:
-    """A browser for all of these tests."""
-    program("chromium")
-    program("chromedriver")
-    with headless_browser(900, 900) as driver:
-        yield driver
 
 
 @pytest.fixture(scope="module")
