@@ -46,6 +46,8 @@ MAX_COLUMNS = 3
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.9
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 RING_SIZE = 15
+LEAST_SHARE = 0.09
+"""Of a panel's height: no number fits below a lower ring."""
 CHANCE_PERCENT = 50
 
 
@@ -159,23 +161,23 @@ def epochs_figure(table: pd.DataFrame, corpus: str = "") -> Figure:
     if table.empty:
         raise ValueError("epochs figure: found no evaluated epoch, expected one or more")
     tracks, recipes = table["track"].unique(), table["recipe"].unique()
-    num_columns = min(len(tracks), MAX_COLUMNS)
-    num_rows = ceil(len(tracks) / num_columns)
+    num_rows = ceil(len(tracks) / MAX_COLUMNS)
+    num_columns = ceil(len(tracks) / num_rows)
     width, height = max(PANEL_WIDTH * num_columns, 6.0), 1.1 + PANEL_HEIGHT * num_rows
     figure, panels = new_panels(width, height, num_rows, num_columns)
+    panels[0].set_ylim(0, 1.15 * table["eer_percent"].max())
     handles: dict[str, Artist] = {}
-    for axes, track in zip(panels, tracks, strict=False):
+    for number, (axes, track) in enumerate(zip(panels, tracks, strict=False)):
         axes.set_title(track, fontsize=LABEL_SIZE, loc="left")
         for place, recipe in enumerate(recipes):
             line = table[(table["track"] == track) & (table["recipe"] == recipe)].sort_values("epoch")
             if not line.empty:
                 handles[recipe] = _draw_recipe(axes, line, place, len(recipes))
         chance = axes.axhline(CHANCE_PERCENT, color=MUTED_COLOUR, linestyle=":", linewidth=1.2)
-        _frame(axes)
+        _frame(axes, is_lowest=number + num_columns >= len(tracks), is_first=number % num_columns == 0)
         mark_synthetic(axes, corpus)
     for axes in panels[len(tracks) :]:
         axes.set_visible(False)
-    panels[0].set_ylim(0, 1.15 * table["eer_percent"].max())
     set_heading(figure, describe("EER by epoch and track", "", corpus), corpus)
     draw_legend_below(figure, {**handles, "chance": chance}, len(handles) + 1)
     return figure
@@ -225,9 +227,7 @@ def _draw_recipe(axes: Axes, line: pd.DataFrame, place: int, num_recipes: int) -
         axes.annotate(
             f"{eer_percent:.2f}",
             (epoch, eer_percent),
-            xytext=_place_label(
-                by_epoch, epoch, [text for text in axes.texts if isinstance(text, Annotation)]
-            ),
+            xytext=_place_label(axes, by_epoch, epoch),
             textcoords="offset points",
             ha="center",
             va="center",
@@ -235,26 +235,28 @@ def _draw_recipe(axes: Axes, line: pd.DataFrame, place: int, num_recipes: int) -
             color=colour,
             fontweight="bold",
             bbox=PLAIN_BOX,
+            zorder=2.3,  # over curves, under the axes
         )
     return curve
 
 
-def _place_label(by_epoch: pd.Series, epoch: int, others: Sequence[Annotation]) -> tuple[float, float]:
+def _place_label(axes: Axes, by_epoch: pd.Series, epoch: int) -> tuple[float, float]:
     """Returns where the number of an epoch stands clear of its curve and of others, in points from its ring."""
     at = by_epoch[epoch]
     before, after = by_epoch.get(epoch - 1, at), by_epoch.get(epoch + 1, at)
-    side = 1 if before + after <= 2 * at else -1
-    if any(abs(other.xy[0] - epoch) < 2 and other.xyann[1] * side > 0 for other in others):
+    side = 1 if before + after <= 2 * at or at < LEAST_SHARE * axes.get_ylim()[1] else -1
+    others = [text for text in axes.texts if isinstance(text, Annotation) and abs(text.xy[0] - epoch) < 2]
+    if any(text.xyann[1] * side > 0 for text in others):
         side = -side
     # On a slope, above the lower neighbour or below the higher one.
-    return 14.0 * side * float(np.sign(before - after)), 20.0 * side
+    return 14.0 * side * float(np.sign(before - after)), 17.0 * side
 
 
-def _frame(axes: Axes) -> None:
-    subplot = axes.get_subplotspec()
-    if subplot is None or subplot.is_last_row():
+def _frame(axes: Axes, is_lowest: bool, is_first: bool) -> None:
+    if is_lowest:
         axes.set_xlabel("epoch (from 0); ring: chosen", fontsize=LABEL_SIZE)
-    if subplot is None or subplot.is_first_col():
+        axes.tick_params(labelbottom=True)
+    if is_first:
         axes.set_ylabel("EER, %", fontsize=LABEL_SIZE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.08)

@@ -247,6 +247,18 @@ def test_the_number_of_a_chosen_epoch_stands_clear_of_its_curve(eers: tuple[int,
         assert not curve.intersects_bbox(label.get_window_extent(), filled=False)
 
 
+@pytest.mark.parametrize("count", [1, 4, 5, 7])
+def test_every_column_of_an_epochs_figure_ends_with_its_axis(count: int) -> None:
+    figure = epochs_figure(
+        pd.concat(make_epochs().assign(track=f"track {number}") for number in range(count))
+    )
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    columns = len({axes.get_subplotspec().colspan.start for axes in panels})
+    for axes in panels[-columns:]:
+        assert axes.get_xlabel().startswith("epoch")
+        assert axes.xaxis.get_tick_params()["labelbottom"]
+
+
 def test_numbers_of_recipes_that_chose_neighbouring_epochs_do_not_cover_each_other() -> None:
     tables = [
         make_epochs(recipe).assign(is_chosen=[place == 0, place == 1, False])
