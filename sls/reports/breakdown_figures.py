@@ -22,6 +22,7 @@ from sls.reports.figure_style import (
     MUTED_COLOUR,
     SPOOF_COLOUR,
     TICK_SIZE,
+    break_label,
     draw_grid,
     draw_legend_below,
     new_figure,
@@ -87,7 +88,7 @@ def _draw_heat_map(table: Table, cell_width: float = 0.82) -> Axes:
     _draw_cells(axes, [[cell for cell in row if isinstance(cell, Number)] for row in rows], table.largest)
     slant: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if is_slanted else {}
     axes.set_xticks(range(len(columns)), columns, **slant)
-    axes.set_yticks(range(len(rows)), [str(row[0]) for row in rows])
+    axes.set_yticks(range(len(rows)), [break_label(str(row[0])) for row in rows])
     axes.axhline(len(rows) - 1.5, color="white", linewidth=5)
     return axes
 
@@ -110,7 +111,7 @@ def interval_figure(evaluation: Evaluation, breakdown: Breakdown) -> Figure:
     # Without the numbers of clusters, which differ from cell to cell; the table has them.
     rows = [
         _Estimate(
-            label_value(cell.values[0]),
+            break_label(label_value(cell.values[0])),
             cell.eer or 0.0,
             [(" and ".join(found.clusters) or found.over, found) for found in cell.intervals],
         )
@@ -130,11 +131,14 @@ def difference_figure(comparison: Comparison, measure: str = "eer") -> Figure:
     differences = [found for found in comparison.differences if found.measure == measure]
     unit = differences[0].unit
     factor, digits, called = (scale_of(unit), 2, "points") if unit == FRACTION else (1, 4, "cost")
-    figure, axes = new_figure(8.6, 2.4 + 0.62 * len(differences))
     rows = [
-        _estimate_of(found, f"{found.first} minus {found.second}", f"{factor * found.value:+.{digits}f}")
+        _estimate_of(
+            found, break_label(found.first, f"minus {found.second}"), f"{factor * found.value:+.{digits}f}"
+        )
         for found in differences
     ]
+    num_lines = 1 + max(row.name.count("\n") for row in rows)
+    figure, axes = new_figure(8.6, 2.4 + max(0.62, 0.2 * num_lines) * len(differences))
     axes.axvline(0, color="black", linewidth=1)
     _draw_estimates(figure, axes, rows, factor, {})
     what = f"difference in {TITLES[measure]}, {called} (below 0: the first is better)"

@@ -81,21 +81,19 @@ def transfer_figures(report: TransferReport) -> dict[str, Figure]:
 
 def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """Draws DET curves with their EER points, on axes of normal deviates (Martin et al., Eurospeech 1997)."""
-    figure, axes = new_figure(7.2, 7.4)
-    handles, names = [], []
+    figure, axes = new_figure(7.2, 7.75 + 0.24 * len(evaluations))
+    handles: dict[str, Any] = {}
     for place, evaluation in enumerate(evaluations):
         colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
         far, frr = _probit(evaluation.curve.far), _probit(evaluation.curve.frr)
         (curve,) = axes.plot(far, frr, color=colour, linewidth=2.2)
         interval = evaluation.measures[0].interval()
         ends = "" if interval is None else f" {format_interval(interval, FRACTION)}"
-        names.append(f"{evaluation.system}: EER {format_measure(evaluation.eer)}{ends}")
         eer, marker = _probit([evaluation.eer]), MARKERS[place % len(MARKERS)]
         (point,) = axes.plot(eer, eer, marker, color=colour, markersize=9, markeredgecolor="white", zorder=5)
-        handles.append((curve, point))
+        handles[f"{evaluation.system}: EER {format_measure(evaluation.eer)}{ends}"] = (curve, point)
     _set_probit_axes(axes, *_det_limits([evaluation.eer for evaluation in evaluations]))
-    frame: dict[str, Any] = {"frameon": True, "framealpha": 0.95, "edgecolor": "none"}
-    axes.legend(handles, names, fontsize=TICK_SIZE, loc="upper right", **frame)
+    draw_legend_below(figure, handles, 1)
     first = evaluations[0]
     trials = f"{first.num_bonafide:,} bona fide and {first.num_spoof:,} spoofed trials"
     title_figure(axes, "DET curve", f"{trials}; marks: equal error rates", first)

@@ -166,7 +166,7 @@ def test_the_name_of_a_system_is_text_in_a_figure(evaluation):
     figures = [det_figure([named]), score_figure(named), interval_figure(named, by_attack)]
     for figure in [*figures, epochs_figure(epochs)]:
         assert to_png(figure).startswith(b"\x89PNG")
-    (label,) = figures[0].axes[0].get_legend().get_texts()
+    (label,) = figures[0].legends[0].get_texts()
     assert label.get_text().startswith(f"{name}: EER")
     assert [text.get_text() for text in epochs_figure(epochs).legends[0].get_texts()] == [name, "chance"]
 
@@ -200,6 +200,23 @@ def test_names_are_text_in_every_figure(evaluation, monkeypatch, name: str):
         assert to_png(figure).startswith(b"\x89PNG")
     assert f"{shown}A9" in texts_of(interval_figure(named, renamed[0]))
     assert any(f"{shown}.wav" in text for text in texts_of(curve_figure(scored)))
+
+
+def test_long_names_of_systems_leave_room_for_what_is_drawn() -> None:
+    systems = {
+        f"{name} trained on some corpus, seed {place}": scores
+        for place, (name, scores) in enumerate(make_systems().items())
+    }
+    for figure in comparison_figures(compare(systems, EvaluationPlan("LA"))).values():
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        assert axes.bbox.width > figure.bbox.width / 2
+        texts = [*figure.texts, *figure.legends[0].get_texts(), *axes.get_yticklabels(), axes.xaxis.label]
+        for text in texts:
+            box = text.get_window_extent()
+            assert box.x0 >= -1
+            assert box.x1 <= figure.bbox.width + 1
+        assert not axes.get_legend()  # it would hide the curves
 
 
 def test_each_class_of_a_score_figure_adds_up_to_100_percent(evaluation):

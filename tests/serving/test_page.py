@@ -222,6 +222,16 @@ def test_page_is_used_by_keyboard_alone(standing_in: Any) -> None:
         assert standing_in.execute_script("return [document.activeElement.id, opened]") == ["file", count]
 
 
+def test_page_does_not_move_where_the_reader_asked_for_that(standing_in: Any) -> None:
+    drop(standing_in, FLAC)
+    wait_for_texts(standing_in, {"Listening"})
+    for motion, expected in (("no-preference", "wait"), ("reduce", "none")):
+        features = [{"name": "prefers-reduced-motion", "value": motion}]
+        standing_in.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        style = "return getComputedStyle(document.getElementById('verdict')).animationName"
+        assert standing_in.execute_script(style) == expected
+
+
 def test_recording_dropped_beside_the_field_is_asked_about_too(standing_in: Any) -> None:
     drop(standing_in, FLAC, "beside.flac", "details")
     wait_for_questions(standing_in, 1)
