@@ -73,7 +73,9 @@ def draw_legend_below(figure: Figure, handles: Mapping[str, Artist], num_columns
 
 def set_title(figure: Figure, axes: Axes, title: str, subtitle: str, corpus: str) -> None:
     """Puts a title over a figure, with what it shows below, and marks the synthetic corpus across it."""
-    axes.set_title(subtitle, fontsize=LABEL_SIZE - 1, color=MUTED_COLOUR, loc="left", pad=8, wrap=True)
+    # Four fifths, since it begins beside the labels of rows.
+    shown = _break_title(subtitle, 0.8 * figure.get_figwidth() / (0.5 * (LABEL_SIZE - 1)))
+    axes.set_title(shown, fontsize=LABEL_SIZE - 1, color=MUTED_COLOUR, loc="left", pad=8)
     set_heading(figure, title, corpus)
     mark_synthetic(axes, corpus)
 
@@ -88,8 +90,16 @@ def title_figure(
 
 def set_heading(figure: Figure, title: str, corpus: str) -> None:
     """Puts a title over a figure that says where the corpus is synthetic."""
-    heading = title_text(title, corpus)
-    figure.suptitle(heading, fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left", wrap=True)
+    heading = _break_title(title_text(title, corpus), figure.get_figwidth() / (0.6 * TITLE_SIZE))
+    figure.suptitle(heading, fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
+
+
+def _break_title(title: str, width: float) -> str:
+    """Returns a title in lines of a width, in inches for each point of a letter.
+
+    Matplotlib's own `wrap` takes `$` for a formula.
+    """
+    return "\n".join(wrap(title, int(72 * width)))
 
 
 def title_text(title: str, corpus: str) -> str:
