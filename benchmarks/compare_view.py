@@ -92,8 +92,8 @@ def wait_for_texts(driver: Any, texts: set[str]) -> None:
 @click.command()
 @click.argument("link")
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--width", default=1700, show_default=True)
-@click.option("--height", default=2200, show_default=True)
+@click.option("--width", default=1600, show_default=True)
+@click.option("--height", default=1760, show_default=True)
 def main(link: str, output: Path, width: int, height: int) -> None:
     """Opens LINK and writes what is seen to OUTPUT, a PNG file, down to the last track that is seen whole."""
     with headless_browser(width, height) as driver:
