@@ -8,6 +8,7 @@ Needs chromium and chromedriver (Debian: chromium, chromium-driver) and the test
 
 from __future__ import annotations
 
+import base64
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,11 +25,17 @@ NO_ASSISTANT = """
 localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');
 localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false');
 """
-# Without a mouse, the tools of each chart show all the time and hide it.
+# Without a mouse, the tools of each chart show all the time and hide it; the menu leaves no room for their names.
 NO_TOOLS = """
 const style = document.createElement('style');
-style.textContent = '.modebar { display: none !important }';
+style.textContent = '.modebar, [data-assistant-ui] { display: none !important }';
 document.head.appendChild(style);
+document.querySelector('[aria-label="Toggle sidebar"]')?.click();
+"""
+LAST_SECTION = """
+const sections = [...document.querySelectorAll('.du-bois-light-collapse-item')];
+const ends = sections.map(one => one.getBoundingClientRect().bottom);
+return Math.max(...ends.filter(end => end <= innerHeight)) || innerHeight;
 """
 
 
@@ -85,16 +92,18 @@ def wait_for_texts(driver: Any, texts: set[str]) -> None:
 @click.command()
 @click.argument("link")
 @click.argument("output", type=click.Path(path_type=Path))
-@click.option("--width", default=1500, show_default=True)
-@click.option("--height", default=2000, show_default=True)
+@click.option("--width", default=1600, show_default=True)
+@click.option("--height", default=1760, show_default=True)
 def main(link: str, output: Path, width: int, height: int) -> None:
-    """Opens LINK and writes what is seen to OUTPUT, a PNG file."""
+    """Opens LINK and writes what is seen to OUTPUT, a PNG file, down to the last track that is seen whole."""
     with headless_browser(width, height) as driver:
         open_view(driver, link)
         wait_for_texts(driver, {"Group: v1", "Group: v2", "LA/eer_percent"})
         driver.execute_script(NO_TOOLS)
         time.sleep(SETTLE_S)
-        output.write_bytes(driver.get_screenshot_as_png())
+        clip = {"x": 0, "y": 0, "width": width, "height": driver.execute_script(LAST_SECTION), "scale": 1}
+        picture = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
+        output.write_bytes(base64.b64decode(picture["data"]))
 
 
 if __name__ == "__main__":

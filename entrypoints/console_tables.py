@@ -8,6 +8,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
 from rich.table import Table
 
 from sls.data.audio.warnings import count_warnings
@@ -47,6 +49,26 @@ _EXTRA_NOTE = "extra: recordings beside those of the list, which names them not;
 COMPARED_MEASURES = ("eer", "min_tdcf", "min_tdcf_legacy")
 
 
+class NumberTable(Table):
+    """A table that lies on its side where a terminal is too narrow for it, rather than cut its numbers."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Renders it, as rich asks for."""
+        upright = list(super().__rich_console__(console, options))
+        on_side = Table(title=self.title, caption=self.caption)
+        names, *others = ([*column.cells] for column in self.columns)
+        for heading in (str(self.columns[0].header), *names):
+            on_side.add_column(heading, justify="right" if on_side.columns else "left")
+        for column, cells in zip(self.columns[1:], others, strict=True):
+            on_side.add_row(str(column.header).replace("-\n", "-").replace("\n", " "), *cells)
+        turned = list(on_side.__rich_console__(console, options))
+        yield from turned if _is_cut(upright) and not _is_cut(turned) else upright
+
+
+def _is_cut(rendered: Iterable[object]) -> bool:
+    return any("…" in segment.text for segment in rendered if isinstance(segment, Segment))
+
+
 def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
     """One evaluation: a line for each metric, with its 95 % intervals."""
     return _show(tabulate_measures([evaluation]), _title(evaluation), caption=make_visible(scores))
@@ -55,7 +77,7 @@ def evaluation_table(evaluation: Evaluation, scores: str) -> Table:
 def comparison_table(comparison: Comparison) -> Table:
     """Two or more systems on the trials that they share: EER and min t-DCF with their intervals."""
     measures = tabulate_measures(comparison.evaluations, COMPARED_MEASURES)
-    title = f"{_title(comparison)}, {comparison.num_common} common trials"
+    title = f"{_title(comparison)}, {comparison.num_common:,} common trials"
     return _show(measures, title, group_size=len(comparison.evaluations))
 
 
@@ -86,6 +108,7 @@ def decision_table(report: TransferReport) -> Table:
     headings = [f"{track}\nmiss / false alarm %" for track in tracks]
     costs = report.costs
     note = f"prior {costs.spoof_prior:g} of spoof, costs {costs.miss_cost:g} and {costs.false_alarm_cost:g}"
+    note += f"; {SYNTHETIC_NOTE}" if report.corpus == DEMO_CORPUS else ""
     return make_table(f"Decisions by a calibration of {source}", ["recipe"], headings, rows, note)
 
 
@@ -191,7 +214,7 @@ def make_table(
     caption: str | None = None,
 ) -> Table:
     """A table of rows, whose first columns are names and whose others are numbers."""
-    table = Table(title=title, caption=caption)
+    table = NumberTable(title=title, caption=caption)
     for heading in names:
         table.add_column(heading, no_wrap=True)
     for heading in numbers:

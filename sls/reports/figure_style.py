@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from textwrap import wrap
 from typing import Any, cast
 
 import matplotlib as mpl
@@ -26,6 +27,8 @@ WARNING_COLOUR = "#B00020"
 DPI = 160
 PLAIN_BOX = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
 TITLE_SIZE, LABEL_SIZE, TICK_SIZE = 14, 12, 10.5
+MAX_LABEL = 40
+"""Characters of a line in the label of a row."""
 
 
 class PlainFigure(Figure):
@@ -70,7 +73,9 @@ def draw_legend_below(figure: Figure, handles: Mapping[str, Artist], num_columns
 
 def set_title(figure: Figure, axes: Axes, title: str, subtitle: str, corpus: str) -> None:
     """Puts a title over a figure, with what it shows below, and marks the synthetic corpus across it."""
-    axes.set_title(subtitle, fontsize=LABEL_SIZE - 1, color=MUTED_COLOUR, loc="left", pad=8)
+    # Four fifths, since it begins beside the labels of rows.
+    shown = _break_title(subtitle, 0.8 * figure.get_figwidth() / (0.5 * (LABEL_SIZE - 1)))
+    axes.set_title(shown, fontsize=LABEL_SIZE - 1, color=MUTED_COLOUR, loc="left", pad=8)
     set_heading(figure, title, corpus)
     mark_synthetic(axes, corpus)
 
@@ -85,8 +90,16 @@ def title_figure(
 
 def set_heading(figure: Figure, title: str, corpus: str) -> None:
     """Puts a title over a figure that says where the corpus is synthetic."""
-    heading = title_text(title, corpus)
+    heading = _break_title(title_text(title, corpus), figure.get_figwidth() / (0.6 * TITLE_SIZE))
     figure.suptitle(heading, fontsize=TITLE_SIZE, fontweight="bold", x=0.01, ha="left")
+
+
+def _break_title(title: str, width: float) -> str:
+    """Returns a title in lines of a width, in inches for each point of a letter.
+
+    Matplotlib's own `wrap` takes `$` for a formula.
+    """
+    return "\n".join(wrap(title, int(72 * width)))
 
 
 def title_text(title: str, corpus: str) -> str:
@@ -101,6 +114,13 @@ def mark_synthetic(axes: Axes, corpus: str) -> None:
     look: dict[str, Any] = {"fontsize": 44, "fontweight": "bold", "color": WARNING_COLOUR, "alpha": 0.13}
     place: dict[str, Any] = {"ha": "center", "va": "center", "rotation": 18, "zorder": 10}
     axes.text(0.5, 0.5, "SYNTHETIC", transform=axes.transAxes, **look, **place)
+
+
+def break_label(*parts: str) -> str:
+    """Returns the label of a row, which leaves room for what is drawn beside it: two lines for each part at most."""
+    if len(label := " ".join(parts)) <= MAX_LABEL:
+        return label
+    return "\n".join(line for part in parts for line in wrap(part, MAX_LABEL, max_lines=2, placeholder=" …"))
 
 
 def describe(track: str, subset: str, corpus: str) -> str:

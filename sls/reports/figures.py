@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
@@ -45,6 +46,8 @@ MAX_COLUMNS = 3
 PANEL_WIDTH, PANEL_HEIGHT = 4.4, 3.9
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 RING_SIZE = 15
+LEAST_SHARE = 0.09
+"""Of a panel's height: no number fits below a lower ring."""
 CHANCE_PERCENT = 50
 
 
@@ -78,23 +81,22 @@ def transfer_figures(report: TransferReport) -> dict[str, Figure]:
 
 def det_figure(evaluations: Sequence[Evaluation]) -> Figure:
     """Draws DET curves with their EER points, on axes of normal deviates (Martin et al., Eurospeech 1997)."""
-    figure, axes = new_figure(7.2, 7.4)
-    lines, names = [], []
+    figure, axes = new_figure(7.2, 7.75 + 0.24 * len(evaluations))
+    handles: dict[str, Any] = {}
     for place, evaluation in enumerate(evaluations):
         colour = SYSTEM_COLOURS[place % len(SYSTEM_COLOURS)]
         far, frr = _probit(evaluation.curve.far), _probit(evaluation.curve.frr)
-        lines += axes.plot(far, frr, color=colour, linewidth=2.2)
+        (curve,) = axes.plot(far, frr, color=colour, linewidth=2.2)
         interval = evaluation.measures[0].interval()
         ends = "" if interval is None else f" {format_interval(interval, FRACTION)}"
-        names.append(f"{evaluation.system}: EER {format_measure(evaluation.eer)}{ends}")
-        point = _probit([evaluation.eer])
-        axes.plot(point, point, "o", color=colour, markersize=8, markeredgecolor="white", zorder=5)
+        eer, marker = _probit([evaluation.eer]), MARKERS[place % len(MARKERS)]
+        (point,) = axes.plot(eer, eer, marker, color=colour, markersize=9, markeredgecolor="white", zorder=5)
+        handles[f"{evaluation.system}: EER {format_measure(evaluation.eer)}{ends}"] = (curve, point)
     _set_probit_axes(axes, *_det_limits([evaluation.eer for evaluation in evaluations]))
-    frame: dict[str, Any] = {"frameon": True, "framealpha": 0.95, "edgecolor": "none"}
-    axes.legend(lines, names, fontsize=TICK_SIZE, loc="upper right", **frame)
+    draw_legend_below(figure, handles, 1)
     first = evaluations[0]
     trials = f"{first.num_bonafide:,} bona fide and {first.num_spoof:,} spoofed trials"
-    title_figure(axes, "DET curve", f"{trials}; dots: equal error rates", first)
+    title_figure(axes, "DET curve", f"{trials}; marks: equal error rates", first)
     return figure
 
 
@@ -120,14 +122,15 @@ def score_figure(evaluation: Evaluation) -> Figure:
     """Draws the scores of both classes, each as a share of its own trials, with the EER threshold."""
     figure, axes = new_figure()
     histogram = evaluation.histogram
-    for counts, name, colour in (
-        (histogram.bonafide, "bona fide", BONAFIDE_COLOUR),
-        (histogram.spoof, "spoofed", SPOOF_COLOUR),
+    for counts, name, colour, hatch in (
+        (histogram.bonafide, "bona fide", BONAFIDE_COLOUR, ""),
+        (histogram.spoof, "spoofed", SPOOF_COLOUR, "//"),
     ):
         share = 100 * counts / max(int(counts.sum()), 1)
-        label = f"{name} ({int(counts.sum()):,})"
-        axes.stairs(share, histogram.edges, color=colour, fill=True, alpha=0.35)
-        axes.stairs(share, histogram.edges, color=colour, linewidth=1.6, label=label)
+        fill: dict[str, Any] = {"facecolor": (colour, 0.35), "edgecolor": (colour, 0.6), "linewidth": 0}
+        fill |= {"hatch": hatch, "label": f"{name} ({int(counts.sum()):,})"}
+        axes.stairs(share, histogram.edges, fill=True, **fill)
+        axes.stairs(share, histogram.edges, color=colour, linewidth=1.6, zorder=2)
     threshold = f"EER {format_measure(evaluation.eer)} at {evaluation.eer_threshold:.3g}"
     style: dict[str, Any] = {"color": MUTED_COLOUR, "linestyle": "--", "linewidth": 1.4}
     axes.axvline(evaluation.eer_threshold, label=threshold, **style)
@@ -156,23 +159,23 @@ def epochs_figure(table: pd.DataFrame, corpus: str = "") -> Figure:
     if table.empty:
         raise ValueError("epochs figure: found no evaluated epoch, expected one or more")
     tracks, recipes = table["track"].unique(), table["recipe"].unique()
-    num_columns = min(len(tracks), MAX_COLUMNS)
-    num_rows = ceil(len(tracks) / num_columns)
+    num_rows = ceil(len(tracks) / MAX_COLUMNS)
+    num_columns = ceil(len(tracks) / num_rows)
     width, height = max(PANEL_WIDTH * num_columns, 6.0), 1.1 + PANEL_HEIGHT * num_rows
     figure, panels = new_panels(width, height, num_rows, num_columns)
+    panels[0].set_ylim(0, 1.15 * table["eer_percent"].max())
     handles: dict[str, Artist] = {}
-    for axes, track in zip(panels, tracks, strict=False):
+    for number, (axes, track) in enumerate(zip(panels, tracks, strict=False)):
         axes.set_title(track, fontsize=LABEL_SIZE, loc="left")
         for place, recipe in enumerate(recipes):
             line = table[(table["track"] == track) & (table["recipe"] == recipe)].sort_values("epoch")
             if not line.empty:
                 handles[recipe] = _draw_recipe(axes, line, place, len(recipes))
         chance = axes.axhline(CHANCE_PERCENT, color=MUTED_COLOUR, linestyle=":", linewidth=1.2)
-        _frame(axes)
+        _frame(axes, is_lowest=number + num_columns >= len(tracks), is_first=number % num_columns == 0)
         mark_synthetic(axes, corpus)
     for axes in panels[len(tracks) :]:
         axes.set_visible(False)
-    panels[0].set_ylim(0, 1.15 * table["eer_percent"].max())
     set_heading(figure, describe("EER by epoch and track", "", corpus), corpus)
     draw_legend_below(figure, {**handles, "chance": chance}, len(handles) + 1)
     return figure
@@ -215,14 +218,14 @@ def _draw_recipe(axes: Axes, line: pd.DataFrame, place: int, num_recipes: int) -
         marker=MARKERS[place % len(MARKERS)],
         markersize=5,
     )
-    chosen = line[line["is_chosen"]]
-    for epoch, eer_percent in zip(chosen["epoch"], chosen["eer_percent"], strict=True):
+    by_epoch = line.set_index("epoch")["eer_percent"]
+    for epoch in line.loc[line["is_chosen"], "epoch"]:
+        eer_percent = by_epoch[epoch]
         axes.plot(epoch, eer_percent, "o", markersize=RING_SIZE, mfc="none", mec=colour, mew=2.2, zorder=6)
         axes.annotate(
             f"{eer_percent:.2f}",
             (epoch, eer_percent),
-            # By turns above and below, since two recipes may choose neighbouring epochs.
-            xytext=(0, 20 if place % 2 == 0 else -20),
+            xytext=_place_label(axes, by_epoch, epoch),
             textcoords="offset points",
             ha="center",
             va="center",
@@ -230,15 +233,28 @@ def _draw_recipe(axes: Axes, line: pd.DataFrame, place: int, num_recipes: int) -
             color=colour,
             fontweight="bold",
             bbox=PLAIN_BOX,
+            zorder=2.3,  # over curves, under the axes
         )
     return curve
 
 
-def _frame(axes: Axes) -> None:
-    subplot = axes.get_subplotspec()
-    if subplot is None or subplot.is_last_row():
+def _place_label(axes: Axes, by_epoch: pd.Series, epoch: int) -> tuple[float, float]:
+    """Returns where the number of an epoch stands clear of its curve and of others, in points from its ring."""
+    at = by_epoch[epoch]
+    before, after = by_epoch.get(epoch - 1, at), by_epoch.get(epoch + 1, at)
+    side = 1 if before + after <= 2 * at or at < LEAST_SHARE * axes.get_ylim()[1] else -1
+    others = [text for text in axes.texts if isinstance(text, Annotation) and abs(text.xy[0] - epoch) < 2]
+    if any(text.xyann[1] * side > 0 for text in others):
+        side = -side
+    # On a slope, above the lower neighbour or below the higher one.
+    return 14.0 * side * float(np.sign(before - after)), 17.0 * side
+
+
+def _frame(axes: Axes, is_lowest: bool, is_first: bool) -> None:
+    if is_lowest:
         axes.set_xlabel("epoch (from 0); ring: chosen", fontsize=LABEL_SIZE)
-    if subplot is None or subplot.is_first_col():
+        axes.tick_params(labelbottom=True)
+    if is_first:
         axes.set_ylabel("EER, %", fontsize=LABEL_SIZE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.08)

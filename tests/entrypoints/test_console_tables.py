@@ -1,8 +1,10 @@
 """What an experiment ends with: how to look at it, and how to serve its winner."""
 
+import io
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from rich.table import Table
 
 from entrypoints import console_tables
@@ -62,3 +64,20 @@ def test_seeds_of_a_study_are_told_with_their_mean_and_the_best_is_marked() -> N
         ("1 (best)", "2", "0.250000", "5.00"),
         ("all", "", "0.375000 ± 0.176777", "5.00 ± 0.00"),
     ]
+
+
+def test_no_number_of_a_table_is_cut_where_a_terminal_is_narrow() -> None:
+    names = ("dev", "LA", "DF", "In-the-Wild", "ASVspoof2019-LA", "ASVspoof5")
+    figures = {f"{track}/eer_percent": 12.34 for track in names} | {"LA/min_tdcf": 0.2345}
+    versions = [RegisteredVersion("3", "v1", "2", "uri"), RegisteredVersion("4", "v2", "0", "uri")]
+    for num_seeds in (1, 5):
+        metrics = dict.fromkeys(("v1", "v2"), [figures] * num_seeds)
+        table = console_tables.recipe_table("demo", names, versions, metrics, "3")
+        for width in (60, 80, 120):
+            console = Console(width=width, file=io.StringIO())
+            console.print(table)
+            text = console.file.getvalue()
+            assert max(map(len, text.splitlines())) <= width
+            assert "…" not in text
+            assert text.count("12.34") == len(names) * len(versions)
+            assert SYNTHETIC_NOTE.split(":")[0] in text

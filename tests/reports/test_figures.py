@@ -5,6 +5,7 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from sls.engine.evaluation.comparison import compare
@@ -31,6 +32,7 @@ from sls.tracking.scoring.one_recording import ScoredRecording, ScoredWindow, cu
 from tests.engine.evaluation.keys import make_asv, make_corpus
 from tests.engine.evaluation.test_comparison import make_systems
 from tests.engine.robustness.test_judgement import judged
+from tests.looks import LEAST_CONTRAST
 
 EPOCH_COLUMNS = ("track", "recipe", "epoch", "eer_percent", "is_chosen")
 
@@ -85,6 +87,28 @@ def test_a_heat_map_holds_the_number_of_every_cell(evaluation):
     for cell in breakdown.cells:
         assert f"{100 * cell.eer:.2f}" in texts
     assert {"A9", "A10", "A11", POOLED, "alaw", "none"} <= set(texts)
+
+
+def test_numbers_of_a_heat_map_stand_out_from_its_colours(evaluation):
+    cells = [
+        Cell(values, 5, 5, share / 25)
+        for share in range(26)
+        for values in ((f"A{share}", "c1"), (f"A{share}", POOLED))
+    ]
+    cells.append(Cell((POOLED, "c1"), 5, 5, 0.5))
+    (axes,) = heat_map_figure(evaluation, Breakdown(("attack", "codec"), (True, False), tuple(cells))).axes
+    (image,) = axes.images
+    for text in axes.texts:
+        column, row = text.get_position()
+        ground = luminance(image.to_rgba(image.get_array())[int(row), int(column)])
+        ink = luminance(to_rgba(text.get_color()))
+        assert (max(ground, ink) + 0.05) / (min(ground, ink) + 0.05) >= LEAST_CONTRAST, text.get_text()
+
+
+def luminance(colour) -> float:
+    """The relative luminance of WCAG."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
 
 def test_missing_cells_of_a_heat_map_are_marked(evaluation):
@@ -142,7 +166,7 @@ def test_the_name_of_a_system_is_text_in_a_figure(evaluation):
     figures = [det_figure([named]), score_figure(named), interval_figure(named, by_attack)]
     for figure in [*figures, epochs_figure(epochs)]:
         assert to_png(figure).startswith(b"\x89PNG")
-    (label,) = figures[0].axes[0].get_legend().get_texts()
+    (label,) = figures[0].legends[0].get_texts()
     assert label.get_text().startswith(f"{name}: EER")
     assert [text.get_text() for text in epochs_figure(epochs).legends[0].get_texts()] == [name, "chance"]
 
@@ -178,6 +202,23 @@ def test_names_are_text_in_every_figure(evaluation, monkeypatch, name: str):
     assert any(f"{shown}.wav" in text for text in texts_of(curve_figure(scored)))
 
 
+def test_long_names_of_systems_leave_room_for_what_is_drawn() -> None:
+    systems = {
+        f"{name} trained on some corpus, seed {place}": scores
+        for place, (name, scores) in enumerate(make_systems().items())
+    }
+    for figure in comparison_figures(compare(systems, EvaluationPlan("LA"))).values():
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        assert axes.bbox.width > figure.bbox.width / 2
+        texts = [*figure.texts, *figure.legends[0].get_texts(), *axes.get_yticklabels(), axes.xaxis.label]
+        for text in texts:
+            box = text.get_window_extent()
+            assert box.x0 >= -1
+            assert box.x1 <= figure.bbox.width + 1
+        assert not axes.get_legend()  # it would hide the curves
+
+
 def test_each_class_of_a_score_figure_adds_up_to_100_percent(evaluation):
     patches = [patch for patch in score_figure(evaluation).axes[0].patches if " (" in patch.get_label()]
     assert [patch.get_label().split(" (")[0] for patch in patches] == ["bona fide", "spoofed"]
@@ -207,6 +248,49 @@ def test_the_chosen_epoch_of_each_recipe_is_ringed_on_each_track():
         assert sorted((line.get_xdata()[0], line.get_ydata()[0]) for line in lines) == expected
         assert list(axes.lines[0].get_xdata()) == [0, 1, 2]  # in the order of epochs
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["v1", "v2", "chance"]
+
+
+@pytest.mark.parametrize(
+    "eers", [(50, 40, 30, 20, 10), (10, 20, 30, 40, 50), (50, 20, 10, 20, 15), (9, 9, 30, 9, 9)]
+)
+def test_the_number_of_a_chosen_epoch_stands_clear_of_its_curve(eers: tuple[int, ...]) -> None:
+    table = pd.DataFrame({"track": "LA", "recipe": "v1", "epoch": range(5), "eer_percent": eers})
+    for chosen in range(5):
+        figure = epochs_figure(table.assign(is_chosen=table["epoch"] == chosen))
+        figure.canvas.draw()
+        (axes,) = figure.axes
+        curve = axes.lines[0].get_transform().transform_path(axes.lines[0].get_path())
+        (label,) = [text for text in axes.texts if text.get_text() == f"{eers[chosen]:.2f}"]
+        assert not curve.intersects_bbox(label.get_window_extent(), filled=False)
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 7])
+def test_every_column_of_an_epochs_figure_ends_with_its_axis(count: int) -> None:
+    figure = epochs_figure(
+        pd.concat(make_epochs().assign(track=f"track {number}") for number in range(count))
+    )
+    panels = [axes for axes in figure.axes if axes.get_visible()]
+    columns = len({axes.get_subplotspec().colspan.start for axes in panels})
+    for axes in panels[-columns:]:
+        assert axes.get_xlabel().startswith("epoch")
+        assert axes.xaxis.get_tick_params()["labelbottom"]
+
+
+def test_numbers_of_recipes_that_chose_neighbouring_epochs_do_not_cover_each_other() -> None:
+    tables = [
+        make_epochs(recipe).assign(is_chosen=[place == 0, place == 1, False])
+        for place, recipe in enumerate("ab")
+    ]
+    figure = epochs_figure(pd.concat(tables))
+    figure.canvas.draw()
+    one, other = (text.get_window_extent() for text in figure.axes[0].texts)
+    assert not one.overlaps(other)
+
+
+def test_systems_of_a_det_figure_differ_in_more_than_colour(evaluation):
+    figure = det_figure([replace(evaluation, system=name) for name in ("one", "two", "three")])
+    points = [line.get_marker() for line in figure.axes[0].lines if line.get_marker() != "None"]
+    assert len(points) == len(set(points)) == 3
 
 
 def test_an_epochs_figure_of_nothing_raises():

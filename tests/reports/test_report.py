@@ -6,6 +6,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
 from sls.data.tables.columns import Columns
 from sls.data.tables.score_files import join_scores
@@ -22,6 +24,7 @@ from sls.reports.tables import cross_breakdown, tabulate_breakdown, text_of
 from tests.engine.evaluation.keys import make_asv, make_corpus
 from tests.engine.evaluation.test_comparison import make_systems
 from tests.engine.robustness.test_judgement import judged
+from tests.looks import emulate, find_faint_texts, find_overflow
 
 VOID = {"meta", "img", "line", "br"}
 
@@ -247,6 +250,52 @@ def test_tables_of_robustness_hold_its_numbers(robustness) -> None:
     flips = tabulate_flips(robustness).rows
     assert [row[0] for row in flips].count("bad<") == SHOWN_FLIPS
     assert "silence-alone" not in {row[0] for row in flips}
+
+
+@pytest.fixture(scope="module")
+def pages(files, comparison_files, robustness, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Addresses of the pages of an evaluation, a comparison, robustness and transfers."""
+    directory = tmp_path_factory.mktemp("pages")
+    first = make_corpus()
+    systems = {"LA": {"one": first, "lower": replace(first, scores=first.scores - 2)}}
+    transfers = render_report(transfer(systems, "demo", "all", DetectionCosts()))
+    reports = [files, comparison_files, render_report(robustness), transfers]
+    paths = [directory / f"{number}.html" for number in range(len(reports))]
+    for path, report in zip(paths, reports, strict=True):
+        path.write_bytes(report["report.html"])
+    return [path.as_uri() for path in paths]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_pages_fit_a_telephone_and_their_texts_stand_out(pages, browser, theme: str) -> None:
+    emulate(browser, 390, theme)
+    for page in pages:
+        browser.get(page)
+        assert find_overflow(browser) == [390]
+        assert find_faint_texts(browser) == []
+
+
+@pytest.mark.slow
+def test_tables_are_sorted_and_curves_read_off_by_keyboard(pages, browser) -> None:
+    browser.get(pages[0])
+    heading = browser.find_element("css selector", "th:nth-child(2)")
+    column = "return [...document.querySelectorAll('table')[0].tBodies[0].rows].map(row => +row.cells[1].dataset.v)"
+    browser.execute_script("arguments[0].focus()", heading)
+    for key, order, is_down in ((Keys.ENTER, "ascending", False), (Keys.SPACE, "descending", True)):
+        ActionChains(browser).send_keys(key).perform()
+        values = browser.execute_script(column)
+        assert heading.get_attribute("aria-sort") == order
+        assert values == sorted(values, reverse=is_down)
+    browser.execute_script("document.getElementById('det').focus()")
+    readings = []
+    for key in (Keys.ARROW_LEFT, Keys.ARROW_RIGHT, Keys.ARROW_RIGHT):
+        ActionChains(browser).send_keys(key).perform()
+        text = browser.find_element("id", "det-reading").text
+        readings.append([float(number) for number in re.findall(r"([\d.]+) %", text)][-2:])
+    accepted, rejected = zip(*readings, strict=True)
+    assert accepted[0] < accepted[2]
+    assert rejected[0] > rejected[2]
 
 
 def test_a_control_alone_is_told_without_a_chart() -> None:
