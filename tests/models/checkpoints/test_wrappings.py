@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sls.models.checkpoints import CheckpointInfo, export_published, load_checkpoint, save_checkpoint
+from benchmarks.published_weights import write_published
+from sls.models.checkpoints import CheckpointInfo, load_checkpoint, save_checkpoint
 from sls.models.checkpoints.wrappings import COUNTER, unwrap
 from sls.models.countermeasure import Countermeasure
 
@@ -21,7 +22,7 @@ State = dict[str, Tensor]
 @pytest.fixture
 def state(model: Countermeasure, tmp_path: Path) -> State:
     """Published names without `module.`."""
-    saved = torch.load(export_published(tmp_path / "epoch_2.pth", model), weights_only=True)
+    saved = torch.load(write_published(tmp_path / "epoch_2.pth", model), weights_only=True)
     return {name.removeprefix("module."): tensor for name, tensor in saved.items()}
 
 
