@@ -7,11 +7,10 @@ tuples that hold one another by reference would take Python forever to hash, or 
 
 from __future__ import annotations
 
-import pickletools
+import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import IO, Any
+from collections.abc import Callable, Iterable
+from typing import IO, Any, ClassVar, cast
 
 from sls.models.checkpoints.pickled_values import (
     ClassName,
@@ -40,104 +39,69 @@ _KEYED = ("collections.OrderedDict", "collections.defaultdict", "collections.Cou
 _MAX_BITS = 1_000
 """Of a number."""
 _MAX_NAME_LENGTH = 500
-_BY_REFERENCE = ("EXT1", "EXT2", "EXT4", "PERSID")
-"""Instructions that put down what their argument only refers to."""
+_BASE = pickle._Unpickler.dispatch
 
 
-@dataclass
-class Unpickler:
-    """Reads one pickle of any protocol."""
+def _bounded(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Returns an instruction that puts down a number, and refuses one of thousands of digits."""
 
-    refused: set[str] = field(default_factory=set)
-    """Names in it that no file of weights needs."""
-    stored: dict[str, StoredNumbers] = field(default_factory=dict)
-    """Numbers that it tells of, by key."""
-    _stack: list[Any] = field(default_factory=list)
-    _below: list[list[Any]] = field(default_factory=list)
-    """What was on the stack before each open mark."""
-    _memo: dict[int, Any] = field(default_factory=dict)
-    _num_copied: int = 0
+    def load_number(reader: Unpickler) -> None:
+        load(reader)
+        if int(reader.stack[-1]).bit_length() > _MAX_BITS:
+            raise ValueError(f"found {quote(reader.stack[-1])}, which no file of weights needs")
 
-    def read(self, file: IO[bytes]) -> Any:
-        """Returns the value of the next pickle in a file, and leaves the file behind it.
+    return load_number
 
-        Raises:
-            ValueError: It is no whole pickle, or asks for more than it holds.
-            Exception: Whatever else a broken one leads to.
-        """
-        start = file.tell()
-        for instruction, argument, position in pickletools.genops(file):
-            name = instruction.name
-            if name == "STOP":
-                return self._stack.pop()
-            if name in _STEPS:
-                _STEPS[name](self, argument)
-            elif not _puts_down(instruction) or argument is None:
-                raise ValueError(f"found the instruction {name}, which no file of weights needs")
-            elif isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
-                raise ValueError(f"found {quote(argument)}, which no file of weights needs")
-            else:
-                self._put(argument)  # a number, a text or bytes
-            if self._num_copied > (position or 0) - start:
-                raise ValueError("found copies that are longer than the pickle itself")
-        raise ValueError("found no end of the pickle")
 
-    def _put(self, value: Any) -> None:
-        self._stack.append(value)
+class Unpickler(pickle._Unpickler):
+    """Python's own reader, in Python, but for what would load a class, call one or hash whatever it is given."""
 
-    def _mark(self) -> None:
-        self._below.append(self._stack)
-        self._stack = []
+    def __init__(self, file: IO[bytes], refused: set[str]) -> None:
+        """Reads from where a file stands; notes as `refused` the names in it that no file of weights needs."""
+        super().__init__(cast(Any, file), encoding="latin1")
+        self.refused = refused
+        self.stored: dict[str, StoredNumbers] = {}
+        """Numbers that it tells of, by key."""
+        self.stack: list[Any]
+        self._file, self._start, self._num_copied = file, file.tell(), 0
 
-    def _memorise(self, place: int) -> None:
-        self._memo[place] = self._stack[-1]
-
-    def _take_marked(self) -> list[Any]:
-        marked, self._stack = self._stack, self._below.pop()
-        return marked
-
-    def _take(self, count: int) -> list[Any]:
-        if len(self._stack) < count:
-            raise ValueError("the pickle takes what it has not put down")
-        taken = self._stack[-count:]
-        del self._stack[-count:]
-        return taken
-
-    def _extend(self, items: list[Any]) -> None:
-        self._target(list).extend(items)
-
-    def _set_items(self, items: list[Any]) -> None:
-        _fill(self._target(dict), zip(items[::2], items[1::2], strict=True))
-
-    def _target(self, kind: type) -> Any:
-        target = self._stack[-1]
-        if type(target) is not kind:
-            raise ValueError(f"the pickle fills what is no {kind.__name__}")
-        return target
-
-    def _name(self, module: Any, name: Any) -> None:
-        is_told = isinstance(module, str) and isinstance(name, str)
-        if not is_told or len(module) + len(name) > _MAX_NAME_LENGTH or not (module + name).isprintable():
+    def find_class(self, module: str, name: str) -> ClassName:
+        """Returns the name of a class or function, which stays a name."""
+        if len(module) + len(name) > _MAX_NAME_LENGTH or not (module + name).isprintable():
             raise ValueError("the name of a class is not told as it is")
         full_name = f"{_PYTHON_2.get(module, module)}.{name}"
         if not _INERT.fullmatch(full_name):
             self.refused.add(full_name)
-        self._put(ClassName(full_name))
+        return ClassName(full_name)
 
-    def _call(self, called: Any, args: Any) -> None:
+    def persistent_load(self, told: Any) -> StoredNumbers:
+        """Returns the numbers that a pickle refers to."""
+        if len(told) == 6 and told[5] is not None:
+            raise ValueError("found a view of stored numbers in the form before PyTorch 0.4")
+        kind, class_name, key, _, count = told[:5]
+        if kind not in ("storage", b"storage") or not isinstance(count, int) or not isinstance(key, str):
+            raise ValueError(f"found stored {quote([kind, key, count])}, expected numbers")
+        return self.stored.setdefault(key, StoredNumbers(key, dtype_of(class_name), count))
+
+    def _call(self) -> None:
+        called, args = self.stack[-2:]
         if not (isinstance(called, ClassName) and isinstance(args, tuple)):
             raise ValueError("the pickle calls what is no class")
-        self._put(self._make(called.name, args))
+        self.stack[-2:] = [self._make(called.name, args)]
+
+    def _call_with_names(self) -> None:
+        del self.stack[-1]  # what has names is not used
+        self._call()
 
     def _make(self, name: str, args: tuple[Any, ...]) -> Any:
         """Returns what a call stands for; what it would copy is counted."""
         function = name.rpartition(".")[2]
         if name in _KEYED:
             items = args[0] if args and isinstance(args[0], (list, tuple, dict)) else ()
-            self._num_copied += len(items)
+            self._count_copied(len(items))
             return _fill({}, items.items() if isinstance(items, dict) else items)
         if name == "_codecs.encode" and isinstance(args[0], str):  # how protocol 2 tells bytes
-            self._num_copied += len(args[0])
+            self._count_copied(len(args[0]))
             return args[0].encode("latin1")
         if function == "_rebuild_from_type_v2" and isinstance(args[0], ClassName):
             return self._make(args[0].name, args[2])
@@ -152,55 +116,57 @@ class Unpickler:
             return StoredTensor(args[0], dtype, *args[1:4])
         return StandIn(name, args)
 
-    def _set_state(self, state: Any) -> None:
+    def _set_state(self) -> None:
+        state = self.stack.pop()
         if isinstance(state, tuple) and all(part is None or isinstance(part, dict) for part in state):
             parts = [part for part in state if part]  # attributes, and those in slots
-            self._num_copied += sum(map(len, parts))
+            self._count_copied(sum(map(len, parts)))
             state = {key: item for part in parts for key, item in part.items()}
-        if isinstance(self._stack[-1], StandIn):  # the attributes of an OrderedDict, for one, are not used
-            self._stack[-1].state = state
+        if isinstance(self.stack[-1], StandIn):  # the attributes of an OrderedDict, for one, are not used
+            self.stack[-1].state = state
 
-    def _store(self, told: Any) -> None:
-        if len(told) == 6 and told[5] is not None:
-            raise ValueError("found a view of stored numbers in the form before PyTorch 0.4")
-        kind, class_name, key, _, count = told[:5]
-        if kind not in ("storage", b"storage") or not isinstance(count, int) or not isinstance(key, str):
-            raise ValueError(f"found stored {quote([kind, key, count])}, expected numbers")
-        self._put(self.stored.setdefault(key, StoredNumbers(key, dtype_of(class_name), count)))
+    def _count_copied(self, size: int) -> None:
+        self._num_copied += size
+        if self._num_copied > self._file.tell() - self._start:
+            raise ValueError("found copies that are longer than the pickle itself")
 
+    def _set_item(self) -> None:
+        items = self.stack[-2:]
+        del self.stack[-2:]
+        self._fill_last(items)
 
-_STEPS: Mapping[str, Callable[[Unpickler, Any], object]] = {
-    **dict.fromkeys(("PROTO", "FRAME"), lambda reader, argument: None),
-    "NONE": lambda reader, _: reader._put(None),
-    "NEWTRUE": lambda reader, _: reader._put(True),
-    "NEWFALSE": lambda reader, _: reader._put(False),
-    "EMPTY_TUPLE": lambda reader, _: reader._put(()),
-    **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), lambda reader, _: reader._put([])),
-    "EMPTY_DICT": lambda reader, _: reader._put({}),
-    "MARK": lambda reader, _: reader._mark(),
-    "POP": lambda reader, _: reader._stack.pop() if reader._stack else reader._take_marked(),
-    "POP_MARK": lambda reader, _: reader._take_marked(),
-    "DUP": lambda reader, _: reader._put(reader._stack[-1]),
-    "MEMOIZE": lambda reader, _: reader._memorise(len(reader._memo)),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda reader, place: reader._memorise(place)),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda reader, place: reader._put(reader._memo[place])),
-    "GLOBAL": lambda reader, text: reader._name(*text.split(" ", 1)),
-    "STACK_GLOBAL": lambda reader, _: reader._name(*reader._take(2)),
-    "TUPLE": lambda reader, _: reader._put(tuple(reader._take_marked())),
-    "TUPLE1": lambda reader, _: reader._put(tuple(reader._take(1))),
-    "TUPLE2": lambda reader, _: reader._put(tuple(reader._take(2))),
-    "TUPLE3": lambda reader, _: reader._put(tuple(reader._take(3))),
-    **dict.fromkeys(("LIST", "FROZENSET"), lambda reader, _: reader._put(reader._take_marked())),
-    "APPEND": lambda reader, _: reader._extend(reader._take(1)),
-    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda reader, _: reader._extend(reader._take_marked())),
-    "SETITEM": lambda reader, _: reader._set_items(reader._take(2)),
-    "SETITEMS": lambda reader, _: reader._set_items(reader._take_marked()),
-    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda reader, _: reader._call(*reader._take(2))),
-    "NEWOBJ_EX": lambda reader, _: reader._call(*reader._take(3)[:2]),
-    "BUILD": lambda reader, _: reader._set_state(reader._stack.pop()),
-    "BINPERSID": lambda reader, _: reader._store(reader._stack.pop()),
-}
-"""What each instruction does, beside those that put down their argument."""
+    def _set_items(self) -> None:
+        self._fill_last(self.pop_mark())
+
+    def _put_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self._fill_last(items)
+
+    def _fill_last(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not dict:
+            raise ValueError("the pickle fills what is no dict")
+        _fill(self.stack[-1], zip(items[::2], items[1::2], strict=True))
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **_BASE,
+        **{
+            code[0]: _bounded(_BASE[code[0]])
+            for code in (pickle.INT, pickle.LONG, pickle.LONG1, pickle.LONG4)
+        },
+        **dict.fromkeys((pickle.REDUCE[0], pickle.NEWOBJ[0]), _call),
+        pickle.NEWOBJ_EX[0]: _call_with_names,
+        pickle.BUILD[0]: _set_state,
+        pickle.DICT[0]: _put_dict,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        # A set is told as a list, and bytes that can change as bytes.
+        pickle.EMPTY_SET[0]: _BASE[pickle.EMPTY_LIST[0]],
+        pickle.ADDITEMS[0]: _BASE[pickle.APPENDS[0]],
+        pickle.FROZENSET[0]: _BASE[pickle.LIST[0]],
+        pickle.BYTEARRAY8[0]: _BASE[pickle.BINBYTES8[0]],
+    }
+    """What each instruction does."""
 
 
 def _fill(target: dict[Any, Any], items: Iterable[Any]) -> dict[Any, Any]:
@@ -209,9 +175,3 @@ def _fill(target: dict[Any, Any], items: Iterable[Any]) -> dict[Any, Any]:
             raise ValueError(f"found {quote(key)} as a key, expected a text or a number")
         target[key] = item
     return target
-
-
-def _puts_down(instruction: pickletools.OpcodeInfo) -> bool:
-    """Whether an instruction does nothing but put down its argument."""
-    is_alone = not instruction.stack_before and len(instruction.stack_after) == 1
-    return is_alone and instruction.name not in _BY_REFERENCE
