@@ -87,7 +87,8 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
         pipeline = Pipeline(run.client, corpus, compute, links, scoring_progress, scoring, workplace)
         study = Study(run.client, links, bool(resume))
         _run_recipe(run, pipeline, study, own, trials, found)
-    _remove_empty(workplace)
+    with suppress(OSError):  # it never was, or holds scores that were not recorded
+        workplace.rmdir()
     place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
@@ -215,12 +216,6 @@ def _hold_seeds(run: TrackedRun, by_seed: Sequence[Sequence[Config]]) -> None:
     if begun != asked:
         raise ValueError(f"seeds: found {asked} beside resume, expected {begun}, with which the run began")
     run.set_tags({SEEDS_TAG: asked})
-
-
-def _remove_empty(workplace: Path) -> None:
-    """Removes the place of scores that were all recorded."""
-    if workplace.is_dir() and not any(workplace.iterdir()):
-        workplace.rmdir()
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -58,7 +57,10 @@ def read_pickle(path: Path) -> Any:
     """
     refused: set[str] = set()
     try:
-        with path.open("rb") as file, _mapped(file.fileno()) as content:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             if content[: len(_ZIP_MAGIC)] == _ZIP_MAGIC:
                 told, starts = _read_archive(path, content, refused)
             else:
@@ -74,12 +76,6 @@ def read_pickle(path: Path) -> Any:
         f"{path}: refused, and nothing of it was run: found {list_some(sorted(refused))}, "
         "expected tensors and plain configuration alone, as torch.save(model.state_dict(), FILE) writes them"
     )
-
-
-@contextmanager
-def _mapped(file: int) -> Iterator[mmap.mmap]:
-    with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
-        yield content
 
 
 def _read_archive(path: Path, content: mmap.mmap, refused: set[str]) -> tuple[Any, dict[str, range]]:
