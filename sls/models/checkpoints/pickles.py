@@ -19,8 +19,7 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
-from sls.models.checkpoints.pickled_values import ClassName, StandIn, StoredNumbers, StoredTensor
-from sls.models.checkpoints.unpickling import Unpickler
+from sls.models.checkpoints.unpickling import ClassName, StandIn, StoredNumbers, StoredTensor, Unpickler
 from sls.plain_data import check_depth
 from sls.quotation import first_line, list_some, quote, shorten
 

@@ -10,17 +10,11 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import IO, Any, ClassVar, cast
 
-from sls.models.checkpoints.pickled_values import (
-    ClassName,
-    StandIn,
-    StoredNumbers,
-    StoredTensor,
-    dtype_of,
-    is_flat,
-    is_plain,
-)
+import torch
+
 from sls.quotation import quote
 
 _INERT = re.compile(
@@ -40,6 +34,54 @@ _MAX_BITS = 1_000
 """Of a number."""
 _MAX_NAME_LENGTH = 500
 _BASE = pickle._Unpickler.dispatch
+_KEY_BITS = 64
+"""Of a number that is a key or a length."""
+_MAX_PARTS = 64
+"""Of a shape, as in PyTorch, or of a key."""
+_OTHER_STORAGES = {
+    "Char": torch.int8,
+    "Byte": torch.uint8,
+    "Untyped": torch.uint8,
+    "ComplexFloat": torch.complex64,
+    "ComplexDouble": torch.complex128,
+}
+"""Storages whose numbers are not called as PyTorch's types are in small letters."""
+
+
+@dataclass(frozen=True)
+class ClassName:
+    """A class or function that a pickle names."""
+
+    name: str
+
+
+@dataclass(eq=False)
+class StandIn:
+    """An object of a class that is not loaded, or the result of a call that is not made."""
+
+    name: str
+    args: tuple[Any, ...]
+    state: Any = None
+
+
+@dataclass(frozen=True)
+class StoredNumbers:
+    """Numbers that lie in the file beside the pickle."""
+
+    key: str
+    dtype: torch.dtype
+    count: int
+
+
+@dataclass(eq=False)
+class StoredTensor:
+    """A tensor, not yet made: a view of stored numbers."""
+
+    numbers: StoredNumbers
+    dtype: torch.dtype
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
 
 
 def _bounded(load: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -81,7 +123,7 @@ class Unpickler(pickle._Unpickler):
         kind, class_name, key, _, count = told[:5]
         if kind not in ("storage", b"storage") or not isinstance(count, int) or not isinstance(key, str):
             raise ValueError(f"found stored {quote([kind, key, count])}, expected numbers")
-        return self.stored.setdefault(key, StoredNumbers(key, dtype_of(class_name), count))
+        return self.stored.setdefault(key, StoredNumbers(key, _dtype_of(class_name), count))
 
     def _call(self) -> None:
         called, args = self.stack[-2:]
@@ -108,10 +150,10 @@ class Unpickler(pickle._Unpickler):
         if function in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             return args[0]
         if function in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
-            dtype = dtype_of(args[6]) if function.endswith("v3") else args[0].dtype
+            dtype = _dtype_of(args[6]) if function.endswith("v3") else args[0].dtype
             if any(isinstance(marks, dict) and marks for marks in args[6:8]):
                 raise ValueError("found a tensor that is stored negated or conjugated")
-            if not (is_flat(args[2]) and is_flat(args[3])):
+            if not (_is_flat(args[2]) and _is_flat(args[3])):
                 raise ValueError(f"found a shape that is none: {quote(args[2])}")
             return StoredTensor(args[0], dtype, *args[1:4])
         return StandIn(name, args)
@@ -171,7 +213,28 @@ class Unpickler(pickle._Unpickler):
 
 def _fill(target: dict[Any, Any], items: Iterable[Any]) -> dict[Any, Any]:
     for key, item in items:
-        if not (is_plain(key) or is_flat(key) or isinstance(key, (StandIn, ClassName))):
+        if not (_is_plain(key) or _is_flat(key) or isinstance(key, (StandIn, ClassName))):
             raise ValueError(f"found {quote(key)} as a key, expected a text or a number")
         target[key] = item
     return target
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether a value is a short tuple of plain ones."""
+    return isinstance(value, tuple) and len(value) <= _MAX_PARTS and all(map(_is_plain, value))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is hashed in no time, and numbers to different places."""
+    is_short = isinstance(value, int) and value.bit_length() < _KEY_BITS
+    return is_short or isinstance(value, (str, bytes, float, type(None)))
+
+
+def _dtype_of(named: Any) -> torch.dtype:
+    """Returns the type of a tensor's numbers, from `torch.float32` or `torch.FloatStorage`."""
+    name = named.name.rpartition(".")[2] if isinstance(named, ClassName) else ""
+    stored = name.removesuffix("Storage")
+    found = _OTHER_STORAGES.get(stored) or getattr(torch, stored.lower() or "_", None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"found numbers of the type {name}, expected one of PyTorch's")
+    return found

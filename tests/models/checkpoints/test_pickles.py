@@ -1,4 +1,4 @@
-"""Tests of `pickles`, `unpickling` and `pickled_values`."""
+"""Tests of `pickles` and `unpickling`."""
 
 import contextlib
 import datetime
