@@ -38,7 +38,7 @@ def text_options(texts: Mapping[str, str]) -> Callable[[Command], Command]:
     """Options as of `text_option`, by name."""
 
     def add(command: Command) -> Command:
-        for name, text in reversed(texts.items()):
+        for name, text in reversed(list(texts.items())):
             command = text_option(name, text)(command)
         return command
 

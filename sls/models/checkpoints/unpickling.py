@@ -105,6 +105,7 @@ class Unpickler(pickle._Unpickler):
         self.stored: dict[str, StoredNumbers] = {}
         """Numbers that it tells of, by key."""
         self.stack: list[Any]
+        self.pop_mark: Callable[[], list[Any]]
         self._file, self._start, self._num_copied = file, file.tell(), 0
 
     def find_class(self, module: str, name: str) -> ClassName:
@@ -182,7 +183,7 @@ class Unpickler(pickle._Unpickler):
 
     def _put_dict(self) -> None:
         items = self.pop_mark()
-        self.append({})
+        self.stack.append({})
         self._fill_last(items)
 
     def _fill_last(self, items: list[Any]) -> None:
