@@ -3,8 +3,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := uv==0.13.9
 LOCK   := --quiet --universal --python-version 3.11 --no-annotate --custom-compile-command "make lock"
-# Three tests at a time for two cores, since many wait for a process or a server; those of one file in turn.
-TOGETHER := --numprocesses 3 --dist loadfile
+# Three tests at a time for two cores, since many wait for a process or a server; those of one file in turn, and files in
+# the order of tests/conftest.py.
+TOGETHER := --numprocesses 3 --dist loadfile --no-loadscope-reorder
 # fairseq is built from source by `make test`, which needs a C++ compiler.
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; exit; }; done)

@@ -24,7 +24,7 @@ from sls.tracking.tags import EPOCHS_TAG
     "runs",
     "ids of training runs, separated by commas [default: the newest finished one of each recipe on this corpus]",
 )
-@text_option("track", "tracks, separated by commas [default: all evaluation tracks that have data]")
+@text_option("track", "tracks, separated by commas [default: those of main that have data]")
 @config_options("data", "compute", "scoring")
 def epochs(run: TrackedRun, runs: str, track: str, **options: str) -> None:
     """Score and evaluate every epoch of training runs, and draw the EER by epoch and track."""

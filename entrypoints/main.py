@@ -10,7 +10,6 @@ from entrypoints.door import console, door_command, say
 from entrypoints.options import SEEDS_TEXT, config_options, find_corpus, read_config, text_option, with_seeds
 from entrypoints.progress import scoring_progress, train_seed
 from sls.config import PROJECT_ROOT, WORK_ROOT, Config
-from sls.data.corpora.corpus import Corpus, is_built_in
 from sls.data.loading.trial_lists import TrialList, track_trials
 from sls.engine.compute.launch import Launch
 from sls.engine.evaluation.calibration import METHODS
@@ -29,9 +28,6 @@ from sls.tracking.tags import MAIN_TAG, SEEDS_TAG, STUDY_TAG
 from sls.tracking.training.study import Study, choose_seed, log_summary, read_seed
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
-TRACKS = ("LA", "DF", "In-the-Wild")
-"""Those with published figures; of a tracks file of one's own, all that earn an EER."""
-
 WORKPLACE = WORK_ROOT / "outputs" / "main"
 """Where scores lie until they are recorded, by the run that asked for them."""
 
@@ -69,7 +65,7 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     corpus = find_corpus(settings[0].data)
     _hold_seeds(run, by_seed)
     run.set_tags({"corpus": corpus.name})
-    tracks = _pick_tracks(corpus, settings[0])
+    tracks = evaluation_tracks(corpus)
     # What is missing is found before the first recipe trains, not after.
     has_dev = CALIBRATION_TRACK in corpus.tracks and has_data(corpus, CALIBRATION_TRACK)
     scored = [CALIBRATION_TRACK, *tracks] if has_dev else tracks
@@ -187,13 +183,6 @@ def _print_decisions(pipeline: Pipeline, score_runs: dict[str, dict[str, str]], 
         return
     console.print(decision_table(report))
     say(f"Decisions at every operating point: {run_report(report_run)}")
-
-
-def _pick_tracks(corpus: Corpus, config: Config) -> list[str]:
-    tracks = list(TRACKS) if is_built_in(config.data.tracks) else evaluation_tracks(corpus)
-    if not tracks:
-        raise ValueError(f"tracks: found none that earns an EER in {config.data.tracks}, expected one")
-    return tracks
 
 
 def _require_distinct(settings: Sequence[Config]) -> None:

@@ -26,6 +26,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip("PyTorch sees no GPU")  # CI has none; `benchmarks.gpu` runs these tests where one is
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the files with slow tests first, so that no process is left with one of them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def reference_dir() -> Path:
     """Real data with known answers, not part of the project; SLS_REFERENCE_DIR says where it lies."""

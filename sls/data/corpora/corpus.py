@@ -68,7 +68,7 @@ def open_corpus(data: DataConfig, key: str = "", wanted: Iterable[str] = ()) -> 
     return Corpus(_name_after(tracks_file), root, tracks)
 
 
-def is_built_in(tracks_file: str | Path) -> bool:
+def _is_built_in(tracks_file: str | Path) -> bool:
     """Whether a tracks file, or an empty name, is the one of the published corpora."""
     return not str(tracks_file) or Path(tracks_file).samefile(BUILT_IN_TRACKS)
 
@@ -82,7 +82,7 @@ def _find_track(tracks: Mapping[str, Track], name: str, parameter: str = "track"
 
 
 def _name_after(tracks_file: Path) -> str:
-    if is_built_in(tracks_file):
+    if _is_built_in(tracks_file):
         return PUBLISHED_CORPORA
     name = tracks_file.stem.split(".")[0]
     if name == DEMO_CORPUS:

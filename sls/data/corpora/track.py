@@ -30,6 +30,8 @@ class Track:
     title: str
     corpus: str
     metrics: tuple[str, ...]
+    is_by_name: bool
+    """Whether it is evaluated only where it is named."""
     default_subset: str
     """The subset over which the published figures are computed, or `all`."""
     breakdown: tuple[str, ...]

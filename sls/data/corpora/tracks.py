@@ -48,7 +48,7 @@ def _parse_formats(document: Entry) -> dict[str, TableFormat]:
 
 
 _TRACK_NAMES = (
-    *("title", "corpus", "metrics", "subset", "breakdown", "counts", "download", "folders"),
+    *("title", "corpus", "metrics", "evaluated", "subset", "breakdown", "counts", "download", "folders"),
     *("protocol", "key", "speakers", "audio", "asv_scores", "asv_metadata"),
 )
 
@@ -73,6 +73,7 @@ def _parse_track(name: str, entry: Entry, formats: Mapping[str, TableFormat]) ->
         title=entry.text("title", name),
         corpus=entry.text("corpus", name),
         metrics=entry.choices("metrics", METRICS, ("eer",)),
+        is_by_name=entry.choices("evaluated", ("always", "by_name"), ("always",)) == ("by_name",),
         default_subset=entry.text("subset", ALL_SUBSETS),
         breakdown=entry.texts("breakdown", ()),
         counts=parse_counts(entry.entry("counts") or Entry(entry.where, {})),

@@ -1,5 +1,6 @@
 """The device: its choice, the precision of its arithmetic, and its memory."""
 
+import os
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -7,9 +8,11 @@ from contextlib import contextmanager, nullcontext
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 GIB = 2**30
+SMALL_MODEL = 10_000_000
+"""Weights of a model that one thread computes; the smallest published encoder has ten times as many."""
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
@@ -28,6 +31,22 @@ def resolve_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device: found {name}, but this machine has {torch.cuda.device_count()} GPUs")
     return device
+
+
+@contextmanager
+def fitting_threads(model: nn.Module) -> Iterator[None]:
+    """Computes a small model by one thread for the duration of a `with` block, unless OMP_NUM_THREADS is set.
+
+    Several threads would wait for one another longer than they work, and on a busy machine many times as long.
+    """
+    before = torch.get_num_threads()
+    is_small = sum(weight.numel() for weight in model.parameters()) < SMALL_MODEL
+    if is_small and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """What a reader must know before believing the numbers of an evaluation."""
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import replace
@@ -55,7 +56,9 @@ def find_warnings(
 def _warn_of_scores(ranking: Ranking, eer: float) -> Iterator[str]:
     """Yields what reversed, perfect, few, coarse or tied scores do to the EER."""
     negated = compute_eer(-ranking.scores[ranking.is_bonafide], -ranking.scores[~ranking.is_bonafide]).eer
-    if negated < eer:
+    # Of scores that know nothing, the EER is half the sum of two independent shares about one half; 95 %.
+    by_chance = 1.96 * 0.25 * math.sqrt(1 / ranking.num_bonafide + 1 / ranking.num_spoof)
+    if negated < eer and eer - 0.5 > by_chance:
         yield (
             f"these scores do better negated: EER {format_measure(negated)} in the place of {format_measure(eer)}; "
             "a higher score must mean more bona fide"

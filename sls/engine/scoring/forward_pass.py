@@ -1,7 +1,7 @@
 """Windows through the countermeasure: how its linear layers are multiplied, and how many windows go at once."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Literal
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sls.config import ComputeConfig
 from sls.data.tables.protocols import Label
-from sls.engine.compute.device import arithmetic, full_memory_raises
+from sls.engine.compute.device import arithmetic, fitting_threads, full_memory_raises
 from sls.models.compiling import compiled_for_scoring
 from sls.models.packing import can_pack, packed_for_scoring
 
@@ -27,14 +27,16 @@ def linear_arithmetic(compute: ComputeConfig, device: torch.device) -> Literal["
     return "packed" if is_packed else "plain"
 
 
-def prepared_for_scoring(
-    model: nn.Module, compute: ComputeConfig, device: torch.device
-) -> AbstractContextManager[None]:
+@contextmanager
+def prepared_for_scoring(model: nn.Module, compute: ComputeConfig, device: torch.device) -> Iterator[None]:
     """Multiplies the linear layers of a model as `linear_arithmetic` says for the duration of a `with` block."""
-    way = linear_arithmetic(compute, device)
-    if way == "compiled":
-        return compiled_for_scoring(model)
-    return packed_for_scoring(model, _packed_dtype(compute)) if way == "packed" else nullcontext()
+    ways: dict[str, AbstractContextManager[None]] = {
+        "compiled": compiled_for_scoring(model),
+        "packed": packed_for_scoring(model, _packed_dtype(compute)),
+        "plain": nullcontext(),
+    }
+    with fitting_threads(model), ways[linear_arithmetic(compute, device)]:
+        yield
 
 
 def score_windows(

@@ -22,6 +22,7 @@ from sls.data.loading.loader import load_batches
 from sls.data.loading.training_batches import Batch, EpochBatches
 from sls.engine.compute.device import (
     arithmetic,
+    fitting_threads,
     full_memory_raises,
     peak_memory_gib,
     read_later,
@@ -110,28 +111,9 @@ class Training:
         """
         # Of all epochs: a graph allocates in the first steps alone.
         reset_peak_memory(self.accelerator.device)
-        while not self.progress.is_ended:
-            epoch = self.progress.epoch
-            metrics = self._train_epoch(on_step)
-            if not self.progress.is_averaged:
-                self.average.after_epoch()
-                self.progress.is_averaged = True
-            if self.validation is not None:
-                with self._arithmetic():
-                    metrics |= validate(
-                        self.average.result,
-                        self.validation,
-                        self.config,
-                        epoch,
-                        self.accelerator,
-                        on_validation_batch,
-                    )
-            is_best = self.stopping.update(metrics[MONITORED_METRICS[self.config.training.monitor]])
-            self.progress.start_next_epoch()
-            self.progress.is_ended = (
-                self.stopping.should_stop or self.progress.epoch == self.config.training.num_epochs
-            )
-            yield EpochResult(epoch, metrics, is_best, self.progress.is_ended, self.average.result)
+        with fitting_threads(self.model):
+            while not self.progress.is_ended:
+                yield self._next_epoch(on_step, on_validation_batch)
 
     def save(self, directory: Path, *, with_weights: bool) -> None:
         """Writes the state that follows the last step into a directory, by the first process.
@@ -178,6 +160,27 @@ class Training:
         places = gather_object([(self.progress.epoch, self.progress.batch, self.progress.tally.loss_sum)])
         if len(set(places)) > 1:
             raise ValueError(f"resume: the processes read different states of the run: {places}; start again")
+
+    def _next_epoch(
+        self, on_step: Callable[[StepResult], None] | None, on_validation_batch: Callable[[], None] | None
+    ) -> EpochResult:
+        epoch = self.progress.epoch
+        metrics = self._train_epoch(on_step)
+        if not self.progress.is_averaged:
+            self.average.after_epoch()
+            self.progress.is_averaged = True
+        model = self.average.result
+        if self.validation is not None:
+            with self._arithmetic():
+                metrics |= validate(
+                    model, self.validation, self.config, epoch, self.accelerator, on_validation_batch
+                )
+        is_best = self.stopping.update(metrics[MONITORED_METRICS[self.config.training.monitor]])
+        self.progress.start_next_epoch()
+        self.progress.is_ended = (
+            self.stopping.should_stop or self.progress.epoch == self.config.training.num_epochs
+        )
+        return EpochResult(epoch, metrics, is_best, self.progress.is_ended, model)
 
     def _train_epoch(self, on_step: Callable[[StepResult], None] | None) -> dict[str, float]:
         """Trains to the end of the epoch and returns its metrics, with means over its trials."""

@@ -161,7 +161,7 @@ class Pipeline:
 
 
 def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:
-    """Returns the tracks to evaluate: those named, or all that earn an EER and have key and audio.
+    """Returns the tracks to evaluate: those named, or those of `evaluation_tracks` that have key and audio.
 
     Raises:
         ValueError: there is no such track, or none of the corpus has data.
@@ -179,12 +179,19 @@ def find_tracks(corpus: Corpus, names: Sequence[str] = ()) -> list[str]:
 
 
 def evaluation_tracks(corpus: Corpus) -> list[str]:
-    """Returns the tracks that earn an EER and are not for training or validation."""
-    return [
+    """Returns the tracks that are evaluated unless others are named: those that earn an EER, but train and dev.
+
+    Raises:
+        ValueError: there is none.
+    """
+    found = [
         name
         for name, track in corpus.tracks.items()
-        if name not in TRAINING_TRACKS and "eer" in track.metrics
+        if name not in TRAINING_TRACKS and "eer" in track.metrics and not track.is_by_name
     ]
+    if not found:
+        raise ValueError(f"tracks: found none of {corpus.name} that earns an EER, expected one")
+    return found
 
 
 def has_data(corpus: Corpus, name: str) -> bool:

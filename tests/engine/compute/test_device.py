@@ -1,7 +1,14 @@
 import pytest
 import torch
+from torch import nn
 
-from sls.engine.compute.device import arithmetic, full_memory_raises, peak_memory_gib, resolve_device
+from sls.engine.compute.device import (
+    arithmetic,
+    fitting_threads,
+    full_memory_raises,
+    peak_memory_gib,
+    resolve_device,
+)
 
 CPU = torch.device("cpu")
 
@@ -85,3 +92,20 @@ def test_other_errors_stay_as_they_are() -> None:
 
 def test_the_memory_of_this_process_is_some_hundred_megabytes() -> None:
     assert 0.05 < peak_memory_gib(torch.device("cpu")) < 1_000
+
+
+def test_one_thread_computes_a_small_model_unless_the_environment_says_how_many(monkeypatch) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        found = {}
+        for size in (10, 4000):
+            with fitting_threads(nn.Linear(size, size, device="meta")):
+                found[size] = torch.get_num_threads()
+        assert found == {10: 1, 4000: 2}
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        with fitting_threads(nn.Linear(10, 10)):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -291,6 +291,14 @@ def test_negated_scores_are_warned_of_aloud(caplog):
     assert evaluate_corpus().warnings == ()
 
 
+def test_scores_that_know_nothing_are_not_taken_for_negated_ones():
+    joined = make_corpus()
+    random = np.random.default_rng(4)
+    both = [replace(joined, scores=sign * random.normal(size=len(joined.scores))) for sign in (1, -1) * 10]
+    found = [evaluate(scores, EvaluationPlan("LA")).warnings for scores in both]
+    assert sum(any("negated" in warning for warning in warnings) for warnings in found) <= 2
+
+
 def test_few_trials_decisions_and_partial_coverage_are_warned_of():
     joined = make_joined(np.array([1.0, 1.0, 0.0]), np.array([1, 1, 0]))
     joined = replace(joined, coverage=Coverage(scored=5, keyed=4, joined=3))
