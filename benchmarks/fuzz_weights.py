@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from benchmarks.fuzz_tables import Contradiction, Reader
+from benchmarks.published_weights import write_published
 from sls.models.checkpoints import (
     CheckpointInfo,
     build_countermeasure,
-    export_published,
     load_checkpoint,
     save_checkpoint,
 )
@@ -50,7 +50,7 @@ def write_checkpoints(scratch: Path) -> dict[str, bytes]:
     }
     for name, is_zip in (("fairseq", True), ("legacy", False)):
         torch.save(content, scratch / name, _use_new_zipfile_serialization=is_zip)
-    export_published(scratch / "published", model)
+    write_published(scratch / "published", model)
     save_checkpoint(scratch / "native", model, CheckpointInfo(ENCODER, NUM_SAMPLES, epoch=1, recipe="v1"))
     return {name: (scratch / name).read_bytes() for name in ("fairseq", "legacy", "published", "native")}
 

@@ -44,7 +44,8 @@ def write_files(directory: Path, shape: str, seed: int = 1234) -> list[Path]:
     from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config, Wav2Vec2Model
     from omegaconf import OmegaConf
 
-    from sls.models.checkpoints import CheckpointInfo, build_countermeasure, export_published, save_checkpoint
+    from benchmarks.published_weights import write_published
+    from sls.models.checkpoints import CheckpointInfo, build_countermeasure, save_checkpoint
 
     torch.manual_seed(seed)
     config = Wav2Vec2Config(**SHAPES[shape])
@@ -54,7 +55,7 @@ def write_files(directory: Path, shape: str, seed: int = 1234) -> list[Path]:
     torch_persistent_save({"args": None, "cfg": {"model": fields}, "model": state}, str(paths[0]))
     del state
     model = build_countermeasure(paths[0], 64_600, seed)
-    export_published(paths[1], model)
+    write_published(paths[1], model)
     save_checkpoint(paths[2], model, CheckpointInfo(model.encoder, model.num_samples))
     return paths
 

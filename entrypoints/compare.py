@@ -1,11 +1,10 @@
 """Compares systems on a track: `mlflow run . -e compare -P track=LA -P scores=v1=a.txt,v2=b.txt`."""
 
 from entrypoints.console_tables import comparison_table
-from entrypoints.door import console, door_command, say
+from entrypoints.door import door_command
 from entrypoints.options import config_options, find_corpus, split_list, text_option, typed_config
-from entrypoints.score_options import read_request, request_options
+from entrypoints.score_options import print_report, read_request, request_options
 from sls.files import scratch_directory
-from sls.reports.report import run_report
 from sls.tracking.evaluation.evaluation_run import track_comparison
 from sls.tracking.evaluation.score_sources import find_systems
 from sls.tracking.run import TrackedRun
@@ -40,10 +39,7 @@ def compare(run: TrackedRun, track: str, scores: str, models: str, studies: str,
             studies=split_list(studies),
         )
         comparison = track_comparison(run, systems, corpus, request)
-    console.print(comparison_table(comparison))
-    for text in (*comparison.notes, *comparison.verdicts):
-        say(text)
-    say(f"Report: {run_report(run.run_id)}")
+    print_report(run, [comparison_table(comparison)], comparison)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The whole experiment: `mlflow run .` trains, scores, evaluates, registers and compares recipes v1 and v2."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,20 +75,16 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     links = {MAIN_TAG: run.run_id}
     if len(by_seed[0]) > 1:
         links[STUDY_TAG] = run.run_id
-    goes_on = f"Run {run.run_id}; if it is stopped: the same command with -P resume={run.run_id}"
-    say(goes_on)
     workplace = WORKPLACE / run.run_id
     found = Results(score_runs={track: {} for track in tracks}, chosen_runs={track: {} for track in scored})
-    try:
+    with _saying_how_to_go_on(run.run_id):
         for own in by_seed:
             compute, scoring = own[0].compute, own[0].scoring
             pipeline = Pipeline(run.client, corpus, compute, links, scoring_progress, scoring, workplace)
             study = Study(run.client, links, bool(resume))
             _run_recipe(run, pipeline, study, own, trials, found)
-    except KeyboardInterrupt:  # or SIGTERM
-        say(goes_on)
-        raise
-    _remove_empty(workplace)
+    with suppress(OSError):  # it never was, or holds scores that were not recorded
+        workplace.rmdir()
     place = comparable_place(settings, corpus.name, tracks)
     best = choose_champion(run.client, place) if place else None
     champion = appoint_champion(run.client, best.version) if best else find_champion(run.client)
@@ -96,13 +92,22 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     if has_dev:
         _print_decisions(pipeline, found.chosen_runs, run.run_id)
     if len(settings) > 1:
-        for track in tracks:
-            comparison = pipeline.compare(found.score_runs[track], EvaluationRequest(track), run.run_id)
-            for verdict in comparison.verdicts:
-                say(verdict)
+        _print_verdicts(pipeline, found.score_runs, run.run_id)
     say(f"Champion: {explain_champion(champion, best)}")
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
     say(next_commands(run.client, link))
+
+
+@contextmanager
+def _saying_how_to_go_on(run_id: str) -> Iterator[None]:
+    """Says so at the beginning of a `with` block, and where Ctrl-C or SIGTERM ends it."""
+    told = f"Run {run_id}; if it is stopped: the same command with -P resume={run_id}"
+    say(told)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(told)
+        raise
 
 
 def _run_recipe(
@@ -189,6 +194,14 @@ def _print_decisions(pipeline: Pipeline, score_runs: dict[str, dict[str, str]], 
     say(f"Decisions at every operating point: {run_report(report_run)}")
 
 
+def _print_verdicts(
+    pipeline: Pipeline, score_runs: Mapping[str, Mapping[str, Sequence[str]]], main_run_id: str
+) -> None:
+    for track, by_recipe in score_runs.items():
+        for verdict in pipeline.compare(by_recipe, EvaluationRequest(track), main_run_id).verdicts:
+            say(verdict)
+
+
 def _require_distinct(settings: Sequence[Config]) -> None:
     recipes = [setting.training.recipe for setting in settings]
     if len(set(recipes)) < len(recipes):
@@ -209,12 +222,6 @@ def _hold_seeds(run: TrackedRun, by_seed: Sequence[Sequence[Config]]) -> None:
     if begun != asked:
         raise ValueError(f"seeds: found {asked} beside resume, expected {begun}, with which the run began")
     run.set_tags({SEEDS_TAG: asked})
-
-
-def _remove_empty(workplace: Path) -> None:
-    """Removes the place of scores that were all recorded."""
-    if workplace.is_dir() and not any(workplace.iterdir()):
-        workplace.rmdir()
 
 
 if __name__ == "__main__":

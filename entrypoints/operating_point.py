@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from entrypoints.console_tables import transfer_tables
-from entrypoints.door import console, door_command, say
+from entrypoints.door import door_command
 from entrypoints.options import (
     config_options,
     find_corpus,
@@ -12,11 +12,10 @@ from entrypoints.options import (
     text_option,
     typed_config,
 )
-from entrypoints.score_options import read_request, request_options, split_tracks
+from entrypoints.score_options import print_report, read_request, request_options, split_tracks
 from sls.files import scratch_directory
 from sls.metrics.dcf import DetectionCosts
 from sls.quotation import quote
-from sls.reports.report import run_report
 from sls.tracking.evaluation.operating_points import SPEAKER_SPLIT, track_operating_points
 from sls.tracking.evaluation.score_sources import find_systems_by_track
 from sls.tracking.run import TrackedRun
@@ -44,11 +43,7 @@ def operating_point(run: TrackedRun, track: str, scores: str, models: str, **opt
             run.client, corpus.name, tracks, split_list(scores), split_list(models), directory
         )
         report = track_operating_points(run, placed, corpus, request, costs, split)
-    for table in transfer_tables(report):
-        console.print(table)
-    for text in (*report.notes, *report.verdicts):
-        say(text)
-    say(f"Report: {run_report(run.run_id)}")
+    print_report(run, transfer_tables(report), report)
 
 
 def read_costs(options: dict[str, str]) -> DetectionCosts:

@@ -34,17 +34,22 @@ def text_option(name: str, text: str) -> Callable[[Command], Command]:
     return click.option(f"--{name}", name, default="", help=text)
 
 
-def config_options(*sections: str) -> Callable[[Command], Command]:
-    """Adds one option for each configuration field of these sections, or of all sections if none is named."""
+def text_options(texts: Mapping[str, str]) -> Callable[[Command], Command]:
+    """Options as of `text_option`, by name."""
 
     def add(command: Command) -> Command:
-        texts = read_field_texts()
-        for spec in reversed(list(config_fields())):
-            if not sections or spec.section in sections:
-                command = text_option(spec.name, f"{texts[spec.name]} [default: {spec.default}]")(command)
+        for name, text in reversed(list(texts.items())):
+            command = text_option(name, text)(command)
         return command
 
     return add
+
+
+def config_options(*sections: str) -> Callable[[Command], Command]:
+    """Adds one option for each configuration field of these sections, or of all sections if none is named."""
+    texts = read_field_texts()
+    fields = (spec for spec in config_fields() if not sections or spec.section in sections)
+    return text_options({spec.name: f"{texts[spec.name]} [default: {spec.default}]" for spec in fields})
 
 
 def given(options: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Says what degraded recordings cost a model on a track: `mlflow run . -e robustness -P track=LA`."""
 
 from entrypoints.console_tables import robustness_table
-from entrypoints.door import console, door_command, say
+from entrypoints.door import door_command, say
 from entrypoints.options import (
     config_options,
     find_corpus,
@@ -14,13 +14,12 @@ from entrypoints.options import (
     typed_config,
 )
 from entrypoints.progress import scoring_progress
-from entrypoints.score_options import request_options
+from entrypoints.score_options import print_report, request_options
 from sls.data.conditions.conditions import read_conditions
 from sls.data.loading.trial_lists import track_trials
 from sls.engine.compute.launch import Launch
 from sls.files import scratch_directory
 from sls.models.checkpoints import load_checkpoint
-from sls.reports.report import run_report
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
 from sls.tracking.evaluation.robustness import ConditionScorer, track_robustness
 from sls.tracking.registry.checkpoints import resolve_model
@@ -69,10 +68,7 @@ def robustness(run: TrackedRun, model: str, track: str, **options: str) -> None:
             f"Scored part {settings.shard}; once all parts are scored, the same command without shard judges them."
         )
         return
-    console.print(robustness_table(report))
-    for text in (*report.notes, *report.verdicts):
-        say(text)
-    say(f"Report: {run_report(run.run_id)}")
+    print_report(run, [robustness_table(report)], report)
 
 
 if __name__ == "__main__":

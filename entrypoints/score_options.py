@@ -1,9 +1,17 @@
-"""What the doors that read score files share: their options, and what is asked of the files."""
+"""What the doors that read score files share: their options, what is asked of the files, and how they end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
-from entrypoints.options import Command, optional_path, parse_boolean, split_list, text_option
+from rich.table import Table
+
+from entrypoints.door import console, say
+from entrypoints.options import Command, optional_path, parse_boolean, split_list, text_options
+from sls.engine.evaluation.comparison_results import Comparison
+from sls.engine.evaluation.transfer_results import TransferReport
+from sls.engine.robustness.results import RobustnessReport
+from sls.reports.report import run_report
 from sls.tracking.evaluation.evaluation_run import EvaluationRequest
+from sls.tracking.run import TrackedRun
 
 REQUEST_OPTIONS = {
     "key": "key file or directory [default: found under data_root]",
@@ -16,13 +24,18 @@ REQUEST_OPTIONS = {
 
 def request_options(*names: str) -> Callable[[Command], Command]:
     """Adds `REQUEST_OPTIONS`, or some of them."""
+    return text_options({name: REQUEST_OPTIONS[name] for name in names or REQUEST_OPTIONS})
 
-    def add(command: Command) -> Command:
-        for name in reversed(names or tuple(REQUEST_OPTIONS)):
-            command = text_option(name, REQUEST_OPTIONS[name])(command)
-        return command
 
-    return add
+def print_report(
+    run: TrackedRun, tables: Iterable[Table], found: Comparison | TransferReport | RobustnessReport
+) -> None:
+    """Prints tables, what a reader must know, the verdicts, and where the report is."""
+    for table in tables:
+        console.print(table)
+    for text in (*found.notes, *found.verdicts):
+        say(text)
+    say(f"Report: {run_report(run.run_id)}")
 
 
 def read_request(track: str, options: Mapping[str, str]) -> EvaluationRequest:

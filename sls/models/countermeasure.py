@@ -134,9 +134,6 @@ class Countermeasure(nn.Module):
         self.num_samples = num_samples
         self.xlsr = Xlsr(encoder) if xlsr is None else xlsr
         self.classifier = SlsClassifier(encoder.dim, encoder.count_frames(num_samples))
-        # What a pre-training file holds besides, by fairseq's names. Nothing here uses it; others' tools
-        # expect it in a published file.
-        self.pretraining_weights: dict[str, Tensor] = {}
 
     def forward(self, waveforms: Tensor) -> Tensor:
         """Returns the log-probabilities `(batch, 2)` of spoof and bona fide.

@@ -117,15 +117,12 @@ def _describe_evaluation(evaluation: Evaluation) -> dict[str, Any]:
 def _describe_comparison(comparison: Comparison, figures: Iterable[str]) -> dict[str, Any]:
     """Returns what the page says of a comparison, with its figures of differences."""
     pictures = [name for name in figures if name.endswith("differences")]
-    disagreements = tabulate_disagreements(comparison)
     ranks = "Percentage of all trials that score lower, since two systems have no common scale."
     sections = [
         Section("Results", tables=[tabulate_measures(comparison.evaluations)]),
         Section("DET curves", pictures=["det"]),
         Section("Differences", tables=[tabulate_differences(comparison.differences)], pictures=pictures),
-        Section("Trials on which the systems disagree most", [ranks], [disagreements])
-        if disagreements.rows
-        else Section("Trials on which the systems disagree most", ["None was asked for."]),
+        Section("Trials on which the systems disagree most", [ranks], [tabulate_disagreements(comparison)]),
     ]
     warnings = [f"{found.system}: {text}" for found in comparison.evaluations for text in found.warnings]
     return {

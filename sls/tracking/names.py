@@ -12,7 +12,7 @@ from mlflow.utils.validation import (
 from sls.config import MAX_NAME_LENGTH
 from sls.data.corpora.corpus import Corpus
 from sls.quotation import quote
-from sls.tracking.tags import EVALUATED_BY, evaluated_place, key_tag
+from sls.tracking.tags import EVALUATED_BY, KEY_ENDING, evaluated_place
 
 LONGEST_FIGURE = "eer_percent_clustered_high"
 LONGEST_TRANSFER = " half 1/half_total_error_percent_by_min_dcf_threshold_of_ half 2"
@@ -25,7 +25,7 @@ def check_tracks(corpus: Corpus) -> None:
     for track in corpus.tracks:
         place = evaluated_place(corpus.name, track, "bf16")
         _check(f"tracks: found the track {quote(track)}", f"{track}/{LONGEST_FIGURE}.{ANY_SYSTEM}")
-        for tag in (EVALUATED_BY + place, key_tag(place), f"{place}/{LONGEST_FIGURE}"):
+        for tag in (EVALUATED_BY + place, place + KEY_ENDING, f"{place}/{LONGEST_FIGURE}"):
             _check(f"tracks: found the track {quote(track)} of corpus {quote(corpus.name)}", tag)
 
 

@@ -48,6 +48,10 @@ PARENT_TAG = "mlflow.parentRunId"
 STAGE_TAG = "stage"
 CORPUS_TAG = "corpus"
 """Of a version: the corpus that it was trained on, where that is known."""
+EER_ENDING, KEY_ENDING = ".eer_percent", ".key_sha256"
+"""Of a version, behind an `evaluated_place`: its EER in percent there, and the key on which that was measured."""
+COST_ENDING, COST_SOURCE_ENDING, COST_KEY_ENDING = ".act_dcf", ".act_dcf_from", ".act_dcf_on"
+"""The actual DCF of its decisions there, the track on which their calibration was fitted, and the key."""
 NOTE_TAG = "mlflow.note.content"
 KEY_TAG = "scoring_key"
 JOURNAL_TAG = "journal"
@@ -79,28 +83,3 @@ def evaluated_place(corpus: str, track: str, precision: str = "fp32") -> str:
 def robustness_metric(place: str, condition: str, figure: str) -> str:
     """Returns what a figure of a condition is called on a track: `robustness/LA/opus-16/eer_diff_percent`."""
     return f"{ROBUSTNESS_PREFIX}{place}/{condition}/{figure}"
-
-
-def key_tag(place: str) -> str:
-    """Returns the name of the version tag that says on which key that EER was measured."""
-    return f"{place}.key_sha256"
-
-
-def eer_tag(place: str) -> str:
-    """Returns the name of the version tag that holds the EER in percent at an `evaluated_place`."""
-    return f"{place}.eer_percent"
-
-
-def cost_tag(place: str) -> str:
-    """Returns the name of the version tag that holds the actual DCF of its decisions, as of `eer_tag`."""
-    return f"{place}.act_dcf"
-
-
-def cost_source_tag(place: str) -> str:
-    """Returns the name of the version tag that says on which track the calibration of that cost was fitted."""
-    return f"{place}.act_dcf_from"
-
-
-def cost_key_tag(place: str) -> str:
-    """Returns the name of the version tag that says on which key that cost was measured."""
-    return f"{place}.act_dcf_on"

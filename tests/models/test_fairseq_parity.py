@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.published_weights import write_published
 from sls.config import TrainingConfig
 from sls.engine.training.averaging import make_average
-from sls.models.checkpoints import build_countermeasure, export_published, load_checkpoint
-from sls.models.checkpoints.names import fairseq_names
+from sls.models.checkpoints import build_countermeasure, load_checkpoint
+from sls.models.checkpoints.names import FAIRSEQ_UNUSED, fairseq_names
 from sls.models.countermeasure import Countermeasure
 from sls.models.xlsr import Xlsr
 
@@ -123,7 +124,7 @@ def test_fairseq_as_backend_gives_equal_scores(path: Path, waveforms: Tensor, tm
         torch.testing.assert_close(theirs(waveforms), ours(waveforms), rtol=0, atol=1e-5)
     for name, tensor in ours.portable_state_dict().items():
         assert torch.equal(tensor, theirs.portable_state_dict()[name]), name
-    published = [export_published(tmp_path / f"{i}.pth", model) for i, model in enumerate((ours, theirs))]
+    published = [write_published(tmp_path / f"{i}.pth", model) for i, model in enumerate((ours, theirs))]
     states = [torch.load(file, weights_only=True) for file in published]
     assert states[0].keys() == states[1].keys()
     loaded = load_checkpoint(published[1], xlsr=path, backend="fairseq")
@@ -197,10 +198,11 @@ class SeedModel(nn.Module):
 
 
 @few_shapes
-def test_a_strict_loader_over_fairseq_accepts_an_export(
+def test_a_strict_loader_over_fairseq_accepts_the_published_names(
     original: nn.Module, path: Path, waveforms: Tensor, tmp_path: Path
 ) -> None:
     model = build_countermeasure(path, waveforms.shape[1], seed=1)
-    exported = torch.load(export_published(tmp_path / "a.pth", model), weights_only=True)
+    unused = {name: tensor for name, tensor in original.state_dict().items() if FAIRSEQ_UNUSED.match(name)}
+    published = torch.load(write_published(tmp_path / "a.pth", model, unused), weights_only=True)
     seed_model = SeedModel(original, model.encoder.dim, model.classifier.fc1.in_features)
-    nn.DataParallel(seed_model).load_state_dict(exported, strict=True)
+    nn.DataParallel(seed_model).load_state_dict(published, strict=True)

@@ -9,7 +9,7 @@ from sls.config import MAX_NAME_LENGTH, check_name
 from sls.data.corpora.corpus import Corpus
 from sls.tracking.names import LONGEST_FIGURE, check_system, check_tracks, check_transfers
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
-from sls.tracking.tags import EVALUATED_BY, eer_tag, evaluated_place, key_tag
+from sls.tracking.tags import EER_ENDING, EVALUATED_BY, KEY_ENDING, evaluated_place
 
 TAKEN = ["LA", "In-the-Wild", "our calls: 2026", "Gespräche", "a.b", "a/b", "x" * 100]
 REFUSED = ["a$b", "a,b", "(a)", "a\nb", "a|b", "😀", "", "..", "a/../b", "/a", "a//b", "./a", "x" * 240]
@@ -44,7 +44,7 @@ def test_what_passes_is_taken_by_the_store(store, track: str) -> None:
     metrics = [Metric(name, 1.0, 0, 0) for name in names]
     client.log_batch(run_id, metrics=metrics, tags=[RunTag(EVALUATED_BY + place, "x")])
     client.create_registered_model(REGISTERED_MODEL_NAME)
-    tags = {eer_tag(place): "1", key_tag(place): "x", "recipe": recipe}
+    tags = {place + EER_ENDING: "1", place + KEY_ENDING: "x", "recipe": recipe}
     client.create_model_version(REGISTERED_MODEL_NAME, "nowhere/model", tags=tags)
     client.set_registered_model_alias(REGISTERED_MODEL_NAME, f"recipe-{recipe}", "1")
 

@@ -71,7 +71,7 @@ def read_recording(
     name: str | None = None,
     resampler: Resampler = "soxr",
 ) -> Recording:
-    """Reads a recording as `read_audio` does, and keeps what else is known of it."""
+    """Reads a recording as `read_audio` does, and keeps what else is known; errors call it by `name`, or its path."""
     name = name or ("recording" if isinstance(source, bytes) else str(source))
     try:
         decoded = decode(source if isinstance(source, bytes) else _existing_path(source, name))
@@ -97,21 +97,16 @@ def check_rate(rate_hz: int) -> None:
         raise AudioError(f"found a rate of {rate_hz} Hz, expected {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz")
 
 
-def read_audio(
-    source: str | Path | bytes,
-    sample_rate_hz: int = SAMPLE_RATE_HZ,
-    name: str | None = None,
-    resampler: Resampler = "soxr",
-) -> np.ndarray:
+def read_audio(source: str | Path | bytes, sample_rate_hz: int = SAMPLE_RATE_HZ) -> np.ndarray:
     """Reads a recording as float32 `(num_samples,)`: mono by mean over channels, at one rate, full scale at 1.
 
-    A recording that neither decoder reads is an error, never silence. Errors call it by `name`, by default its path.
+    A recording that neither decoder reads is an error, never silence.
 
     Raises:
         FileNotFoundError: there is no such file.
         AudioError: neither decoder reads it, or it is empty, cut short, or has samples that are not finite.
     """
-    return read_recording(source, sample_rate_hz, name, resampler).waveform
+    return read_recording(source, sample_rate_hz).waveform
 
 
 def mix_down(samples: np.ndarray) -> np.ndarray:

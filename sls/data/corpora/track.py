@@ -64,12 +64,10 @@ class Track:
         for search in searches:
             path = search.find(root)
             if path is not None:
-                return self._read(path, search, is_checked, needs_labels=False)
+                return self._read(path, search, is_checked=is_checked, needs_labels=False)
         raise self._not_found(searches, root)
 
-    def key(
-        self, data_root: str | Path, key: str | Path | None = None, *, is_checked: bool = True
-    ) -> Protocol:
+    def key(self, data_root: str | Path, key: str | Path | None = None) -> Protocol:
         """Reads the labels of this track, and the speakers from where they are known.
 
         A key that is named is a file, or a directory that holds it in one of the usual places; without one it lies
@@ -91,7 +89,7 @@ class Track:
             if found is None:
                 raise self._not_found([search], root)
             path = found
-        protocol = self._read(path, search, is_checked)
+        protocol = self._read(path, search)
         if protocol.labels is None:
             raise ValueError(f"{path}: found a list without labels, expected the key of track {self.name}")
         return self._add_speakers(protocol, data_root)
@@ -188,7 +186,7 @@ class Track:
             raise NotThereError(f"track {self.name}: {error}", self.download["audio"]) from None
 
     def _read(
-        self, path: Path, search: FileSearch, is_checked: bool, *, needs_labels: bool = True
+        self, path: Path, search: FileSearch, *, is_checked: bool = True, needs_labels: bool = True
     ) -> Protocol:
         protocol = read_protocol(path, search.formats, needs_labels=needs_labels)
         if is_checked:

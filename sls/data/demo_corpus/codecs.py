@@ -14,6 +14,7 @@ import soundfile
 from scipy.signal import butter, resample_poly, sosfilt
 
 from sls.config import SAMPLE_RATE_HZ
+from sls.data.audio.decoders import decode_by_av
 from sls.data.audio.encoders import encode
 
 
@@ -38,13 +39,8 @@ def _through_ffmpeg(
     waveform: np.ndarray, codec: str, container: str, bit_rate: int = 0, rate_hz: int = SAMPLE_RATE_HZ
 ) -> np.ndarray:
     pcm = np.round(np.clip(resample(waveform, SAMPLE_RATE_HZ, rate_hz), -1, 1) * 32767).astype(np.int16)
-    coded = encode(pcm, codec, container, rate_hz, bit_rate)
-    with av.open(io.BytesIO(coded), "r") as opened:
-        to_float = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-        decoded = [
-            out.to_ndarray()[0] for frame in opened.decode(audio=0) for out in to_float.resample(frame)
-        ]
-    return resample(np.concatenate(decoded).astype(float), rate_hz, SAMPLE_RATE_HZ)
+    decoded, _ = decode_by_av(encode(pcm, codec, container, rate_hz, bit_rate))
+    return resample(decoded[:, 0].astype(float), rate_hz, SAMPLE_RATE_HZ)
 
 
 def _through_sndfile(

@@ -24,7 +24,6 @@ from sls.data.loading.loader import AudioFailure
 class ScoringBatch:
     """The windows of some trials that lie side by side in the list, and how long it took to get them."""
 
-    number: int
     trials: range
     """Places of the trials in the dataset."""
     windows: torch.Tensor
@@ -108,7 +107,7 @@ class ScoringBatches(Dataset[ScoringBatch]):
             decode_s += time.perf_counter() - after_reading_s
         counts = np.array([len(of_trial) for of_trial in windows])
         stacked = torch.from_numpy(np.concatenate(windows))
-        return ScoringBatch(number, members, stacked, counts, warnings, tuple(failures), read_s, decode_s)
+        return ScoringBatch(members, stacked, counts, warnings, tuple(failures), read_s, decode_s)
 
     def _degrade(self, waveform: np.ndarray, trial: str, path: Path) -> np.ndarray:
         if self.condition is None:

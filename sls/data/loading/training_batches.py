@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from sls.config import require
 from sls.data.audio.recording import AudioError, read_audio
 from sls.data.audio.windows import draw_crop_start, fit_length
 from sls.data.loading.dataset import TrialDataset
@@ -96,20 +97,13 @@ class EpochBatches(Dataset[Batch]):
             ValueError: a number out of range.
         """
         num_trials = len(dataset)
-        if batch_size < 1:
-            raise ValueError(f"batch_size: found {batch_size}, expected 1 or more")
-        if world_size < 1 or batch_size % world_size:
-            raise ValueError(
-                f"batch_size: found {batch_size}, expected a multiple of the {world_size} processes"
-            )
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank: found {rank}, expected 0 to {world_size - 1}")
-        if epoch < 0:
-            raise ValueError(f"epoch: found {epoch}, expected 0 or more")
-        if drop_last and num_trials < batch_size:
-            raise ValueError(
-                f"batch_size: found {batch_size}, expected at most {num_trials}, the number of trials"
-            )
+        require(batch_size >= 1, "batch_size", batch_size, "1 or more")
+        is_shared = world_size >= 1 and batch_size % world_size == 0
+        require(is_shared, "batch_size", batch_size, f"a multiple of the {world_size} processes")
+        require(0 <= rank < world_size, "rank", rank, f"0 to {world_size - 1}")
+        require(epoch >= 0, "epoch", epoch, "0 or more")
+        is_filled = num_trials >= batch_size or not drop_last
+        require(is_filled, "batch_size", batch_size, f"at most {num_trials}, the number of trials")
         order = np.arange(num_trials)
         if shuffle:
             order = np.random.default_rng([ORDER_STREAM, dataset.seed, epoch]).permutation(num_trials)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ COMPANION_FOLDERS = frozenset({"__MACOSX", "@eaDir", ".AppleDouble", ".Trashes"}
 MAX_NAMED = 5
 """Files that are passed over, by name."""
 AUDIO_SUBFOLDERS = (".", "flac", "wav")
+_NO_TEXT = re.compile(r"[\ud800-\udfff]")  # as which bytes that are no text come in a name of a file
 
 logger = logging.getLogger(__name__)
 
@@ -135,7 +137,7 @@ def list_recordings(root: Path, parameter: str = "audio_dir") -> list[Trial]:
     if others:
         logger.warning("%s: passed over %s", parameter, passed)
     trials = [Trial(path.relative_to(root).as_posix(), path) for path in paths]
-    foreign = next((trial.name for trial in trials if not _is_utf8(trial.name)), None)
+    foreign = next((trial.name for trial in trials if _NO_TEXT.search(trial.name)), None)
     if foreign is not None:
         raise ValueError(
             f"{root}: found a recording named {os.fsencode(foreign)!r}, expected a name in UTF-8"
@@ -155,8 +157,3 @@ def _is_recording(path: Path, root: Path) -> bool:
     except (AudioError, FileNotFoundError):
         return False
     return True
-
-
-def _is_utf8(name: str) -> bool:
-    """Whether a name of a file system is text: bytes that are none come as surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)

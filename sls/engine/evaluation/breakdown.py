@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from sls.engine.evaluation.groups import ATTACK, SPEAKER, Factor, sample_clusters, sample_trials
+from sls.engine.evaluation.groups import ATTACK, SPEAKER, Factor, sample
 from sls.engine.evaluation.min_tdcf import Tandem
 from sls.engine.evaluation.results import POOLED, Breakdown, Cell
 from sls.metrics.eer import Ranking, eer_of_curve
@@ -45,10 +45,8 @@ class Condition:
 
     def samplings(self) -> tuple[Sampling, ...]:
         """Returns what intervals rest on: on trials, and on clusters where these are known."""
-        clustered = sample_clusters(self.ranking, self.find(SPEAKER), self.find(ATTACK))
-        if clustered is None or not clustered.is_clustered:
-            return (sample_trials(self.ranking),)
-        return (sample_trials(self.ranking), clustered)
+        over_trials, *clustered = sample(self.ranking, self.find(SPEAKER), self.find(ATTACK))
+        return (over_trials, *(found for found in clustered if found.is_clustered))
 
     def measure(self, *, has_intervals: bool) -> Cell:
         """Returns the numbers of a cell, with the intervals of its EER or without."""

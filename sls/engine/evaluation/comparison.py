@@ -12,20 +12,13 @@ from sls.data.tables.protocols import ALL_SUBSETS
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.comparison_results import Comparison, Difference, Disagreement, say_verdict
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
-from sls.engine.evaluation.groups import (
-    ATTACK,
-    SPEAKER,
-    UNKNOWN,
-    make_factors,
-    sample_clusters,
-    sample_trials,
-)
+from sls.engine.evaluation.groups import ATTACK, SPEAKER, UNKNOWN, make_factors, sample
 from sls.engine.evaluation.measures import COST, FRACTION
 from sls.engine.evaluation.min_tdcf import TANDEM_COSTS, make_tandem, pick_tdcf
 from sls.engine.evaluation.results import Evaluation
 from sls.metrics.eer import Ranking, rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
-from sls.metrics.paired import SeededEstimate, Tested, compare_pairs
+from sls.metrics.paired import SeededEstimate, compare_pairs
 from sls.metrics.sampling import Sampling
 
 DEFAULT_DISAGREEMENTS = 20
@@ -135,23 +128,21 @@ def _find_differences(
     first = next(iter(systems.values()))
     factors = {factor.name: factor for factor in make_factors(first, {SPEAKER, ATTACK})}
     speakers, attacks = factors.get(SPEAKER), factors.get(ATTACK)
-    over_trials = [sample_trials(ranking, is_shared=True) for ranking in rankings]
-    clustered = [sample_clusters(ranking, speakers, attacks, is_shared=True) for ranking in rankings]
-    over_clusters = [sampling for sampling in clustered if sampling is not None]
+    samplings = [sample(ranking, speakers, attacks, is_shared=True) for ranking in rankings]
     estimators: dict[str, Callable[[Ranking, Sampling], Estimate]] = {"eer": estimate_eer}
     tdcf = pick_tdcf(plan.metrics)
     if plan.asv is not None and tdcf in plan.metrics:
         tandem = make_tandem(plan.asv, TANDEM_COSTS[tdcf], (ATTACK,))
         estimators[tdcf] = partial(tandem.estimate, attacks=attacks, optimism=0.0)  # alike in both systems
     for measure, estimate in estimators.items():
-        by_trials = compare_pairs(_join_seeds(recipes, systems, map(estimate, rankings, over_trials)))
-        by_clusters: Sequence[Tested | None] = [None] * len(by_trials)
-        if over_clusters:
-            by_clusters = compare_pairs(_join_seeds(recipes, systems, map(estimate, rankings, over_clusters)))
+        tested = [
+            compare_pairs(_join_seeds(recipes, systems, map(estimate, rankings, alike)))
+            for alike in zip(*samplings, strict=True)
+        ]
         values = {found.system: found.value(measure) for found in evaluations}
         means = {recipe: fmean(values[system] for system in own) for recipe, own in recipes.items()}
-        pairs = combinations(recipes, 2)
-        for (one, two), trials, clusters in zip(pairs, by_trials, by_clusters, strict=True):
+        of_pairs = zip(combinations(recipes, 2), zip(*tested, strict=True), strict=True)
+        for (one, two), (trials, *clusters) in of_pairs:
             difference = Difference(
                 first=one,
                 second=two,
@@ -159,7 +150,7 @@ def _find_differences(
                 value=means[one] - means[two],
                 unit=FRACTION if measure == "eer" else COST,
                 over_trials=trials,
-                over_clusters=clusters,
+                over_clusters=clusters[0] if clusters else None,
             )
             yield replace(difference, verdict=say_verdict(difference, plan.track))
 

@@ -134,8 +134,7 @@ def _measure_with_intervals(
     """Returns the EER, and least costs, with intervals where the track earns them."""
     ranking = everything.ranking
     samplings = everything.samplings()
-    intervals = tuple(estimate_eer(ranking, sampling).interval() for sampling in samplings)
-    found = [Measure("eer", eer_of_curve(curve).eer, FRACTION, intervals)]
+    found = [Measure.of("eer", [estimate_eer(ranking, sampling) for sampling in samplings], FRACTION)]
     least: dict[str, tuple[LinearCost, Callable[..., Estimate]]] = {}
     if everything.tandem is not None:
         for name, model in TANDEM_COSTS.items():
@@ -144,12 +143,12 @@ def _measure_with_intervals(
     cost = DetectionCosts().linear_cost()
     least["min_dcf"] = (cost, partial(estimate_min_cost, cost=cost))
     for name, (cost, estimate) in least.items():
-        intervals = ()
-        if name in metrics:
-            optimism = find_optimism(ranking, cost, np.random.default_rng(OPTIMISM_SEED))
-            estimates = (estimate(ranking, sampling=sampling, optimism=optimism) for sampling in samplings)
-            intervals = tuple(estimated.interval() for estimated in estimates)
-        found.append(Measure(name, cost.least(curve), COST, intervals))
+        if name not in metrics:
+            found.append(Measure(name, cost.least(curve), COST))
+            continue
+        optimism = find_optimism(ranking, cost, np.random.default_rng(OPTIMISM_SEED))
+        estimates = [estimate(ranking, sampling=sampling, optimism=optimism) for sampling in samplings]
+        found.append(Measure.of(name, estimates, COST))
     return found
 
 

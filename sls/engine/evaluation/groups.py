@@ -119,9 +119,16 @@ def _natural_order(value: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts if part]
 
 
-def sample_trials(ranking: Ranking, *, is_shared: bool = False) -> Sampling:
-    """Returns the sampling of independent trials; if shared, numbered as the caller does, so that they match."""
-    return Sampling(_trial_axes(ranking, is_shared, (True, True)))
+def sample(
+    ranking: Ranking, speakers: Factor | None, attacks: Factor | None, *, is_shared: bool = False
+) -> list[Sampling]:
+    """Returns what intervals rest on: independent trials, and clusters where these are known.
+
+    If shared, trials are numbered as the caller does, so that those of several systems match.
+    """
+    clustered = sample_clusters(ranking, speakers, attacks, is_shared=is_shared)
+    over_trials = Sampling(_trial_axes(ranking, is_shared, (True, True)))
+    return [over_trials] if clustered is None else [over_trials, clustered]
 
 
 def sample_clusters(

@@ -1,8 +1,10 @@
 """A number with its unit and its intervals, and how a person reads them: rates in percent, the rest as it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
-from sls.metrics.intervals import Interval
+from sls.metrics.intervals import Estimate, Interval
 
 FRACTION, COST, BITS, SHARE = "fraction", "cost", "bits", "share"
 TITLES = {
@@ -35,6 +37,11 @@ class Measure:
     unit: str
     """`fraction` (read as a percentage), `share` (from 0 to 1), `cost` (normalised, no unit) or `bits`."""
     intervals: tuple[Interval, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, estimates: Sequence[Estimate], unit: str) -> Self:
+        """Returns a number with its intervals, of estimates that differ by what these rest on."""
+        return cls(name, estimates[0].value, unit, tuple(found.interval() for found in estimates))
 
     @property
     def title(self) -> str:

@@ -136,9 +136,8 @@ def _measure(
     point: OperatingPoint, ranking: Ranking, samplings: Sequence[Sampling], costs: DetectionCosts
 ) -> Iterator[Measure]:
     found = [estimate_decisions(point, ranking, costs, sampling) for sampling in samplings]
-    for name, estimate in found[0].items():
-        intervals = tuple(estimates[name].interval() for estimates in found)
-        yield Measure(name, estimate.value, COST if name == "act_dcf" else FRACTION, intervals)
+    for name in found[0]:
+        yield Measure.of(name, [of[name] for of in found], COST if name == "act_dcf" else FRACTION)
     if point.calibration is not None:
         values = [estimate_cllr(point.calibration, ranking, sampling) for sampling in samplings]
         yield Measure("cllr", values[0][0], BITS, tuple(interval for _, interval in values))

@@ -12,15 +12,14 @@ from sls.data.conditions.conditions import CLEAN, Condition
 from sls.data.tables.score_files import JoinedScores
 from sls.engine.evaluation.comparison_results import Difference, say_verdict
 from sls.engine.evaluation.evaluation import EvaluationPlan, rank
-from sls.engine.evaluation.groups import ATTACK, SPEAKER, sample_clusters, sample_trials
+from sls.engine.evaluation.groups import ATTACK, SPEAKER, sample
 from sls.engine.evaluation.measures import FRACTION, Measure
 from sls.engine.robustness.results import SILENCE_ALONE, ConditionResult, Flip, RobustnessReport
 from sls.metrics.dcf import DetectionCosts
-from sls.metrics.eer import Ranking, rank_trials
-from sls.metrics.intervals import Estimate, estimate_eer
+from sls.metrics.eer import rank_trials
+from sls.metrics.intervals import estimate_eer
 from sls.metrics.operating_points import EER_POINT, estimate_decisions, set_operating_points
 from sls.metrics.paired import compare_pairs, judge_together
-from sls.metrics.sampling import Sampling
 
 MAX_FLIPS = 100
 """Trials that are kept of each condition."""
@@ -45,13 +44,8 @@ class CleanTrials:
         self.point = next(
             point for point in set_operating_points(*by_class, COSTS) if point.method == EER_POINT
         )
-        self.estimates = [estimate_eer(self.ranking, sampling) for sampling in self.sample(self.ranking)]
-
-    def sample(self, ranking: Ranking) -> list[Sampling]:
-        """Returns what intervals rest on: trials, and clusters where these are known."""
-        clustered = sample_clusters(ranking, self.speakers, self.attacks, is_shared=True)
-        over_trials = sample_trials(ranking, is_shared=True)
-        return [over_trials] if clustered is None else [over_trials, clustered]
+        samplings = sample(self.ranking, self.speakers, self.attacks, is_shared=True)
+        self.estimates = [estimate_eer(self.ranking, sampling) for sampling in samplings]
 
     def judge(self, condition: Condition, scores: np.ndarray) -> ConditionResult:
         """Returns what a condition costs by scores of the same trials, `(trials,)`, with p-values of its own alone.
@@ -64,7 +58,7 @@ class CleanTrials:
             # Recordings without silence share a score. Bona fide first among so many, as the challenges have it,
             # would give an EER far above chance to a detector that knows nothing.
             ranking = ranking.draw_ties(np.random.default_rng(TIES_SEED))
-        samplings = self.sample(ranking)
+        samplings = sample(ranking, self.speakers, self.attacks, is_shared=True)
         estimates = [estimate_eer(ranking, sampling) for sampling in samplings]
         tested = [compare_pairs(pair)[0] for pair in zip(estimates, self.estimates, strict=True)]
         value = estimates[0].value - self.estimates[0].value
@@ -76,9 +70,12 @@ class CleanTrials:
         return ConditionResult(
             condition,
             (
-                _measure("eer", estimates),
+                Measure.of("eer", estimates, FRACTION),
                 Measure("eer_diff", value, FRACTION, tuple(found.interval for found in tested)),
-                *(_measure(name, [found[name] for found in decisions]) for name in ("miss", "false_alarm")),
+                *(
+                    Measure.of(name, [found[name] for found in decisions], FRACTION)
+                    for name in ("miss", "false_alarm")
+                ),
             ),
             difference,
             num_flips,
@@ -132,7 +129,7 @@ def judge_conditions(
         corpus=plan.corpus,
         num_bonafide=basis.ranking.num_bonafide,
         num_spoof=basis.ranking.num_spoof,
-        clean=_measure("eer", basis.estimates),
+        clean=Measure.of("eer", basis.estimates, FRACTION),
         threshold=basis.point.threshold,
         results=(*held, *controls),
         notes=tuple(notes),
@@ -147,7 +144,3 @@ def _judge_together(found: Sequence[ConditionResult], track: str) -> Iterator[Co
     for item, trials, clusters in zip_longest(found, over_trials, over_clusters):
         difference = replace(item.difference, over_trials=trials, over_clusters=clusters)
         yield replace(item, difference=replace(difference, verdict=say_verdict(difference, track)))
-
-
-def _measure(name: str, estimates: Sequence[Estimate]) -> Measure:
-    return Measure(name, estimates[0].value, FRACTION, tuple(found.interval() for found in estimates))

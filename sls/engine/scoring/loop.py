@@ -72,7 +72,6 @@ class StageTimes:
 class ScoredBatch:
     """The scores of one batch of trials."""
 
-    number: int
     trials: range
     """Places of the trials in the dataset."""
     scores: np.ndarray
@@ -231,6 +230,6 @@ def _launch(job: ScoringJob, batch: ScoringBatch, wait_s: float) -> Callable[[],
         compute_s = launch_s + time.perf_counter() - start_s
         times = StageTimes(batch.read_s, batch.decode_s, wait_s, compute_s)
         scores_of_trials = np.array(combined, dtype=np.float32)
-        return ScoredBatch(batch.number, batch.trials, scores_of_trials, batch.failures, warnings, times)
+        return ScoredBatch(batch.trials, scores_of_trials, batch.failures, warnings, times)
 
     return finish

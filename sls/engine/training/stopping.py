@@ -42,12 +42,7 @@ class EarlyStopping:
         return self.epochs_without_improvement >= self.patience
 
 
-def choose_epoch(loss_by_epoch: Mapping[int, float]) -> int:
-    """Returns the epoch with the lowest loss, as `choose_epochs` does."""
-    return choose_epochs(loss_by_epoch, 1)[0]
-
-
-def choose_epochs(loss_by_epoch: Mapping[int, float], count: int) -> list[int]:
+def choose_epochs(loss_by_epoch: Mapping[int, float], count: int = 1) -> list[int]:
     """Returns so many epochs of the lowest losses, best first, the earlier of equals; all, where there are fewer.
 
     Raises ValueError without one, or for NaN.

@@ -2,7 +2,6 @@
 
 from sls.models.checkpoints.loading import Backend, LoadedCheckpoint, build_countermeasure, load_checkpoint
 from sls.models.checkpoints.native import CheckpointInfo, save_checkpoint
-from sls.models.checkpoints.published import export_published
 from sls.models.checkpoints.sources import fetch
 
 __all__ = [
@@ -10,7 +9,6 @@ __all__ = [
     "CheckpointInfo",
     "LoadedCheckpoint",
     "build_countermeasure",
-    "export_published",
     "fetch",
     "load_checkpoint",
     "save_checkpoint",

@@ -15,7 +15,6 @@ from sls.models.checkpoints.foreign_configs import parse_fairseq_config, read_hu
 from sls.models.checkpoints.initial import WithoutInitialValues, initialise_encoder
 from sls.models.checkpoints.names import (
     FAIRSEQ_UNUSED,
-    HUGGINGFACE_TO_FAIRSEQ_UNUSED,
     HUGGINGFACE_UNUSED,
     check_size,
     encoder_shapes,
@@ -57,8 +56,6 @@ class _Pretrained:
     encoder: EncoderConfig
     weights: dict[str, Tensor]
     """By our names."""
-    unused: dict[str, Tensor]
-    """What serves pre-training alone, by fairseq's names."""
 
 
 def build_countermeasure(
@@ -106,7 +103,6 @@ def build_countermeasure(
             except ValueError as error:
                 raise ValueError(f"xlsr_model: {xlsr_model}: {error}") from None
         model = Countermeasure(encoder, num_samples, xlsr)
-    model.pretraining_weights = pretrained.unused if pretrained else {}
     return _with_backend(model, backend)
 
 
@@ -170,7 +166,7 @@ def _take_fairseq(content: Mapping[str, Any], source: str) -> _Pretrained:
     check_size(weights, encoder, source)
     names, shapes = fairseq_names(encoder), encoder_shapes(encoder)
     state = {unify_weight_norm(name): tensor for name, tensor in weights.items()}
-    return _Pretrained(encoder, *take_weights(state, names, shapes, FAIRSEQ_UNUSED, source))
+    return _Pretrained(encoder, take_weights(state, names, shapes, FAIRSEQ_UNUSED, source))
 
 
 def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretrained:
@@ -180,9 +176,7 @@ def _take_huggingface(state: Mapping[str, Tensor], source: str | Path) -> _Pretr
     encoder = read_huggingface_config(fetch(source, sibling="config.json"))
     check_size(state, encoder, str(source))
     names, shapes = huggingface_names(encoder), encoder_shapes(encoder)
-    weights, rest = take_weights(state, names, shapes, HUGGINGFACE_UNUSED, str(source))
-    unused = {theirs: rest[name] for name, theirs in HUGGINGFACE_TO_FAIRSEQ_UNUSED.items() if name in rest}
-    return _Pretrained(encoder, weights, unused)
+    return _Pretrained(encoder, take_weights(state, names, shapes, HUGGINGFACE_UNUSED, str(source)))
 
 
 def _flat_weights(content: Any) -> dict[str, Tensor]:

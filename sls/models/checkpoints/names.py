@@ -26,17 +26,6 @@ FAIRSEQ_UNUSED = re.compile(r"(mask_emb$|quantizer\.|project_q\.|final_proj\.|ta
 HUGGINGFACE_UNUSED = re.compile(r"(masked_spec_embed$|quantizer\.|project_q\.|project_hid\.|lm_head\.)")
 """What serves pre-training or speech recognition alone, in Hugging Face's names."""
 
-HUGGINGFACE_TO_FAIRSEQ_UNUSED = {
-    "masked_spec_embed": "mask_emb",
-    "quantizer.codevectors": "quantizer.vars",
-    "quantizer.weight_proj.weight": "quantizer.weight_proj.weight",
-    "quantizer.weight_proj.bias": "quantizer.weight_proj.bias",
-    "project_q.weight": "project_q.weight",
-    "project_q.bias": "project_q.bias",
-    "project_hid.weight": "final_proj.weight",
-    "project_hid.bias": "final_proj.bias",
-}
-
 _HUGGINGFACE_TO_FAIRSEQ = (
     (r"^feature_projection\.projection\.", "post_extract_proj."),
     (r"^feature_projection\.", ""),
@@ -118,14 +107,11 @@ def take_weights(
     shapes: Mapping[str, torch.Size],
     unused: re.Pattern[str],
     source: str,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Takes from a file the weights of a model, and accounts for every other one.
+) -> dict[str, Tensor]:
+    """Returns the weights of a model in a file, by our names, and accounts for every other one.
 
     By `names` each weight that the model needs has its name in the file, by ours, and by `shapes` its shape; `unused`
     is what the file may hold besides.
-
-    Returns:
-        The weights by our names, and what the file holds besides, by its names.
 
     Raises:
         ValueError: one line that lists all weights that are missing, unexpected or of another shape or type, or else
@@ -162,21 +148,19 @@ def take_weights(
         )
     if rest:
         _LOGGER.info("%s: not used: %s", source, ", ".join(sorted(rest)))
-    return {ours: _aligned_float32(state[theirs]) for ours, theirs in names.items()}, rest
+    return {ours: _aligned_float32(state[theirs]) for ours, theirs in names.items()}
 
 
 def fill_countermeasure(
     model: Countermeasure, state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str, source: str
 ) -> None:
-    """Gives a countermeasure the weights of a file, and what the file keeps of pre-training.
+    """Gives a countermeasure the weights of a file.
 
-    Args and errors as `take_weights`; what is left of pre-training has fairseq's names behind the prefix.
+    Args and errors as `take_weights`; what serves pre-training alone has fairseq's names behind the prefix.
     """
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     unused = re.compile(re.escape(prefix) + FAIRSEQ_UNUSED.pattern)
-    weights, rest = take_weights(state, names, shapes, unused, source)
-    model.load_state_dict(weights, assign=True)
-    model.pretraining_weights = {name.removeprefix(prefix): tensor for name, tensor in rest.items()}
+    model.load_state_dict(take_weights(state, names, shapes, unused, source), assign=True)
 
 
 def _list_names(kind: str, items: list[str]) -> str:

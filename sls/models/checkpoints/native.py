@@ -21,6 +21,7 @@ from sls.quotation import first_line, quote, shorten
 
 FORMAT = "sls-countermeasure/1"
 PRETRAINING_PREFIX = "pretraining."
+"""Of what files of before keep of pre-training; nothing uses it."""
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "num_samples": (int,),
     "sample_rate_hz": (int,),
@@ -67,9 +68,9 @@ def save_checkpoint(path: str | Path, model: Countermeasure, info: CheckpointInf
             f"the model has {model.encoder} and {model.num_samples}"
         )
     path = Path(path)
-    tensors = {name: _detach(tensor) for name, tensor in model.portable_state_dict().items()}
-    for name, tensor in model.pretraining_weights.items():
-        tensors[f"{PRETRAINING_PREFIX}{name}"] = _detach(tensor)
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in model.portable_state_dict().items()
+    }
     with write_whole(path) as temporary:
         save_file(tensors, temporary, metadata={"format": FORMAT, "info": _describe(info, path)})
     return path
@@ -123,7 +124,3 @@ def _parse(text: str, source: str) -> CheckpointInfo:
         return info
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{source}: the description cannot be read: {first_line(error)}") from error
-
-
-def _detach(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().contiguous()

@@ -11,8 +11,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, cast
@@ -20,8 +19,7 @@ from typing import IO, Any, cast
 import torch
 from torch import Tensor
 
-from sls.models.checkpoints.pickled_values import ClassName, StandIn, StoredNumbers, StoredTensor
-from sls.models.checkpoints.unpickling import Unpickler
+from sls.models.checkpoints.unpickling import ClassName, StandIn, StoredNumbers, StoredTensor, Unpickler
 from sls.plain_data import check_depth
 from sls.quotation import first_line, list_some, quote, shorten
 
@@ -56,33 +54,30 @@ def read_pickle(path: Path) -> Any:
         ValueError: if the file is damaged, asks for more than it holds, or names a class or function that is not
             admitted.
     """
-    unpickler = Unpickler()
+    refused: set[str] = set()
     try:
-        with path.open("rb") as file, _mapped(file.fileno()) as content:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+        ):
             if content[: len(_ZIP_MAGIC)] == _ZIP_MAGIC:
-                told, starts = _read_archive(path, content, unpickler)
+                told, starts = _read_archive(path, content, refused)
             else:
-                told, starts = _read_legacy(content, unpickler)
-        if not unpickler.refused:
+                told, starts = _read_legacy(content, refused)
+        if not refused:
             plain = _Plain(_Storages(path, starts).tensor).of(told)
             check_depth(plain)
             return plain
     except Exception as error:  # a damaged file raises whatever its bytes lead to
-        if not unpickler.refused:
+        if not refused:
             raise ValueError(f"{path}: not a whole PyTorch file: {first_line(error)}") from error
     raise ValueError(
-        f"{path}: refused, and nothing of it was run: found {list_some(sorted(unpickler.refused))}, "
+        f"{path}: refused, and nothing of it was run: found {list_some(sorted(refused))}, "
         "expected tensors and plain configuration alone, as torch.save(model.state_dict(), FILE) writes them"
     )
 
 
-@contextmanager
-def _mapped(file: int) -> Iterator[mmap.mmap]:
-    with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as content:
-        yield content
-
-
-def _read_archive(path: Path, content: mmap.mmap, unpickler: Unpickler) -> tuple[Any, dict[str, range]]:
+def _read_archive(path: Path, content: mmap.mmap, refused: set[str]) -> tuple[Any, dict[str, range]]:
     """Returns what the pickle of an archive says, and where the numbers of each key lie in the file."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -104,7 +99,7 @@ def _read_archive(path: Path, content: mmap.mmap, unpickler: Unpickler) -> tuple
     if content[order.start : order.stop] not in (b"", b"little"):
         raise ValueError("found numbers in big-endian order, expected little")
     prefix = f"{root}data/"
-    told = unpickler.read(io.BytesIO(content[places[pickled].start : places[pickled].stop]))
+    told = Unpickler(io.BytesIO(content[places[pickled].start : places[pickled].stop]), refused).load()
     return told, {
         name.removeprefix(prefix): place for name, place in places.items() if name.startswith(prefix)
     }
@@ -119,13 +114,14 @@ def _check_part(content: mmap.mmap, place: range, member: zipfile.ZipInfo) -> No
             raise ValueError(f"{member.filename} does not have its checksum: the file is damaged")
 
 
-def _read_legacy(content: mmap.mmap, unpickler: Unpickler) -> tuple[Any, dict[str, range]]:
+def _read_legacy(content: mmap.mmap, refused: set[str]) -> tuple[Any, dict[str, range]]:
     """Returns what a file before PyTorch 1.6 says, and where its numbers lie: behind its pickles, key by key."""
     file = cast(IO[bytes], content)  # it is read as one
     for _ in range(_LEGACY_PREAMBLE):
-        Unpickler().read(file)
-    told = unpickler.read(file)
-    keys = Unpickler().read(file)
+        Unpickler(file, set()).load()
+    unpickler = Unpickler(file, refused)
+    told = unpickler.load()
+    keys = Unpickler(file, set()).load()
     starts, position = {}, content.tell()
     for key in keys:
         (count,) = _COUNT.unpack_from(content, position)

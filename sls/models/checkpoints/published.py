@@ -2,13 +2,10 @@
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from sls.config import NUM_SAMPLES
-from sls.files import write_whole
 from sls.models.checkpoints.initial import WithoutInitialValues
 from sls.models.checkpoints.names import (
     FAIRSEQ_UNUSED,
@@ -20,8 +17,6 @@ from sls.models.checkpoints.names import (
 from sls.models.checkpoints.wrappings import ENCODER_PREFIX
 from sls.models.countermeasure import POOL_SIZE, Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
-
-PARALLEL_PREFIX = "module."  # left by torch.nn.DataParallel
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -101,22 +96,3 @@ def published_names(model: Countermeasure) -> dict[str, str]:
         f"xlsr.{ours}": f"{ENCODER_PREFIX}{theirs}" for ours, theirs in fairseq_names(model.encoder).items()
     }
     return names | {f"classifier.{name}": name for name in model.classifier.state_dict()}
-
-
-def export_published(path: str | Path, model: Countermeasure) -> Path:
-    """Writes a countermeasure in the published form, for tools that read it: `module.` and fairseq's names.
-
-    A model that started from a pre-training file has kept what else that file holds, so that a strict loader
-    over fairseq finds every name. One that started from random weights has none of it, and the log says so. The file,
-    by custom `.pth`, is written whole or not at all, and its path returned.
-    """
-    path = Path(path)
-    if not model.pretraining_weights:
-        _LOGGER.warning("%s: without the weights (mask_emb, ...) that fairseq's loader asks for", path)
-    weights = model.portable_state_dict()
-    state = {theirs: weights[ours] for ours, theirs in published_names(model).items()}
-    state |= {f"{ENCODER_PREFIX}{name}": tensor for name, tensor in model.pretraining_weights.items()}
-    # Into an open file: by a path, PyTorch does not say why it could not be written.
-    with write_whole(path) as temporary, temporary.open("wb") as file:
-        torch.save({f"{PARALLEL_PREFIX}{name}": t.detach().cpu().clone() for name, t in state.items()}, file)
-    return path

@@ -7,21 +7,14 @@ tuples that hold one another by reference would take Python forever to hash, or 
 
 from __future__ import annotations
 
-import pickletools
+import pickle
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import IO, Any
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import IO, Any, ClassVar, cast
 
-from sls.models.checkpoints.pickled_values import (
-    ClassName,
-    StandIn,
-    StoredNumbers,
-    StoredTensor,
-    dtype_of,
-    is_flat,
-    is_plain,
-)
+import torch
+
 from sls.quotation import quote
 
 _INERT = re.compile(
@@ -40,178 +33,226 @@ _KEYED = ("collections.OrderedDict", "collections.defaultdict", "collections.Cou
 _MAX_BITS = 1_000
 """Of a number."""
 _MAX_NAME_LENGTH = 500
-_BY_REFERENCE = ("EXT1", "EXT2", "EXT4", "PERSID")
-"""Instructions that put down what their argument only refers to."""
+_BASE = pickle._Unpickler.dispatch
+_AS_PYTHON_DOES = (
+    *(pickle.PROTO, pickle.FRAME, pickle.STOP, pickle.MARK, pickle.POP, pickle.POP_MARK, pickle.DUP),
+    *(pickle.NONE, pickle.NEWTRUE, pickle.NEWFALSE, pickle.BININT, pickle.BININT1, pickle.BININT2),
+    *(pickle.FLOAT, pickle.BINFLOAT, pickle.STRING, pickle.BINSTRING, pickle.SHORT_BINSTRING),
+    *(pickle.UNICODE, pickle.BINUNICODE, pickle.SHORT_BINUNICODE, pickle.BINUNICODE8),
+    *(pickle.BINBYTES, pickle.SHORT_BINBYTES, pickle.BINBYTES8),
+    *(pickle.EMPTY_TUPLE, pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3),
+    *(pickle.EMPTY_LIST, pickle.LIST, pickle.APPEND, pickle.APPENDS, pickle.EMPTY_DICT),
+    *(pickle.GET, pickle.BINGET, pickle.LONG_BINGET, pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT),
+    *(pickle.MEMOIZE, pickle.GLOBAL, pickle.STACK_GLOBAL, pickle.BINPERSID),
+)
+"""Instructions that load and call nothing; what is neither here nor of our own is refused."""
+_KEY_BITS = 64
+"""Of a number that is a key or a length."""
+_MAX_PARTS = 64
+"""Of a shape, as in PyTorch, or of a key."""
+_OTHER_STORAGES = {
+    "Char": torch.int8,
+    "Byte": torch.uint8,
+    "Untyped": torch.uint8,
+    "ComplexFloat": torch.complex64,
+    "ComplexDouble": torch.complex128,
+}
+"""Storages whose numbers are not called as PyTorch's types are in small letters."""
 
 
-@dataclass
-class Unpickler:
-    """Reads one pickle of any protocol."""
+@dataclass(frozen=True)
+class ClassName:
+    """A class or function that a pickle names."""
 
-    refused: set[str] = field(default_factory=set)
-    """Names in it that no file of weights needs."""
-    stored: dict[str, StoredNumbers] = field(default_factory=dict)
-    """Numbers that it tells of, by key."""
-    _stack: list[Any] = field(default_factory=list)
-    _below: list[list[Any]] = field(default_factory=list)
-    """What was on the stack before each open mark."""
-    _memo: dict[int, Any] = field(default_factory=dict)
-    _num_copied: int = 0
+    name: str
 
-    def read(self, file: IO[bytes]) -> Any:
-        """Returns the value of the next pickle in a file, and leaves the file behind it.
 
-        Raises:
-            ValueError: It is no whole pickle, or asks for more than it holds.
-            Exception: Whatever else a broken one leads to.
-        """
-        start = file.tell()
-        for instruction, argument, position in pickletools.genops(file):
-            name = instruction.name
-            if name == "STOP":
-                return self._stack.pop()
-            if name in _STEPS:
-                _STEPS[name](self, argument)
-            elif not _puts_down(instruction) or argument is None:
-                raise ValueError(f"found the instruction {name}, which no file of weights needs")
-            elif isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
-                raise ValueError(f"found {quote(argument)}, which no file of weights needs")
-            else:
-                self._put(argument)  # a number, a text or bytes
-            if self._num_copied > (position or 0) - start:
-                raise ValueError("found copies that are longer than the pickle itself")
-        raise ValueError("found no end of the pickle")
+@dataclass(eq=False)
+class StandIn:
+    """An object of a class that is not loaded, or the result of a call that is not made."""
 
-    def _put(self, value: Any) -> None:
-        self._stack.append(value)
+    name: str
+    args: tuple[Any, ...]
+    state: Any = None
 
-    def _mark(self) -> None:
-        self._below.append(self._stack)
-        self._stack = []
 
-    def _memorise(self, place: int) -> None:
-        self._memo[place] = self._stack[-1]
+@dataclass(frozen=True)
+class StoredNumbers:
+    """Numbers that lie in the file beside the pickle."""
 
-    def _take_marked(self) -> list[Any]:
-        marked, self._stack = self._stack, self._below.pop()
-        return marked
+    key: str
+    dtype: torch.dtype
+    count: int
 
-    def _take(self, count: int) -> list[Any]:
-        if len(self._stack) < count:
-            raise ValueError("the pickle takes what it has not put down")
-        taken = self._stack[-count:]
-        del self._stack[-count:]
-        return taken
 
-    def _extend(self, items: list[Any]) -> None:
-        self._target(list).extend(items)
+@dataclass(eq=False)
+class StoredTensor:
+    """A tensor, not yet made: a view of stored numbers."""
 
-    def _set_items(self, items: list[Any]) -> None:
-        _fill(self._target(dict), zip(items[::2], items[1::2], strict=True))
+    numbers: StoredNumbers
+    dtype: torch.dtype
+    offset: int
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
 
-    def _target(self, kind: type) -> Any:
-        target = self._stack[-1]
-        if type(target) is not kind:
-            raise ValueError(f"the pickle fills what is no {kind.__name__}")
-        return target
 
-    def _name(self, module: Any, name: Any) -> None:
-        is_told = isinstance(module, str) and isinstance(name, str)
-        if not is_told or len(module) + len(name) > _MAX_NAME_LENGTH or not (module + name).isprintable():
+def _refuse(reader: Unpickler) -> None:
+    raise ValueError("found an instruction that no file of weights needs")
+
+
+def _bounded(load: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Returns an instruction that puts down a number, and refuses one of thousands of digits."""
+
+    def load_number(reader: Unpickler) -> None:
+        load(reader)
+        if int(reader.stack[-1]).bit_length() > _MAX_BITS:
+            raise ValueError(f"found {quote(reader.stack[-1])}, which no file of weights needs")
+
+    return load_number
+
+
+class Unpickler(pickle._Unpickler):
+    """Python's own reader, in Python, but for what would load a class, call one or hash whatever it is given."""
+
+    def __init__(self, file: IO[bytes], refused: set[str]) -> None:
+        """Reads from where a file stands; notes as `refused` the names in it that no file of weights needs."""
+        super().__init__(cast(Any, file), encoding="latin1")
+        self.refused = refused
+        self.stored: dict[str, StoredNumbers] = {}
+        """Numbers that it tells of, by key."""
+        self.stack: list[Any]
+        self.pop_mark: Callable[[], list[Any]]
+        self._file, self._start, self._num_copied = file, file.tell(), 0
+
+    def find_class(self, module: str, name: str) -> ClassName:
+        """Returns the name of a class or function, which stays a name."""
+        if len(module) + len(name) > _MAX_NAME_LENGTH or not (module + name).isprintable():
             raise ValueError("the name of a class is not told as it is")
         full_name = f"{_PYTHON_2.get(module, module)}.{name}"
         if not _INERT.fullmatch(full_name):
             self.refused.add(full_name)
-        self._put(ClassName(full_name))
+        return ClassName(full_name)
 
-    def _call(self, called: Any, args: Any) -> None:
+    def persistent_load(self, told: Any) -> StoredNumbers:
+        """Returns the numbers that a pickle refers to."""
+        if len(told) == 6 and told[5] is not None:
+            raise ValueError("found a view of stored numbers in the form before PyTorch 0.4")
+        kind, class_name, key, _, count = told[:5]
+        if kind not in ("storage", b"storage") or not isinstance(count, int) or not isinstance(key, str):
+            raise ValueError(f"found stored {quote([kind, key, count])}, expected numbers")
+        return self.stored.setdefault(key, StoredNumbers(key, _dtype_of(class_name), count))
+
+    def _call(self) -> None:
+        called, args = self.stack[-2:]
         if not (isinstance(called, ClassName) and isinstance(args, tuple)):
             raise ValueError("the pickle calls what is no class")
-        self._put(self._make(called.name, args))
+        self.stack[-2:] = [self._make(called.name, args)]
+
+    def _call_with_names(self) -> None:
+        del self.stack[-1]  # what has names is not used
+        self._call()
 
     def _make(self, name: str, args: tuple[Any, ...]) -> Any:
         """Returns what a call stands for; what it would copy is counted."""
         function = name.rpartition(".")[2]
         if name in _KEYED:
             items = args[0] if args and isinstance(args[0], (list, tuple, dict)) else ()
-            self._num_copied += len(items)
+            self._count_copied(len(items))
             return _fill({}, items.items() if isinstance(items, dict) else items)
         if name == "_codecs.encode" and isinstance(args[0], str):  # how protocol 2 tells bytes
-            self._num_copied += len(args[0])
+            self._count_copied(len(args[0]))
             return args[0].encode("latin1")
         if function == "_rebuild_from_type_v2" and isinstance(args[0], ClassName):
             return self._make(args[0].name, args[2])
         if function in ("_rebuild_parameter", "_rebuild_parameter_with_state"):
             return args[0]
         if function in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3"):
-            dtype = dtype_of(args[6]) if function.endswith("v3") else args[0].dtype
+            dtype = _dtype_of(args[6]) if function.endswith("v3") else args[0].dtype
             if any(isinstance(marks, dict) and marks for marks in args[6:8]):
                 raise ValueError("found a tensor that is stored negated or conjugated")
-            if not (is_flat(args[2]) and is_flat(args[3])):
+            if not (_is_flat(args[2]) and _is_flat(args[3])):
                 raise ValueError(f"found a shape that is none: {quote(args[2])}")
             return StoredTensor(args[0], dtype, *args[1:4])
         return StandIn(name, args)
 
-    def _set_state(self, state: Any) -> None:
+    def _set_state(self) -> None:
+        state = self.stack.pop()
         if isinstance(state, tuple) and all(part is None or isinstance(part, dict) for part in state):
             parts = [part for part in state if part]  # attributes, and those in slots
-            self._num_copied += sum(map(len, parts))
+            self._count_copied(sum(map(len, parts)))
             state = {key: item for part in parts for key, item in part.items()}
-        if isinstance(self._stack[-1], StandIn):  # the attributes of an OrderedDict, for one, are not used
-            self._stack[-1].state = state
+        if isinstance(self.stack[-1], StandIn):  # the attributes of an OrderedDict, for one, are not used
+            self.stack[-1].state = state
 
-    def _store(self, told: Any) -> None:
-        if len(told) == 6 and told[5] is not None:
-            raise ValueError("found a view of stored numbers in the form before PyTorch 0.4")
-        kind, class_name, key, _, count = told[:5]
-        if kind not in ("storage", b"storage") or not isinstance(count, int) or not isinstance(key, str):
-            raise ValueError(f"found stored {quote([kind, key, count])}, expected numbers")
-        self._put(self.stored.setdefault(key, StoredNumbers(key, dtype_of(class_name), count)))
+    def _count_copied(self, size: int) -> None:
+        self._num_copied += size
+        if self._num_copied > self._file.tell() - self._start:
+            raise ValueError("found copies that are longer than the pickle itself")
 
+    def _set_item(self) -> None:
+        items = self.stack[-2:]
+        del self.stack[-2:]
+        self._fill_last(items)
 
-_STEPS: Mapping[str, Callable[[Unpickler, Any], object]] = {
-    **dict.fromkeys(("PROTO", "FRAME"), lambda reader, argument: None),
-    "NONE": lambda reader, _: reader._put(None),
-    "NEWTRUE": lambda reader, _: reader._put(True),
-    "NEWFALSE": lambda reader, _: reader._put(False),
-    "EMPTY_TUPLE": lambda reader, _: reader._put(()),
-    **dict.fromkeys(("EMPTY_LIST", "EMPTY_SET"), lambda reader, _: reader._put([])),
-    "EMPTY_DICT": lambda reader, _: reader._put({}),
-    "MARK": lambda reader, _: reader._mark(),
-    "POP": lambda reader, _: reader._stack.pop() if reader._stack else reader._take_marked(),
-    "POP_MARK": lambda reader, _: reader._take_marked(),
-    "DUP": lambda reader, _: reader._put(reader._stack[-1]),
-    "MEMOIZE": lambda reader, _: reader._memorise(len(reader._memo)),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda reader, place: reader._memorise(place)),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda reader, place: reader._put(reader._memo[place])),
-    "GLOBAL": lambda reader, text: reader._name(*text.split(" ", 1)),
-    "STACK_GLOBAL": lambda reader, _: reader._name(*reader._take(2)),
-    "TUPLE": lambda reader, _: reader._put(tuple(reader._take_marked())),
-    "TUPLE1": lambda reader, _: reader._put(tuple(reader._take(1))),
-    "TUPLE2": lambda reader, _: reader._put(tuple(reader._take(2))),
-    "TUPLE3": lambda reader, _: reader._put(tuple(reader._take(3))),
-    **dict.fromkeys(("LIST", "FROZENSET"), lambda reader, _: reader._put(reader._take_marked())),
-    "APPEND": lambda reader, _: reader._extend(reader._take(1)),
-    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda reader, _: reader._extend(reader._take_marked())),
-    "SETITEM": lambda reader, _: reader._set_items(reader._take(2)),
-    "SETITEMS": lambda reader, _: reader._set_items(reader._take_marked()),
-    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda reader, _: reader._call(*reader._take(2))),
-    "NEWOBJ_EX": lambda reader, _: reader._call(*reader._take(3)[:2]),
-    "BUILD": lambda reader, _: reader._set_state(reader._stack.pop()),
-    "BINPERSID": lambda reader, _: reader._store(reader._stack.pop()),
-}
-"""What each instruction does, beside those that put down their argument."""
+    def _set_items(self) -> None:
+        self._fill_last(self.pop_mark())
+
+    def _put_dict(self) -> None:
+        items = self.pop_mark()
+        self.stack.append({})
+        self._fill_last(items)
+
+    def _fill_last(self, items: list[Any]) -> None:
+        if type(self.stack[-1]) is not dict:
+            raise ValueError("the pickle fills what is no dict")
+        _fill(self.stack[-1], zip(items[::2], items[1::2], strict=True))
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
+        **dict.fromkeys(range(256), _refuse),
+        **{code[0]: _BASE[code[0]] for code in _AS_PYTHON_DOES},
+        **{
+            code[0]: _bounded(_BASE[code[0]])
+            for code in (pickle.INT, pickle.LONG, pickle.LONG1, pickle.LONG4)
+        },
+        **dict.fromkeys((pickle.REDUCE[0], pickle.NEWOBJ[0]), _call),
+        pickle.NEWOBJ_EX[0]: _call_with_names,
+        pickle.BUILD[0]: _set_state,
+        pickle.DICT[0]: _put_dict,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        # A set is told as a list, and bytes that can change as bytes.
+        pickle.EMPTY_SET[0]: _BASE[pickle.EMPTY_LIST[0]],
+        pickle.ADDITEMS[0]: _BASE[pickle.APPENDS[0]],
+        pickle.FROZENSET[0]: _BASE[pickle.LIST[0]],
+        pickle.BYTEARRAY8[0]: _BASE[pickle.BINBYTES8[0]],
+    }
+    """What each instruction does."""
 
 
 def _fill(target: dict[Any, Any], items: Iterable[Any]) -> dict[Any, Any]:
     for key, item in items:
-        if not (is_plain(key) or is_flat(key) or isinstance(key, (StandIn, ClassName))):
+        if not (_is_plain(key) or _is_flat(key) or isinstance(key, (StandIn, ClassName))):
             raise ValueError(f"found {quote(key)} as a key, expected a text or a number")
         target[key] = item
     return target
 
 
-def _puts_down(instruction: pickletools.OpcodeInfo) -> bool:
-    """Whether an instruction does nothing but put down its argument."""
-    is_alone = not instruction.stack_before and len(instruction.stack_after) == 1
-    return is_alone and instruction.name not in _BY_REFERENCE
+def _is_flat(value: Any) -> bool:
+    """Whether a value is a short tuple of plain ones."""
+    return isinstance(value, tuple) and len(value) <= _MAX_PARTS and all(map(_is_plain, value))
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is hashed in no time, and numbers to different places."""
+    is_short = isinstance(value, int) and value.bit_length() < _KEY_BITS
+    return is_short or isinstance(value, (str, bytes, float, type(None)))
+
+
+def _dtype_of(named: Any) -> torch.dtype:
+    """Returns the type of a tensor's numbers, from `torch.float32` or `torch.FloatStorage`."""
+    name = named.name.rpartition(".")[2] if isinstance(named, ClassName) else ""
+    stored = name.removesuffix("Storage")
+    found = _OTHER_STORAGES.get(stored) or getattr(torch, stored.lower() or "_", None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"found numbers of the type {name}, expected one of PyTorch's")
+    return found

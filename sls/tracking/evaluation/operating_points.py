@@ -17,14 +17,15 @@ from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.names import check_transfers
 from sls.tracking.registry.champions import note_costs
 from sls.tracking.registry.lineage import refusals_warn
-from sls.tracking.registry.parent_run import bear_decisions
+from sls.tracking.registry.parent_run import bear_figures
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import (
+    COST_ENDING,
+    COST_KEY_ENDING,
+    COST_SOURCE_ENDING,
+    DECISIONS_TAG,
     MODEL_ID_TAG,
     TRAIN_RUN_TAG,
-    cost_key_tag,
-    cost_source_tag,
-    cost_tag,
     evaluated_place,
 )
 
@@ -129,13 +130,17 @@ def _tell_of_model(
         figures = {
             name: value for name, value in matrix.metrics(SHOWN_METHODS, first) if BORNE_MEASURES.search(name)
         }
-        bear_decisions(run.client, model_id, tags.get(TRAIN_RUN_TAG, ""), figures)
+        train_run_id = tags.get(TRAIN_RUN_TAG, "")
+        bear_figures(run.client, DECISIONS_TAG, model_id, train_run_id, lambda origin: figures)
     costs: dict[str, str] = {}
     for track in others:
         found = matrix.find(first, track, LOGISTIC_POINT)
         if found is not None:
             place = evaluated_place(corpus.name, track, precision)
-            costs |= {cost_tag(place): f"{found.value('act_dcf'):.4f}"}
-            costs |= {cost_source_tag(place): first, cost_key_tag(place): keys[track]}
+            costs |= {
+                place + COST_ENDING: f"{found.value('act_dcf'):.4f}",
+                place + COST_SOURCE_ENDING: first,
+                place + COST_KEY_ENDING: keys[track],
+            }
     with refusals_warn(f"The versions of {model_id} could not be told"):
         note_costs(run.client, model_id, costs)

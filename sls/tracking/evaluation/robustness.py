@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mlflow.entities import Run
 
 from sls.config import SAMPLE_RATE_HZ
 from sls.data.conditions.conditions import CLEAN, Condition
@@ -27,11 +28,11 @@ from sls.tracking.evaluation.pipeline import ProgressBar
 from sls.tracking.evaluation.score_sources import ScoreSource
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.registry.lineage import Place
-from sls.tracking.registry.parent_run import bear_robustness, place_under_origin
+from sls.tracking.registry.parent_run import bear_figures, name_place, place_under_origin
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.score_file import fetch_finished, find_finished, is_finished, track_join
 from sls.tracking.scoring.scoring_run import ScoringOptions, prepare_scoring, track_scoring
-from sls.tracking.tags import MODEL_ID_TAG, PARENT_TAG, TRAIN_RUN_TAG, robustness_metric
+from sls.tracking.tags import MODEL_ID_TAG, PARENT_TAG, ROBUSTNESS_TAG, TRAIN_RUN_TAG, robustness_metric
 
 FLIPS_FILE = "flips.csv"
 OF_MACHINE = ("device", "linear_layers", "eval_batch_size")
@@ -162,10 +163,13 @@ def _record(
     if basis.subset == basis.track.default_subset and not options.scoring.window_hop:
         place = Place(basis.corpus.name, track, basis.subset, options.compute.precision)
         model_id, train_run_id = (tags.get(name, "") for name in (MODEL_ID_TAG, TRAIN_RUN_TAG))
-        borne = {
-            (found.name, figure): value
-            for found in report.results
-            for figure, value in found.figures().items()
-            if figure.startswith(BORNE_MEASURE)
-        }
-        bear_robustness(run.client, model_id, train_run_id, place, borne)
+
+        def name_borne(origin: Run) -> dict[str, float]:
+            return {
+                robustness_metric(name_place(place, origin), found.name, figure): value
+                for found in report.results
+                for figure, value in found.figures().items()
+                if figure.startswith(BORNE_MEASURE)
+            }
+
+        bear_figures(run.client, ROBUSTNESS_TAG, model_id, train_run_id, name_borne)

@@ -10,13 +10,13 @@ from sls.tracking.registry.stages import ARCHIVED
 from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
 from sls.tracking.tags import (
     CHECKPOINT_TAG,
+    COST_ENDING,
+    COST_KEY_ENDING,
+    COST_SOURCE_ENDING,
+    EER_ENDING,
+    KEY_ENDING,
     STAGE_TAG,
-    cost_key_tag,
-    cost_source_tag,
-    cost_tag,
-    eer_tag,
     evaluated_place,
-    key_tag,
 )
 
 # The champion is the best version on this track: the largest, and the one whose attacks training has not seen.
@@ -51,16 +51,15 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK, by: str =
     if by != BY_WORST and len(places) > 1:
         raise ValueError(f"champion: found {place}, expected one track, or several by={BY_WORST}")
     candidates = [item for item in find_versions(client) if item.tags.get(STAGE_TAG) != ARCHIVED]
-    name_of = cost_tag if by == BY_COST else eer_tag
+    ending = COST_ENDING if by == BY_COST else EER_ENDING
     evaluated = {
         int(item.version): item.tags
         for item in candidates
-        if all(name_of(name) in item.tags for name in places)
+        if all(name + ending in item.tags for name in places)
     }
     if not evaluated:
-        suffix = name_of("")
-        names = {name for item in candidates for name in item.tags if name.endswith(suffix)}
-        tracks = ", ".join(sorted(name.removesuffix(suffix) for name in names))
+        names = {name for item in candidates for name in item.tags if name.endswith(ending)}
+        tracks = ", ".join(sorted(name.removesuffix(ending) for name in names))
         have = f"; there are evaluations on {tracks}" if tracks else ""
         remedy = f"; {COST_REMEDY}" if by == BY_COST else ""
         raise ValueError(
@@ -68,11 +67,11 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK, by: str =
         )
     # Figures on different data do not compare: only versions evaluated on the newest one's keys take part, and
     # costs only by a calibration of the same track.
-    bases = (cost_key_tag, cost_source_tag) if by == BY_COST else (key_tag,)
-    basis = [tag_of(name) for name in places for tag_of in bases]
+    bases = (COST_KEY_ENDING, COST_SOURCE_ENDING) if by == BY_COST else (KEY_ENDING,)
+    basis = [name + base for name in places for base in bases]
     wanted = [evaluated[max(evaluated)].get(name) for name in basis]
     rivals = {
-        version: max((float(tags[name_of(name)]), name) for name in places)
+        version: max((float(tags[name + ending]), name) for name in places)
         for version, tags in evaluated.items()
         if [tags.get(name) for name in basis] == wanted
     }

@@ -29,12 +29,12 @@ from sls.tracking.store import (
 from sls.tracking.tags import (
     CHECKPOINT_TAG,
     CORPUS_TAG,
+    EER_ENDING,
+    KEY_ENDING,
     NOT_COMPARABLE_TAG,
     NOTE_TAG,
     SCORE_RUN_TAG,
-    eer_tag,
     evaluated_place,
-    key_tag,
 )
 
 MAX_LINKS = 8
@@ -110,9 +110,9 @@ class Lineage:
             if NOT_COMPARABLE_TAG in run.data.tags:
                 continue
             name = evaluated_place(place.corpus, place.track, place.precision)
-            tags[eer_tag(name)] = f"{run.data.metrics[f'{place.track}/eer_percent']:.4f}"
+            tags[name + EER_ENDING] = f"{run.data.metrics[f'{place.track}/eer_percent']:.4f}"
             if "key_sha256" in run.data.tags:
-                tags[key_tag(name)] = run.data.tags["key_sha256"]
+                tags[name + KEY_ENDING] = run.data.tags["key_sha256"]
         return tags
 
 

@@ -8,7 +8,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 
 from mlflow import MlflowClient
@@ -33,7 +33,6 @@ from sls.tracking.tags import (
     ROBUSTNESS_TAG,
     TRAIN_RUN_TAG,
     evaluated_place,
-    robustness_metric,
 )
 
 # Few, since MLflow compares runs by all metrics that they have; the rest stands on the evaluation.
@@ -86,41 +85,23 @@ def renew_results(client: MlflowClient, train_run_id: str) -> None:
                 return
 
 
-def bear_decisions(
-    client: MlflowClient, model_id: str, train_run_id: str, figures: Mapping[str, float]
-) -> None:
-    """Writes what decisions of a checkpoint cost on the run that made it, if it is of the epoch that this chose.
-
-    Figures are called as by `TransferMatrix.metrics`; another choice of the epoch makes NaN of them. What the store
-    refuses is a warning.
-    """
-    with refusals_warn(f"The decisions are not written on the run {train_run_id}"):
-        origin = _find_origin_of_choice(client, model_id, train_run_id)
-        if origin is not None:
-            _log_anew(client, origin, figures, RunTag(DECISIONS_TAG, model_id))
-
-
-def bear_robustness(
+def bear_figures(
     client: MlflowClient,
+    tag: str,
     model_id: str,
     train_run_id: str,
-    place: Place,
-    figures: Mapping[tuple[str, str], float],
+    name: Callable[[Run], Mapping[str, float]],
 ) -> None:
-    """Writes what conditions cost a checkpoint as `bear_decisions` does: figures by condition and their own name."""
-    with refusals_warn(f"The losses under conditions are not written on the run {train_run_id}"):
-        origin = _find_origin_of_choice(client, model_id, train_run_id)
-        if origin is not None:
-            name = _name_place(place, origin)
-            named = {robustness_metric(name, *figure): value for figure, value in figures.items()}
-            _log_anew(client, origin, named, RunTag(ROBUSTNESS_TAG, model_id))
+    """Writes figures of a checkpoint on the run that made it, if it is of the epoch that this chose.
 
-
-def _find_origin_of_choice(client: MlflowClient, model_id: str, train_run_id: str) -> Run | None:
-    """Returns the run that made a checkpoint, if that is of the epoch that it chose."""
-    origin = find_active_run(client, train_run_id)
-    chosen = _find_chosen(client, origin) if origin else None
-    return origin if chosen is not None and chosen.model_id == model_id else None
+    By the tag they are one sort of `BORNE_OF_CHOICE`, of which another choice of the epoch makes NaN; `name` returns
+    them as that run calls them. What the store refuses is a warning.
+    """
+    with refusals_warn(f"The figures of the checkpoint {model_id} are not written on the run {train_run_id}"):
+        origin = find_active_run(client, train_run_id)
+        chosen = _find_chosen(client, origin) if origin else None
+        if origin is not None and chosen is not None and chosen.model_id == model_id:
+            _log_anew(client, origin, name(origin), RunTag(tag, model_id))
 
 
 def _forget_former_choice(client: MlflowClient, origin: Run, model_id: str) -> None:
@@ -143,7 +124,7 @@ def _renew(client: MlflowClient, train_run_id: str) -> bool:
     _forget_former_choice(client, origin, str(chosen.model_id))
     lineage = read_lineage(client, chosen.model_id, train_run_id)
     evaluations = {
-        _name_place(place, origin): run
+        name_place(place, origin): run
         for place, run in lineage.newest_evaluations().items()
         if NOT_COMPARABLE_TAG not in run.data.tags
     }
@@ -174,7 +155,8 @@ def _find_chosen(client: MlflowClient, origin: Run) -> LoggedModel | None:
     return client.get_logged_model(origin.outputs.model_outputs[0].model_id)
 
 
-def _name_place(place: Place, origin: Run) -> str:
+def name_place(place: Place, origin: Run) -> str:
+    """Returns what a training run calls a place: with its corpus where that is not the one of the training."""
     home = origin.data.tags.get(CORPUS_TAG, PUBLISHED_CORPORA)
     name = place.track if place.corpus == home else f"{place.corpus}.{place.track}"
     return evaluated_place(PUBLISHED_CORPORA, name, place.precision)

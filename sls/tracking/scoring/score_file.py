@@ -67,11 +67,6 @@ def check_output(output: Path) -> None:
         check_is_place(path, "output")
 
 
-def default_output(name: str, key: str) -> Path:
-    """Returns where scores go by default: the same place for the same model, protocol and settings."""
-    return OUTPUT_DIRECTORY / key / f"{name}.txt"
-
-
 def write_score_file(output: Path, made_with: Mapping[str, Any], lines: Sequence[str]) -> None:
     """Writes a score file and what it was made with, then removes the partial files.
 

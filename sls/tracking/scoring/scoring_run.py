@@ -28,8 +28,8 @@ from sls.tracking import provenance
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.run import TrackedRun
 from sls.tracking.scoring.score_file import (
+    OUTPUT_DIRECTORY,
     check_output,
-    default_output,
     describe_scores,
     fetch_finished,
     is_finished,
@@ -180,7 +180,7 @@ def prepare_scoring(
     checkpoint = checkpoint or load_checkpoint(model.path, backend=compute.backend, place=model.uri)
     made_with = _describe(model, checkpoint, trials, options, device)
     key = scores_key(made_with)
-    output = output or default_output(trials.name, key)
+    output = output or OUTPUT_DIRECTORY / key / f"{trials.name}.txt"
     info, size = checkpoint.info, compute.eval_batch_size
     if not size and options.shard != WHOLE:
         raise ValueError(

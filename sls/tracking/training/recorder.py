@@ -173,7 +173,9 @@ class TrainingRecorder:
         """Records the checkpoint of an epoch, and its metrics tied to checkpoint and data."""
         epoch = result.epoch
         if epoch not in self.handles_by_epoch:
-            self.handles_by_epoch[epoch] = self._record_checkpoint(result)
+            info = self._describe(result.model, epoch)
+            handle = log_checkpoint(self.run, result.model, info, {"corpus": self.corpus})
+            self.handles_by_epoch[epoch] = handle
         for prefix, dataset in self.datasets.items():
             metrics = {
                 name: value
@@ -182,10 +184,6 @@ class TrainingRecorder:
             }
             if metrics:
                 self.run.log_metrics(metrics, epoch, self.handles_by_epoch[epoch], dataset)
-
-    def _record_checkpoint(self, result: EpochResult) -> str:
-        info = self._describe(result.model, result.epoch)
-        return log_checkpoint(self.run, result.model, info, {"corpus": self.corpus})
 
     def _describe(self, model: Countermeasure, epoch: int | None) -> CheckpointInfo:
         config = self.training.config

@@ -14,7 +14,7 @@ from mlflow.entities import Run
 from sls.config import Config
 from sls.data.corpora.corpus import Corpus
 from sls.engine.training.results import EpochResult, StepResult
-from sls.engine.training.stopping import MONITORED_METRICS, choose_epoch
+from sls.engine.training.stopping import MONITORED_METRICS, choose_epochs
 from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal_files import find_journals, read_opening
 from sls.tracking.registry.checkpoints import epochs_of
@@ -122,7 +122,7 @@ def read_seed(client: MlflowClient, run_id: str) -> TrainedSeed:
         for name in TRAINING_METRICS
         if name in run.data.metrics
     }
-    best = choose_epoch(history[monitored])
+    best = choose_epochs(history[monitored])[0]
     return TrainedSeed(
         run.data.params[SEED_PARAM],
         TrainedModel(run.info.run_id, chosen, run.data.tags[CHOSEN_BY_TAG]),

@@ -170,8 +170,8 @@ def test_soxr_is_the_default_to_the_bit(tmp_path):
     soundfile.write(tmp_path / "a.wav", tone, 44_100, subtype="FLOAT")
     expected = soxr.resample(tone, 44_100, RATE_HZ, quality="HQ")
     np.testing.assert_array_equal(read_audio(tmp_path / "a.wav"), expected)
-    assert len(read_audio(tmp_path / "a.wav", resampler="kaiser_best")) == len(expected)
-    assert (read_audio(tmp_path / "a.wav", resampler="kaiser_best") != expected).any()
+    assert len(read_recording(tmp_path / "a.wav", resampler="kaiser_best").waveform) == len(expected)
+    assert (read_recording(tmp_path / "a.wav", resampler="kaiser_best").waveform != expected).any()
 
 
 # Lengths as librosa 0.9.1 gives them.
@@ -237,7 +237,7 @@ def test_kaiser_best_refuses_a_rate_that_would_take_a_filter_without_end(tmp_pat
     path = tmp_path / "a.wav"
     soundfile.write(path, make_tone(0.1, rate_hz), rate_hz)
     with pytest.raises(AudioError, match=rf"a\.wav: found a rate of {rate_hz} Hz.*resampler=soxr"):
-        read_audio(path, resampler="kaiser_best")
+        read_recording(path, resampler="kaiser_best")
     assert len(read_audio(path)) == pytest.approx(1600, abs=1)
 
 
@@ -294,7 +294,7 @@ def test_pyav_alone_knows_a_format_by_its_content_and_not_by_its_name(tmp_path, 
 
 def test_an_upload_is_called_by_the_name_that_it_is_given():
     with pytest.raises(AudioError, match=r"^upload 7: .*soundfile: "):
-        read_audio(b"no audio", name="upload 7")
+        read_recording(b"no audio", name="upload 7")
 
 
 @pytest.mark.parametrize("content", [b"", flac_of(np.zeros(0, dtype=np.float32))])

@@ -3,7 +3,7 @@ import pytest
 import soundfile
 
 from sls.config import AudioConfig
-from sls.data.audio.recording import read_audio
+from sls.data.audio.recording import read_audio, read_recording
 from sls.data.conditions.conditions import Condition, trial_generator
 from sls.data.loading.dataset import TrialDataset
 from sls.data.loading.loader import load_batches
@@ -27,7 +27,7 @@ def trials(tmp_path) -> TrialDataset:
 def test_batches_have_fixed_places_and_windows_in_the_order_of_trials(trials, num_workers: int) -> None:
     batches = ScoringBatches(trials, batch_size=2, window_hop=800)
     loaded = list(load_batches(batches, [1, 2], num_workers, max_failures=1))
-    assert [(batch.number, batch.trials) for batch in loaded] == [(1, range(2, 4)), (2, range(4, 5))]
+    assert [batch.trials for batch in loaded] == [range(2, 4), range(4, 5)]
     assert loaded[0].window_counts.tolist() == [3, 0]
     assert loaded[0].windows.shape == (3, 1000)
     assert [failure.name for failure in loaded[0].failures] == ["t3"]
@@ -42,7 +42,7 @@ def test_the_resampler_reaches_the_workers(tmp_path) -> None:
     trials = TrialDataset([Trial("t", path)], AudioConfig(audio_max_len=1_000))
     batches = ScoringBatches(trials, batch_size=1, resampler="kaiser_best")
     (batch,) = load_batches(batches, [0], 1)
-    expected = read_audio(path, resampler="kaiser_best")[:1_000]
+    expected = read_recording(path, resampler="kaiser_best").waveform[:1_000]
     np.testing.assert_array_equal(batch.windows[0].numpy(), expected)
     assert (expected != read_audio(path)[:1_000]).any()
 

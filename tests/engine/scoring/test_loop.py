@@ -47,7 +47,7 @@ def job_of(
 def scores_of(ramps: TrialDataset, scoring: ScoringConfig, numbers: range, batch_size: int = 2) -> list:
     batches = ScoringBatches(ramps, batch_size, scoring.window_hop)
     scored = list(score(job_of(batches, Loudness(batch_size), scoring=scoring), numbers))
-    assert [batch.number for batch in scored] == list(numbers)
+    assert [batch.trials for batch in scored] == [batches.members(number) for number in numbers]
     return [value for batch in scored for value in batch.scores.tolist()]
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from sls.engine.training.stopping import EarlyStopping, choose_epoch
+from sls.engine.training.stopping import EarlyStopping, choose_epochs
 
 PUBLISHED_V1 = [0.070653, 0.004578, 0.000661, 0.001521]
 
@@ -15,7 +15,7 @@ def test_v1_stops_and_chooses_as_published() -> None:
         if stopping.should_stop:
             break
     assert improved == [True, True, True, False]
-    assert choose_epoch(dict(enumerate(PUBLISHED_V1))) == 2
+    assert choose_epochs(dict(enumerate(PUBLISHED_V1))) == [2]
 
 
 def test_patience_counts_epochs_since_the_last_improvement() -> None:
@@ -47,10 +47,10 @@ def test_loss_that_is_not_a_number_is_no_improvement() -> None:
 
 
 def test_earlier_of_equal_epochs_is_chosen() -> None:
-    assert choose_epoch({2: 0.5, 1: 0.5, 0: 0.7}) == 1
+    assert choose_epochs({2: 0.5, 1: 0.5, 0: 0.7}) == [1]
 
 
 @pytest.mark.parametrize(("losses", "message"), [({}, "no epoch"), ({0: 1.0, 3: math.nan}, "epoch 3")])
 def test_choice_without_numbers_is_refused(losses, message) -> None:
     with pytest.raises(ValueError, match=message):
-        choose_epoch(losses)
+        choose_epochs(losses)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sls.models.checkpoints import build_countermeasure
-from sls.models.checkpoints.names import HUGGINGFACE_TO_FAIRSEQ_UNUSED, fairseq_names
+from sls.models.checkpoints.names import fairseq_names
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import EncoderConfig
 from sls.models.xlsr import Xlsr
@@ -100,11 +100,10 @@ def huggingface_state(fairseq_state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def huggingface_name(name: str) -> str:
     """The name that Hugging Face gives to a weight of fairseq, as its conversion script maps them."""
-    unused = {theirs: ours for ours, theirs in HUGGINGFACE_TO_FAIRSEQ_UNUSED.items()}
     if name == "mask_emb":
         return "wav2vec2.masked_spec_embed"
-    if name in unused:
-        return unused[name]
+    if name.startswith(("quantizer.", "project_q.", "final_proj.")):
+        return name.replace("quantizer.vars", "quantizer.codevectors").replace("final_proj.", "project_hid.")
     parts = name.split(".")
     if name.startswith("feature_extractor."):
         layer, kind = parts[2], parts[-1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sls.models.checkpoints import CheckpointInfo, load_checkpoint, save_checkpoint
@@ -85,14 +85,33 @@ def test_the_description_is_json_in_the_header(path: Path) -> None:
     assert json.loads(metadata["info"])["epoch"] == 2
 
 
-def test_what_pre_training_left_is_kept(path: Path, fairseq_state: dict[str, Tensor]) -> None:
-    kept = load_checkpoint(path).model.pretraining_weights
-    assert sorted(kept) == sorted(
-        name
-        for name in fairseq_state
-        if name.startswith(("mask_emb", "quantizer", "project_q", "final_proj"))
-    )
-    assert all(torch.equal(tensor, fairseq_state[name]) for name, tensor in kept.items())
+def test_a_checkpoint_holds_the_weights_alone(path: Path, model: Countermeasure) -> None:
+    assert load_file(path).keys() == model.portable_state_dict().keys()
+
+
+@pytest.fixture
+def old_path(path: Path) -> Path:
+    """A file of before, which keeps what served pre-training alone."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({**load_file(path), "pretraining.mask_emb": torch.rand(24)}, path, metadata)
+    return path
+
+
+def test_what_files_of_before_keep_of_pre_training_is_passed_over(
+    old_path: Path, model: Countermeasure, waveforms: Tensor
+) -> None:
+    with torch.inference_mode():
+        assert torch.equal(load_checkpoint(old_path).model(waveforms), model(waveforms))
+
+
+def test_a_passing_copy_is_named_by_where_the_user_finds_it(
+    old_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        load_checkpoint(old_path, place="models:/xlsr-sls/3")
+    assert "models:/xlsr-sls/3: not used" in caplog.text
+    assert str(old_path.parent) not in caplog.text
 
 
 @pytest.mark.parametrize("num_bytes", [0, 4, 100, 5_000, -1])
@@ -201,4 +220,4 @@ def test_a_model_of_another_precision_is_loaded_in_fp32(
 def test_a_random_start_can_be_saved_too(small_config: EncoderConfig, tmp_path: Path) -> None:
     model = Countermeasure(small_config, 8_000)
     path = save_checkpoint(tmp_path / "a.safetensors", model, CheckpointInfo(small_config, 8_000))
-    assert load_checkpoint(path).model.pretraining_weights == {}
+    assert load_checkpoint(path).info.encoder == small_config

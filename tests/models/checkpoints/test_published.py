@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from sls.models.checkpoints import build_countermeasure, export_published, load_checkpoint
-from sls.models.checkpoints.published import infer_num_samples
+from benchmarks.published_weights import write_published
+from sls.models.checkpoints import build_countermeasure, load_checkpoint
+from sls.models.checkpoints.names import FAIRSEQ_UNUSED
+from sls.models.checkpoints.published import infer_num_samples, published_names
 from sls.models.countermeasure import Countermeasure
 from sls.models.encoder_config import NAMED_ENCODERS, EncoderConfig
 
@@ -20,8 +22,9 @@ def xlsr(write_fairseq: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def path(model: Countermeasure, tmp_path: Path) -> Path:
-    return export_published(tmp_path / "epoch_2.pth", model)
+def path(model: Countermeasure, fairseq_state: dict[str, Tensor], tmp_path: Path) -> Path:
+    unused = {name: tensor for name, tensor in fairseq_state.items() if FAIRSEQ_UNUSED.match(name)}
+    return write_published(tmp_path / "epoch_2.pth", model, unused)
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Tensor]], Any]) -> None:
@@ -42,27 +45,20 @@ def test_a_published_file_scores_as_its_model(
         assert torch.equal(loaded.model(waveforms), model(waveforms))
 
 
-def test_an_export_has_every_name_of_the_seed_system(golden_dir: Path, tmp_path: Path) -> None:
+def test_every_weight_has_its_name_in_the_seed_system(golden_dir: Path) -> None:
     original = torch.load(golden_dir / "sls_tiny_epoch_0.pth", weights_only=True)
     model = load_checkpoint(golden_dir / "sls_tiny_epoch_0.pth", xlsr=golden_dir / "xlsr_tiny.pt").model
-    exported = torch.load(export_published(tmp_path / "again.pth", model), weights_only=True)
-    assert exported.keys() == original.keys()
-    for name, tensor in original.items():
-        assert torch.equal(exported[name], tensor), name
-
-
-def test_a_random_start_is_exported_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model = build_countermeasure("random:tiny", 8_000, seed=1)
-    path = export_published(tmp_path / "a.pth", model)
-    assert "a.pth: without" in caplog.text
-    assert load_checkpoint(path).info.encoder == NAMED_ENCODERS["tiny"]
+    weights = model.portable_state_dict()
+    for ours, theirs in published_names(model).items():
+        assert torch.equal(weights[ours], original.pop(f"module.{theirs}")), theirs
+    assert all(FAIRSEQ_UNUSED.match(name.removeprefix("module.ssl_model.model.")) for name in original)
 
 
 def test_a_known_encoder_is_recognised_by_its_shapes_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = build_countermeasure("random:tiny", 64_600, seed=1).eval()
-    loaded = load_checkpoint(export_published(tmp_path / "a.pth", model))
+    loaded = load_checkpoint(write_published(tmp_path / "a.pth", model))
     assert (loaded.info.encoder, loaded.info.num_samples) == (NAMED_ENCODERS["tiny"], 64_600)
     assert "XLS-R tiny" in caplog.text
 
@@ -114,15 +110,12 @@ def test_a_classifier_of_no_length_is_refused() -> None:
         infer_num_samples(torch.empty(1, 22_848), EncoderConfig(), "file")
 
 
-def test_keys_that_are_not_used_are_kept_for_the_export(
-    path: Path, xlsr: Path, fairseq_state: dict[str, Tensor], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_keys_that_are_not_used_are_named(path: Path, xlsr: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        loaded = load_checkpoint(path, xlsr=xlsr)
+        load_checkpoint(path, xlsr=xlsr)
     prefix = "ssl_model.model."
     assert (
         f"epoch_2.pth: not used: {prefix}final_proj.bias, {prefix}final_proj.weight, {prefix}mask"
         in caplog.text
     )
     assert "xlsr.pt: not used: final_proj.bias, final_proj.weight, mask_emb, project_q.bias" in caplog.text
-    assert torch.equal(loaded.model.pretraining_weights["quantizer.vars"], fairseq_state["quantizer.vars"])

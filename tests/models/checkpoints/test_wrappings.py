@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sls.models.checkpoints import CheckpointInfo, export_published, load_checkpoint, save_checkpoint
+from benchmarks.published_weights import write_published
+from sls.models.checkpoints import load_checkpoint
 from sls.models.checkpoints.wrappings import COUNTER, unwrap
 from sls.models.countermeasure import Countermeasure
 
@@ -21,7 +22,7 @@ State = dict[str, Tensor]
 @pytest.fixture
 def state(model: Countermeasure, tmp_path: Path) -> State:
     """Published names without `module.`."""
-    saved = torch.load(export_published(tmp_path / "epoch_2.pth", model), weights_only=True)
+    saved = torch.load(write_published(tmp_path / "epoch_2.pth", model), weights_only=True)
     return {name.removeprefix("module."): tensor for name, tensor in saved.items()}
 
 
@@ -146,14 +147,3 @@ def test_weights_that_are_no_numbers_are_refused_wherever_they_stand(
     torch.save({"state_dict": state}, tmp_path / "a.pth")
     with pytest.raises(ValueError, match=rf"a.pth: found 1 .*NaN or infinite.*\({name}\)"):
         load_checkpoint(tmp_path / "a.pth", xlsr=write_fairseq())
-
-
-def test_a_passing_copy_is_named_by_where_the_user_finds_it(
-    model: Countermeasure, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    info = CheckpointInfo(model.encoder, model.num_samples)
-    path = save_checkpoint(tmp_path / "a.safetensors", model, info)
-    with caplog.at_level("INFO"):
-        load_checkpoint(path, place="models:/xlsr-sls/3")
-    assert "models:/xlsr-sls/3: not used" in caplog.text
-    assert str(tmp_path) not in caplog.text

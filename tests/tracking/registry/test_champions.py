@@ -14,14 +14,14 @@ from sls.tracking.registry.champions import (
 )
 from sls.tracking.registry.stages import move_stage
 from sls.tracking.store import REGISTERED_MODEL_NAME, connect
-from sls.tracking.tags import cost_key_tag, cost_source_tag, cost_tag, eer_tag, evaluated_place
+from sls.tracking.tags import COST_ENDING, COST_KEY_ENDING, COST_SOURCE_ENDING, EER_ENDING, evaluated_place
 from tests.tracking.registry.test_stages import make_versions
 
 BEST = Champion("2", "version 2 has the lowest EER on DF")
 
 
 def set_eer(version: str, track: str, eer_percent: float) -> None:
-    connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, eer_tag(track), str(eer_percent))
+    connect().set_model_version_tag(REGISTERED_MODEL_NAME, version, track + EER_ENDING, str(eer_percent))
 
 
 def test_policy_takes_the_lowest_eer_of_a_track_and_no_archived_version(store) -> None:
@@ -53,7 +53,11 @@ def test_policy_by_cost_takes_the_cheapest_decisions_by_a_calibration_of_the_sam
         ("5", 0.5, "dev", "key"),
     ):
         set_eer(version, "DF", float(version))
-        costs = {cost_tag("DF"): str(cost), cost_source_tag("DF"): source, cost_key_tag("DF"): key}
+        costs = {
+            f"DF{COST_ENDING}": str(cost),
+            f"DF{COST_SOURCE_ENDING}": source,
+            f"DF{COST_KEY_ENDING}": key,
+        }
         set_tags(version, costs)
     best = choose_champion(connect(), "DF", "act_dcf")
     assert best.version == "2"
@@ -80,7 +84,7 @@ def test_policy_by_the_worst_track_takes_the_lowest_maximum(store) -> None:
 def test_costs_are_noted_on_the_versions_of_a_checkpoint_alone(store) -> None:
     make_versions(2)
     set_tags("1", {"checkpoint_model_id": "m-1"})
-    note_costs(connect(), "m-1", {cost_tag("DF"): "0.25"})
+    note_costs(connect(), "m-1", {f"DF{COST_ENDING}": "0.25"})
     tags = [connect().get_model_version(REGISTERED_MODEL_NAME, version).tags for version in ("1", "2")]
     assert [found.get("DF.act_dcf") for found in tags] == ["0.25", None]
 

@@ -71,7 +71,7 @@ def record_scores(source: ModelSource) -> str:
 
 def test_model_whose_scores_are_wanted_is_not_downloaded(trained, fetched, tmp_path) -> None:
     client = connect()
-    version = versions.register(client, "0", trained, "staging")
+    version = versions.register(client, experiment_id(client), trained, "staging")
     scored = record_scores(trained)
     fetched.clear()
     names = [version.uri, f"models:/{trained.model_id}", f"runs:/{trained.train_run_id}"]
@@ -92,7 +92,7 @@ def test_scores_of_an_epoch_whose_weights_were_not_kept_are_found(trained, fetch
 
 def test_version_is_downloaded_where_the_caller_says(trained, fetched, tmp_path) -> None:
     client = connect()
-    uri = versions.register(client, "0", trained, "staging").uri
+    uri = versions.register(client, experiment_id(client), trained, "staging").uri
     place = tmp_path / "place"
     assert resolve_model(client, uri, place).path.is_relative_to(place)
     assert find_model(client, uri).location.startswith(("file:", "/"))

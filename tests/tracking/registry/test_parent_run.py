@@ -4,21 +4,21 @@ import math
 
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Run
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 
 from sls.tracking.active_run import tracked_run
 from sls.tracking.registry.lineage import Place
 from sls.tracking.registry.parent_run import (
-    bear_decisions,
-    bear_robustness,
+    bear_figures,
+    name_place,
     place_under_origin,
     renew_results,
 )
 from sls.tracking.run import is_made_up
 from sls.tracking.store import connect
-from sls.tracking.tags import PARENT_TAG
+from sls.tracking.tags import DECISIONS_TAG, PARENT_TAG, ROBUSTNESS_TAG, robustness_metric
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def test_chosen_epoch_brings_its_figures_to_the_training_run(client: MlflowClien
 def test_decisions_of_the_chosen_epoch_stand_until_another_is_chosen(client: MlflowClient) -> None:
     run_id, models = make_origin(client, corpus="mine")
     name = "LA/miss_percent_by_logistic_of_dev"
-    bear_decisions(client, models[0], run_id, {name: 40.0})
+    bear_figures(client, DECISIONS_TAG, models[0], run_id, lambda origin: {name: 40.0})
     assert name not in client.get_run(run_id).data.metrics
     for value in (20.0, 25.0):
-        bear_decisions(client, models[1], run_id, {name: value})
+        bear_figures(client, DECISIONS_TAG, models[1], run_id, lambda origin, value=value: {name: value})
     for _ in range(2):  # the figures of LA are renewed, and the decisions stay
         evaluate(client, models[1], 4.0)
         renew_results(client, run_id)
@@ -88,15 +88,22 @@ def test_decisions_of_the_chosen_epoch_stand_until_another_is_chosen(client: Mlf
 
 def test_losses_under_conditions_stand_by_place_until_another_epoch_is_chosen(client: MlflowClient) -> None:
     run_id, models = make_origin(client, corpus="mine")
-    figure, value = ("opus-16", "eer_diff_percent"), 4.0
     places = {
         "LA": Place("mine", "LA", "eval", "fp32"),
         "LA.bf16": Place("mine", "LA", "eval", "bf16"),
         "other.LA": Place("other", "LA", "eval", "fp32"),
     }
-    bear_robustness(client, models[0], run_id, places["LA"], {figure: 9.0})
+    value = 4.0
+
+    def bear(model_id: str, place: Place, value: float) -> None:
+        def name_figure(origin: Run) -> dict[str, float]:
+            return {robustness_metric(name_place(place, origin), "opus-16", "eer_diff_percent"): value}
+
+        bear_figures(client, ROBUSTNESS_TAG, model_id, run_id, name_figure)
+
+    bear(models[0], places["LA"], 9.0)
     for place in places.values():
-        bear_robustness(client, models[1], run_id, place, {figure: value})
+        bear(models[1], place, value)
     names = {f"robustness/{name}/opus-16/eer_diff_percent" for name in places}
     assert client.get_run(run_id).data.metrics == dict.fromkeys(names, value)
     evaluate(client, models[1], 4.0)
