@@ -217,6 +217,23 @@ def test_a_pickle_that_hides_a_name_or_swells_is_refused(pickled: bytes) -> None
         Unpickler(io.BytesIO(pickled), set()).load()
 
 
+@pytest.mark.parametrize(
+    "pickled",
+    [
+        pytest.param(b"(ios\nsystem\n.", id="INST"),
+        pytest.param(b"(cbuiltins\nobject\no.", id="OBJ"),
+        pytest.param(b"\x82\x01.", id="EXT1"),
+        pytest.param(b"Pkey\n.", id="PERSID"),
+        pytest.param(b"\x80\x05\x97.", id="NEXT_BUFFER"),
+        pytest.param(b"\x80\x05N\x98.", id="READONLY_BUFFER"),
+        pytest.param(b"\xff.", id="none"),
+    ],
+)
+def test_an_instruction_that_no_file_of_weights_needs_is_refused(pickled: bytes) -> None:
+    with pytest.raises(ValueError, match="instruction"):
+        Unpickler(io.BytesIO(pickled), set()).load()
+
+
 @pytest.mark.parametrize("kind", [pathlib.PurePosixPath("x"), datetime.date(2024, 1, 1), np.zeros(2)])
 def test_a_refusal_does_not_call_code_what_is_none(save: Callable[[Any], Path], kind: Any) -> None:
     with pytest.raises(ValueError, match=r"file.pt: .*found [\w., ]+, expected tensors") as caught:
