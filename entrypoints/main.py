@@ -1,5 +1,7 @@
 """The whole experiment: `mlflow run .` trains, scores, evaluates, registers and compares recipes v1 and v2."""
 
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -7,7 +9,15 @@ from pathlib import Path
 
 from entrypoints.console_tables import SHOWN_METRICS, decision_table, next_commands, recipe_table
 from entrypoints.door import console, door_command, say
-from entrypoints.options import SEEDS_TEXT, config_options, find_corpus, read_config, text_option, with_seeds
+from entrypoints.options import (
+    SEEDS_TEXT,
+    config_options,
+    find_corpus,
+    given,
+    read_config,
+    text_option,
+    with_seeds,
+)
 from entrypoints.progress import scoring_progress, train_seed
 from sls.config import PROJECT_ROOT, WORK_ROOT, Config
 from sls.data.loading.trial_lists import TrialList, track_trials
@@ -77,7 +87,7 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
         links[STUDY_TAG] = run.run_id
     workplace = WORKPLACE / run.run_id
     found = Results(score_runs={track: {} for track in tracks}, chosen_runs={track: {} for track in scored})
-    with _saying_how_to_go_on(run.run_id):
+    with _saying_how_to_go_on(run.run_id, given({"config": config, "seeds": seeds, **options})):
         for own in by_seed:
             compute, scoring = own[0].compute, own[0].scoring
             pipeline = Pipeline(run.client, corpus, compute, links, scoring_progress, scoring, workplace)
@@ -99,14 +109,14 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
 
 
 @contextmanager
-def _saying_how_to_go_on(run_id: str) -> Iterator[None]:
-    """Says so at the beginning of a `with` block, and where Ctrl-C or SIGTERM ends it."""
-    told = f"Run {run_id}; if it is stopped: the same command with -P resume={run_id}"
-    say(told)
+def _saying_how_to_go_on(run_id: str, typed: Mapping[str, str]) -> Iterator[None]:
+    """Says the whole command where Ctrl-C or SIGTERM ends a `with` block, and at its beginning what is needed."""
+    say(f"Run {run_id}; if it is stopped: the same command with -P resume={run_id}")
     try:
         yield
     except KeyboardInterrupt:
-        say(told)
+        words = [f"--{name}={value}" for name, value in {**typed, "resume": run_id}.items()]
+        say(f"All of it goes on with: {shlex.join([sys.executable, '-m', 'entrypoints.main', *words])}")
         raise
 
 
@@ -128,13 +138,11 @@ def _run_recipe(
     metrics = found.metrics[recipe] = [{} for _ in trained]
     for item, measured in zip(trained, metrics, strict=True):
         title = recipe if len(trained) == 1 else f"{recipe} seed {item.seed}"
+        tracks = [track for track in trials if track in found.score_runs or item is best]
+        say(f"{title} chose {item.model.told}; scoring and evaluating it on {', '.join(tracks)}")
         with scratch_directory() as directory:
             source = resolve_model(run.client, item.model.uri, directory)
-            scored = {
-                track: pipeline.score(source, listed, title)
-                for track, listed in trials.items()
-                if track in found.score_runs or item is best
-            }
+            scored = {track: pipeline.score(source, trials[track], title) for track in tracks}
             for track, score_runs in found.score_runs.items():
                 score_runs.setdefault(recipe, []).append(scored[track])
                 measured |= pipeline.measure(scored[track], track, title)

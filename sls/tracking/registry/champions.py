@@ -86,6 +86,8 @@ def choose_champion(client: MlflowClient, place: str = CHAMPION_TRACK, by: str =
         f"version {best} has {found[by]}, "
         f"of {len(rivals)} version{'s' if len(rivals) > 1 else ''} evaluated on the same key"
     )
+    if equals := [str(version) for version in rivals if rivals[version][0] == value and version != best]:
+        reason += f"; so has {', '.join(equals)}, and the newest is taken"
     return Champion(str(best), reason)
 
 

@@ -134,7 +134,10 @@ class TrainingRecorder:
             return
         self._keep_state(with_weights=True)
         if self.training.accelerator.is_main_process:
-            logger.info("Kept a state; go on with: mlflow run . -e train -P resume=%s", self.run.run_id)
+            logger.info(
+                "Kept a state; this training goes on with: mlflow run . -e train -P resume=%s",
+                self.run.run_id,
+            )
         # A launcher ends the first process where another is gone, and the state would be lost.
         self.training.accelerator.wait_for_everyone()
         raise self.stop.error()
