@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from entrypoints.join import join
 from entrypoints.score import score
 from sls.data.tables.score_files import read_scores
-from sls.tracking.scoring import score_file
+from sls.tracking.scoring import score_file, scoring_run
 from sls.tracking.store import connect
 from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, score_command
 
@@ -113,7 +113,7 @@ def test_a_finished_result_is_found_and_said_unless_forced(whole, model, audio) 
 def test_without_an_output_the_finished_run_is_found_on_the_server(
     store, model, audio, tmp_path, monkeypatch
 ) -> None:
-    monkeypatch.setattr(score_file, "OUTPUT_DIRECTORY", tmp_path / "outputs")
+    monkeypatch.setattr(scoring_run, "OUTPUT_DIRECTORY", tmp_path / "outputs")
     arguments = score_command(model, audio, tmp_path)
     at = arguments.index("--output")
     del arguments[at : at + 2]

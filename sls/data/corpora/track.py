@@ -67,7 +67,9 @@ class Track:
                 return self._read(path, search, is_checked=is_checked, needs_labels=False)
         raise self._not_found(searches, root)
 
-    def key(self, data_root: str | Path, key: str | Path | None = None) -> Protocol:
+    def key(
+        self, data_root: str | Path, key: str | Path | None = None, *, is_checked: bool = True
+    ) -> Protocol:
         """Reads the labels of this track, and the speakers from where they are known.
 
         A key that is named is a file, or a directory that holds it in one of the usual places; without one it lies
@@ -89,7 +91,7 @@ class Track:
             if found is None:
                 raise self._not_found([search], root)
             path = found
-        protocol = self._read(path, search)
+        protocol = self._read(path, search, is_checked=is_checked)
         if protocol.labels is None:
             raise ValueError(f"{path}: found a list without labels, expected the key of track {self.name}")
         return self._add_speakers(protocol, data_root)
