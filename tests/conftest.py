@@ -10,8 +10,8 @@ import pytest
 
 from tests.servers import Server
 
-# Before torch is imported, and for the processes that tests start: several tests share the cores, and several threads do
-# not round alike from one process to the next.
+# Before torch is imported, and for the processes that tests start: several tests share the cores, and several threads
+# do not round alike from one process to the next.
 os.environ["OMP_NUM_THREADS"] = "1"
 # Before the doors make their console: a narrower terminal would wrap or cut what they print.
 os.environ["COLUMNS"] = "80"
