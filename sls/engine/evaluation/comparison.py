@@ -135,10 +135,8 @@ def _find_differences(
         tandem = make_tandem(plan.asv, TANDEM_COSTS[tdcf], (ATTACK,))
         estimators[tdcf] = partial(tandem.estimate, attacks=attacks, optimism=0.0)  # alike in both systems
     for measure, estimate in estimators.items():
-        tested = [
-            compare_pairs(_join_seeds(recipes, systems, map(estimate, rankings, alike)))
-            for alike in zip(*samplings, strict=True)
-        ]
+        kinds = zip(*(found.kinds for found in map(estimate, rankings, samplings)), strict=True)
+        tested = [compare_pairs(_join_seeds(recipes, systems, alike)) for alike in kinds]
         values = {found.system: found.value(measure) for found in evaluations}
         means = {recipe: fmean(values[system] for system in own) for recipe, own in recipes.items()}
         of_pairs = zip(combinations(recipes, 2), zip(*tested, strict=True), strict=True)
