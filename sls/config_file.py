@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import sls.config
 from sls.config import Config
+from sls.files import looked_in
 from sls.quotation import did_you_mean, quote, shorten
 from sls.yaml_file import read_yaml
 
@@ -50,8 +51,8 @@ def read_field_texts() -> dict[str, str]:
 
 # Options of the known reproduction, and fields of before, that have no counterpart here, and what serves instead.
 RETIRED = {
-    "is_eval": "use the score door: mlflow run . -e score",
-    "eval": "use the score door: mlflow run . -e score",
+    "is_eval": "use mlflow run . -e score",
+    "eval": "use mlflow run . -e score",
     "eval_output": "use -e score -P output=FILE",
     "model_path": "use -e score -P model=FILE",
     "track": "training does not need it; -e score and -e evaluate take -P track=NAME",
@@ -80,7 +81,7 @@ def read_config_values(path: str | Path, source: str = "") -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"config: no file {path} (looked in {Path.cwd()}); expected a YAML file")
+        raise FileNotFoundError(f"config: no file {path}{looked_in(path)}; expected a YAML file")
     values = read_yaml(path)
     if values is None:
         return {}
