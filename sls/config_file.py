@@ -49,7 +49,7 @@ def read_field_texts() -> dict[str, str]:
     return found
 
 
-# Options of the known reproduction, and fields of before, that have no counterpart here, and what serves instead.
+# Options of the known reproduction that have no counterpart here, and what serves instead.
 RETIRED = {
     "is_eval": "use mlflow run . -e score",
     "eval": "use mlflow run . -e score",
@@ -62,10 +62,7 @@ RETIRED = {
     "protocols_path": "use data_root, and tracks for a corpus of your own",
     "cudnn_deterministic_toggle": "runs are seeded by seed; there is no toggle",
     "cudnn_benchmark_toggle": "runs are seeded by seed; there is no toggle",
-    "rawboost_on": "RawBoost is applied in the loader's processes (as by rawboost_on=loader), no longer on a device",
 }
-WITHOUT_EFFECT = {"rawboost_on": "loader"}
-"""The value of a retired field with which a file of before still says what is done: that line is left out."""
 
 
 def read_config_values(path: str | Path, source: str = "") -> dict[str, Any]:
@@ -87,7 +84,6 @@ def read_config_values(path: str | Path, source: str = "") -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ValueError(f"{path}: found {type(values).__name__}, expected lines of `name: value`")
-    values = {name: value for name, value in values.items() if (name, value) not in WITHOUT_EFFECT.items()}
     for name in values:
         check_field_name(str(name), source or str(path))
     return values
