@@ -8,8 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entrypoints.console_tables import SHOWN_METRICS, decision_table, next_commands, recipe_table
+from entrypoints.console_tables import decision_table
 from entrypoints.door import console, door_command, say
+from entrypoints.experiment_tables import SHOWN_METRICS, next_commands, recipe_table
 from entrypoints.options import (
     SEEDS_TEXT,
     config_options,

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from entrypoints.console_tables import seeds_table
 from entrypoints.door import console, door_command, say
+from entrypoints.experiment_tables import seeds_table
 from entrypoints.options import (
     DEFAULT_CONFIG,
     SEEDS_TEXT,
