@@ -8,10 +8,13 @@ A signal from outside may come when the work is done, where the machine is busy 
 import importlib
 import os
 import runpy
+import subprocess
 import sys
 from typing import Any
 
 import psutil
+
+from sls.tracking import active_run
 
 
 def signalled(place: str, count: int, number: int) -> tuple[str, ...]:
@@ -31,15 +34,17 @@ def signal_after(place: str, count: int, number: int) -> None:
         result = call(*arguments, **named)
         num_calls += 1
         if num_calls == count:
-            for child in psutil.Process().children(recursive=True):
-                child.send_signal(number)
-            os.kill(os.getpid(), number)
+            job = [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+            # By a process of its own: a worker of the loader ends by a signal of its parent.
+            subprocess.run(["kill", f"-{number}", *map(str, job)], check=False)
         return result
 
     setattr(held, method, call_and_signal)
 
 
 if __name__ == "__main__":
+    # A busy machine may not send all of a training within the seconds that a signal leaves.
+    active_run.SIGNAL_LIMIT_S = 600.0
     where, times, what, door, *rest = sys.argv[1:]
     signal_after(where, int(times), int(what))
     sys.argv[1:] = rest
