@@ -231,8 +231,9 @@ class ComputeConfig:
     eval_batch_size: int = 8
     """Utterances in a batch of scoring or validation; 0: of scoring, what fits into the memory of a GPU, and of
     validation batch_size."""
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """Arithmetic: fp32, tf32 (matrix products on a GPU), or bf16 by autocast; weights are fp32 throughout."""
+    precision: Literal["fp32", "tf32", "bf16", "int8"] = "fp32"
+    """Arithmetic: fp32, tf32 (matrix products on a GPU), bf16 by autocast, or int8 (linear layers,
+    for scoring on a CPU with VNNI); weights are fp32 throughout."""
     compile: bool = False
     """Let PyTorch compile the encoder for training and scoring (on a CPU its transformer layers alone): a minute at
     the start, and other last digits."""
@@ -248,6 +249,11 @@ class ComputeConfig:
         require_at_least(0, self, "num_workers", "max_failures", "eval_batch_size")
         if self.compile and self.backend == "fairseq":
             raise ValueError("compile: found true with backend fairseq, expected backend=torchaudio")
+        if self.precision == "int8" and (self.compile or self.backend == "fairseq"):
+            raise ValueError(
+                f"precision: found int8 with compile {str(self.compile).lower()} and backend {self.backend}, "
+                "expected compile=false and backend=torchaudio"
+            )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sls.data.audio.recording import AudioError
 from sls.data.audio.uploads import decode_base64, read_samples, read_upload
 from sls.data.audio.windows import fit_length, window_starts
 from sls.data.tables.protocols import Label
-from sls.engine.compute.device import Precision, arithmetic
+from sls.engine.compute.device import DTYPES, Precision, arithmetic
 from sls.metrics.calibration import Calibration, describe_calibration, warn_of_llr
 from sls.metrics.dcf import decide
 from sls.models.checkpoints import LoadedCheckpoint
@@ -114,7 +114,7 @@ class Answerer:
     ) -> None:
         self.checkpoint, self.calibration, self.limits = checkpoint, calibration, limits
         self.precision = precision
-        pack(checkpoint.model, torch.bfloat16 if precision == "bf16" else torch.float32)
+        pack(checkpoint.model, DTYPES[precision])
         self._explain = SharedBatches(self._explain_batch, BATCH_SIZE)
 
     def answer(self, table: pd.DataFrame, params: RequestParams) -> pd.DataFrame:

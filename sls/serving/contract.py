@@ -21,7 +21,7 @@ DEFAULT_CURVE_HOP_S = 2.0
 LIMIT_PREFIX = "SLS_SERVE_"
 """Of the environment variables that set a limit, such as SLS_SERVE_MAX_BYTES."""
 PRECISION_VARIABLE = "SLS_SERVE_PRECISION"
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 _STRING, _DOUBLE = DataType.string, DataType.double
 OUTPUTS = {"score": _DOUBLE, "duration_used_s": _DOUBLE, "warnings": _STRING, "error": _STRING}
@@ -120,7 +120,7 @@ def limits_from_environment() -> ServingLimits:
 
 
 def precision_from_environment() -> Precision:
-    """Returns the precision of SLS_SERVE_PRECISION, fp32 by default, or bf16; raises ValueError for another."""
+    """Returns the precision of SLS_SERVE_PRECISION, fp32 by default; raises ValueError for none of `PRECISIONS`."""
     text = os.environ.get(PRECISION_VARIABLE) or "fp32"
     if text not in PRECISIONS:
         raise ValueError(f"{PRECISION_VARIABLE}: found {quote(text)}, expected {', '.join(PRECISIONS)}")

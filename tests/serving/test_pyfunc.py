@@ -18,6 +18,7 @@ from sls.models.checkpoints import LoadedCheckpoint
 from sls.serving.answers import Answerer
 from sls.serving.contract import ServingLimits, read_params
 from tests.serving.uploads import FORMS, NUM_SAMPLES, WAV, encode, frame_of, made_speech
+from tests.vnni import needs_vnni
 
 BASE = ["score", "duration_used_s", "warnings", "error"]
 
@@ -129,15 +130,17 @@ def test_windows_of_all_curves_of_a_request_are_limited(bundle, monkeypatch) -> 
     assert re.fullmatch(r"curve: found 5 windows, expected .*\b2\b.*curve_hop_s", answer["error"][1])
 
 
-def test_bf16_on_request_moves_scores_a_little_and_is_refused_by_another_name(
-    bundle, served, monkeypatch
-) -> None:
-    monkeypatch.setenv("SLS_SERVE_PRECISION", "bf16")
-    half = mlflow.pyfunc.load_model(str(bundle))
-    shift = abs(half.predict(frame_of(WAV))["score"][0] - served.predict(frame_of(WAV))["score"][0])
+@pytest.mark.parametrize("precision", ["bf16", pytest.param("int8", marks=needs_vnni)])
+def test_another_precision_on_request_moves_scores_a_little(bundle, served, monkeypatch, precision) -> None:
+    monkeypatch.setenv("SLS_SERVE_PRECISION", precision)
+    other = mlflow.pyfunc.load_model(str(bundle))
+    shift = abs(other.predict(frame_of(WAV))["score"][0] - served.predict(frame_of(WAV))["score"][0])
     assert 0 < shift < 0.1
+
+
+def test_a_precision_that_is_not_served_is_refused(bundle, monkeypatch) -> None:
     monkeypatch.setenv("SLS_SERVE_PRECISION", "tf32")
-    with pytest.raises(ValueError, match="SLS_SERVE_PRECISION: found 'tf32', .*fp32, bf16"):
+    with pytest.raises(ValueError, match="SLS_SERVE_PRECISION: found 'tf32', .*fp32, bf16, int8"):
         mlflow.pyfunc.load_model(str(bundle))
 
 

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 GIB = 2**30
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
+"""Of the weights of linear layers, by precision, where they are packed."""
 SMALL_MODEL = 10_000_000
 """Weights of a model that one thread computes; the smallest published encoder has ten times as many."""
-Precision = Literal["fp32", "tf32", "bf16"]
+Precision = Literal["fp32", "tf32", "bf16", "int8"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -53,13 +55,14 @@ def fitting_threads(model: nn.Module) -> Iterator[None]:
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
     """Computes in a precision for the duration of a `with` block; weights stay in fp32.
 
-    fp32 means fp32: tf32, which cuDNN uses for convolutions unless told otherwise, is off.
+    fp32 means fp32: tf32, which cuDNN uses for convolutions unless told otherwise, is off. In int8 are linear layers
+    alone, packed so (`sls.models.packing`); all else is fp32.
 
     Raises:
-        ValueError: `tf32` on a CPU, which has none.
+        ValueError: `tf32` on a CPU, which has none, or `int8` on a GPU.
     """
-    if precision == "tf32" and device.type != "cuda":
-        raise ValueError(f"precision: found tf32 on {device.type}, expected fp32 or bf16 there")
+    if precision == {"cpu": "tf32", "cuda": "int8"}[device.type]:
+        raise ValueError(f"precision: found {precision} on {device.type}, expected fp32 or bf16 there")
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     is_tf32 = precision == "tf32"
     _allow_tf32(is_tf32, is_tf32)

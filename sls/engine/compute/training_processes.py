@@ -59,8 +59,10 @@ def open_accelerator(compute: ComputeConfig) -> Accelerator:
     bf16 is autocast; weights stay in fp32.
 
     Raises:
-        ValueError: No such device, or a GPU that this machine lacks.
+        ValueError: No such device, a GPU that this machine lacks, or a precision that nothing is trained in.
     """
+    if compute.precision == "int8":
+        raise ValueError("precision: found int8, which is for scoring; expected fp32, tf32 or bf16")
     device = resolve_device(compute.device)
     is_alone = Launch.read().world_size == 1
     # accelerate keeps one state for the life of a process; a second training may have another device.

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sls.config import ComputeConfig
 from sls.data.tables.protocols import Label
-from sls.engine.compute.device import arithmetic, fitting_threads, full_memory_raises
+from sls.engine.compute.device import DTYPES, arithmetic, fitting_threads, full_memory_raises
 from sls.models.compiling import compiled_for_scoring
 from sls.models.packing import can_pack, packed_for_scoring
 
@@ -20,10 +20,14 @@ LARGEST_BATCH_SIZE = 256
 
 
 def linear_arithmetic(compute: ComputeConfig, device: torch.device) -> Literal["compiled", "packed", "plain"]:
-    """Returns how the encoder's linear layers are multiplied; it moves the last digits of the scores."""
+    """Returns how the encoder's linear layers are multiplied; it moves the last digits of the scores.
+
+    Raises:
+        ValueError: As `can_pack`.
+    """
     if compute.compile:
         return "compiled"
-    is_packed = device.type == "cpu" and can_pack(_packed_dtype(compute))
+    is_packed = device.type == "cpu" and can_pack(DTYPES[compute.precision])
     return "packed" if is_packed else "plain"
 
 
@@ -32,7 +36,7 @@ def prepared_for_scoring(model: nn.Module, compute: ComputeConfig, device: torch
     """Multiplies the linear layers of a model as `linear_arithmetic` says for the duration of a `with` block."""
     ways: dict[str, AbstractContextManager[None]] = {
         "compiled": compiled_for_scoring(model),
-        "packed": packed_for_scoring(model, _packed_dtype(compute)),
+        "packed": packed_for_scoring(model, DTYPES[compute.precision]),
         "plain": nullcontext(),
     }
     with fitting_threads(model), ways[linear_arithmetic(compute, device)]:
@@ -101,10 +105,6 @@ def largest_fitting(try_batch: Callable[[int], None], place: str) -> int:
         else:
             return size
     raise ValueError(f"eval_batch_size: not even one utterance fits into the memory of {place}")
-
-
-def _packed_dtype(compute: ComputeConfig) -> torch.dtype:
-    return torch.bfloat16 if compute.precision == "bf16" else torch.float32
 
 
 def _filled(windows: Tensor, size: int) -> Tensor:

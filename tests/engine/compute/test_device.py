@@ -65,10 +65,11 @@ def test_tf32_allows_it_for_the_duration_of_the_block() -> None:
     assert not torch.backends.cuda.matmul.allow_tf32
 
 
-def test_tf32_on_a_cpu_is_refused() -> None:
+@pytest.mark.parametrize(("precision", "device"), [("tf32", "cpu"), ("int8", "cuda")])
+def test_what_a_device_does_not_have_is_refused(precision, device) -> None:
     with (
-        pytest.raises(ValueError, match=r"precision: found tf32\b.*cpu, expected fp32\b.*bf16"),
-        arithmetic("tf32", CPU),
+        pytest.raises(ValueError, match=rf"precision: found {precision}\b.*{device}, expected fp32\b.*bf16"),
+        arithmetic(precision, torch.device(device)),
     ):
         pass
 

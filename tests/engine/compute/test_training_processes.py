@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from sls.config import ComputeConfig
@@ -11,3 +12,8 @@ def test_accumulation_of_accelerate_does_not_divide_the_gradient(monkeypatch) ->
     accelerator.backward((3 * weight).sum())
     assert weight.grad is not None
     assert weight.grad.item() == 3
+
+
+def test_nothing_is_trained_in_int8() -> None:
+    with pytest.raises(ValueError, match="precision: found int8, .* bf16"):
+        open_accelerator(ComputeConfig(device="cpu", precision="int8"))

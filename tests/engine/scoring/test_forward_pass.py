@@ -33,6 +33,12 @@ def test_compiled_layers_are_another_arithmetic_than_packed_ones(monkeypatch) ->
     assert ways == ["packed", "compiled"]
 
 
+@pytest.mark.parametrize("other", [{"compile": True}, {"backend": "fairseq"}])
+def test_what_would_leave_int8_out_is_refused(other) -> None:
+    with pytest.raises(ValueError, match=r"precision: found int8 with .*compile=false.*backend=torchaudio"):
+        ComputeConfig(precision="int8", **other)
+
+
 def test_a_batch_that_does_not_fit_says_what_to_lower() -> None:
     with pytest.raises(ValueError, match=r"eval_batch_size: found 8\b.* cpu\b"):
         score_windows(Loudness(4), torch.zeros(8, 10), 8, ComputeConfig(), CPU)
