@@ -24,7 +24,7 @@ help:  ## Show this list
 
 .PHONY: demo
 demo: $(VENV)/.run  ## Train, score, evaluate and register recipes v1 and v2 on the synthetic demo corpus
-	@mlflow run . --env-manager local && mlflow run . -e epochs --env-manager local
+	@SLS_MORE_FOLLOWS=1 mlflow run . --env-manager local && mlflow run . -e epochs --env-manager local
 
 .PHONY: ui
 ui: $(VENV)/.run  ## Open the tracking UI on port 5000, light: one worker, no job runner

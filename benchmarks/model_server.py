@@ -45,7 +45,9 @@ def running_server(
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    # Last the interpreter behind this environment, of which uv makes another one.
+    base = Path(sys.base_prefix) / "bin"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], str(base)])
     options = f"--env-manager {env_manager} -h 127.0.0.1 -p {port}".split()
     log_path = directory / "log.txt"
     with log_path.open("w") as log:

@@ -20,7 +20,7 @@ from sls.tracking.run import TrackedRun
 @text_option("models", "models, separated by commas: the newest scoring run of each is taken")
 @text_option(
     "studies",
-    "runs of studies, or of the door main, separated by commas: their recipes, each by all its seeds, are compared",
+    "runs of studies, or of main, separated by commas: their recipes, each by all its seeds, are compared",
 )
 @request_options()
 @config_options("data")

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from entrypoints.console_tables import make_table, next_commands
+from entrypoints.console_tables import make_table
 from entrypoints.door import console, door_command, say
+from entrypoints.experiment_tables import next_commands
 from entrypoints.options import config_options, find_corpus, split_list, text_option, typed_config
 from entrypoints.progress import scoring_progress
 from sls.data.corpora.corpus import DEMO_CORPUS, SYNTHETIC_NOTE

@@ -1,5 +1,6 @@
 """The whole experiment: `mlflow run .` trains, scores, evaluates, registers and compares recipes v1 and v2."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,8 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from entrypoints.console_tables import SHOWN_METRICS, decision_table, next_commands, recipe_table
+from entrypoints.console_tables import decision_table
 from entrypoints.door import console, door_command, say
+from entrypoints.experiment_tables import SHOWN_METRICS, next_commands, recipe_table
 from entrypoints.options import (
     SEEDS_TEXT,
     config_options,
@@ -35,11 +37,13 @@ from sls.tracking.registry.stages import appoint_champion, find_champion
 from sls.tracking.registry.versions import RegisteredVersion, register
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import MAIN_TAG, SEEDS_TAG, STUDY_TAG
-from sls.tracking.training.study import Study, choose_seed, log_summary, read_seed
+from sls.tracking.training.study import Study, choose_seed, describe_shortage, log_summary, read_seed
 
 RECIPES = (PROJECT_ROOT / "configs" / "v1.yaml", PROJECT_ROOT / "configs" / "v2.yaml")
 WORKPLACE = WORK_ROOT / "outputs" / "main"
 """Where scores lie until they are recorded, by the run that asked for them."""
+MORE_FOLLOWS_VARIABLE = "SLS_MORE_FOLLOWS"
+"""Is set by `make demo`, which goes on with `epochs` and tells there what to do next."""
 
 
 @dataclass
@@ -60,7 +64,7 @@ class Results:
     "config", "YAML files of the recipes, separated by commas [default: configs/v1.yaml,configs/v2.yaml]"
 )
 @text_option("seeds", SEEDS_TEXT)
-@text_option("resume", "id of a run of this door to go on with, where it was stopped; all else as before")
+@text_option("resume", "id of a run of main to go on with, where it was stopped; all else as before")
 @config_options()
 def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) -> None:
     """Run every recipe on every track, register the results, and print recipe by track."""
@@ -85,6 +89,8 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
     links = {MAIN_TAG: run.run_id}
     if len(by_seed[0]) > 1:
         links[STUDY_TAG] = run.run_id
+    if shortage := describe_shortage(len(by_seed[0])):
+        say(shortage)
     workplace = WORKPLACE / run.run_id
     found = Results(score_runs={track: {} for track in tracks}, chosen_runs={track: {} for track in scored})
     with _saying_how_to_go_on(run.run_id, given({"config": config, "seeds": seeds, **options})):
@@ -105,7 +111,8 @@ def main(run: TrackedRun, config: str, seeds: str, resume: str, **options: str) 
         _print_verdicts(pipeline, found.score_runs, run.run_id)
     say(f"Champion: {explain_champion(champion, best)}")
     link = share_comparison(run.client, run.experiment_id, Compared(corpus.name, run.run_id))
-    say(next_commands(run.client, link))
+    if not os.environ.get(MORE_FOLLOWS_VARIABLE):
+        say(next_commands(run.client, link))
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from entrypoints.console_tables import seeds_table
 from entrypoints.door import console, door_command, say
+from entrypoints.experiment_tables import seeds_table
 from entrypoints.options import (
     DEFAULT_CONFIG,
     SEEDS_TEXT,
@@ -20,7 +20,14 @@ from sls.data.corpora.corpus import Corpus
 from sls.engine.compute.training_processes import join_processes
 from sls.tracking.run import TrackedRun
 from sls.tracking.tags import SEEDS_TAG, STUDY_KIND, STUDY_TAG
-from sls.tracking.training.study import Study, choose_seed, log_summary, read_seed, read_seeds
+from sls.tracking.training.study import (
+    Study,
+    choose_seed,
+    describe_shortage,
+    log_summary,
+    read_seed,
+    read_seeds,
+)
 from sls.tracking.training.training_run import resumed_config, track_training
 
 
@@ -71,6 +78,9 @@ def _train_seeds(run: TrackedRun, study: Study, by_seed: Sequence[Config], corpu
     recipe = by_seed[0].training.recipe
     run.suggest_name(f"train {recipe} by {len(by_seed)} seeds")
     say(f"Study {run.run_id}; if it is stopped: mlflow run . -e train -P resume={run.run_id}")
+    shortage = describe_shortage(len(by_seed))
+    if shortage:
+        say(shortage)
     run_ids = [train_seed(study, config, corpus, is_one=False) for config in by_seed]
     trained = [read_seed(run.client, run_id) for run_id in run_ids]  # which the server must have by now
     best = choose_seed(trained)
@@ -78,7 +88,8 @@ def _train_seeds(run: TrackedRun, study: Study, by_seed: Sequence[Config], corpu
     console.print(seeds_table(recipe, corpus.name, trained, best))
     for item in trained:
         say(f"Seed {item.seed} chose {item.model.told}: {item.model.uri}")
-    say(f"Lowest {best.monitored}: seed {best.seed}. Compare this study with another: studies={run.run_id}")
+    compare = f"Compare this study with another: studies={run.run_id}"
+    say(f"Lowest {best.monitored}: seed {best.seed}. {compare}{f' ({shortage})' if shortage else ''}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import sls.config
 from sls.config import Config
+from sls.files import looked_in
 from sls.quotation import did_you_mean, quote, shorten
 from sls.yaml_file import read_yaml
 
@@ -48,10 +49,10 @@ def read_field_texts() -> dict[str, str]:
     return found
 
 
-# Options of the known reproduction, and fields of before, that have no counterpart here, and what serves instead.
+# Options of the known reproduction that have no counterpart here, and what serves instead.
 RETIRED = {
-    "is_eval": "use the score door: mlflow run . -e score",
-    "eval": "use the score door: mlflow run . -e score",
+    "is_eval": "use mlflow run . -e score",
+    "eval": "use mlflow run . -e score",
     "eval_output": "use -e score -P output=FILE",
     "model_path": "use -e score -P model=FILE",
     "track": "training does not need it; -e score and -e evaluate take -P track=NAME",
@@ -61,10 +62,7 @@ RETIRED = {
     "protocols_path": "use data_root, and tracks for a corpus of your own",
     "cudnn_deterministic_toggle": "runs are seeded by seed; there is no toggle",
     "cudnn_benchmark_toggle": "runs are seeded by seed; there is no toggle",
-    "rawboost_on": "RawBoost is applied in the loader's processes (as by rawboost_on=loader), no longer on a device",
 }
-WITHOUT_EFFECT = {"rawboost_on": "loader"}
-"""The value of a retired field with which a file of before still says what is done: that line is left out."""
 
 
 def read_config_values(path: str | Path, source: str = "") -> dict[str, Any]:
@@ -80,13 +78,12 @@ def read_config_values(path: str | Path, source: str = "") -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"config: no file {path} (looked in {Path.cwd()}); expected a YAML file")
+        raise FileNotFoundError(f"config: no file {path}{looked_in(path)}; expected a YAML file")
     values = read_yaml(path)
     if values is None:
         return {}
     if not isinstance(values, dict):
         raise ValueError(f"{path}: found {type(values).__name__}, expected lines of `name: value`")
-    values = {name: value for name, value in values.items() if (name, value) not in WITHOUT_EFFECT.items()}
     for name in values:
         check_field_name(str(name), source or str(path))
     return values

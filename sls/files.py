@@ -115,6 +115,11 @@ def reading(place: str) -> Iterator[None]:
         raise ValueError(f"{place}: cannot be used: {first_line(error)}") from error
 
 
+def looked_in(path: str | Path) -> str:
+    """Returns where a path that is not there was looked for, to follow it in an error; an absolute one says it."""
+    return "" if Path(path).is_absolute() else f" (looked in {Path.cwd()})"
+
+
 def check_is_file(path: Path, parameter: str = "", expected: str = "a regular file") -> None:
     """Refuses what is no regular file; a pipe, for one, can be read once only.
 
@@ -128,7 +133,7 @@ def check_is_file(path: Path, parameter: str = "", expected: str = "a regular fi
         return
     where = f"{parameter}: {path}" if parameter else str(path)
     if not path.exists():
-        raise FileNotFoundError(f"{where}: no such file (looked in {Path.cwd()}), expected {expected}")
+        raise FileNotFoundError(f"{where}: no such file{looked_in(path)}, expected {expected}")
     found = "a directory" if path.is_dir() else "a pipe or a device"
     raise ValueError(f"{where}: found {found}, expected {expected}")
 

@@ -83,15 +83,6 @@ def test_retired_option_says_what_to_use_instead(tmp_path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_of_before_is_read_where_its_retired_field_changed_nothing(tmp_path) -> None:
-    path = tmp_path / "old.yaml"
-    path.write_text("lr: 1.0e-05\nrawboost_on: loader\n")
-    assert read_config_values(path) == {"lr": 1e-5}
-    path.write_text("lr: 1.0e-05\nrawboost_on: device\n")
-    with pytest.raises(ValueError, match=r"old.yaml: rawboost_on .*loader"):
-        read_config_values(path)
-
-
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -16,6 +16,7 @@ from sls import files
 from sls.files import (
     check_is_place,
     file_digest,
+    looked_in,
     scratch_directory,
     write_whole,
 )
@@ -24,6 +25,12 @@ from sls.files import (
 def test_a_digest_is_sha_256(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a").startswith("ba7816bf")
+
+
+def test_where_one_looked_is_told_of_a_relative_path_alone(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert looked_in("data") == f" (looked in {tmp_path})"
+    assert looked_in("/data") == looked_in(Path("/data")) == ""
 
 
 def test_a_block_that_fails_writes_nothing(tmp_path: Path) -> None:

@@ -71,8 +71,10 @@ class PavCalibration:
 Calibration = LogisticCalibration | PavCalibration
 MAX_NAME = 300
 """Characters of what a calibration says of its trials: every served answer repeats it."""
-OUTSIDE = "outside"
-"""The warning of a score that lies outside those of the fit."""
+OUTSIDE, UNPROVEN = "outside", "unproven"
+"""The warnings of a score that lies outside those of the fit, and of an LLR beyond `PROVEN_LLR`."""
+PROVEN_LLR = math.log(1e6)
+"""No list of trials bears out more than a million to one, which a fit gives where a threshold parts its classes."""
 OUTSIDE_SLACK = 1e-4
 """Of their range: another batch, or fewer digits in a file, move a score by less."""
 
@@ -83,6 +85,12 @@ def are_outside(calibration: Calibration, scores: ArrayLike) -> NDArray[np.bool_
     slack = OUTSIDE_SLACK * (high - low) if math.isfinite(high) else 0.0
     scores = np.asarray(scores, dtype=np.float64)
     return (scores < low - slack) | (scores > high + slack)
+
+
+def warn_of_llr(calibration: Calibration, score: float) -> list[str]:
+    """Returns the warnings of a score and its LLR."""
+    is_unproven = abs(calibration.apply(score)) > PROVEN_LLR
+    return [OUTSIDE] * bool(are_outside(calibration, score)) + [UNPROVEN] * bool(is_unproven)
 
 
 def describe_calibration(calibration: Calibration) -> str:

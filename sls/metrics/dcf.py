@@ -55,7 +55,7 @@ class Decision:
     llr: float
     probability_bonafide: float
     decision: Literal["bonafide", "spoof"]
-    threshold: float
+    llr_threshold: float
     """The least `llr` that is accepted."""
 
 

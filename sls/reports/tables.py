@@ -19,7 +19,6 @@ from sls.metrics.intervals import Interval
 from sls.quotation import make_visible
 
 NO_VALUE = "-"
-MEASURE_DIGITS = 4
 HEAT_TITLES = {"eer": "EER (%)", "min_tdcf": "min t-DCF"}
 
 
@@ -77,7 +76,7 @@ def tabulate_measures(evaluations: Sequence[Evaluation], names: Collection[str] 
         [
             f"{measure.title} %" if measure.unit == FRACTION else measure.title,
             evaluation.system,
-            Number(format_number(measure.value, measure.unit, MEASURE_DIGITS), measure.value),
+            Number(format_number(measure.value, measure.unit), measure.value),
             *(interval_cell(measure.interval(is_clustered=kind), measure.unit, "") for kind in over),
         ]
         for name in names
@@ -119,7 +118,8 @@ def tabulate_confusion(evaluation: Evaluation) -> Table:
         "spoofed": (found.accepted_spoof, found.rejected_spoof),
     }
     rows: list[list[str | Number]] = [[name, *map(_count, both)] for name, both in counts.items()]
-    return Table([f"trials, at {evaluation.eer_threshold:.6g}", "accepted", "rejected"], rows)
+    what = "log-likelihood ratio" if evaluation.is_calibrated else "score"
+    return Table([f"trials, at the {what} {evaluation.eer_threshold:.6g}", "accepted", "rejected"], rows)
 
 
 def tabulate_breakdown(breakdown: Breakdown) -> Table:

@@ -9,7 +9,7 @@ from sls.engine.evaluation.transfer_results import (
     TransferMatrix,
     TransferReport,
 )
-from sls.reports.tables import HEAT_TITLES, MEASURE_DIGITS, NO_VALUE, Number, Table, drop_empty, interval_cell
+from sls.reports.tables import HEAT_TITLES, NO_VALUE, Number, Table, drop_empty, interval_cell
 
 OWN_NOTE = "set on these trials"
 
@@ -47,7 +47,7 @@ def list_transfers(report: TransferReport) -> Table:
         [
             *(matrix.title, METHODS[item.method], item.source, item.target, OWN_NOTE if item.is_own else ""),
             f"{found.title} %" if found.unit == FRACTION else found.title,
-            Number(format_number(found.value, found.unit, MEASURE_DIGITS), found.value),
+            Number(format_number(found.value, found.unit), found.value),
             *(interval_cell(found.interval(is_clustered=kind), found.unit) for kind in (False, True)),
         ]
         for matrix in report.matrices

@@ -19,7 +19,7 @@ from sls.data.audio.uploads import decode_base64, read_samples, read_upload
 from sls.data.audio.windows import fit_length, window_starts
 from sls.data.tables.protocols import Label
 from sls.engine.compute.device import DTYPES, Precision, arithmetic
-from sls.metrics.calibration import OUTSIDE, Calibration, are_outside, describe_calibration
+from sls.metrics.calibration import Calibration, describe_calibration, warn_of_llr
 from sls.metrics.dcf import decide
 from sls.models.checkpoints import LoadedCheckpoint
 from sls.models.packing import pack
@@ -199,8 +199,8 @@ class Answerer:
         if self.calibration is not None:
             row |= asdict(decide(float(self.calibration.apply(scores[0])), params.costs))
             row["calibration"] = describe_calibration(self.calibration)
-            if are_outside(self.calibration, scores[0]):
-                row["warnings"] = ", ".join(filter(None, [row["warnings"], OUTSIDE]))
+            doubts = warn_of_llr(self.calibration, scores[0])
+            row["warnings"] = ", ".join(filter(None, [row["warnings"], *doubts]))
 
     def _tabulate(self, rows: list[dict[str, Any]], params: RequestParams) -> pd.DataFrame:
         names = [*OUTPUTS, *(CALIBRATED_OUTPUTS if self.calibration is not None else ())]

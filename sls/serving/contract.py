@@ -29,7 +29,7 @@ CALIBRATED_OUTPUTS = {
     "llr": _DOUBLE,
     "probability_bonafide": _DOUBLE,
     "decision": _STRING,
-    "threshold": _DOUBLE,
+    "llr_threshold": _DOUBLE,
     "calibration": _STRING,
 }
 ALWAYS_PRESENT = ("warnings", "error")

@@ -10,8 +10,9 @@ Output, by row:
     error             empty, or why the recording cannot be used; its numbers are then missing
 With a calibration also:
     llr               log-likelihood ratio, bona fide against spoof, natural logarithm
-    probability_bonafide, decision (bonafide or spoof), threshold (of llr): at the prior and costs of the
+    probability_bonafide, decision (bonafide or spoof), llr_threshold: at the prior and costs of the
                       parameters spoof_prior, miss_cost and false_alarm_cost
+    outside, unproven among the warnings (`sls.metrics.calibration`)
 Without one these columns are absent: a score alone is no decision. The parameter `layer_weights` adds a column of
 that name: how much the countermeasure listened to each layer of XLS-R, as a JSON list. The parameter `curve` adds one
 of the scores along the whole recording, a window every `curve_hop_s` seconds: a JSON list of start_s and score.

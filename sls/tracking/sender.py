@@ -23,7 +23,7 @@ from sls.tracking.writer import RunTakenOver, expect_writer, open_run
 RETRY_DELAY_S = 2.0
 """How long after a call that failed the next one is made."""
 AWAY_PATIENCE_S = 10.0
-"""How long the end of a run waits for a server that is away."""
+"""How long the end of a run waits for a server that is away, and then for the answer to a call that is under way."""
 
 NOT_YET = "nothing is removed while"
 """How the reason begins why a deletion was not made."""
@@ -43,7 +43,7 @@ class Sender:
         self._run = TrackedRun(client, journal.position.run_id)
         self._away_since: float | None = None
         self._away_reason = ""
-        self._is_closing = self._is_ended = False
+        self._is_closing = self._is_ended = self._is_calling = False
         self._refused_before = ""
         """What another journal of the run could not bring, if that makes it end FAILED."""
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
@@ -111,7 +111,9 @@ class Sender:
             while not journal.is_sent and not journal.stopped:
                 now = time.monotonic()
                 away_s = 0.0 if self._away_since is None else now - max(self._away_since, started)
-                if now - started > limit_s or away_s > AWAY_PATIENCE_S:
+                # A busy server may take longer over a call than one that is away is waited for.
+                is_away = away_s > AWAY_PATIENCE_S and not self._is_calling
+                if now - started > limit_s or is_away:
                     break
                 journal.changed.wait(0.1)
             self._is_ended = True
@@ -138,12 +140,14 @@ class Sender:
 
     def _work(self) -> None:
         while self._wait_for_work():
+            self._is_calling = True
             try:
                 self.send_next()
             except RunTakenOver as error:
                 left = f"this one stops, and what it had not sent stays in {self.journal.path}"
                 self.journal.stop(RunTakenOver(f"{error}; {left}"))
             except Exception as error:  # whatever it is, training goes on and the entry is kept
+                self._is_calling = False
                 self._note_away(error)
                 with self.journal.changed:
                     self.journal.changed.wait_for(lambda: self._is_ended, RETRY_DELAY_S)

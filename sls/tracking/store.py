@@ -32,8 +32,8 @@ REGISTERED_MODEL_NAME = "xlsr-sls"
 FINISHED = "attributes.status = 'FINISHED'"
 """A condition of `find_runs`."""
 NEWEST_FIRST = (f"tags.{ENDED_TAG} DESC", "attributes.end_time DESC")
-"""An order of `find_runs`: the last that ended comes first, whatever the clocks say, which only runs of an earlier
-version are told apart by."""
+"""An order of `find_runs`: the last that ended comes first, whatever the clocks say, by which those
+are told apart alone that something else has ended."""
 MAX_PAGE_SIZE = 1_000
 
 Found = TypeVar("Found")

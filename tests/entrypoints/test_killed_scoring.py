@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import mlflow
@@ -17,11 +16,14 @@ from sls.data.tables.score_files import read_scores
 from sls.engine.scoring.partial_scores import Shard, partial_path
 from sls.tracking.store import connect
 from tests.entrypoints.scoring_work import make_checkpoint, make_recordings, score_command, start_door
+from tests.signalled_door import signalled
 
 pytestmark = pytest.mark.slow
 
 NUM_KILLS = 6
 NUM_RECORDINGS = 400
+APPEND = "sls.engine.scoring.partial_scores:PartialWriter.append"
+"""Is called for each batch."""
 LAUNCHER = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
 
@@ -47,12 +49,6 @@ def finish(process) -> str:
     return output
 
 
-def wait_for(path: Path, num_bytes: int, process) -> None:
-    """Waits until a partial file has grown to some bytes, or its process has ended."""
-    while process.poll() is None and not (path.is_file() and path.stat().st_size >= num_bytes):
-        time.sleep(0.002)
-
-
 def test_kills_on_two_shards_leave_the_exact_file(work, whole, tmp_path) -> None:
     model, audio = work
     rng = np.random.default_rng(20)
@@ -61,15 +57,12 @@ def test_kills_on_two_shards_leave_the_exact_file(work, whole, tmp_path) -> None
     while sum(kills.values()) < NUM_KILLS:
         number = 1 if kills[1] <= kills[2] else 2
         partial = partial_path(output, Shard(number, 2))
-        size = partial.stat().st_size if partial.is_file() else 0
         command = score_command(model, audio, output, "--shard", f"{number}/2")
-        process = start_door("entrypoints.score", *command)
-        # The moments are drawn in bytes of the partial file: a shard has some 4,500.
-        wait_for(partial, size + int(rng.integers(0, 700)), process)
-        time.sleep(float(rng.uniform(0, 0.01)))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        # A shard has 50 batches.
+        place = signalled(APPEND, int(rng.integers(1, 10)), signal.SIGKILL)
+        process = start_door(*place, "entrypoints.score", *command)
+        errors = process.communicate()[1]
+        assert process.returncode == -signal.SIGKILL, errors
         kills[number] += 1
         content = partial.read_bytes() if partial.is_file() else b""
         # As a power cut may leave it, beside what a kill does.
@@ -92,9 +85,9 @@ def test_of_two_processes_with_one_output_the_second_is_refused_by_the_name_of_t
 ) -> None:
     model, audio = work
     output = tmp_path / "scores.txt"
-    first = start_door("entrypoints.score", *score_command(model, audio, output))
-    wait_for(partial_path(output), 1, first)
-    os.kill(first.pid, signal.SIGSTOP)
+    stopped = signalled(APPEND, 1, signal.SIGSTOP)
+    first = start_door(*stopped, "entrypoints.score", *score_command(model, audio, output))
+    os.waitid(os.P_PID, first.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
     try:
         second = start_door("entrypoints.score", *score_command(model, audio, output))
         _, errors = second.communicate(timeout=300)

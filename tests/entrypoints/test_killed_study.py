@@ -23,7 +23,7 @@ from sls.tracking.evaluation.pipeline import Pipeline
 from sls.tracking.run import TrackedRun
 from sls.yaml_file import read_yaml
 from tests.entrypoints.scoring_work import start_door
-from tests.tracking.training.test_stopped_training import states, wait_for
+from tests.signalled_door import signalled
 
 pytestmark = pytest.mark.slow
 TRACKS = ("LA",)
@@ -62,15 +62,11 @@ def test_a_killed_experiment_goes_on_with_the_seed_that_it_was_at(
     tracks["tracks"] = {name: tracks["tracks"][name] for name in ("train", *TRACKS)}
     (tmp_path / "one.tracks.yaml").write_text(yaml.safe_dump(tracks))
     arguments = options(small_corpus, tracks=tmp_path / "one.tracks.yaml")
-    process = start_door("entrypoints.main", *arguments)
-
-    def is_at_the_second_seed() -> bool:
-        runs = runs_of("train")
-        return len(runs) == 2 and any(runs[1].info.run_id in str(path) for path in states(store))
-
-    wait_for(is_at_the_second_seed, process)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    # After the first of the two epochs of the second seed.
+    killed_there = signalled("entrypoints.progress:TrainingProgress.on_epoch", 3, signal.SIGKILL)
+    process = start_door(*killed_there, "entrypoints.main", *arguments)
+    errors = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, errors
     (killed,) = runs_of("main")
     first, second = runs_of("train")
     assert (first.info.status, second.info.status) == ("FINISHED", "RUNNING")
@@ -96,6 +92,7 @@ def test_a_killed_experiment_goes_on_with_the_seed_that_it_was_at(
         assert "beside resume, expected v1 by 1,2," in other.stderr
     done = finished(main, [*arguments, "--resume", killed.info.run_id])
     assert " ± " in done.output
+    assert "2 seeds: of fewer than 4 " in done.output
 
     (ended,) = runs_of("main")
     assert (ended.info.run_id, ended.info.status) == (killed.info.run_id, "FINISHED")
@@ -153,6 +150,7 @@ def test_a_stopped_study_of_the_train_door_goes_on_by_its_id_alone(
         assert f"{name}: found {value} beside resume" in other.stderr
     done = finished(train, resume)
     assert "v1 by seed" in done.output
+    assert done.output.count("2 seeds: of fewer than 4 ") == 2
     (ended,) = runs_of("study")
     assert ended.info.status == "FINISHED"
     assert [(run.info.run_id, run.info.status) for run in runs_of("train")] == [

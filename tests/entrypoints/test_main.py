@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from entrypoints.main import RECIPES, main
-from sls.config import DataConfig
+from entrypoints.main import MORE_FOLLOWS_VARIABLE, RECIPES, main
+from sls.config import PROJECT_ROOT, DataConfig
 from sls.data.corpora.corpus import open_corpus
 from sls.data.loading.trial_lists import TrialList
 from sls.data.tables.score_files import format_score
@@ -44,6 +44,9 @@ def test_a_recipe_is_registered_with_a_calibration_of_dev_and_its_decisions_are_
     store, small_corpus: Path, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(Pipeline, "score", score_as_made)
+    # As `make demo` does, at whose end `epochs` says what to do next.
+    monkeypatch.setenv(MORE_FOLLOWS_VARIABLE, "1")
+    assert f"{MORE_FOLLOWS_VARIABLE}=1 mlflow run . " in (PROJECT_ROOT / "Makefile").read_text()
     options = {
         "config": RECIPES[0],
         "data_root": small_corpus,
@@ -56,6 +59,7 @@ def test_a_recipe_is_registered_with_a_calibration_of_dev_and_its_decisions_are_
         main, [word for name, value in options.items() for word in (f"--{name}", str(value))]
     )
     assert done.exit_code == 0, done.output + done.stderr
+    assert "Compare the recipes" not in done.output
     client = connect()
     version = client.get_model_version_by_alias(REGISTERED_MODEL_NAME, "recipe-v1")
     outputs = mlflow.models.get_model_info(version.source).signature.outputs.input_names()

@@ -3,7 +3,7 @@
 import csv
 import json
 import signal
-import time
+from math import ceil
 from pathlib import Path
 
 import mlflow
@@ -14,6 +14,7 @@ from mlflow.entities import Run
 from entrypoints.evaluate import evaluate
 from entrypoints.robustness import robustness
 from entrypoints.score import score
+from sls.data.tables.score_files import read_scores
 from sls.engine.scoring.partial_scores import partial_path, read_partial
 from sls.models.checkpoints import CheckpointInfo, build_countermeasure, save_checkpoint
 from sls.tracking.active_run import tracked_run
@@ -21,6 +22,7 @@ from sls.tracking.registry.checkpoints import log_checkpoint
 from sls.tracking.store import connect
 from tests.entrypoints.scoring_work import start_door
 from tests.entrypoints.test_evaluate_and_compare import artifact_names, newest_run
+from tests.signalled_door import signalled
 
 NUM_SAMPLES = 8_000
 CONDITIONS = ("noisy", "trimmed", "silence-alone")
@@ -234,28 +236,28 @@ def finished_by_condition() -> dict[str, Run]:
 
 @pytest.mark.slow
 def test_a_killed_robustness_run_goes_on_where_it_was(arguments: dict[str, str], tmp_path: Path) -> None:
-    # A codec takes long enough for a kill to find it at work.
     arguments |= {"track": "LA", "only": "noisy,opus-12"}
     assert call(arguments, output=str(tmp_path / "whole"), only="opus-12").exit_code == 0
     client = connect()
     for run in runs_of("score"):
         client.delete_run(run.info.run_id)
     partial = partial_path(tmp_path / "scores" / "LA.opus-12.txt")
-    process = start_door("entrypoints.robustness", *words(arguments))
-    while process.poll() is None and not (partial.is_file() and partial.read_bytes().count(b"\n") > 4):
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    num_trials = len(read_scores(tmp_path / "whole" / "LA.opus-12.txt"))
+    # After two batches of four of the last of three score files.
+    place = "sls.engine.scoring.partial_scores:PartialWriter.append"
+    killed_there = signalled(place, 2 * ceil(num_trials / 4) + 2, signal.SIGKILL)
+    process = start_door(*killed_there, "entrypoints.robustness", *words(arguments))
+    errors = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, errors
     left = read_partial(partial)
     assert left is not None
+    assert len(left.scores) == 8
     assert set(finished_by_condition()) == {"", "noisy"}
     done = call(arguments)
     assert done.exit_code == 0, done.output
     finished = finished_by_condition()
     assert set(finished) == {"", "noisy", "opus-12"}
     # Whole batches of what the killed process had scored are kept.
-    kept = finished["opus-12"].data.metrics["score/num_kept"]
-    assert len(left.scores) - 4 < kept <= len(left.scores)
+    assert finished["opus-12"].data.metrics["score/num_kept"] == 8
     for path in (tmp_path / "whole").glob("*.txt"):
         assert (tmp_path / "scores" / path.name).read_bytes() == path.read_bytes()

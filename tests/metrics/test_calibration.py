@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from sls.metrics.calibration import (
+    OUTSIDE,
+    UNPROVEN,
     LogisticCalibration,
     PavCalibration,
     calibration_from_dict,
     fit_logistic,
     fit_pav,
+    warn_of_llr,
 )
 from sls.metrics.cllr import compute_cllr, compute_min_cllr
 from tests.metrics.naive import draw_scores
@@ -19,6 +22,13 @@ def draw_ratios(seed: int, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
     """Scores that are their own log-likelihood ratios: normal, means +-2, variance 4."""
     rng = np.random.default_rng(seed)
     return rng.normal(2, 2, size), rng.normal(-2, 2, size // 2)
+
+
+def test_ratios_beyond_a_million_to_one_and_scores_beyond_the_fit_are_warned_of():
+    line = LogisticCalibration(2.0, 0.0, score_range=(-8.0, 6.0))
+    expected = {-9.0: [OUTSIDE, UNPROVEN], -7.0: [UNPROVEN], -6.9: [], 6.0: [], 6.5: [OUTSIDE]}
+    assert {score: warn_of_llr(line, score) for score in expected} == expected
+    assert warn_of_llr(fit_pav([1.0, 2.0], [-1.0, 0.0]), 50.0) == [OUTSIDE]
 
 
 def test_a_line_that_would_turn_scores_round_is_refused():

@@ -31,7 +31,7 @@ def test_act_dcf_decides_at_the_bayes_threshold_and_accepts_a_score_at_it():
 def test_trial_at_the_threshold_is_accepted_at_the_odds_of_the_costs():
     costs = DetectionCosts(spoof_prior=0.2, miss_cost=1, false_alarm_cost=3)
     found = decide(costs.threshold, costs)
-    assert (found.llr, found.threshold, found.decision) == (costs.threshold, costs.threshold, "bonafide")
+    assert (found.llr, found.llr_threshold, found.decision) == (costs.threshold, costs.threshold, "bonafide")
     assert found.probability_bonafide == pytest.approx(3 / 4)  # a false alarm costs three times a miss
     assert decide(math.nextafter(costs.threshold, -math.inf), costs).decision == "spoof"
 

@@ -20,7 +20,7 @@ from sls.metrics.dcf import DetectionCosts
 from sls.metrics.operating_points import EER_POINT
 from sls.reports.report import render_report
 from sls.reports.robustness_tables import tabulate_conditions, tabulate_flips
-from sls.reports.tables import cross_breakdown, tabulate_breakdown, text_of
+from sls.reports.tables import cross_breakdown, tabulate_breakdown, tabulate_measures, text_of
 from tests.engine.evaluation.keys import make_asv, make_corpus
 from tests.engine.evaluation.test_comparison import make_systems
 from tests.engine.robustness.test_judgement import judged
@@ -102,7 +102,7 @@ def test_the_page_needs_nothing_from_elsewhere(files, comparison_files):
 def test_the_page_holds_every_number_as_a_person_reads_it(evaluation, files):
     text = read_page(files).text
     trials, clusters = evaluation.measures[0].intervals
-    assert f"{100 * evaluation.eer:.4f}" in text
+    assert f"{100 * evaluation.eer:.2f}" in text
     for interval in (trials, clusters):
         assert f"[{100 * interval.low:.2f}, {100 * interval.high:.2f}]" in text
     assert f"{evaluation.value('min_tdcf'):.4f}" in text
@@ -112,6 +112,12 @@ def test_the_page_holds_every_number_as_a_person_reads_it(evaluation, files):
     assert "95 % over 10 speakers and 3 attacks" in text
     # Of a breakdown by attack each cell rests on one.
     assert "10 speakers and 1 attack\n" in text
+
+
+def test_rates_have_two_decimals_and_the_rest_four(evaluation):
+    values = {name: text_of(value) for name, value, *_ in tabulate_measures([evaluation]).rows}
+    assert values["EER %"] == f"{100 * evaluation.eer:.2f}"
+    assert values["min t-DCF"] == f"{evaluation.value('min_tdcf'):.4f}"
 
 
 def test_the_page_says_what_the_other_subsets_of_the_key_give(evaluation, files):

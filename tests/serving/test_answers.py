@@ -22,18 +22,18 @@ def sizes_of_shared_batches(pause_s: float) -> list[int]:
     def square(items: list[int]) -> list[int]:
         sizes.append(len(items))
         started.set()
-        assert release.wait(10)
+        assert release.wait(60)
         return [item * item for item in items]
 
     batches = SharedBatches(square, max_batch_size=4)
     with ThreadPoolExecutor(8) as pool:
         first = pool.submit(batches, [0])
-        assert started.wait(10)
+        assert started.wait(60)
         others = [pool.submit(batches, [item]) for item in range(1, 7)]
         time.sleep(pause_s)
         release.set()
-        assert first.result(10) == [0]
-        assert [other.result(10) for other in others] == [[item * item] for item in range(1, 7)]
+        assert first.result(60) == [0]
+        assert [other.result(60) for other in others] == [[item * item] for item in range(1, 7)]
     return sizes
 
 

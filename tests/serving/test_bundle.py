@@ -152,7 +152,9 @@ def test_pins_are_of_public_versions_and_of_installed_packages(monkeypatch) -> N
 @pytest.mark.slow
 def test_uv_makes_a_fresh_environment_that_serves_a_copy_elsewhere(bundle, served, tmp_path, program) -> None:
     """With nothing of the project, of the place where the bundle was made, or of this environment."""
-    program("uv")
+    # It needs a cache that it can write to, which is in HOME, and an index of packages.
+    probe = tmp_path / "probe"
+    program("uv", "pip", "install", "--target", str(probe), "--python", sys.executable, "--dry-run", "torch")
     shutil.copytree(bundle, tmp_path / "copy")
     environments = tmp_path / "environments"
     try:

@@ -176,7 +176,7 @@ def test_page_says_a_sentence_where_the_answer_is_no_json_or_the_file_is_too_lar
     assert standing_in.execute_script("return questions.length") == len(texts)
 
 
-DECISION = {"probability_bonafide": 0.25, "llr": -1.5, "threshold": -0.6, "calibration": "logistic"}
+DECISION = {"probability_bonafide": 0.25, "llr": -1.5, "llr_threshold": -0.6, "calibration": "logistic"}
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -54,14 +54,14 @@ def test_many_rows_score_as_each_alone_over_the_batches(served) -> None:
 def test_llr_probability_and_decision_follow_the_calibration_prior_and_costs(served) -> None:
     row = served.predict(frame_of(WAV)).iloc[0]
     assert row["llr"] == pytest.approx(2 * row["score"] + 1)
-    assert row["threshold"] == pytest.approx(np.log(10 * 0.05 / 0.95))
+    assert row["llr_threshold"] == pytest.approx(np.log(10 * 0.05 / 0.95))
     odds = np.exp(row["llr"]) * 0.95 / 0.05
     assert row["probability_bonafide"] == pytest.approx(odds / (1 + odds))
-    assert row["decision"] == ("bonafide" if row["llr"] >= row["threshold"] else "spoof")
+    assert row["decision"] == ("bonafide" if row["llr"] >= row["llr_threshold"] else "spoof")
     wary = {"spoof_prior": 0.9, "miss_cost": 1.0, "false_alarm_cost": 1e6}
     row = served.predict(frame_of(WAV), params=wary).iloc[0]
     assert row["decision"] == "spoof"
-    assert row["threshold"] == pytest.approx(np.log(1e6 * 9))
+    assert row["llr_threshold"] == pytest.approx(np.log(1e6 * 9))
     trusting = {"spoof_prior": 1e-6, "miss_cost": 1e6, "false_alarm_cost": 1.0}
     assert served.predict(frame_of(WAV), params=trusting)["decision"][0] == "bonafide"
 

@@ -46,7 +46,7 @@ def test_server_answers_with_the_scores_of_predict(port: int, served) -> None:
         assert [row["score"] for row in rows] == pytest.approx(expected["score"].to_list(), abs=1e-5)
         assert [row["error"] for row in rows] == ["", "", ""]
         assert len(json.loads(rows[0]["layer_weights"])) > 1
-        assert rows[0]["threshold"] == pytest.approx(np.log(10))
+        assert rows[0]["llr_threshold"] == pytest.approx(np.log(10))
 
 
 @pytest.mark.slow

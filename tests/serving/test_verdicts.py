@@ -103,5 +103,5 @@ def test_verdicts_over_http_are_the_decisions_of_the_report(
     assert told["miss"] == pytest.approx(np.mean(~expected[is_bonafide]))
     assert told["false_alarm"] == pytest.approx(np.mean(expected[~is_bonafide]))
     for row in answers:
-        assert row["threshold"] == pytest.approx(threshold)
+        assert row["llr_threshold"] == pytest.approx(threshold)
         assert row["calibration"].startswith("logistic, fitted on dev (synthetic demo corpus)")

@@ -295,6 +295,28 @@ def test_server_that_never_answers_costs_the_training_nothing(store, monkeypatch
     assert_whole(3, {2})
 
 
+def test_the_end_waits_for_a_slow_answer_of_a_server_that_failed_just_before(store, monkeypatch) -> None:
+    monkeypatch.setattr(sender, "AWAY_PATIENCE_S", 0.05)
+    monkeypatch.setattr(sender, "RETRY_DELAY_S", 0.0)
+    send_next, answers = sender.Sender.send_next, iter(["fails", "slow"])
+
+    def answer(self: sender.Sender) -> None:
+        kind = next(answers, "quick")
+        if kind == "fails":
+            raise OSError("no route")
+        if kind == "slow":
+            time.sleep(0.5)
+        send_next(self)
+
+    with tracked_run("train", journal=True) as run:
+        while run.journal.pending:
+            time.sleep(0.01)
+        monkeypatch.setattr(sender.Sender, "send_next", answer)
+        run.log_metrics({"train/loss": 1.0})
+    assert MlflowClient().get_run(run.run_id).info.status == "FINISHED"
+    assert find_journals() == []
+
+
 KILLED_TRAINING = """
 import os, signal, sys
 sys.path[:0] = [{tests!r}, {root!r}]

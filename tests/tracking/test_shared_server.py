@@ -109,7 +109,7 @@ def server(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
 def _answers(address: str) -> bool:
     try:
         return requests.get(f"{address}/health", timeout=5).ok
-    except requests.ConnectionError:
+    except requests.RequestException:
         return False
 
 

@@ -81,7 +81,7 @@ def test_the_last_that_ended_is_the_newest_whatever_the_clocks_say(store, monkey
     """Clocks step back, and those of two machines do not agree."""
     run_ids, now = [], time.time
     earlier = MlflowClient().create_run("0", tags={"kind": "score", "model_id": "m-1"}).info.run_id
-    MlflowClient().set_terminated(earlier)  # by an earlier version
+    MlflowClient().set_terminated(earlier)  # not by a run of ours
     for jump_s in (0, -7_200, 3_600, -90):
         with monkeypatch.context() as patches:
             patches.setattr(time, "time", lambda jump_s=jump_s: now() + jump_s)

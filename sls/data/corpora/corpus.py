@@ -10,6 +10,7 @@ from sls.data.corpora.published_counts import CORPUS_NOTE, find_corpus_note, rea
 from sls.data.corpora.track import Track
 from sls.data.corpora.tracks import BUILT_IN_TRACKS, load_tracks
 from sls.data.demo_corpus import make_demo_corpus
+from sls.files import looked_in
 from sls.quotation import did_you_mean, quote
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def open_corpus(data: DataConfig, key: str = "", wanted: Iterable[str] = ()) -> 
     root = Path(data.data_root) if data.data_root else _directory_of(Path(key))
     if not root.is_dir():
         raise FileNotFoundError(
-            f"data_root: no directory {data.data_root} (looked in {Path.cwd()}); "
+            f"data_root: no directory {data.data_root}{looked_in(data.data_root)}; "
             "expected the directory under which the corpora lie"
         )
     note = read_corpus_note(root) if data.data_root else find_corpus_note(root / CORPUS_NOTE)
@@ -94,5 +95,5 @@ def _name_after(tracks_file: Path) -> str:
 
 def _directory_of(key: Path) -> Path:
     if not key.exists():
-        raise FileNotFoundError(f"key: no file or directory {key} (looked in {Path.cwd()})")
+        raise FileNotFoundError(f"key: no file or directory {key}{looked_in(key)}")
     return key if key.is_dir() else key.parent

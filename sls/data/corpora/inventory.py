@@ -13,6 +13,7 @@ from sls.data.corpora.track import DOWNLOAD_PARTS, NotThereError, Track
 from sls.data.tables.asv_scores import AsvScores
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol
 from sls.data.tables.score_files import check_names
+from sls.files import looked_in
 
 TRAINING_TRACK = "train"
 """The track that training uses."""
@@ -108,7 +109,7 @@ def take_inventory(
     """
     root = Path(data_root)
     if not root.is_dir():
-        raise FileNotFoundError(f"data_root: no directory {root} (looked in {Path.cwd()})")
+        raise FileNotFoundError(f"data_root: no directory {root}{looked_in(root)}")
     return [_inspect_track(track, root, depth, num_workers, show) for track in tracks]
 
 

@@ -8,6 +8,7 @@ from sls.data.corpora.locations import AudioSearch, FileSearch, LocatedAudio, li
 from sls.data.corpora.published_counts import Counts, check_asv_counts, check_counts, find_corpus_note
 from sls.data.tables.asv_scores import AsvScores, brings_roles, read_asv_scores
 from sls.data.tables.protocols import ALL_SUBSETS, Label, Protocol, Trial, read_protocol
+from sls.files import looked_in
 
 DOWNLOAD_PARTS = ("audio", "key")
 """What comes in downloads of its own: recordings with their list, and labels with ASV scores."""
@@ -220,7 +221,7 @@ class Track:
     def _root(self, data_root: str | Path) -> Path:
         root = Path(data_root)
         if not root.is_dir():
-            raise FileNotFoundError(f"track {self.name}: no file or directory {root} (from {Path.cwd()})")
+            raise FileNotFoundError(f"track {self.name}: no file or directory {root}{looked_in(root)}")
         return root
 
     def downloads(self, parts: Collection[str] = DOWNLOAD_PARTS) -> tuple[str, ...]:

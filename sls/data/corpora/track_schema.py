@@ -9,6 +9,7 @@ from typing import Any
 
 from sls.data.tables.formats import DELIMITERS, IGNORED_COLUMN, TableFormat
 from sls.data.tables.protocols import Label
+from sls.files import looked_in
 from sls.quotation import did_you_mean, quote, shorten
 from sls.yaml_file import read_yaml
 
@@ -84,7 +85,7 @@ def read_yaml_entry(path: str | Path) -> Entry:
     """Reads a YAML file whose content is a mapping; raises FileNotFoundError, or ValueError where it is none."""
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file (looked in {Path.cwd()})")
+        raise FileNotFoundError(f"{path}: no such file{looked_in(path)}")
     return as_entry(read_yaml(path), str(path))
 
 

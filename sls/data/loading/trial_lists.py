@@ -12,6 +12,7 @@ from sls.data.corpora.corpus import Corpus
 from sls.data.corpora.locations import AudioSearch, list_trials
 from sls.data.corpora.tracks import load_formats
 from sls.data.tables.protocols import Protocol, Trial, read_protocol
+from sls.files import looked_in
 from sls.quotation import count_of, quote
 
 _ENDINGS = "flac wav mp3 m4a ogg oga opus aac aif aiff aifc wma webm mka au caf sph w64 rf64"
@@ -72,7 +73,7 @@ def listed_trials(
         ValueError: the protocol is malformed.
     """
     if not audio_dir.is_dir():
-        raise FileNotFoundError(f"audio_dir: no directory {audio_dir} (looked in {Path.cwd()})")
+        raise FileNotFoundError(f"audio_dir: no directory {audio_dir}{looked_in(audio_dir)}")
     # "." and ".." name nothing, and the root has no name at all.
     place = (audio_dir if audio_dir.name.strip(".") else audio_dir.resolve()).name or "recordings"
     if protocol is None:

@@ -93,10 +93,9 @@ def scale_of(unit: str) -> int:
     return 100 if unit == FRACTION else 1
 
 
-def format_number(value: float, unit: str, digits: int | None = None) -> str:
-    """Returns a number as a person reads it, without its name: by default 2 digits of a rate, 4 of the rest."""
-    if digits is None:
-        digits = 2 if unit == FRACTION else 4
+def format_number(value: float, unit: str) -> str:
+    """Returns a number as a person reads it, without its name: with 2 digits of a rate, 4 of the rest."""
+    digits = 2 if unit == FRACTION else 4
     return f"{round(scale_of(unit) * value, digits) + 0.0:.{digits}f}"  # no -0.00
 
 

@@ -15,8 +15,8 @@ SETTINGS = ("precision", "backend", "resampler", "window_hop", "window_combinati
 """Names of what `settings_of` returns."""
 DEGRADED = ("condition", "condition_settings")
 """Names of what `describe_condition` returns; clean scores have neither."""
-EARLIER_SETTINGS = {"resampler": "soxr", **dict.fromkeys(DEGRADED, CLEAN)}
-"""Settings that scores do not name: of recordings as they are, or since there once was no choice."""
+CLEAN_SETTINGS = dict.fromkeys(DEGRADED, CLEAN)
+"""What scores of recordings as they are do not name."""
 DESCRIPTION = ("track", "corpus", "model", "protocol", "counts", "model_tags", "versions", "hardware")
 """What else is said of the making of scores; no score depends on it."""
 
@@ -64,7 +64,7 @@ def check_same(found: Mapping[str, Any], expected: Mapping[str, Any], source: Pa
     Raises:
         ValueError: They are; the one line names in what they differ, and then the remedy.
     """
-    found, expected = {**EARLIER_SETTINGS, **found}, {**EARLIER_SETTINGS, **expected}
+    found, expected = {**CLEAN_SETTINGS, **found}, {**CLEAN_SETTINGS, **expected}
     names = [name for name in _binding({**found, **expected}) if found.get(name) != expected.get(name)]
     if names:
         told = ", ".join(f"{name} {_tell(found.get(name))}" for name in names)
@@ -77,13 +77,8 @@ def _tell(value: Any) -> str:
 
 
 def scores_key(made_with: Mapping[str, Any]) -> str:
-    """Returns a short name: the same for the same model, protocol and settings.
-
-    Settings that earlier scores do not name are left out where they are as they were then.
-    """
-    items = _binding(made_with).items()
-    named = {name: value for name, value in items if (name, value) not in EARLIER_SETTINGS.items()}
-    return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+    """Returns a short name: the same for the same model, protocol and settings."""
+    return hashlib.sha256(json.dumps(_binding(made_with), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _binding(made_with: Mapping[str, Any]) -> dict[str, Any]:

@@ -113,9 +113,9 @@ def trial_digests(train: TrialDataset, validation: TrialDataset | None) -> dict[
 
 
 def check_trials(state: Mapping[str, Any], digests: Mapping[str, str]) -> None:
-    """Raises ValueError where the trials of a state, if it tells them, are not those at hand."""
+    """Raises ValueError where the trials of a state are not those at hand."""
     for name, digest in digests.items():
-        if state.get(name, digest) != digest:
+        if state.get(name) != digest:
             kind = "training" if name == "trials" else "validation"
             raise ValueError(f"resume: the {kind} trials are not those that the run began with")
 

@@ -105,13 +105,13 @@ def take_weights(
     state: Mapping[str, Tensor],
     names: Mapping[str, str],
     shapes: Mapping[str, torch.Size],
-    unused: re.Pattern[str],
+    unused: re.Pattern[str] | None,
     source: str,
 ) -> dict[str, Tensor]:
     """Returns the weights of a model in a file, by our names, and accounts for every other one.
 
     By `names` each weight that the model needs has its name in the file, by ours, and by `shapes` its shape; `unused`
-    is what the file may hold besides.
+    is what the file may hold besides, if anything.
 
     Raises:
         ValueError: one line that lists all weights that are missing, unexpected or of another shape or type, or else
@@ -122,7 +122,7 @@ def take_weights(
     there = [(ours, theirs) for ours, theirs in names.items() if theirs in state]
     found = {
         "missing": [theirs for theirs in names.values() if theirs not in state],
-        "unexpected": [name for name in rest if not unused.match(name)],
+        "unexpected": [name for name in rest if unused is None or not unused.match(name)],
         "wrongly shaped": [
             f"{theirs} {tuple(state[theirs].shape)} instead of {tuple(shapes[ours])}"
             for ours, theirs in there
@@ -152,14 +152,14 @@ def take_weights(
 
 
 def fill_countermeasure(
-    model: Countermeasure, state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str, source: str
+    model: Countermeasure,
+    state: Mapping[str, Tensor],
+    names: Mapping[str, str],
+    unused: re.Pattern[str] | None,
+    source: str,
 ) -> None:
-    """Gives a countermeasure the weights of a file.
-
-    Args and errors as `take_weights`; what serves pre-training alone has fairseq's names behind the prefix.
-    """
+    """Gives a countermeasure the weights of a file; arguments and errors as `take_weights`."""
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    unused = re.compile(re.escape(prefix) + FAIRSEQ_UNUSED.pattern)
     model.load_state_dict(take_weights(state, names, shapes, unused, source), assign=True)
 
 

@@ -20,8 +20,6 @@ from sls.plain_data import parse_json
 from sls.quotation import first_line, quote, shorten
 
 FORMAT = "sls-countermeasure/1"
-PRETRAINING_PREFIX = "pretraining."
-"""Of what files of before keep of pre-training; nothing uses it."""
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "num_samples": (int,),
     "sample_rate_hz": (int,),
@@ -102,7 +100,7 @@ def restore(
     with WithoutInitialValues():
         model = Countermeasure(info.encoder, info.num_samples)
     names = {name: name for name in model.state_dict()}
-    fill_countermeasure(model, state, names, PRETRAINING_PREFIX, source)
+    fill_countermeasure(model, state, names, None, source)
     return model, info
 
 

@@ -1,6 +1,7 @@
 """SLS checkpoints as others publish them: fairseq's names for the encoder, one flat dictionary."""
 
 import logging
+import re
 from collections.abc import Mapping
 
 from torch import Tensor
@@ -38,7 +39,9 @@ def restore_published(
     with WithoutInitialValues():
         num_samples = NUM_SAMPLES if fc1 is None else infer_num_samples(fc1, encoder, source)
         model = Countermeasure(encoder, num_samples)
-    fill_countermeasure(model, state, published_names(model), ENCODER_PREFIX, source)
+    # What serves pre-training alone.
+    unused = re.compile(re.escape(ENCODER_PREFIX) + FAIRSEQ_UNUSED.pattern)
+    fill_countermeasure(model, state, published_names(model), unused, source)
     return model
 
 

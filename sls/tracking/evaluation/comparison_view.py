@@ -27,8 +27,8 @@ CHARTS = r"eer_percent(_by_epoch)?$|min_tdcf$|/loss$"
 COLUMNS = r"/(eer_percent|min_tdcf)$"
 """A pattern of the metrics that are columns of its table, behind the parameters that differ."""
 OTHER_KINDS = ("score", "score-shard", "register", "robustness")
-# What trained the recipes, and evaluations for which no training stands: of imported checkpoints, and those of an
-# earlier version. But not those of each epoch, which would enter the averages.
+# What trained the recipes, and evaluations for which no training stands, as of imported checkpoints. But not those of
+# each epoch, which would enter the averages.
 _WANTED = (
     "tags.recipe != ''",
     *(f"tags.kind != '{kind}'" for kind in OTHER_KINDS),

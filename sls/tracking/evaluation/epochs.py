@@ -10,7 +10,7 @@ import pandas as pd
 from mlflow.entities import Run
 
 from sls.data.loading.trial_lists import TrialList, track_trials
-from sls.engine.scoring.settings import EARLIER_SETTINGS, settings_of
+from sls.engine.scoring.settings import settings_of
 from sls.files import scratch_directory
 from sls.reports.figure_style import to_png
 from sls.reports.figures import epochs_figure
@@ -173,7 +173,7 @@ class EpochEvaluator:
         wanted = {**{name: str(value) for name, value in settings.items()}, **data}
         own = tagged(model_id=model_id, track=trials.name, corpus=pipeline.corpus.name)
         for run in find_runs(pipeline.client, condition, own, FINISHED, order_by=NEWEST_FIRST):
-            tags = {**EARLIER_SETTINGS, **run.data.tags}
+            tags = run.data.tags
             # An evaluation of some of the trials, which allow_partial permits, or a calibrated one is another number.
             is_whole = run.data.metrics.get(f"{trials.name}/coverage_percent", 100) == 100
             if is_whole and "calibration" not in tags and wanted.items() <= tags.items():

@@ -146,7 +146,7 @@ def _checksum(values: Mapping[str, Any]) -> str:
 
 
 def read_opening(path: Path) -> Opening:
-    """Reads how a run begins; raises JournalDamaged where nothing says so, as in a journal of an earlier version."""
+    """Reads how a run begins; raises JournalDamaged where nothing says so, as in a journal of another version."""
     try:
         return _unseal(Opening, (path / OPENING_FILE).read_bytes())
     except (OSError, ValueError, TypeError) as error:

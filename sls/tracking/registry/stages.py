@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 from sls.data.corpora.corpus import DEMO_CORPUS
 from sls.quotation import did_you_mean
-from sls.tracking.store import REGISTERED_MODEL_NAME, find_known_run, find_versions
+from sls.tracking.store import REGISTERED_MODEL_NAME, find_versions
 from sls.tracking.tags import CORPUS_TAG, STAGE_TAG
 
 PRODUCTION = "production"
@@ -133,7 +133,7 @@ def point_alias(client: MlflowClient, alias: str, version: str) -> str:
     A version of the synthetic corpus does not take the place of one that was trained on anything else.
     """
     before = find_alias(client, alias)
-    if before and _corpus_of(client, version) == DEMO_CORPUS != _corpus_of(client, before):
+    if before and _is_synthetic(client, version) and not _is_synthetic(client, before):
         logger.warning("%s stays at version %s, not known to be of the synthetic corpus", alias, before)
         return before
     client.set_registered_model_alias(REGISTERED_MODEL_NAME, alias, version)
@@ -149,8 +149,5 @@ def _set_stage(client: MlflowClient, version: str, stage: str) -> None:
     client.set_model_version_tag(REGISTERED_MODEL_NAME, version, STAGE_TAG, stage)
 
 
-def _corpus_of(client: MlflowClient, version: str) -> str:
-    tags = get_version(client, version).tags
-    # Versions of before that tag know the run alone.
-    run = None if CORPUS_TAG in tags else find_known_run(client, tags.get("run_id", ""))
-    return str((run.data.tags if run else tags).get(CORPUS_TAG, ""))
+def _is_synthetic(client: MlflowClient, version: str) -> bool:
+    return bool(get_version(client, version).tags.get(CORPUS_TAG) == DEMO_CORPUS)

@@ -16,7 +16,7 @@ from sls.engine.compute.device import arithmetic, resolve_device
 from sls.engine.evaluation.calibration import load_calibration
 from sls.engine.scoring.forward_pass import prepared_for_scoring, resolve_batch_size
 from sls.engine.scoring.settings import settings_of
-from sls.metrics.calibration import OUTSIDE, are_outside, describe_calibration
+from sls.metrics.calibration import describe_calibration, warn_of_llr
 from sls.metrics.dcf import DetectionCosts, decide
 from sls.models.checkpoints import LoadedCheckpoint, load_checkpoint
 from sls.quotation import count_of, make_visible
@@ -111,13 +111,13 @@ def _score(
     if not np.isfinite(values).all():
         raise ValueError(f"{path}: the score is not finite")
     score, is_single = combine_scores(values, scoring.window_combination), len(values) == 1
-    decision, outside = _decide(model, score) if is_single else ({}, "")
+    decision, doubts = _decide(model, score) if is_single else ({}, [])
     return ScoredRecording(
         str(path),
         model.uri,
         duration_s,
         num_heard / rate_hz,
-        ", ".join(filter(None, [recording.warnings(num_heard), outside])),
+        ", ".join(filter(None, [recording.warnings(num_heard), *doubts])),
         score,
         "none" if is_single else scoring.window_combination,
         tuple(map(ScoredWindow, starts_s.tolist(), ends_s.tolist(), values.tolist())),
@@ -170,15 +170,15 @@ def curve_figure(scored: ScoredRecording) -> Figure:
     return figure
 
 
-def _decide(model: ModelSource, score: float) -> tuple[dict[str, Any], str]:
+def _decide(model: ModelSource, score: float) -> tuple[dict[str, Any], list[str]]:
     """Decides by the calibration that the registered version was given, at the prior and costs of ASVspoof 5.
 
     Returns the decision, and what warns of it; both empty where there is none.
     """
     path = model.path.with_name(CALIBRATION_FILE)
     if not (model.version and path.is_file()):
-        return {}, ""
+        return {}, []
     calibration = load_calibration(path)
     decision = asdict(decide(float(calibration.apply(score)), DetectionCosts()))
     told = {**decision, "calibration": describe_calibration(calibration)}
-    return told, OUTSIDE if are_outside(calibration, score) else ""
+    return told, warn_of_llr(calibration, score)

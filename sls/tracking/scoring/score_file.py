@@ -23,7 +23,6 @@ from sls.engine.scoring.partial_scores import (
 )
 from sls.engine.scoring.settings import (
     DEGRADED,
-    EARLIER_SETTINGS,
     REMEDY,
     SETTINGS,
     check_same,
@@ -144,9 +143,8 @@ def remove_partial_files(output: Path) -> None:
 
 def describe_scores(run: TrackedRun, made_with: Mapping[str, Any], key: str) -> None:
     """Records what is scored, with what and how; `key` is the same for the same model, protocol and settings."""
-    named = {**EARLIER_SETTINGS, **made_with}
     degraded = {name: made_with[name] for name in DEGRADED if name in made_with}
-    tags = {name: named[name] for name in _TAGGED} | {KEY_TAG: key, **degraded}
+    tags = {name: made_with[name] for name in _TAGGED} | {KEY_TAG: key, **degraded}
     run.set_tags(tags | made_with["model_tags"])
     what = " ".join([made_with["track"], made_with.get(CONDITION_TAG, "")]).strip()
     place_under_origin(run, "score", made_with["model_tags"], what)
@@ -220,7 +218,7 @@ def track_join(run: TrackedRun, output: Path) -> bool:
                     check_same(made_with, found.made_with, output, JOIN_REMEDY)
             remove_partial_files(output)
         needed = (*_TAGGED, "protocol", "protocol_sha256", "model_tags", "num_trials")
-        missing = [name for name in needed if name not in {**EARLIER_SETTINGS, **made_with}]
+        missing = [name for name in needed if name not in made_with]
         if missing:
             raise ValueError(
                 f"{output}: found scores that do not say their {', '.join(missing)}; {JOIN_REMEDY}"

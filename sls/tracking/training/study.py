@@ -15,6 +15,7 @@ from sls.config import Config
 from sls.data.corpora.corpus import Corpus
 from sls.engine.training.results import EpochResult, StepResult
 from sls.engine.training.stopping import MONITORED_METRICS, choose_epochs
+from sls.metrics.paired import MIN_SEEDS
 from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal_files import find_journals, read_opening
 from sls.tracking.registry.checkpoints import epochs_of
@@ -100,6 +101,13 @@ class Study:
         params = f"params.`{RECIPE_PARAM}` = '{recipe}' and params.`{SEED_PARAM}` = '{seed}'"
         found = find_runs(self.client, wanted, params)
         return max(found, key=lambda run: (run.info.status == "FINISHED", run.info.start_time), default=None)
+
+
+def describe_shortage(num_seeds: int) -> str:
+    """Returns what a study of several seeds is too small for; empty for one by which recipes can be told apart."""
+    if not 1 < num_seeds < MIN_SEEDS:
+        return ""
+    return f"{num_seeds} seeds: of fewer than {MIN_SEEDS} there is a mean, and no verdict between recipes"
 
 
 def read_seeds(client: MlflowClient, run_id: str) -> str:

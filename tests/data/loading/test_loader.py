@@ -121,7 +121,7 @@ def test_workers_leave_signals_to_the_main_process(trials):
     worker.join(timeout=0.5)
     assert worker.is_alive()
     worker.terminate()
-    worker.join(timeout=30)
+    worker.join(timeout=60)
     assert worker.exitcode == 0
 
 
@@ -133,5 +133,5 @@ def test_workers_end_with_their_loader(trials):
     assert len(workers) == 2
     batches.close()
     for worker in workers:
-        worker.join(timeout=10)
+        worker.join(timeout=60)
         assert worker.exitcode == 0

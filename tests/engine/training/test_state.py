@@ -99,7 +99,6 @@ def test_a_training_goes_on_with_the_trials_that_it_began_with() -> None:
     train, held_out, other = dataset(1, 0), dataset(0, 1), dataset(0, 0)
     state = trial_digests(train, held_out)
     check_trials(state, trial_digests(dataset(1, 0), dataset(0, 1)))
-    check_trials(trial_digests(train, None), trial_digests(train, held_out))  # as in older states
     with pytest.raises(ValueError, match="the training trials"):
         check_trials(state, trial_digests(other, held_out))
     with pytest.raises(ValueError, match="the validation trials"):

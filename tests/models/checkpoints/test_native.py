@@ -89,31 +89,6 @@ def test_a_checkpoint_holds_the_weights_alone(path: Path, model: Countermeasure)
     assert load_file(path).keys() == model.portable_state_dict().keys()
 
 
-@pytest.fixture
-def old_path(path: Path) -> Path:
-    """A file of before, which keeps what served pre-training alone."""
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    save_file({**load_file(path), "pretraining.mask_emb": torch.rand(24)}, path, metadata)
-    return path
-
-
-def test_what_files_of_before_keep_of_pre_training_is_passed_over(
-    old_path: Path, model: Countermeasure, waveforms: Tensor
-) -> None:
-    with torch.inference_mode():
-        assert torch.equal(load_checkpoint(old_path).model(waveforms), model(waveforms))
-
-
-def test_a_passing_copy_is_named_by_where_the_user_finds_it(
-    old_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with caplog.at_level("INFO"):
-        load_checkpoint(old_path, place="models:/xlsr-sls/3")
-    assert "models:/xlsr-sls/3: not used" in caplog.text
-    assert str(old_path.parent) not in caplog.text
-
-
 @pytest.mark.parametrize("num_bytes", [0, 4, 100, 5_000, -1])
 def test_a_cut_file_is_refused_in_one_line(path: Path, num_bytes: int) -> None:
     path.write_bytes(path.read_bytes()[:num_bytes])

@@ -45,6 +45,15 @@ def test_a_published_file_scores_as_its_model(
         assert torch.equal(loaded.model(waveforms), model(waveforms))
 
 
+def test_a_passing_copy_is_named_by_where_the_user_finds_it(
+    path: Path, xlsr: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        load_checkpoint(path, xlsr=xlsr, place="models:/xlsr-sls/3")
+    assert "models:/xlsr-sls/3: not used" in caplog.text
+    assert str(path.parent) not in caplog.text.replace(str(xlsr), "")
+
+
 def test_every_weight_has_its_name_in_the_seed_system(golden_dir: Path) -> None:
     original = torch.load(golden_dir / "sls_tiny_epoch_0.pth", weights_only=True)
     model = load_checkpoint(golden_dir / "sls_tiny_epoch_0.pth", xlsr=golden_dir / "xlsr_tiny.pt").model

@@ -15,8 +15,13 @@ from sls.tracking.evaluation.trainings import TrainingRun, find_training_runs
 from sls.tracking.registry.checkpoints import ModelSource
 from sls.tracking.store import connect
 
-# What runs say from before there was a choice of resampler: soxr.
-SETTINGS = {"precision": "fp32", "backend": "torchaudio", "window_hop": "0", "window_combination": "none"}
+SETTINGS = {
+    "precision": "fp32",
+    "backend": "torchaudio",
+    "resampler": "soxr",
+    "window_hop": "0",
+    "window_combination": "none",
+}
 EVALUATED = {"track": "LA", "corpus": "mine", "subset": "eval", "key_sha256": "k1"}
 SCORED = {"track": "LA", "corpus": "mine", "protocol_sha256": "p1", "scoring_key": "s1"}
 OTHER = {

@@ -107,17 +107,6 @@ def test_synthetic_version_takes_no_alias_from_one_of_real_recordings(store, cap
     assert find_champion(client) == "3"
 
 
-def test_corpus_of_a_version_without_that_tag_is_that_of_its_training(store) -> None:
-    make_versions(3)
-    client = connect()
-    for version, corpus in (("2", "asvspoof"), ("3", "demo")):
-        run = client.create_run("0", tags={"corpus": corpus})
-        client.set_model_version_tag(REGISTERED_MODEL_NAME, version, "run_id", run.info.run_id)
-    # Nothing is known of the first.
-    for version, found in (("3", "3"), ("1", "1"), ("3", "1"), ("2", "2"), ("3", "2")):
-        assert point_alias(client, "recipe-v1", version) == found
-
-
 def test_experiment_does_not_replace_what_is_in_production(store, caplog) -> None:
     make_versions(2)
     client = connect()

@@ -303,7 +303,7 @@ def test_version_with_a_calibration_decides_when_it_is_served(trained, tmp_path)
     row = served.predict(pd.DataFrame({"audio": [example_recording()]})).iloc[0]
     assert row["llr"] == pytest.approx(3 * row["score"] - 1)
     assert row["decision"] in {"bonafide", "spoof"}
-    assert np.isfinite(row["threshold"])
+    assert np.isfinite(row["llr_threshold"])
     assert re.search(r"fitted\b.* -5\.25 to 0\.125\b", card_of(version.version))
     # The score door finds the checkpoint in the same bundle.
     assert resolve_model(connect(), version.uri).path.is_file()

@@ -21,6 +21,8 @@ from mlflow.entities import Run
 from sls.config import PROJECT_ROOT
 from sls.tracking.offline.journal_files import find_journals
 from sls.tracking.registry.checkpoints import checkpoints_of
+from sls.tracking.sender import send_journal
+from tests.signalled_door import signalled
 
 pytestmark = pytest.mark.slow
 METRICS = ("train/loss", "train/accuracy", "train/lr", "val/loss", "val/eer_percent", "train/step_loss")
@@ -46,6 +48,8 @@ def options(small_corpus: Path) -> list[str]:
     return [part for name, value in values.items() for part in (f"--{name}", str(value))]
 
 
+AFTER_STEP = "sls.tracking.training.recorder:TrainingRecorder.after_step"
+"""Keeps a state in every second step."""
 TORCHRUN = ("-m", "torch.distributed.run")
 TWO_PROCESSES = (*TORCHRUN, "--standalone", "--nproc_per_node=2", "-m")
 
@@ -66,7 +70,9 @@ def finish(process: subprocess.Popen[str], expected: int = 0) -> str:
     return errors
 
 
-def start_nodes(*arguments: list[str], journals: Path) -> list[subprocess.Popen[str]]:
+def start_nodes(
+    *arguments: list[str], journals: Path, before_the_second: tuple[str, ...] = ()
+) -> list[subprocess.Popen[str]]:
     """Starts a launch over as many machines, which share no more than the corpus and the store."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -74,6 +80,7 @@ def start_nodes(*arguments: list[str], journals: Path) -> list[subprocess.Popen[
     for rank, own in enumerate(arguments):
         place = ("--master_addr=127.0.0.1", f"--master_port={port}", f"--nnodes={len(arguments)}")
         launcher = (*TORCHRUN, *place, f"--node_rank={rank}", "--nproc_per_node=1", "-m")
+        launcher += before_the_second if rank == 1 else ()
         nodes.append(start(own, launcher, SLS_JOURNAL_DIR=str(journals / f"node{rank}")))
     return nodes
 
@@ -137,19 +144,14 @@ def test_killed_stopped_and_resumed_it_gives_the_losses_of_an_undisturbed_run(
     whole = newest_run(client)
     assert whole.info.status == "FINISHED"
 
-    seen = states(store)
-    process = start(options)
-    wait_for(lambda: states(store) != seen, process)
-    process.kill()
-    process.communicate()
+    # There are 6 steps in each of the 4 epochs: the kill comes in the first, the signal in the second.
+    finish(start(options, ("-m", *signalled(AFTER_STEP, 4, signal.SIGKILL))), expected=-signal.SIGKILL)
     run_id = newest_run(client).info.run_id
     assert run_id != whole.info.run_id
 
-    seen = states(store)
-    process = start(["--resume", run_id, "--num_workers", "2"])
-    wait_for(lambda: states(store) != seen, process)
-    os.killpg(process.pid, signal.SIGTERM)  # as `timeout` or Slurm do, the workers of the loader too
-    errors = finish(process, expected=143)
+    # As `timeout` or Slurm do, the workers of the loader too.
+    terminated = ("-m", *signalled(AFTER_STEP, 5, signal.SIGTERM))
+    errors = finish(start(["--resume", run_id, "--num_workers", "2"], terminated), expected=143)
     assert f"-P resume={run_id}" in errors
     assert client.get_run(run_id).info.status == "KILLED"
 
@@ -183,10 +185,8 @@ def test_two_machines_stopped_and_resumed_give_the_losses_of_one_process(
     finish(start(arguments))
     alone = newest_run(client).info.run_id
 
-    first, second = start_nodes(arguments, arguments, journals=tmp_path)
-    # In the journal of the first machine, or in the store already.
-    wait_for(lambda: states(store) or list(tmp_path.glob("node0/*/files/*/*state.pt")), first)
-    second.send_signal(signal.SIGTERM)
+    terminated = signalled(AFTER_STEP, 4, signal.SIGTERM)
+    first, second = start_nodes(arguments, arguments, journals=tmp_path, before_the_second=terminated)
     finish(second, expected=1)
     finish(first, expected=1)
     run = newest_run(client)
@@ -255,6 +255,8 @@ def test_processes_resume_together_what_is_still_in_a_journal(store: Path, optio
     wait_for(lambda: len(set(states(store).values()) - set(seen.values())) > 1, process)
     process.send_signal(signal.SIGTERM)
     finish(process, expected=1)
+    for path in find_journals():  # what a busy machine did not send within the seconds that a signal leaves
+        send_journal(path)
     run = newest_run(client)
     assert run.info.status == "KILLED"
     steps = [step for step, _ in histories(client, run.info.run_id)["train/loss"]]

@@ -16,7 +16,7 @@ from sls.tracking.active_run import tracked_run
 from sls.tracking.offline.journal_files import find_journals
 from sls.tracking.sender import Sender
 from sls.tracking.tags import STUDY_TAG
-from sls.tracking.training.study import Study, log_summary, read_seed
+from sls.tracking.training.study import Study, describe_shortage, log_summary, read_seed
 
 
 def test_a_summary_is_of_a_sample_the_lowest_is_the_best_and_what_one_seed_lacks_is_left_out() -> None:
@@ -32,6 +32,12 @@ def test_a_summary_is_of_a_sample_the_lowest_is_the_best_and_what_one_seed_lacks
         "LA/eer_percent_best.v1": 1.0,
         "LA/eer_percent_worst.v1": 3.0,
     }
+
+
+@pytest.mark.parametrize(("num_seeds", "is_told"), [(1, False), (2, True), (3, True), (4, False)])
+def test_a_study_that_is_too_small_for_a_verdict_is_told(num_seeds: int, is_told: bool) -> None:
+    assert bool(describe_shortage(num_seeds)) == is_told
+    assert ("fewer than 4" in describe_shortage(num_seeds)) == is_told
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ import re
 import mlflow
 import pytest
 import torch
-import yaml
 from mlflow.exceptions import MlflowException
 
 from sls.config import ComputeConfig, DataConfig
@@ -103,20 +102,6 @@ def test_a_resumed_training_keeps_what_decides_its_losses(run_id: str) -> None:
             resumed_config(run_id, {name: value})
     # Typed once more, it changes nothing.
     assert resumed_config(run_id, {"precision": "fp32", "lr": "1e-3"}) == resumed_config(run_id, {})
-
-
-@pytest.mark.parametrize("place", ["loader", "device"])
-def test_a_training_of_before_goes_on_where_rawboost_was_in_the_loader(store, place: str) -> None:
-    config = build_config({"lr": 1e-3})
-    with tracked_run("train") as run:
-        run.log_config(config)
-        recorded = {**config.to_flat(), "loss_weights": [0.1, 0.9], "rawboost_on": place}
-        run.log_text(yaml.safe_dump(recorded), "config.yaml")
-    if place == "loader":
-        assert resumed_config(run.run_id, {}) == config
-    else:
-        with pytest.raises(ValueError, match=f"^run {run.run_id}: rawboost_on .*loader[^\n]*$"):
-            resumed_config(run.run_id, {})
 
 
 @pytest.mark.parametrize("fault", ["html404", "json404", "login", "empty"])

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from entrypoints import console_tables
+from entrypoints import experiment_tables
 from sls.data.corpora.corpus import SYNTHETIC_NOTE
 from sls.tracking.registry.epoch_choice import TrainedModel
 from sls.tracking.registry.versions import RegisteredVersion
@@ -28,8 +28,8 @@ SERVE = "Serve the champion:  mlflow models serve -m models:/xlsr-sls@champion -
 def test_the_last_lines_say_how_to_look_and_where_there_is_a_winner_how_to_serve_it(
     monkeypatch: pytest.MonkeyPatch, tracking_uri: str, champion: str, lines: list[str]
 ) -> None:
-    monkeypatch.setattr(console_tables, "find_champion", lambda client: champion)
-    text = console_tables.next_commands(SimpleNamespace(tracking_uri=tracking_uri), LINK)
+    monkeypatch.setattr(experiment_tables, "find_champion", lambda client: champion)
+    text = experiment_tables.next_commands(SimpleNamespace(tracking_uri=tracking_uri), LINK)
     assert text.splitlines() == ["", *lines]
 
 
@@ -42,14 +42,14 @@ def test_recipes_are_told_by_mean_and_standard_deviation_where_there_are_several
     of_v1 = [{"LA/eer_percent": value, "LA/min_tdcf": 0.25} for value in (3.0, 4.0, 5.0)]
     of_v1[1]["dev/eer_percent"] = 1.5  # of the seed that is registered
     metrics = {"v1": of_v1, "v2": of_v1[:1]}
-    table = console_tables.recipe_table("demo", ["dev", "LA"], versions, metrics, "4")
+    table = experiment_tables.recipe_table("demo", ["dev", "LA"], versions, metrics, "4")
     assert cells(table) == [
         ("v1", "3", "2", "1.50", "4.00 ± 1.00", "0.2500 ± 0.0000"),
         ("v2 (champion)", "4", "0", "", "3.00", "0.2500"),
     ]
     assert "3 seeds" in str(table.caption)
     single = dict.fromkeys(metrics, of_v1[:1])
-    assert console_tables.recipe_table("demo", ["LA"], versions, single, "4").caption == SYNTHETIC_NOTE
+    assert experiment_tables.recipe_table("demo", ["LA"], versions, single, "4").caption == SYNTHETIC_NOTE
 
 
 def test_seeds_of_a_study_are_told_with_their_mean_and_the_best_is_marked() -> None:
@@ -59,7 +59,7 @@ def test_seeds_of_a_study_are_told_with_their_mean_and_the_best_is_marked() -> N
         )
         for seed, epoch, loss in (("1234", 3, 0.5), ("1", 2, 0.25))
     ]
-    assert cells(console_tables.seeds_table("v2", "mine", trained, trained[1])) == [
+    assert cells(experiment_tables.seeds_table("v2", "mine", trained, trained[1])) == [
         ("1234", "3", "0.500000", "5.00"),
         ("1 (best)", "2", "0.250000", "5.00"),
         ("all", "", "0.375000 ± 0.176777", "5.00 ± 0.00"),
@@ -72,7 +72,7 @@ def test_no_number_of_a_table_is_cut_where_a_terminal_is_narrow() -> None:
     versions = [RegisteredVersion("3", "v1", "2", "uri"), RegisteredVersion("4", "v2", "0", "uri")]
     for num_seeds in (1, 5):
         metrics = dict.fromkeys(("v1", "v2"), [figures] * num_seeds)
-        table = console_tables.recipe_table("demo", names, versions, metrics, "3")
+        table = experiment_tables.recipe_table("demo", names, versions, metrics, "3")
         for width in (60, 80, 120):
             console = Console(width=width, file=io.StringIO())
             console.print(table)
