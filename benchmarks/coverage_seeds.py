@@ -19,7 +19,7 @@ import numpy as np
 from scipy import special
 
 from benchmarks.coverage import COMMON_SHARE, OWN_SPEAKER_SD, Design, Layout, crossed, distance, spreads
-from sls.engine.evaluation.groups import Factor, sample_clusters
+from sls.engine.evaluation.groups import Factor, sample
 from sls.metrics.eer import rank_trials
 from sls.metrics.intervals import Estimate, estimate_eer
 from sls.metrics.paired import MIN_SEEDS, SeededEstimate, Tested, TestedOverSeeds, compare_pair
@@ -97,9 +97,7 @@ class Judge:
     def estimate(self, scores: np.ndarray) -> Estimate:
         """Returns the EER of a training, and how speakers and attacks move it."""
         ranking = rank_trials(scores, self.is_bonafide)
-        sampling = sample_clusters(ranking, self.speakers, self.attacks, is_shared=True)
-        assert sampling is not None
-        return estimate_eer(ranking, sampling)
+        return estimate_eer(ranking, sample(ranking, self.speakers, self.attacks, is_shared=True))
 
 
 def compare_recipes(recipes: list[list[Estimate]], num_seeds: int, is_paired: bool) -> Tested:

@@ -28,7 +28,9 @@ def main(tracks: str, data_root: str, name: str, files: tuple[Path, ...]) -> Non
     """Prints a row for each score file."""
     track = open_corpus(DataConfig(data_root, tracks)).track(name)
     key = track.key(data_root)
-    systems = {file.stem: join_scores(read_scores(file), key).select_subset(track.subset) for file in files}
+    systems = {
+        file.stem: join_scores(read_scores(file), key).select_subset(track.default_subset) for file in files
+    }
     first = next(iter(systems.values()))
     threshold = compute_eer(first.scores[first.is_bonafide], first.scores[~first.is_bonafide]).threshold
     print(f"{name}, {len(first)} trials\n")

@@ -14,12 +14,15 @@ Methodology 1998. So an EER of no error at all has a width too.
   (The minimum of a Brownian motion with a square drift lies M below the truth, the cost at its place M / 3 above;
   with half of the trials M grows by 2**(2/3): together 1.5 M, and 3 M where the curve is smooth.)
 
+Over clusters an interval goes at least as far as that over trials (`sls.metrics.sampling` says why).
 `benchmarks/coverage.py` measures by simulation how often all of them hold.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations
 
@@ -57,6 +60,10 @@ class Interval:
     def is_clustered(self) -> bool:
         """Whether it rests on speakers or attacks, and not on trials taken as independent."""
         return bool(self.clusters)
+
+    def containing(self, other: Interval) -> Interval:
+        """Returns the interval that goes as far as either, and rests on what this one does."""
+        return replace(self, low=min(self.low, other.low), high=max(self.high, other.high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +132,13 @@ class Estimate:
     optimism: float = 0.0
     """How much too low the value is expected to be."""
     limits: tuple[float, float] = (0.0, 1.0)
+    over_trials: Estimate | None = None
+    """The same number where the sampling is of clusters, with its trials taken as independent."""
+
+    @property
+    def kinds(self) -> tuple[Estimate, ...]:
+        """Itself; over clusters that over trials before it."""
+        return (self,) if self.over_trials is None else (self.over_trials, self)
 
     @cached_property
     def deviations(self) -> Floats:
@@ -145,7 +159,8 @@ class Estimate:
         below, above = self.distances(level)
         low, high = self.value - below, self.value + above + self.optimism
         ends = np.clip([low, high], *self.limits)
-        return Interval(float(ends[0]), float(ends[1]), level, self.sampling.over, self.sampling.clusters)
+        found = Interval(float(ends[0]), float(ends[1]), level, self.sampling.over, self.sampling.clusters)
+        return found if self.over_trials is None else found.containing(self.over_trials.interval(level))
 
     def distances(self, level: float) -> tuple[float, float]:
         """Returns how far below and above the number the ends lie, its optimism aside."""
@@ -183,7 +198,8 @@ def estimate_eer(ranking: Ranking, sampling: Sampling) -> Estimate:
         min(sampling.fewest),
         min(sampling.freedom),
     )
-    return Estimate(eer, ((weight, frr), (1 - weight, far)), sampling, whole)
+    alone = None if sampling.trials is None else estimate_eer(ranking, sampling.trials)
+    return Estimate(eer, ((weight, frr), (1 - weight, far)), sampling, whole, over_trials=alone)
 
 
 def estimate_min_cost(ranking: Ranking, cost: LinearCost, sampling: Sampling, optimism: float) -> Estimate:
@@ -198,7 +214,8 @@ def estimate_min_cost(ranking: Ranking, cost: LinearCost, sampling: Sampling, op
     frr, far = _rates_at(ranking, curve, index, sampling)
     terms = ((cost.c1 / cost.normaliser, frr), (cost.c2 / cost.normaliser, far))
     limits = (cost.c0 / cost.normaliser, 1.0)
-    return Estimate(float(costs[index]), terms, sampling, optimism=optimism, limits=limits)
+    alone = None if sampling.trials is None else estimate_min_cost(ranking, cost, sampling.trials, optimism)
+    return Estimate(float(costs[index]), terms, sampling, optimism=optimism, limits=limits, over_trials=alone)
 
 
 def find_optimism(ranking: Ranking, cost: LinearCost, rng: np.random.Generator) -> float:

@@ -91,12 +91,14 @@ def estimate_decisions(
         "half_total_error": (0.5, 0.5),
         "act_dcf": (cost.c1 / cost.normaliser, cost.c2 / cost.normaliser),
     }
+    alone = {} if sampling.trials is None else estimate_decisions(point, ranking, costs, sampling.trials)
     return {
         name: Estimate(
             of_miss * miss.value + of_false_alarm * false_alarm.value,
             tuple(term for term in ((of_miss, miss), (of_false_alarm, false_alarm)) if term[0]),
             sampling,
             limits=(0.0, of_miss + of_false_alarm),
+            over_trials=alone.get(name),
         )
         for name, (of_miss, of_false_alarm) in weights.items()
     }
@@ -118,4 +120,7 @@ def estimate_cllr(
     relative = math.sqrt(float(moved @ moved)) / scale / value if value else 0.0
     quantile = float(special.stdtrit(min(sampling.freedom), (1 + level) / 2))
     factor = math.exp(quantile * relative)
-    return value, Interval(value / factor, value * factor, level, sampling.over, sampling.clusters)
+    interval = Interval(value / factor, value * factor, level, sampling.over, sampling.clusters)
+    if sampling.trials is not None:
+        interval = interval.containing(estimate_cllr(calibration, ranking, sampling.trials, level)[1])
+    return value, interval

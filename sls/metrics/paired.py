@@ -1,7 +1,8 @@
 """The difference of systems on the same trials, and whether it can be told from none.
 
 It is tested by Student's t, with the variance of the difference over clusters and what errors so few that chance may
-hide them can add to it. Sources: as `sls.metrics.sampling` and `sls.metrics.intervals`.
+hide them can add to it, and over trials as well: what is concluded is no surer than either. Sources: as
+`sls.metrics.sampling` and `sls.metrics.intervals`.
 
 A recipe of which there are several trainings, by other seeds, is known by their mean, and seeds are drawn as trials
 are. What seeds do is their own spread over k trainings, with k - 1 degrees of freedom. It holds what each training
@@ -10,6 +11,8 @@ distances are joined by their squares, which errs on the wide side whichever par
 "Approximate significance levels of the Behrens-Fisher test", Biometrics 1964). Recipes that were trained by the same
 seeds are compared seed by seed: that holds whether or not a seed does the same to both.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
@@ -96,6 +99,11 @@ class SeededEstimate:
         return np.asarray(self.moved.mean(axis=0))
 
     @property
+    def decisions(self) -> Floats:
+        """How each cluster moves each rate of each training, whatever the rate weighs."""
+        return np.concatenate([rate.deviations for found in self.of_seeds for _, rate in found.terms])
+
+    @property
     def scarcity(self) -> float:
         """Variance that it may have beyond what few errors show, which all trainings may share."""
         return float(np.mean([found.scarcity for found in self.of_seeds]))
@@ -104,6 +112,12 @@ class SeededEstimate:
     def sampling(self) -> Sampling:
         """The trials."""
         return self.of_seeds[0].sampling
+
+    @cached_property
+    def over_trials(self) -> SeededEstimate | None:
+        """As that of an `Estimate`."""
+        alone = [found.over_trials for found in self.of_seeds if found.over_trials is not None]
+        return SeededEstimate(tuple(alone), self.seeds) if alone else None
 
 
 class Spread(NamedTuple):
@@ -115,7 +129,7 @@ class Spread(NamedTuple):
     freedom: float
 
     @classmethod
-    def of(cls, values: Floats, moved: Floats) -> "Spread":
+    def of(cls, values: Floats, moved: Floats) -> Spread:
         """Measures it over trainings, two at least: their values, and how each cluster moves them."""
         apart = moved - moved.mean(axis=0)
         times = len(values) * (len(values) - 1)
@@ -151,17 +165,33 @@ def judge_together(found: Sequence[Tested]) -> list[Tested]:
 def compare_pair(
     first: Estimate | SeededEstimate, second: Estimate | SeededEstimate, level: float = DEFAULT_LEVEL
 ) -> Tested:
-    """Tests one pair; its p-value is 1 - the level from which on the interval holds 0."""
+    """Tests one pair; its p-value is 1 - the level from which on the interval holds 0.
+
+    What is found over clusters is no surer than what the same trials say, taken as independent.
+    """
+    found = _test_pair(first, second, level)
+    if first.over_trials is None or second.over_trials is None:
+        return found
+    alone = compare_pair(first.over_trials, second.over_trials, level)
+    wider = max(found, alone, key=lambda tested: tested.interval.high - tested.interval.low)
+    p_value = max(tested.p_value or 0.0 for tested in (found, alone))
+    interval = found.interval.containing(alone.interval)
+    return replace(wider, interval=interval, p_value=p_value, p_value_holm=p_value)
+
+
+def _test_pair(first: Estimate | SeededEstimate, second: Estimate | SeededEstimate, level: float) -> Tested:
+    seeded = [
+        item if isinstance(item, SeededEstimate) else SeededEstimate((item,)) for item in (first, second)
+    ]
     value = first.value - second.value
     moved = first.deviations - second.deviations
     # What errors too few to be seen would add is shared as far as the systems are alike.
     apart = 1 - correlate(first.deviations, second.deviations)
+    if not moved.any() and not np.array_equal(seeded[0].decisions, seeded[1].decisions):
+        apart = 1.0  # they differ, if only in a rate that weighs nothing at these thresholds
     unseen = apart * (first.scarcity + second.scarcity)
     sampling = first.sampling
     freedom = min(sampling.freedom)
-    seeded = [
-        item if isinstance(item, SeededEstimate) else SeededEstimate((item,)) for item in (first, second)
-    ]
     if max(len(item.of_seeds) for item in seeded) > 1:
         return _compare_recipes(seeded[0], seeded[1], unseen, level)
     error = math.sqrt(float(moved @ moved) + unseen)

@@ -6,6 +6,11 @@ variance", Annals of Statistics 1981, without its factor (n - 1) / n for n clust
 other: the variance over both is the sum of the two, as by Cameron, Gelbach and Miller, "Robust inference with
 multiway clustering", JBES 2011, without the term that takes out again what single trials add to both. Both omissions
 err on the wide side.
+
+Trials of one speaker or attack may be alike, but they do not make up for each other's errors. Where clusters vary
+less than the same trials taken as independent, chance did it, which it often does where errors are few: two systems
+that err in other trials of one speaker differ in no cluster. So a sampling of clusters knows its trials as well, and
+no interval over clusters is narrower than that over trials, nor a p-value smaller.
 """
 
 from __future__ import annotations
@@ -89,6 +94,8 @@ class Sampling:
     """Number of clusters by name, such as `{"speakers": 48, "attacks": 13}`; empty over trials."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """As how many clusters of one size each of `clusters` weighs."""
+    trials: Sampling | None = None
+    """The same trials taken as independent; None where these are."""
 
     def deviations(self, side: int, values: Floats) -> Floats:
         """Returns how each cluster of each axis moves the mean of a class's values; its squares sum to the variance.

@@ -235,3 +235,20 @@ def test_holm_adjusts_the_smallest_most():
     assert adjust_by_holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert adjust_by_holm([0.5, 0.9]) == [1.0, 1.0]
     assert adjust_by_holm([0.2]) == [0.2]
+
+
+def test_no_difference_between_other_decisions_is_certain():
+    """Bona fide trials lie far below and far above all spoofed ones: which of these are accepted weighs nothing."""
+    is_bonafide = np.arange(160) < 60
+    scores = np.concatenate([np.linspace(-9, -8, 10), np.linspace(8, 9, 50), np.linspace(-1, 1, 100)])
+    other = np.concatenate([scores[:60], np.random.default_rng(1).permutation(scores[60:])])
+    pair = []
+    for found in (scores, other):
+        ranking = rank_trials(found, is_bonafide)
+        pair.append(estimate_eer(ranking, over_trials(ranking)))
+    assert [weight for weight, _ in pair[0].terms] == [1, 0]
+    tested = compare_pair(*pair)
+    assert tested.interval.low < -0.01
+    assert tested.interval.high > 0.01
+    same = compare_pair(pair[0], pair[0]).interval
+    assert (same.low, same.high) == (0, 0)

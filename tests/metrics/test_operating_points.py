@@ -151,3 +151,26 @@ def test_a_calibration_that_makes_equals_of_all_scores_still_has_a_cllr():
     value, interval = estimate_cllr(point.calibration, ranking, sample(ranking))
     assert value > 1
     assert interval.low == interval.high == pytest.approx(value)
+
+
+def test_decisions_and_cllr_are_never_surer_over_clusters_than_over_trials(points):
+    wider = 0
+    for seed in range(20):
+        ranking = rank(*draw((2.0, 0.0, 1.0), 40, seed=seed))
+        alone = sample(ranking)
+        rng = np.random.default_rng(seed)
+        speakers = tuple(rng.integers(8, size=count) for count in (ranking.num_bonafide, ranking.num_spoof))
+        clustered = Sampling((Axis(speakers, "speakers"),), "8 speakers", {"speakers": 8}, trials=alone)
+        point = points[LOGISTIC_POINT]
+        pairs = [
+            tuple(estimate_cllr(point.calibration, ranking, found)[1] for found in (clustered, alone)),
+            *(
+                tuple(kind.interval() for kind in reversed(found.kinds))
+                for found in estimate_decisions(point, ranking, COSTS, clustered).values()
+            ),
+        ]
+        for clusters, trials in pairs:
+            assert clusters.over == "8 speakers"
+            assert clusters.low <= trials.low <= trials.high <= clusters.high
+            wider += clusters.high > trials.high
+    assert wider

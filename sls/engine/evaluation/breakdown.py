@@ -43,10 +43,10 @@ class Condition:
         yield from self.split(factor)
         yield replace(self, values=(POOLED, *self.values))
 
-    def samplings(self) -> tuple[Sampling, ...]:
-        """Returns what intervals rest on: on trials, and on clusters where these are known."""
-        over_trials, *clustered = sample(self.ranking, self.find(SPEAKER), self.find(ATTACK))
-        return (over_trials, *(found for found in clustered if found.is_clustered))
+    def sampling(self) -> Sampling:
+        """Returns what intervals rest on: clusters where these join trials, else trials."""
+        found = sample(self.ranking, self.find(SPEAKER), self.find(ATTACK))
+        return found if found.is_clustered else found.trials or found
 
     def measure(self, *, has_intervals: bool) -> Cell:
         """Returns the numbers of a cell, with the intervals of its EER or without."""
@@ -62,8 +62,8 @@ class Condition:
                 min_tdcf = self.tandem.linear_cost().least(curve)
             except ValueError as error:
                 note = str(error)
-        samplings = self.samplings() if has_intervals else ()
-        intervals = tuple(estimate_eer(ranking, sampling).interval() for sampling in samplings)
+        estimates = estimate_eer(ranking, self.sampling()).kinds if has_intervals else ()
+        intervals = tuple(found.interval() for found in estimates)
         return Cell(self.values, *counts, eer_of_curve(curve).eer, min_tdcf, intervals, note)
 
 

@@ -135,10 +135,8 @@ def _find_differences(
         tandem = make_tandem(plan.asv, TANDEM_COSTS[tdcf], (ATTACK,))
         estimators[tdcf] = partial(tandem.estimate, attacks=attacks, optimism=0.0)  # alike in both systems
     for measure, estimate in estimators.items():
-        tested = [
-            compare_pairs(_join_seeds(recipes, systems, map(estimate, rankings, alike)))
-            for alike in zip(*samplings, strict=True)
-        ]
+        kinds = zip(*(found.kinds for found in map(estimate, rankings, samplings)), strict=True)
+        tested = [compare_pairs(_join_seeds(recipes, systems, alike)) for alike in kinds]
         values = {found.system: found.value(measure) for found in evaluations}
         means = {recipe: fmean(values[system] for system in own) for recipe, own in recipes.items()}
         of_pairs = zip(combinations(recipes, 2), zip(*tested, strict=True), strict=True)
@@ -152,7 +150,20 @@ def _find_differences(
                 over_trials=trials,
                 over_clusters=clusters[0] if clusters else None,
             )
-            yield replace(difference, verdict=say_verdict(difference, plan.track))
+            verdict = say_verdict(difference, plan.track)
+            if _are_one(systems, recipes[one], recipes[two]):
+                verdict = (
+                    f"{one} and {two} give every trial of {plan.track} the same score: they are one system"
+                )
+            yield replace(difference, verdict=verdict)
+
+
+def _are_one(systems: Mapping[str, JoinedScores], first: Iterable[str], second: Iterable[str]) -> bool:
+    """Returns whether two recipes have the same scores, as where both chose the same epoch of the same steps."""
+    one, two = (
+        sorted(systems[system].scores.tobytes() for system in systems_of) for systems_of in (first, second)
+    )
+    return one == two
 
 
 def _join_seeds(

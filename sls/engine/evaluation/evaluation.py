@@ -133,8 +133,8 @@ def _measure_with_intervals(
 ) -> list[Measure]:
     """Returns the EER, and least costs, with intervals where the track earns them."""
     ranking = everything.ranking
-    samplings = everything.samplings()
-    found = [Measure.of("eer", [estimate_eer(ranking, sampling) for sampling in samplings], FRACTION)]
+    sampling = everything.sampling()
+    found = [Measure.of("eer", estimate_eer(ranking, sampling).kinds, FRACTION)]
     least: dict[str, tuple[LinearCost, Callable[..., Estimate]]] = {}
     if everything.tandem is not None:
         for name, model in TANDEM_COSTS.items():
@@ -147,7 +147,7 @@ def _measure_with_intervals(
             found.append(Measure(name, cost.least(curve), COST))
             continue
         optimism = find_optimism(ranking, cost, np.random.default_rng(OPTIMISM_SEED))
-        estimates = [estimate(ranking, sampling=sampling, optimism=optimism) for sampling in samplings]
+        estimates = estimate(ranking, sampling=sampling, optimism=optimism).kinds
         found.append(Measure.of(name, estimates, COST))
     return found
 

@@ -121,38 +121,28 @@ def _natural_order(value: str) -> list[tuple[int, int, str]]:
 
 def sample(
     ranking: Ranking, speakers: Factor | None, attacks: Factor | None, *, is_shared: bool = False
-) -> list[Sampling]:
-    """Returns what intervals rest on: independent trials, and clusters where these are known.
-
-    If shared, trials are numbered as the caller does, so that those of several systems match.
-    """
-    clustered = sample_clusters(ranking, speakers, attacks, is_shared=is_shared)
-    over_trials = Sampling(_trial_axes(ranking, is_shared, (True, True)))
-    return [over_trials] if clustered is None else [over_trials, clustered]
-
-
-def sample_clusters(
-    ranking: Ranking, speakers: Factor | None, attacks: Factor | None, *, is_shared: bool = False
-) -> Sampling | None:
-    """Returns the sampling of speakers and attacks, each class by what is known of it; None where nothing is.
+) -> Sampling:
+    """Returns what intervals rest on: speakers and attacks, each class by what is known of it; else trials.
 
     A class whose speakers are not known is sampled by attacks, where these are known, or by trials. Trials with the
     value `-` among others that are known count as those of one speaker, or attack. An only speaker or attack
-    stays as it is; the sampling counts it all the same.
+    stays as it is; the sampling counts it all the same. If shared, trials are numbered as the caller does, so that
+    those of several systems match.
     """
     spoofed = ~ranking.is_bonafide
     known = [
         Axis((_known(speakers, ranking, ranking.is_bonafide), _known(speakers, ranking, spoofed)), SPEAKERS),
         Axis((None, _known(attacks, ranking, spoofed)), ATTACKS),
     ]
+    of_trials = _trial_axes(ranking, is_shared)
     clusters = {name: int(np.count_nonzero(counts)) for axis in known for name, counts in _name_counts(axis)}
     if not clusters:
-        return None
+        return Sampling(of_trials)
     weights = {name: count_equal(counts) for axis in known for name, counts in _name_counts(axis)}
     axes = [axis.without_single() for axis in known]
     joins = [any(axis.codes[side] is not None for axis in axes) for side in (BONAFIDE, SPOOF)]
-    axes += _trial_axes(ranking, is_shared, (not joins[BONAFIDE], not joins[SPOOF]))
-    return Sampling(tuple(axes), _say(clusters, joins), clusters, weights)
+    axes += [axis for axis, is_joined in zip(of_trials, joins, strict=True) if not is_joined]
+    return Sampling(tuple(axes), _say(clusters, joins), clusters, weights, Sampling(of_trials))
 
 
 def _known(factor: Factor | None, ranking: Ranking, chosen: NDArray[np.bool_]) -> NDArray[np.intp] | None:
@@ -183,11 +173,10 @@ def _are_shared(bonafide: NDArray[np.float64], spoof: NDArray[np.float64]) -> bo
     return bool((one == other).all())
 
 
-def _trial_axes(ranking: Ranking, is_shared: bool, wanted: tuple[bool, bool]) -> tuple[Axis, ...]:
-    """Returns an axis for each class that is wanted, on which every trial is a cluster."""
+def _trial_axes(ranking: Ranking, is_shared: bool) -> tuple[Axis, Axis]:
+    """Returns an axis for each class, on which every trial is a cluster."""
     trials = ranking.trials if is_shared else np.arange(ranking.trials.size)
-    bonafide, spoof = Axis((trials[ranking.is_bonafide], None)), Axis((None, trials[~ranking.is_bonafide]))
-    return tuple(axis for axis, is_wanted in zip((bonafide, spoof), wanted, strict=True) if is_wanted)
+    return Axis((trials[ranking.is_bonafide], None)), Axis((None, trials[~ranking.is_bonafide]))
 
 
 def _say(clusters: Mapping[str, int], joins: Sequence[bool]) -> str:

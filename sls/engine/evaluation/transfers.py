@@ -1,6 +1,6 @@
 """A threshold that travels: operating points of every source, judged on every target."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -109,7 +109,7 @@ def _judge(
     costs: DetectionCosts,
 ) -> TransferMatrix:
     ends = tuple(_measure_own(name, found.ranking, costs) for name, found in conditions.items())
-    samplings = {name: condition.samplings() for name, condition in conditions.items()}
+    samplings = {name: condition.sampling() for name, condition in conditions.items()}
     transfers = tuple(
         Transfer(
             source, target, point.method, tuple(_measure(point, condition.ranking, samplings[target], costs))
@@ -133,13 +133,13 @@ def _measure_own(name: str, ranking: Ranking, costs: DetectionCosts) -> Ends:
 
 
 def _measure(
-    point: OperatingPoint, ranking: Ranking, samplings: Sequence[Sampling], costs: DetectionCosts
+    point: OperatingPoint, ranking: Ranking, sampling: Sampling, costs: DetectionCosts
 ) -> Iterator[Measure]:
-    found = [estimate_decisions(point, ranking, costs, sampling) for sampling in samplings]
-    for name in found[0]:
-        yield Measure.of(name, [of[name] for of in found], COST if name == "act_dcf" else FRACTION)
+    for name, found in estimate_decisions(point, ranking, costs, sampling).items():
+        yield Measure.of(name, found.kinds, COST if name == "act_dcf" else FRACTION)
     if point.calibration is not None:
-        values = [estimate_cllr(point.calibration, ranking, sampling) for sampling in samplings]
+        kinds = filter(None, (sampling.trials, sampling))
+        values = [estimate_cllr(point.calibration, ranking, kind) for kind in kinds]
         yield Measure("cllr", values[0][0], BITS, tuple(interval for _, interval in values))
 
 

@@ -137,12 +137,8 @@ def _warn_of_counts(attacks: Factor, everything: Condition, asv: AsvScores) -> I
     spoofed = asv.fields.select(asv.roles == Role.SPOOF)[ATTACK]
     met = Counter(spoofed.tolist())
     trials = everything.ranking.trials[~everything.ranking.is_bonafide]
-    keyed = {
-        value: int(count)
-        for value, count in zip(
-            attacks.values, np.bincount(attacks.codes[trials], minlength=len(attacks.values)), strict=True
-        )
-    }
+    counts = np.bincount(attacks.codes[trials], minlength=len(attacks.values)).tolist()
+    keyed = dict(zip(attacks.values, counts, strict=True))
     other = [name for name, count in keyed.items() if count and name in met and met[name] % count]
     if other:
         name = other[0]

@@ -44,8 +44,8 @@ class CleanTrials:
         self.point = next(
             point for point in set_operating_points(*by_class, COSTS) if point.method == EER_POINT
         )
-        samplings = sample(self.ranking, self.speakers, self.attacks, is_shared=True)
-        self.estimates = [estimate_eer(self.ranking, sampling) for sampling in samplings]
+        sampling = sample(self.ranking, self.speakers, self.attacks, is_shared=True)
+        self.estimates = estimate_eer(self.ranking, sampling).kinds
 
     def judge(self, condition: Condition, scores: np.ndarray) -> ConditionResult:
         """Returns what a condition costs by scores of the same trials, `(trials,)`, with p-values of its own alone.
@@ -58,11 +58,11 @@ class CleanTrials:
             # Recordings without silence share a score. Bona fide first among so many, as the challenges have it,
             # would give an EER far above chance to a detector that knows nothing.
             ranking = ranking.draw_ties(np.random.default_rng(TIES_SEED))
-        samplings = sample(ranking, self.speakers, self.attacks, is_shared=True)
-        estimates = [estimate_eer(ranking, sampling) for sampling in samplings]
+        sampling = sample(ranking, self.speakers, self.attacks, is_shared=True)
+        estimates = estimate_eer(ranking, sampling).kinds
         tested = [compare_pairs(pair)[0] for pair in zip(estimates, self.estimates, strict=True)]
         value = estimates[0].value - self.estimates[0].value
-        decisions = [estimate_decisions(self.point, ranking, COSTS, sampling) for sampling in samplings]
+        decisions = estimate_decisions(self.point, ranking, COSTS, sampling)
         difference = Difference(
             condition.name, CLEAN, "eer", value, FRACTION, tested[0], tested[1] if len(tested) > 1 else None
         )
@@ -72,10 +72,7 @@ class CleanTrials:
             (
                 Measure.of("eer", estimates, FRACTION),
                 Measure("eer_diff", value, FRACTION, tuple(found.interval for found in tested)),
-                *(
-                    Measure.of(name, [found[name] for found in decisions], FRACTION)
-                    for name in ("miss", "false_alarm")
-                ),
+                *(Measure.of(name, decisions[name].kinds, FRACTION) for name in ("miss", "false_alarm")),
             ),
             difference,
             num_flips,

@@ -87,8 +87,18 @@ def test_a_system_compared_with_itself_is_the_same():
         assert tested.p_value == tested.p_value_holm == 1
         assert tested.interval.low == tested.interval.high == 0
         assert tested.conclusion == "not distinguishable"
-    assert "have the same EER" in difference.verdict
+    assert "the same score" in difference.verdict
+    assert "distinguishable" not in difference.verdict
     assert all(found.spread == 0 for found in found.disagreements)
+
+
+def test_other_scores_of_the_same_eer_are_two_systems():
+    one, two = make_systems().values()
+    (difference,) = compare(
+        {"one": one, "two": replace(two, scores=2 * two.scores)}, EvaluationPlan("LA")
+    ).differences
+    assert "have the same EER" in difference.verdict
+    assert difference.verdict.endswith("not distinguishable")
 
 
 def test_the_verdict_is_the_sentence_of_the_example():

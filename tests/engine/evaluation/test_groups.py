@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sls.engine.evaluation.comparison import compare
+from sls.data.tables.score_files import JoinedScores
+from sls.engine.evaluation.comparison import SeedOf, compare
 from sls.engine.evaluation.evaluation import EvaluationPlan, evaluate
-from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factor, sample_clusters
+from sls.engine.evaluation.groups import ATTACK, SPEAKER, make_factor, sample
 from sls.metrics.eer import rank_trials
+from sls.metrics.intervals import Interval
 from sls.metrics.sampling import Sampling
-from tests.engine.evaluation.keys import make_joined
+from tests.engine.evaluation.keys import make_asv, make_joined
 
 NUM_BONAFIDE, NUM_SPOOF = 120, 240
 LABELS = np.arange(NUM_BONAFIDE + NUM_SPOOF) < NUM_BONAFIDE
@@ -33,11 +35,11 @@ def turns(letter: str, bonafide: int, spoof: int) -> list[str]:
     return found
 
 
-def sample(**fields) -> Sampling | None:
+def sample_key(**fields) -> Sampling:
     joined = make_systems(**fields)["one"]
     columns = joined.key.fields
     factors = {name: make_factor(name, columns.categories(name), LABELS) for name in columns}
-    return sample_clusters(rank_trials(joined.scores, LABELS), factors.get(SPEAKER), factors.get(ATTACK))
+    return sample(rank_trials(joined.scores, LABELS), factors.get(SPEAKER), factors.get(ATTACK))
 
 
 @pytest.mark.parametrize(
@@ -64,21 +66,21 @@ def sample(**fields) -> Sampling | None:
     ],
 )
 def test_each_class_is_sampled_by_what_is_known_of_it(speakers, attacks, over, clusters):
-    found = sample(speaker=turns("S", *speakers), attack=turns("A", 0, attacks))
+    found = sample_key(speaker=turns("S", *speakers), attack=turns("A", 0, attacks))
     assert (found.over, found.clusters) == (over, clusters)
     assert found.shortage == ""
 
 
-def test_a_key_that_knows_nothing_has_no_clusters():
-    assert sample() is None
-    assert sample(codec=turns("C", 2, 2)) is None
-    assert sample(speaker=turns("S", 0, 0), attack=turns("A", 0, 0)) is None
+def test_a_key_that_knows_nothing_is_sampled_by_trials():
+    assert sample_key().over == "trials"
+    assert sample_key(codec=turns("C", 2, 2)).over == "trials"
+    assert sample_key(speaker=turns("S", 0, 0), attack=turns("A", 0, 0)).over == "trials"
 
 
 def test_unknown_speakers_among_known_ones_count_as_one():
     speakers = turns("S", 10, 10)
     speakers[::7] = ["-"] * len(speakers[::7])
-    assert sample(speaker=speakers).clusters == {"speakers": 11}
+    assert sample_key(speaker=speakers).clusters == {"speakers": 11}
 
 
 @pytest.mark.parametrize(
@@ -105,12 +107,12 @@ def test_few_clusters_give_intervals_and_no_verdict(speakers, attacks, shortage)
 
 
 def test_an_only_speaker_is_counted_and_its_trials_are_sampled():
-    found = sample(speaker=turns("S", 1, 1))
+    found = sample_key(speaker=turns("S", 1, 1))
     assert (found.over, found.clusters) == ("trials of 1 speaker", {"speakers": 1})
 
 
 def test_an_only_attack_leaves_speakers_to_be_sampled():
-    found = sample(speaker=turns("S", 9, 9), attack=turns("A", 0, 1))
+    found = sample_key(speaker=turns("S", 9, 9), attack=turns("A", 0, 1))
     assert found.over == "9 speakers and 1 attack"
     assert found.freedom[1] == pytest.approx(8, abs=0.2)
 
@@ -139,3 +141,92 @@ def test_an_evaluation_has_an_interval_over_attacks_where_speakers_are_not_known
             "trials",
             "bona fide trials and 13 attacks",
         ]
+
+
+SIZES = {
+    "few errors": (24, 36, 4, 3),
+    "many speakers": (60, 90, 30, 6),
+    "speakers alone": (40, 60, 8, 0),
+    "attacks alone": (40, 60, 0, 8),
+    "one speaker and one attack": (40, 60, 1, 1),
+}
+"""Bona fide and spoofed trials, speakers and attacks; 0 where the key does not know them."""
+
+
+def draw_systems(size: tuple[int, int, int, int], seed: int, decimals: int, count: int) -> list[JoinedScores]:
+    """Systems that make the same errors, but in other trials: each class has its scores in another order."""
+    num_bonafide, num_spoof, *numbers = size
+    rng = np.random.default_rng(seed)
+    labels = np.arange(num_bonafide + num_spoof) < num_bonafide
+    names = [
+        np.array(
+            [f"{letter}{code}" if number else "-" for code in rng.integers(max(number, 1), size=labels.size)]
+        )
+        for letter, number in zip("SA", numbers, strict=True)
+    ]
+    columns = {"speaker": names[0].astype(object), "attack": np.where(labels, "-", names[1].astype(object))}
+    scores = np.round(rng.normal(size=labels.size) + rng.choice([1, 3, 6]) * labels, decimals)
+    first = make_joined(scores, labels.astype(int), columns)
+    orders = [
+        np.concatenate([rng.permutation(num_bonafide), num_bonafide + rng.permutation(num_spoof)])
+        for _ in range(count - 1)
+    ]
+    return [first, *(replace(first, scores=scores[order]) for order in orders)]
+
+
+def holds(clusters: Interval, trials: Interval) -> bool:
+    return clusters.low <= trials.low and clusters.high >= trials.high
+
+
+@pytest.mark.parametrize("decimals", [0, 9])
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_clusters_are_never_surer_than_their_trials(size, decimals):
+    plan = EvaluationPlan("LA", metrics=("eer", "min_tdcf", "min_dcf"), asv=make_asv(size=300))
+    for seed in range(3):
+        first, second, third = draw_systems(size, seed, decimals, 3)
+        third = replace(third, scores=third.scores + 0.5 * first.scores)
+        found = compare({"one": first, "two": second, "three": third}, plan)
+        for evaluation in found.evaluations:
+            measures = [measure for measure in evaluation.measures if len(measure.intervals) == 2]
+            assert len(measures) == (3 if min(size[2:]) != 1 else 0)
+            for measure in measures:
+                assert holds(measure.interval(is_clustered=True), measure.interval())
+        for difference in found.differences:
+            clusters, trials = difference.over_clusters, difference.over_trials
+            assert holds(clusters.interval, trials.interval)
+            assert clusters.p_value is None or clusters.p_value >= trials.p_value
+        same = found.differences[0]
+        assert same.value == 0
+        assert same.over_clusters.interval.low < 0 < same.over_clusters.interval.high
+
+
+@pytest.mark.parametrize("num_seeds", [2, 4])
+def test_recipes_are_never_surer_over_clusters_than_over_trials(num_seeds):
+    for seed in range(3):
+        drawn = draw_systems(SIZES["speakers alone"], seed, 9, 2 * num_seeds)
+        systems = {f"{place % 2} {place // 2}": joined for place, joined in enumerate(drawn)}
+        seeds = {name: SeedOf(*name.split()) for name in systems}
+        (difference,) = compare(systems, EvaluationPlan("LA"), seeds=seeds).differences
+        clusters, trials = difference.over_clusters, difference.over_trials
+        assert holds(clusters.interval, trials.interval)
+        assert clusters.interval.low < 0 < clusters.interval.high
+        assert 0 <= clusters.seed_share <= 1
+
+
+def test_errors_that_cancel_within_a_speaker_leave_a_difference_as_wide_as_over_trials():
+    speakers, attacks = turns("S", 10, 10), turns("A", 0, 8)
+    scores = np.where(LABELS, 1.0, 0.0) + 0.01 * np.random.default_rng(1).random(LABELS.size)
+    one, two = scores.copy(), scores.copy()
+    # Each system rejects a bona fide and accepts a spoofed trial; of the same speaker and attack, but not the same.
+    for system, (rejected, accepted) in ((one, (0, 120)), (two, (10, 160))):
+        system[rejected], system[accepted] = 0.5, 0.6
+    columns = {"speaker": np.array(speakers, dtype=object), "attack": np.array(attacks, dtype=object)}
+    first = make_joined(one, LABELS.astype(int), columns)
+    (difference,) = compare(
+        {"one": first, "two": replace(first, scores=two)}, EvaluationPlan("LA")
+    ).differences
+    clusters, trials = difference.over_clusters, difference.over_trials
+    assert difference.value == 0
+    assert (clusters.interval.low, clusters.interval.high) == (trials.interval.low, trials.interval.high)
+    assert clusters.interval.high > 0.005
+    assert (clusters.p_value, clusters.conclusion) == (1, "not distinguishable")
