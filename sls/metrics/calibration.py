@@ -74,7 +74,7 @@ MAX_NAME = 300
 OUTSIDE, UNPROVEN = "outside", "unproven"
 """The warnings of a score that lies outside those of the fit, and of an LLR beyond `PROVEN_LLR`."""
 PROVEN_LLR = math.log(1e4)
-"""Few lists of trials bear out more than ten thousand to one: a fit gives that where a threshold parts its classes."""
+"""Few lists of trials bear out more than ten thousand to one: a fit gives it where a threshold parts its classes."""
 OUTSIDE_SLACK = 1e-4
 """Of their range: another batch, or fewer digits in a file, move a score by less."""
 
