@@ -73,8 +73,8 @@ MAX_NAME = 300
 """Characters of what a calibration says of its trials: every served answer repeats it."""
 OUTSIDE, UNPROVEN = "outside", "unproven"
 """The warnings of a score that lies outside those of the fit, and of an LLR beyond `PROVEN_LLR`."""
-PROVEN_LLR = math.log(1e6)
-"""No list of trials bears out more than a million to one, which a fit gives where a threshold parts its classes."""
+PROVEN_LLR = math.log(1e4)
+"""Few lists of trials bear out more than ten thousand to one: a fit gives it where a threshold parts its classes."""
 OUTSIDE_SLACK = 1e-4
 """Of their range: another batch, or fewer digits in a file, move a score by less."""
 

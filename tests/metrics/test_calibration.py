@@ -24,9 +24,9 @@ def draw_ratios(seed: int, size: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(2, 2, size), rng.normal(-2, 2, size // 2)
 
 
-def test_ratios_beyond_a_million_to_one_and_scores_beyond_the_fit_are_warned_of():
+def test_ratios_beyond_ten_thousand_to_one_and_scores_beyond_the_fit_are_warned_of():
     line = LogisticCalibration(2.0, 0.0, score_range=(-8.0, 6.0))
-    expected = {-9.0: [OUTSIDE, UNPROVEN], -7.0: [UNPROVEN], -6.9: [], 6.0: [], 6.5: [OUTSIDE]}
+    expected = {-9.0: [OUTSIDE, UNPROVEN], -4.7: [UNPROVEN], -4.6: [], 4.6: [], 4.7: [UNPROVEN]}
     assert {score: warn_of_llr(line, score) for score in expected} == expected
     assert warn_of_llr(fit_pav([1.0, 2.0], [-1.0, 0.0]), 50.0) == [OUTSIDE]
 

@@ -45,8 +45,8 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic", name: str = 
         raise ValueError(f"{joined.table.place}: {error}") from None
     if num_unproven := int((abs(fitted.apply(joined.scores)) > PROVEN_LLR).sum()):
         logger.warning(
-            "calibration of %s: %d of its own %d trials get ratios of more than a million to one, which no list "
-            "bears out; a fit gives them where a threshold tells the classes apart, or nearly",
+            "calibration of %s: %d of its own %d trials get ratios of more than ten thousand to one, which few "
+            "lists bear out; a fit gives them where a threshold tells the classes apart, or nearly",
             *(joined.table.place, num_unproven, joined.scores.size),
         )
     counts = f"{bonafide.size:,} bona fide and {spoof.size:,} spoofed trials"

@@ -160,9 +160,9 @@ def test_scores_of_something_else_are_not_continued(ramps, tmp_path) -> None:
     assert partial_path(output).read_bytes() == content
 
 
-def test_scores_from_before_there_was_a_choice_of_resampler_are_of_soxr(ramps, tmp_path) -> None:
+def test_scores_by_another_resampler_are_refused(ramps, tmp_path) -> None:
     output = tmp_path / "df.txt"
-    score_to(ramps, output, {name: value for name, value in MADE_WITH.items() if name != "resampler"})
+    score_to(ramps, output)
     with pytest.raises(ValueError, match="found .*resampler soxr, expected .*kaiser_best"):
         score_to(ramps, output, {**MADE_WITH, "resampler": "kaiser_best"})
     assert score_to(ramps, output) == (0, 5)
