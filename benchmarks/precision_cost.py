@@ -26,6 +26,8 @@ from sls.metrics.eer import compute_eer
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 def main(tracks: str, data_root: str, name: str, files: tuple[Path, ...]) -> None:
     """Prints a row for each score file."""
+    if len({file.stem for file in files}) < len(files):
+        raise click.UsageError("found files of one name, expected one for each precision, such as fp32.txt")
     track = open_corpus(DataConfig(data_root, tracks)).track(name)
     key = track.key(data_root)
     systems = {

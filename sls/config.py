@@ -233,7 +233,7 @@ class ComputeConfig:
     validation batch_size."""
     precision: Literal["fp32", "tf32", "bf16", "int8"] = "fp32"
     """Arithmetic: fp32, tf32 (matrix products on a GPU), bf16 by autocast, or int8 (linear layers,
-    for scoring on a CPU with VNNI); weights are fp32 throughout."""
+    for scoring on a CPU with VNNI). The weights of a checkpoint are fp32."""
     compile: bool = False
     """Let PyTorch compile the encoder for training and scoring (on a CPU its transformer layers alone): a minute at
     the start, and other last digits."""

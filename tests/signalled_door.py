@@ -18,11 +18,14 @@ from sls.tracking import active_run
 
 
 def signalled(place: str, count: int, number: int) -> tuple[str, ...]:
-    """Returns what stands before a door in a command, for a signal after so many calls of `MODULE:CLASS.METHOD`."""
+    """Returns what stands before a door in a command, for a signal after so many calls of `MODULE:CLASS.METHOD`.
+
+    Of a count below 0 the signal comes when the call begins.
+    """
     return "tests.signalled_door", place, str(count), str(int(number))
 
 
-def signal_after(place: str, count: int, number: int) -> None:
+def signal_at(place: str, count: int, number: int) -> None:
     """Signals this process and its children, as what ends a job does, when a method has been called so often."""
     module, _, name = place.partition(":")
     owner, _, method = name.partition(".")
@@ -31,21 +34,27 @@ def signal_after(place: str, count: int, number: int) -> None:
 
     def call_and_signal(*arguments: Any, **named: Any) -> Any:
         nonlocal num_calls
-        result = call(*arguments, **named)
         num_calls += 1
+        if num_calls == -count:
+            signal_job(number)
+        result = call(*arguments, **named)
         if num_calls == count:
-            job = [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
-            # By a process of its own: a worker of the loader ends by a signal of its parent.
-            subprocess.run(["kill", f"-{number}", *map(str, job)], check=False)
+            signal_job(number)
         return result
 
     setattr(held, method, call_and_signal)
+
+
+def signal_job(number: int) -> None:
+    job = [os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))]
+    # By a process of its own: a worker of the loader ends by a signal of its parent.
+    subprocess.run(["kill", f"-{number}", *map(str, job)], check=False)
 
 
 if __name__ == "__main__":
     # A busy machine may not send all of a training within the seconds that a signal leaves.
     active_run.SIGNAL_LIMIT_S = 600.0
     where, times, what, door, *rest = sys.argv[1:]
-    signal_after(where, int(times), int(what))
+    signal_at(where, int(times), int(what))
     sys.argv[1:] = rest
     runpy.run_module(door, run_name="__main__", alter_sys=True)

@@ -8,9 +8,9 @@ multiway clustering", JBES 2011, without the term that takes out again what sing
 err on the wide side.
 
 Trials of one speaker or attack may be alike, but they do not make up for each other's errors. Where clusters vary
-less than the same trials taken as independent, chance did it, which it often does where errors are few: two systems
-that err in other trials of one speaker differ in no cluster. So a sampling of clusters knows its trials as well, and
-no interval over clusters is narrower than that over trials, nor a p-value smaller.
+less than the same trials taken as independent, that is taken for chance, which is likely where errors are few: two
+systems that err in other trials of one speaker differ in no cluster. So a sampling of clusters knows its trials as
+well, and no interval over clusters is narrower than that over trials, nor a p-value smaller.
 """
 
 from __future__ import annotations

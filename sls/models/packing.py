@@ -42,7 +42,7 @@ class Int8Linear(nn.Module):
     """A linear layer that can only be run forward, as a product of 8-bit integers; all else is fp32.
 
     The weights of an output and the numbers of a row of the input have a scale each, so no row moves another. Their
-    products are summed without an error, so all CPUs give the same but for what fp32 rounds.
+    products are summed without an error, on every CPU.
     """
 
     def __init__(self, linear: nn.Linear, activation: Literal["none", "gelu"] = "none") -> None:
@@ -90,8 +90,7 @@ def can_pack(dtype: torch.dtype) -> bool:
     )
     if dtype == torch.int8 and not (is_known and _sums_exactly()):
         raise ValueError(
-            "precision: found int8, but this CPU lacks VNNI, without which products of int8 overflow; expected "
-            "fp32 or bf16"
+            "precision: found int8, but its products overflow on this CPU, which lacks VNNI; expected fp32 or bf16"
         )
     return is_known and (dtype != torch.bfloat16 or torch.ops.mkldnn._is_mkldnn_bf16_supported())
 

@@ -58,8 +58,9 @@ def test_kills_on_two_shards_leave_the_exact_file(work, whole, tmp_path) -> None
         number = 1 if kills[1] <= kills[2] else 2
         partial = partial_path(output, Shard(number, 2))
         command = score_command(model, audio, output, "--shard", f"{number}/2")
-        # A shard has 50 batches.
-        place = signalled(APPEND, int(rng.integers(1, 10)), signal.SIGKILL)
+        # A shard has 50 batches. The signal comes before a write or after it.
+        count = int(rng.choice([-1, 1]) * rng.integers(1, 10))
+        place = signalled(APPEND, count, signal.SIGKILL)
         process = start_door(*place, "entrypoints.score", *command)
         errors = process.communicate()[1]
         assert process.returncode == -signal.SIGKILL, errors

@@ -92,7 +92,8 @@ def test_a_killed_experiment_goes_on_with_the_seed_that_it_was_at(
         assert "beside resume, expected v1 by 1,2," in other.stderr
     done = finished(main, [*arguments, "--resume", killed.info.run_id])
     assert " ± " in done.output
-    assert "2 seeds: of fewer than 4 " in done.output
+    assert "2 seeds give a mean; " in done.output
+    assert "Compare the recipes" in done.output
 
     (ended,) = runs_of("main")
     assert (ended.info.run_id, ended.info.status) == (killed.info.run_id, "FINISHED")
@@ -150,7 +151,7 @@ def test_a_stopped_study_of_the_train_door_goes_on_by_its_id_alone(
         assert f"{name}: found {value} beside resume" in other.stderr
     done = finished(train, resume)
     assert "v1 by seed" in done.output
-    assert done.output.count("2 seeds: of fewer than 4 ") == 2
+    assert done.output.count("2 seeds give a mean; ") == 2
     (ended,) = runs_of("study")
     assert ended.info.status == "FINISHED"
     assert [(run.info.run_id, run.info.status) for run in runs_of("train")] == [

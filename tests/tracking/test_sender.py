@@ -29,7 +29,7 @@ from sls.config import PROJECT_ROOT
 from sls.data.tables.columns import Texts
 from sls.data.tables.protocols import Protocol
 from sls.files import scratch_directory
-from sls.tracking import sender
+from sls.tracking import active_run, sender
 from sls.tracking.active_run import tracked_run
 from sls.tracking.artifacts import download_state
 from sls.tracking.offline.journal import Journal
@@ -293,6 +293,21 @@ def test_server_that_never_answers_costs_the_training_nothing(store, monkeypatch
         assert [file.read_bytes() for file in path.rglob("state.bin")] == [b"state after 2"]
         answer.set()
     assert_whole(3, {2})
+
+
+def test_a_stop_does_not_wait_for_a_server_that_hangs(store, monkeypatch) -> None:
+    """Slurm and Docker leave a process some seconds after their signal; what is not sent stays on the disk."""
+    monkeypatch.setattr(active_run, "SIGNAL_LIMIT_S", 0.2)
+    answer, hangs = threading.Event(), []
+    try:
+        with suppress(KeyboardInterrupt), tracked_run("train", journal=True) as run:
+            monkeypatch.setattr(MlflowClient, "log_batch", lambda *_, **__: hangs.append(not answer.wait(60)))
+            record_training(run, 1)
+            raise KeyboardInterrupt
+        assert not any(hangs)  # none has waited to its end
+        assert find_journals(run.run_id)
+    finally:
+        answer.set()
 
 
 def test_the_end_waits_for_a_slow_answer_of_a_server_that_failed_just_before(store, monkeypatch) -> None:

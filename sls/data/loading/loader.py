@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ def load_batches(
     Raises:
         AudioError: more recordings are missing or cannot be read, as one line that names them.
     """
+    # A machine of one core is told so in no better words for each pass.
+    warnings.filterwarnings("ignore", "This DataLoader will create")
     loader = DataLoader(
         batches,
         batch_size=None,

@@ -51,18 +51,24 @@ def fitting_threads(model: nn.Module) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def check_precision(precision: Precision, device: torch.device) -> None:
+    """Raises ValueError for `tf32` on a CPU, which has none, and for `int8` on a GPU."""
+    if precision == {"cpu": "tf32", "cuda": "int8"}[device.type]:
+        there = {"cpu": "fp32, bf16 or int8", "cuda": "fp32, tf32 or bf16 there, or device=cpu"}[device.type]
+        raise ValueError(f"precision: found {precision} on {device.type}, expected {there}")
+
+
 @contextmanager
 def arithmetic(precision: Precision, device: torch.device) -> Iterator[None]:
-    """Computes in a precision for the duration of a `with` block; weights stay in fp32.
+    """Computes in a precision for the duration of a `with` block.
 
     fp32 means fp32: tf32, which cuDNN uses for convolutions unless told otherwise, is off. In int8 are linear layers
     alone, packed so (`sls.models.packing`); all else is fp32.
 
     Raises:
-        ValueError: `tf32` on a CPU, which has none, or `int8` on a GPU.
+        ValueError: As `check_precision`.
     """
-    if precision == {"cpu": "tf32", "cuda": "int8"}[device.type]:
-        raise ValueError(f"precision: found {precision} on {device.type}, expected fp32 or bf16 there")
+    check_precision(precision, device)
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     is_tf32 = precision == "tf32"
     _allow_tf32(is_tf32, is_tf32)

@@ -1,7 +1,6 @@
 """Fitting a calibration on one score file, and keeping it as a small JSON file."""
 
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from sls.data.tables.score_files import JoinedScores
 from sls.files import write_whole
 from sls.metrics.calibration import (
     MAX_NAME,
-    PROVEN_LLR,
     Calibration,
     calibration_from_dict,
     fit_logistic,
@@ -19,8 +17,6 @@ from sls.plain_data import parse_json
 from sls.quotation import quote, shorten
 
 METHODS = ("logistic", "pav")
-
-logger = logging.getLogger(__name__)
 
 
 def fit_calibration(joined: JoinedScores, method: str = "logistic", name: str = "") -> Calibration:
@@ -43,12 +39,6 @@ def fit_calibration(joined: JoinedScores, method: str = "logistic", name: str = 
         fitted = fit_logistic(bonafide, spoof) if method == "logistic" else fit_pav(bonafide, spoof)
     except ValueError as error:
         raise ValueError(f"{joined.table.place}: {error}") from None
-    if num_unproven := int((abs(fitted.apply(joined.scores)) > PROVEN_LLR).sum()):
-        logger.warning(
-            "calibration of %s: %d of its own %d trials get ratios of more than ten thousand to one, which few "
-            "lists bear out; a fit gives them where a threshold tells the classes apart, or nearly",
-            *(joined.table.place, num_unproven, joined.scores.size),
-        )
     counts = f"{bonafide.size:,} bona fide and {spoof.size:,} spoofed trials"
     where = shorten(name or joined.key.source.name, MAX_NAME // 2)
     return replace(fitted, fitted_on=f"{where} ({counts})")

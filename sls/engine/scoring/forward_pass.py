@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sls.config import ComputeConfig
 from sls.data.tables.protocols import Label
-from sls.engine.compute.device import DTYPES, arithmetic, fitting_threads, full_memory_raises
+from sls.engine.compute.device import DTYPES, arithmetic, check_precision, fitting_threads, full_memory_raises
 from sls.models.compiling import compiled_for_scoring
 from sls.models.packing import can_pack, packed_for_scoring
 
@@ -23,8 +23,9 @@ def linear_arithmetic(compute: ComputeConfig, device: torch.device) -> Literal["
     """Returns how the encoder's linear layers are multiplied; it moves the last digits of the scores.
 
     Raises:
-        ValueError: As `can_pack`.
+        ValueError: As `check_precision` and `can_pack`.
     """
+    check_precision(compute.precision, device)
     if compute.compile:
         return "compiled"
     is_packed = device.type == "cpu" and can_pack(DTYPES[compute.precision])

@@ -107,7 +107,7 @@ def describe_shortage(num_seeds: int) -> str:
     """Returns what a study of several seeds is too small for; empty for one by which recipes can be told apart."""
     if not 1 < num_seeds < MIN_SEEDS:
         return ""
-    return f"{num_seeds} seeds: of fewer than {MIN_SEEDS} there is a mean, and no verdict between recipes"
+    return f"{num_seeds} seeds give a mean; a verdict between recipes needs {MIN_SEEDS}"
 
 
 def read_seeds(client: MlflowClient, run_id: str) -> str:

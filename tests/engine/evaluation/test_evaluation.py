@@ -403,16 +403,6 @@ def test_a_calibration_that_ties_scores_is_warned_of():
     assert told == [False, True]
 
 
-def test_a_fit_on_scores_that_a_threshold_tells_apart_is_warned_of(caplog):
-    labels = np.array([0, 0, 0, 1, 1, 1])
-    fit_calibration(make_joined(np.array([0.0, 1.0, 3.0, 2.0, 4.0, 5.0]), labels))
-    assert not caplog.messages
-    fit_calibration(make_joined(np.array([0.0, 1.0, 2.0, 13.0, 14.0, 15.0]), labels))
-    (line,) = caplog.messages
-    assert " 6 trials " in line
-    assert "ten thousand to one" in line
-
-
 @pytest.mark.parametrize(
     ("calibration", "told"),
     [

@@ -9,9 +9,13 @@ from sls.engine.scoring.forward_pass import (
     LARGEST_BATCH_SIZE,
     largest_fitting,
     linear_arithmetic,
+    prepared_for_scoring,
     score_windows,
 )
+from sls.models.checkpoints import build_countermeasure
+from sls.models.packing import Int8Linear, PackedLinear
 from tests.engine.scoring.loudness import Loudness
+from tests.vnni import needs_vnni
 
 CPU = torch.device("cpu")
 
@@ -31,6 +35,20 @@ def test_compiled_layers_are_another_arithmetic_than_packed_ones(monkeypatch) ->
     monkeypatch.setattr(forward_pass, "can_pack", lambda dtype: True)
     ways = [linear_arithmetic(compute, CPU) for compute in (ComputeConfig(), ComputeConfig(compile=True))]
     assert ways == ["packed", "compiled"]
+
+
+@needs_vnni
+def test_each_precision_is_prepared_by_layers_of_its_own() -> None:
+    for precision, kind in (("fp32", PackedLinear), ("int8", Int8Linear)):
+        model = build_countermeasure("random:tiny", 8_000, 3).eval()
+        with prepared_for_scoring(model, ComputeConfig(precision=precision), CPU):
+            assert {type(part) for part in model.modules()} & {PackedLinear, Int8Linear} == {kind}
+
+
+@pytest.mark.parametrize(("precision", "device"), [("int8", "cuda"), ("tf32", "cpu")])
+def test_a_precision_that_a_device_lacks_is_refused_before_any_work(precision, device) -> None:
+    with pytest.raises(ValueError, match=rf"precision: found {precision} on {device}"):
+        linear_arithmetic(ComputeConfig(precision=precision), torch.device(device))
 
 
 @pytest.mark.parametrize("other", [{"compile": True}, {"backend": "fairseq"}])
