@@ -182,12 +182,3 @@ def test_state_of_other_trials_is_refused(small_corpus: Path, tmp_path: Path, na
     dataset.labels[0] = 1 - dataset.labels[0]
     with pytest.raises(ValueError, match=f"the {name} trials"):
         training.load(tmp_path)
-
-
-def test_state_that_does_not_tell_its_validation_trials_is_taken(small_corpus: Path, tmp_path: Path) -> None:
-    training = make_training(small_corpus, config())
-    training.save(tmp_path, with_weights=True)
-    state = torch.load(tmp_path / STATE_FILE, weights_only=True)
-    del state["validation_trials"]
-    torch.save(state, tmp_path / STATE_FILE)
-    training.load(tmp_path)
