@@ -271,7 +271,7 @@ def test_registered_recipes_are_compared_by_their_aliases(job: str, small_corpus
     ]
     result = CliRunner().invoke(compare, arguments)
     assert result.exit_code == 0, result.output + result.stderr
-    assert re.search(r"v1 epoch \d .* v2 epoch \d .*on DF", result.output, re.DOTALL)
+    assert re.search(r"v1 epoch \d .* v2 epoch \d .*\bDF\b", result.output, re.DOTALL)
     newest = max(runs_of("compare"), key=lambda run: run.info.start_time)
     named = {value for tag, value in newest.data.tags.items() if tag.startswith("scores.")}
     assert len(named) == 2
