@@ -33,7 +33,7 @@ from sls.tracking.sender import RecordingsRefused, Sender, send_journal
 from sls.tracking.signals import sigterm_raises
 from sls.tracking.store import connect, find_run, require_answer, wanted_experiment
 from sls.tracking.system_metrics import system_metrics
-from sls.tracking.tags import REFUSED_TAG, STUDY_KIND, WRITER_TAG
+from sls.tracking.tags import JOURNAL_TAG, REFUSED_TAG, STUDY_KIND, WRITER_TAG
 from sls.tracking.writer import RunTakenOver, end_killed_runs, is_at_work, new_writer, open_run
 
 FLUSH_LIMIT_S = 600.0
@@ -175,8 +175,11 @@ def catch_up(client: MlflowClient, run_id: str) -> Run:
     Raises:
         ValueError: there is no such run, or another process is still at it.
     """
-    damage = ""
-    for path in find_journals(run_id):
+    damage, made_by = "", ""
+    # A journal that was cut off before the answer to the making of its run does not know the run's id.
+    with suppress(MlflowException), short_calls():
+        made_by = find_run(client, run_id).data.tags.get(JOURNAL_TAG, "")
+    for path in find_journals(run_id, made_by):
         try:
             sent = send_journal(path, client.tracking_uri)
             if sent.is_kept:

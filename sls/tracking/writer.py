@@ -126,7 +126,7 @@ def is_at_work(run: Run) -> bool:
 def _end_killed(client: MlflowClient, run: Run) -> None:
     run_id = run.info.run_id
     with ExitStack() as stack:
-        for path in find_journals(run_id):
+        for path in find_journals(run_id, run.data.tags.get(JOURNAL_TAG, "")):
             with suppress(JournalDamaged):
                 journal = Journal(path)
                 stack.callback(journal.close)

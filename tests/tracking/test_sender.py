@@ -391,6 +391,35 @@ def test_resumed_run_first_sends_what_its_journal_still_holds(store, monkeypatch
     assert find_journals() == []
 
 
+def test_a_run_whose_making_was_not_answered_is_resumed_by_the_id_that_it_has_on_the_server(
+    store, monkeypatch
+) -> None:
+    create_run, made = MlflowClient.create_run, []
+
+    def make_and_close(client: MlflowClient, *arguments: Any, **named: Any) -> None:
+        if not made:
+            made.append(create_run(client, *arguments, **named).info.run_id)
+        raise OSError("closed")
+
+    with monkeypatch.context() as away:
+        away.setattr(sender, "AWAY_PATIENCE_S", 0.1)
+        away.setattr(MlflowClient, "create_run", make_and_close)
+        away.setattr("sls.tracking.writer.find_by_journal", lambda *_: None)
+        away.setattr(sender, "RETRY_DELAY_S", 60.0)
+        with suppress(KeyboardInterrupt), tracked_run("train", journal=True) as run:
+            run.log_metrics({"train/loss": 1.0}, 0)
+            raise KeyboardInterrupt
+    (run_id,) = made
+    assert run_id != run.run_id
+    assert MlflowClient().get_metric_history(run_id, "train/loss") == []
+    with tracked_run("train", journal=True, resume=run_id) as resumed:
+        history = MlflowClient().get_metric_history(run_id, "train/loss")
+        assert [item.value for item in history] == [1.0]
+        resumed.log_metrics({"train/loss": 0.5}, 1)
+    assert MlflowClient().get_run(run_id).info.status == "FINISHED"
+    assert find_journals() == []
+
+
 @pytest.mark.slow
 def test_run_is_resumed_by_one_of_two_that_begin_at_once(store) -> None:
     """Of two that look for its journals before the other has made one."""

@@ -100,11 +100,12 @@ def journal_directory() -> Path:
     return Path(given).resolve() if given else WORK_ROOT / "outputs" / "journal"
 
 
-def find_journals(run_id: str = "") -> list[Path]:
-    """Returns the journals on this disk, the oldest first: all, or those of the run of an id."""
+def find_journals(*run_ids: str) -> list[Path]:
+    """Returns the journals on this disk, the oldest first: all, or those of the runs of ids."""
     root = journal_directory()
     paths = sorted(path for path in root.glob("[0-9]*-*") if path.is_dir()) if root.is_dir() else []
-    return [path for path in paths if not run_id or run_id in _ids(path)]
+    wanted = set(filter(None, run_ids))
+    return [path for path in paths if not wanted or wanted & _ids(path)]
 
 
 def _ids(path: Path) -> set[str]:
