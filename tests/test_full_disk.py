@@ -78,6 +78,7 @@ for name, call in calls.items():
 """
 
 
+@pytest.mark.slow
 def test_each_writer_names_its_file_and_leaves_nothing(tmp_path: Path) -> None:
     """A limit on the size of files, which needs no rights, stands for the disk."""
     root, temporary = tmp_path / "root", tmp_path / "temporary"

@@ -56,6 +56,7 @@ def test_a_phase_that_fails_or_lasts_too_long_is_told_and_the_next_one_begins(tm
     assert "**not begun: " in sections["Tests"]
 
 
+@pytest.mark.slow
 def test_it_needs_no_mlflow() -> None:
     code = "import sys, benchmarks.gpu, benchmarks.gpu_phases; sys.exit('mlflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, check=True)

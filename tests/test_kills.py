@@ -36,6 +36,7 @@ class Behind(http.server.BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [STEADY, *TROUBLES])
 def test_the_gateway_answers_as_its_mode_says(mode: str) -> None:
     handler = type("Handler", (Behind,), {"seen": []})

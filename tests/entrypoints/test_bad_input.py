@@ -148,6 +148,7 @@ def test_missing_recording_is_named(store, small_corpus, tmp_path) -> None:
     assert_fails_with(call(train, "--data_root", str(root), *TINY), gone.stem)
 
 
+@pytest.mark.slow
 def test_recording_that_is_no_audio_is_named(store, small_corpus, tmp_path) -> None:
     root = copy_corpus(small_corpus, tmp_path)
     broken = next(root.rglob("*_T_*.flac"))
@@ -167,6 +168,7 @@ def test_unknown_track_is_named_with_those_there_are_before_a_demo_corpus_is_mad
     assert_fails_with(call(command, "--track", "PA"), "found 'PA'", "In-the-Wild")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["track", "protocol", "audio_dir", "output", "shard", "force"])
 def test_what_one_recording_does_not_take_is_refused(store, option: str) -> None:
     value = {"shard": "1/2", "force": "true"}.get(option, "LA")

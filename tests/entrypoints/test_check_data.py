@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import pytest
 import soundfile
 from click.testing import CliRunner
 
@@ -47,6 +48,7 @@ def test_decoding_counts_recordings_whose_scores_will_be_less_sure(store, small_
         assert ("1 silent" in result.output) == bool(found)
 
 
+@pytest.mark.slow
 def test_missing_and_broken_recordings_are_counted_and_exit_with_2(store, small_corpus, tmp_path) -> None:
     root = Path(shutil.copytree(small_corpus, tmp_path / "corpus"))
     gone, broken = sorted(root.rglob("*_T_*.flac"))[:2]

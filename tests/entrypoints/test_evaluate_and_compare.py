@@ -18,6 +18,8 @@ from sls.data.corpora.tracks import load_tracks
 from sls.data.tables.score_files import format_score
 from sls.tracking.store import connect
 
+pytestmark = pytest.mark.slow
+
 
 def write_scores(path: Path, names: Iterable[str], scores: np.ndarray) -> None:
     lines = [f"{name} {format_score(score)}\n" for name, score in zip(names, scores, strict=True)]
@@ -49,7 +51,6 @@ def artifact_names(run: Run, directory: str) -> set[str]:
     return {Path(item.path).name for item in connect().list_artifacts(run.info.run_id, directory)}
 
 
-@pytest.mark.slow
 def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, score_files) -> None:
     result = CliRunner().invoke(
         evaluate,
@@ -73,7 +74,6 @@ def test_anyones_score_file_is_evaluated_with_a_report(store, small_corpus, scor
     assert "synthetic" in result.output
 
 
-@pytest.mark.slow
 def first_evaluated_line_first(path: Path, corpus: Path) -> list[str]:
     """Returns the lines of a score file of LA, one of the evaluated subset first."""
     evaluated = set(load_tracks()["LA"].key(corpus).select_subset("eval").names.tolist())
@@ -116,7 +116,6 @@ def test_partial_scores_are_refused_unless_allowed(store, small_corpus, score_fi
     assert newest_run("evaluate").data.tags["not_comparable"] == "some of the trials"
 
 
-@pytest.mark.slow
 def test_calibration_fitted_by_one_run_is_applied_by_another(
     store, small_corpus, score_files, tmp_path
 ) -> None:
@@ -168,7 +167,6 @@ def test_comparison_says_who_is_better_and_keeps_the_report(store, small_corpus,
     assert f"(over {clustered['interval']['over']}" in run.data.tags["verdict"]
 
 
-@pytest.mark.slow
 def test_a_comparison_leaves_trials_out_only_where_that_is_allowed_and_says_so_once(
     store, small_corpus, score_files
 ) -> None:
@@ -185,7 +183,6 @@ def test_a_comparison_leaves_trials_out_only_where_that_is_allowed_and_says_so_o
     assert f"Report: runs:/{newest_run('compare').info.run_id}/report/report.html" in result.output
 
 
-@pytest.mark.slow
 def test_the_scores_of_a_run_go_by_the_run_in_messages(store, small_corpus, score_files, tmp_path) -> None:
     part = tmp_path / "LA.txt"
     part.write_text("".join(first_evaluated_line_first(score_files["good"], small_corpus)[1:]))

@@ -69,6 +69,7 @@ def named(files: dict[str, Path], *tracks: str) -> str:
     return ",".join(f"{name}={path}" for name, path in files.items() if name.split("/")[0] in tracks)
 
 
+@pytest.mark.slow
 def test_fused_scores_reach_the_optimum_and_are_evaluated_and_compared_like_any(store, corpus, files) -> None:
     scores = named(files, *TRACKS)
     done = invoke(fuse, corpus, track="dev,LA", scores=scores, output=str(corpus / "fused"))
@@ -92,6 +93,7 @@ def test_fused_scores_reach_the_optimum_and_are_evaluated_and_compared_like_any(
     assert "fused is better than one on LA" in compared.output
 
 
+@pytest.mark.slow
 def test_fused_scores_of_degraded_recordings_are_no_clean_ones(store, corpus, files) -> None:
     client = connect()
     run_id = client.create_run("0", tags={"kind": "score", "track": "LA", "condition": "opus-16"}).info.run_id

@@ -54,6 +54,7 @@ def test_imported_checkpoint_scores_as_the_seed_system(
     assert sidecar["backend"] == backend
 
 
+@pytest.mark.slow
 def test_names_with_spaces_are_scored_and_evaluated(store, reference_dir, golden_audio, tmp_path) -> None:
     import_golden(reference_dir)
     for path in golden_audio.iterdir():
@@ -83,6 +84,7 @@ def test_names_with_spaces_are_scored_and_evaluated(store, reference_dir, golden
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.slow
 def test_imported_version_says_where_it_comes_from(store, reference_dir) -> None:
     import_golden(reference_dir)
     version = connect().get_model_version_by_alias("xlsr-sls", "recipe-golden")
@@ -92,6 +94,7 @@ def test_imported_version_says_where_it_comes_from(store, reference_dir) -> None
     assert len(version.tags["source_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_unreadable_recording_stops_a_scoring_run_or_is_left_out_but_never_scored(
     store, reference_dir, golden_audio, tmp_path
 ) -> None:

@@ -76,6 +76,7 @@ def runs_of(kind: str) -> list[Run]:
     return client.search_runs(places, f"tags.kind = '{kind}'", order_by=["attributes.start_time DESC"])
 
 
+@pytest.mark.slow
 def test_a_track_is_judged_under_conditions_and_nothing_takes_these_for_clean(
     trained: str, arguments: dict[str, str], small_corpus: Path, tmp_path: Path
 ) -> None:
@@ -141,6 +142,7 @@ def test_a_track_is_judged_under_conditions_and_nothing_takes_these_for_clean(
     assert connect().get_run(trained).data.tags["evaluated_by.In-the-Wild"] == clean_evaluation.info.run_id
 
 
+@pytest.mark.slow
 def test_workers_and_shards_change_no_byte(arguments: dict[str, str], tmp_path: Path) -> None:
     whole, parts = tmp_path / "scores", tmp_path / "parts"
     arguments |= {"only": "noisy"}
@@ -218,6 +220,7 @@ def test_a_model_of_another_rate_is_refused_before_anything_is_scored(
     assert not runs_of("score")
 
 
+@pytest.mark.slow
 def test_a_launch_of_several_processes_is_refused(
     arguments: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,7 @@ def test_meaningless_costs_raise(make, message):
         make()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "sign", "eer_percent", "legacy", "revised"),
     [

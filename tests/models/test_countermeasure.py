@@ -42,6 +42,7 @@ def test_log_probabilities_are_those_of_the_seed_system(
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_twelve_steps_of_training_are_those_of_the_seed_system(
     golden: LoadedCheckpoint, golden_waveforms: Tensor, golden_dir: Path
 ) -> None:

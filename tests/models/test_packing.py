@@ -102,6 +102,7 @@ def test_rows_of_zeros_and_of_what_is_no_number_stay_so_in_int8() -> None:
     assert found[3].isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_cpu_that_would_overflow_refuses_int8() -> None:
     """oneDNN is told to do without VNNI, as it would on such a CPU."""
     code = "import torch; from sls.models.packing import can_pack as can; print(can(torch.float32)); can(torch.int8)"

@@ -250,6 +250,7 @@ def test_the_chosen_epoch_of_each_recipe_is_ringed_on_each_track():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["v1", "v2", "chance"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "eers", [(50, 40, 30, 20, 10), (10, 20, 30, 40, 50), (50, 20, 10, 20, 15), (9, 9, 30, 9, 9)]
 )

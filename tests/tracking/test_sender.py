@@ -184,6 +184,7 @@ def test_server_away_for_good_and_synchronised_later_by_one_of_two(server: Serve
     assert find_run(MlflowClient(), run.run_id).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_everything_sent_twice_is_there_once(store, tmp_path, monkeypatch) -> None:
     copy = tmp_path / "copy"
     append = Journal.append
@@ -253,6 +254,7 @@ def kill_once_at_each_call(path: Path, patches: pytest.MonkeyPatch) -> set[tuple
     return met
 
 
+@pytest.mark.slow
 def test_sending_killed_at_each_call_leaves_nothing_out_and_nothing_twice(store, monkeypatch) -> None:
     with monkeypatch.context() as away:
         away.setattr(sender, "AWAY_PATIENCE_S", 0.0)
@@ -272,6 +274,7 @@ def test_sending_killed_at_each_call_leaves_nothing_out_and_nothing_twice(store,
     assert_whole(2, {1})
 
 
+@pytest.mark.slow
 def test_server_that_never_answers_costs_the_training_nothing(store, monkeypatch) -> None:
     """No step waits for a call that hangs, and what was recorded meanwhile is on the disk."""
     answer, asked = threading.Event(), threading.Event()
@@ -295,6 +298,7 @@ def test_server_that_never_answers_costs_the_training_nothing(store, monkeypatch
     assert_whole(3, {2})
 
 
+@pytest.mark.slow
 def test_a_stop_does_not_wait_for_a_server_that_hangs(store, monkeypatch) -> None:
     """Slurm and Docker leave a process some seconds after their signal; what is not sent stays on the disk."""
     monkeypatch.setattr(active_run, "SIGNAL_LIMIT_S", 0.2)
@@ -453,6 +457,7 @@ def test_refused_entry_is_kept_and_the_rest_is_sent(store, caplog) -> None:
     assert send_journal(path).num_refused == 1
 
 
+@pytest.mark.slow
 def test_nothing_is_removed_while_what_was_to_replace_it_is_not_there(store, monkeypatch) -> None:
     """The server holds a state that goes with the weights of epoch 0, whatever of later ones never comes."""
     is_away = threading.Event()

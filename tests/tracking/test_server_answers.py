@@ -23,6 +23,8 @@ from sls.tracking.store import find_run
 from tests.servers import GATEWAY_FAULTS, Gateway, Server
 from tests.tracking.test_sender import assert_whole, record_training
 
+pytestmark = pytest.mark.slow
+
 NUM_EPOCHS = 2
 
 
@@ -193,7 +195,6 @@ def test_every_fault_comes_up() -> None:
     assert {fault for faults in FAULTS for fault in faults} == set(GATEWAY_FAULTS)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("faults", FAULTS, ids="-".join)
 def test_training_behind_a_gateway_out_of_order_is_complete_afterwards(
     gateway: Gateway, monkeypatch, faults: list[str]

@@ -97,6 +97,7 @@ def test_the_last_that_ended_is_the_newest_whatever_the_clocks_say(store, monkey
     assert find_first_run(under_way.client, order_by=NEWEST_FIRST).data.tags["ended_as"] == f"{5:012d}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["refused", "503", "login", "drop", "hang"])
 def test_a_server_that_is_no_server_is_told_in_one_line_and_soon(store, monkeypatch, fault: str) -> None:
     gateway = Gateway(9, hang_s=3)

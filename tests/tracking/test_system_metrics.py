@@ -47,6 +47,7 @@ def test_a_run_records_what_its_machine_does(switched_on, kind: str, journal: bo
     assert found.info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_only_where_it_is_asked_for_and_the_machine_is_at_work(switched_on, monkeypatch) -> None:
     with tracked_run("evaluate") as evaluation:
         time.sleep(SAMPLES_S)

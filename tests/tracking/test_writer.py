@@ -282,6 +282,7 @@ def status(run_id: str) -> str:
     return str(MlflowClient().get_run(run_id).info.status)
 
 
+@pytest.mark.slow
 def test_runs_of_a_killed_process_are_ended_by_the_next_and_can_be_resumed(store) -> None:
     command = [sys.executable, "-c", OPENS_RUNS]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{store}"}

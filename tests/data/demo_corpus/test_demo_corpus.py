@@ -23,6 +23,8 @@ from sls.data.demo_corpus.recording import WILD_FORMATS, make_trial
 from sls.data.demo_corpus.tables import audio_path
 from sls.metrics.eer import compute_eer
 
+pytestmark = pytest.mark.slow
+
 SMALL = 0.02
 PYTHON = sys.executable  # which `silent_workers` replaces
 
@@ -147,7 +149,6 @@ def test_every_speaker_meets_every_attack_of_training() -> None:
     assert len(met) == len({trial.speaker for trial in trials}) * len({trial.attack for trial in trials})
 
 
-@pytest.mark.slow
 def test_same_seed_makes_the_same_bytes_whatever_the_number_of_processes(
     small_corpus: Path, tmp_path: Path
 ) -> None:
@@ -270,7 +271,6 @@ def test_worker_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.slow
 def test_trivial_features_do_not_separate_the_classes_but_spectra_do(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -57,6 +57,7 @@ def losses(job: Training) -> list[float]:
     return [epoch.metrics["train/loss"] for epoch in job.epochs()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation_steps", [1, 3])
 def test_gradients_stay_where_a_graph_looks_for_them(
     small_corpus, monkeypatch, accumulation_steps: int

@@ -46,6 +46,7 @@ def training(root: Path, settings: Config, validation: str | None = None) -> Tra
     return Training(model, dataset(root, settings), held_out, settings, accelerator)
 
 
+@pytest.mark.slow
 def test_number_of_workers_changes_no_loss(small_corpus) -> None:
     alone = train(small_corpus, config(num_epochs=1))
     together = train(small_corpus, config(num_epochs=1, num_workers=2))
@@ -59,6 +60,7 @@ def test_seed_decides_the_losses(small_corpus) -> None:
     assert losses[0] == losses[1] != losses[2]
 
 
+@pytest.mark.slow
 def test_validation_changes_no_training_loss(small_corpus) -> None:
     without = train(small_corpus, config())
     validated = train(small_corpus, config(validation="dev"), "dev")

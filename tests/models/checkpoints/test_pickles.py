@@ -338,6 +338,7 @@ LONG_NUMBER = b"\x8a\x7c" + b"\x7f" * 124
 MANY_ITEMS = b"".join(b"J" + number.to_bytes(4, "little") + b"N" for number in range(9_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [

@@ -186,6 +186,7 @@ def test_a_directory_is_no_file(tmp_path: Path) -> None:
         fetch(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "value"),
     [

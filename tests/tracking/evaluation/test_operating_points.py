@@ -56,6 +56,7 @@ def judge(small_corpus: Path, places: list[str], tmp_path: Path, **options):
         return track_operating_points(run, placed, corpus, request, **options)
 
 
+@pytest.mark.slow
 def test_decisions_stand_on_the_training_run_and_on_the_version(scored, small_corpus, tmp_path) -> None:
     train_run_id, _, places = scored
     report = judge(small_corpus, places, tmp_path)
@@ -76,6 +77,7 @@ def test_decisions_stand_on_the_training_run_and_on_the_version(scored, small_co
     assert choose_champion(connect(), "demo.DF", "act_dcf").version == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"subset": "all"}, {"split": "speaker"}, {"costs": DetectionCosts(spoof_prior=0.5)}]
 )

@@ -36,6 +36,7 @@ def silent(title: str, total: int) -> Iterator[Callable[[int], None]]:
     yield lambda amount: None
 
 
+@pytest.mark.slow
 def test_what_was_stopped_goes_on_and_what_has_finished_is_found(
     store: Path, small_corpus: Path, tmp_path: Path
 ) -> None:

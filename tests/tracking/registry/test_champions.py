@@ -68,6 +68,7 @@ def test_policy_by_cost_takes_the_cheapest_decisions_by_a_calibration_of_the_sam
         choose_champion(connect(), "LA", "act_dcf")
 
 
+@pytest.mark.slow
 def test_policy_by_the_worst_track_takes_the_lowest_maximum(store) -> None:
     make_versions(3)
     for version, of_la, of_df in (("1", 1.0, 9.0), ("2", 5.0, 6.0), ("3", 8.0, 2.0)):

@@ -29,6 +29,8 @@ from sls.tracking.registry.stages import (
 )
 from sls.tracking.store import connect, find_versions
 
+pytestmark = pytest.mark.slow
+
 WRITERS = {
     LocalArtifactRepository: ("log_artifact", "log_artifacts"),
     Registry: (
@@ -192,7 +194,6 @@ def test_killed_registering_of_an_experiment_is_completed(use_copy, trained) -> 
     kill_after_calls(use_copy, work, read, check_is_whole, every=3)
 
 
-@pytest.mark.slow
 def test_killed_import_is_completed_by_another_run(use_copy, trained) -> None:
     def work(client: MlflowClient) -> None:
         with tracked_run("import_checkpoint") as run:

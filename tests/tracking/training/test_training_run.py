@@ -40,6 +40,7 @@ def test_validation_trials_are_never_cropped_at_random_and_augmented_only_if_set
     assert data.name == "demo-dev"
 
 
+@pytest.mark.slow
 def test_loss_that_is_not_finite_names_the_last_good_checkpoint(store, small_corpus) -> None:
     config = build_config(
         {
