@@ -29,8 +29,8 @@ from torch import Tensor
 
 from benchmarks.model_precision import make_waveforms
 from benchmarks.scoring import cpu_name
-from sls.config import NUM_SAMPLES
-from sls.engine.compute.device import DTYPES, Precision, arithmetic
+from sls.config import NUM_SAMPLES, Precision
+from sls.engine.compute.device import DTYPES, arithmetic
 from sls.models.checkpoints import build_countermeasure
 from sls.models.countermeasure import Countermeasure
 from sls.models.packing import pack

@@ -1,4 +1,4 @@
-"""Measures the served model over HTTP: latency, throughput, overhead, the shift of scores by bf16, and memory.
+"""Measures the served model over HTTP: latency, throughput, overhead, the shift of scores by precision, and memory.
 
     OMP_NUM_THREADS=1 python -m benchmarks.serving --shape tiny --requests 200 --memory-requests 10000
     OMP_NUM_THREADS=1 python -m benchmarks.serving --shape 300m --requests 16
@@ -30,8 +30,8 @@ import soundfile
 import torch
 
 from benchmarks.model_server import RunningServer, running_server
-from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ
-from sls.engine.compute.device import Precision, arithmetic
+from sls.config import NUM_SAMPLES, SAMPLE_RATE_HZ, Precision
+from sls.engine.compute.device import arithmetic
 from sls.models.checkpoints import (
     CheckpointInfo,
     LoadedCheckpoint,
@@ -171,13 +171,14 @@ def served_model(shape: str) -> Iterator[tuple[Path, LoadedCheckpoint]]:
 
 
 def _print_shift(scores: dict[Precision, Sequence[float]]) -> None:
-    before, after = (np.array(scores[precision]) for precision in PRECISIONS)
-    shift = np.abs(after - before)
-    places = np.argsort(before) != np.argsort(after)
-    print(
-        f"bf16 against fp32, {len(shift)} recordings, scores {before.min():.3f} to {before.max():.3f}: "
-        f"largest {shift.max():.1e}, mean {shift.mean():.1e}, {places.sum()} of them at another place"
-    )
+    before = np.array(scores["fp32"])
+    print(f"{len(before)} recordings, scores {before.min():.3f} to {before.max():.3f} in fp32")
+    for precision, others in scores.items():
+        shift = np.abs(np.array(others) - before)
+        places = np.argsort(before) != np.argsort(others)
+        print(
+            f"{precision}: largest shift {shift.max():.1e}, mean {shift.mean():.1e}, {places.sum()} at another place"
+        )
 
 
 @click.command()

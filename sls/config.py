@@ -47,6 +47,8 @@ NUM_SAMPLES = 64_600
 """Samples that the published countermeasure hears: 4.0375 s at 16 kHz."""
 Resampler = Literal["soxr", "kaiser_best"]
 
+Precision = Literal["fp32", "tf32", "bf16", "int8"]
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -231,7 +233,7 @@ class ComputeConfig:
     eval_batch_size: int = 8
     """Utterances in a batch of scoring or validation; 0: of scoring, what fits into the memory of a GPU, and of
     validation batch_size."""
-    precision: Literal["fp32", "tf32", "bf16", "int8"] = "fp32"
+    precision: Precision = "fp32"
     """Arithmetic: fp32, tf32 (matrix products on a GPU), bf16 by autocast, or int8 (linear layers,
     for scoring on a CPU with VNNI). The weights of a checkpoint are fp32."""
     compile: bool = False

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import torch
 
+from sls.config import Precision
 from sls.data.audio.recording import AudioError
 from sls.data.audio.uploads import decode_base64, read_samples, read_upload
 from sls.data.audio.windows import fit_length, window_starts
 from sls.data.tables.protocols import Label
-from sls.engine.compute.device import DTYPES, Precision, arithmetic
+from sls.engine.compute.device import DTYPES, arithmetic
 from sls.metrics.calibration import Calibration, describe_calibration, warn_of_llr
 from sls.metrics.dcf import decide
 from sls.models.checkpoints import LoadedCheckpoint

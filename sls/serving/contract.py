@@ -9,8 +9,8 @@ from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, ParamSchema, ParamSpec, Schema
 from mlflow.types.schema import AnyType
 
+from sls.config import Precision
 from sls.data.audio.uploads import UploadLimits
-from sls.engine.compute.device import Precision
 from sls.metrics.dcf import DetectionCosts
 from sls.quotation import quote
 from sls.serving.errors import RefusedRequest

@@ -5,17 +5,17 @@ import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from sls.config import Precision
 
 GIB = 2**30
 DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "int8": torch.int8}
 """Of the weights of linear layers, by precision, where they are packed."""
 SMALL_MODEL = 10_000_000
 """Weights of a model that one thread computes; the smallest published encoder has ten times as many."""
-Precision = Literal["fp32", "tf32", "bf16", "int8"]
 
 
 def resolve_device(name: str) -> torch.device:

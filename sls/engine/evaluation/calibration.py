@@ -6,13 +6,7 @@ from pathlib import Path
 
 from sls.data.tables.score_files import JoinedScores
 from sls.files import write_whole
-from sls.metrics.calibration import (
-    MAX_NAME,
-    Calibration,
-    calibration_from_dict,
-    fit_logistic,
-    fit_pav,
-)
+from sls.metrics.calibration import MAX_NAME, Calibration, calibration_from_dict, fit_logistic, fit_pav
 from sls.plain_data import parse_json
 from sls.quotation import quote, shorten
 
